@@ -1,0 +1,193 @@
+"""Every setting, typed and explained. Unknown names are refused with the nearest known one.
+
+`Settings()` is the default; `load_settings(file, overrides)` reads YAML and `a.b=c` strings.
+This file knows no part of the pipeline: `build.py` turns settings into objects.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mchmr_stream.errors import UsageError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class SourceSettings(_Section):
+    """What is read."""
+
+    start_s: float | None = Field(None, ge=0, description="skip everything before this time, seconds from the first frame")
+    end_s: float | None = Field(None, ge=0, description="stop at this time, seconds from the first frame")
+    every: int = Field(1, ge=1, description="use each n-th frame")
+    stream: int = Field(0, ge=0, description="which video stream of the file, from 0")
+    images_fps: float = Field(30.0, gt=0, description="rate at which a folder of images is taken to be filmed")
+
+
+class CameraSettings(_Section):
+    """What is known of the camera; give at most one. None of them: focal length sqrt(width^2 + height^2)."""
+
+    focal_px: float | None = Field(None, gt=0, description="focal length in pixels of the upright, square-pixel picture")
+    fov_deg: float | None = Field(None, gt=0, lt=180, description="horizontal field of view in degrees")
+    intrinsics: Path | None = Field(None, description='JSON file {"K": 3x3, "distortion": [k1, k2, p1, p2]}')
+
+    @model_validator(mode="after")
+    def _one(self) -> CameraSettings:
+        given = [name for name, value in self if value is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} were given, expected at most one of focal_px, fov_deg, intrinsics")
+        return self
+
+
+class DetectorSettings(_Section):
+    """Who is in the picture."""
+
+    kind: Literal["movenet", "mediapipe", "boxes"] = Field("movenet", description="movenet: anyone, boxes and 17 keypoints; mediapipe: one main person; boxes: your own, from `file`")
+    interval: int = Field(1, ge=1, description="ask the detector on each n-th frame; the tracker carries people between")
+    min_score: float = Field(0.15, ge=0, le=1, description="drop detections below this score (the tracker uses low ones to keep people it knows)")
+    input_px: int = Field(384, ge=128, le=2048, description="movenet: longer side of the picture it sees")
+    batch: int = Field(1, ge=1, le=64, description="movenet: frames per call")
+    file: Path | None = Field(None, description="boxes: MOT text or JSON with your boxes")
+    model: Path | None = Field(None, description="mediapipe: a .task bundle other than the one that ships")
+
+
+class TrackerSettings(_Section):
+    """Who is who."""
+
+    high_score: float = Field(0.35, ge=0, le=1, description="detections from here on are matched first and may start a track")
+    max_lost_s: float = Field(1.0, ge=0, description="forget a person not seen for this long")
+    confirm_s: float = Field(0.1, ge=0, description="report a new person once seen for this long")
+    carry_s: float = Field(0.7, ge=0, description="show a person the detector misses for this long while the network still sees one")
+    min_presence: float = Field(0.5, ge=0, le=1, description="the network sees a person in the crops from here on")
+    max_people: int | None = Field(None, ge=1, description="keep only this many people per frame, the largest; none: all")
+
+
+class CropSettings(_Section):
+    """The views of each person."""
+
+    layout: str = Field("wide", description="named layout: wide (what our weights were trained with), paper, or custom")
+    views: int = Field(5, ge=1, le=9, description="how many of the layout's views: fewer is faster")
+    custom: list[tuple[float, float, float]] | None = Field(None, description="layout custom: shift x, shift y (fractions of the base box) and scale of each view")
+    upright: bool = Field(True, description="turn the crops so that the trunk points up (the camera is turned back exactly)")
+
+
+class NetworkSettings(_Section):
+    """What looks at the crops."""
+
+    weights: str = Field("default", description="a name that ships with the package, or a .safetensors file of yours")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device is faster with it")
+
+
+class BodySettings(_Section):
+    """The body model."""
+
+    model: str = Field("free", description="free (ships with the package), or a path to your SMPL .npz / .pkl")
+
+
+class SmootherSettings(_Section):
+    """Jitter removal, in seconds and therefore the same at every frame rate."""
+
+    kind: Literal["two-sided", "causal", "none"] = Field("two-sided", description="two-sided looks ahead (files), causal does not (live)")
+    lookahead_s: float = Field(0.25, ge=0, le=5, description="two-sided: how far it looks to both sides")
+    strength: float = Field(1.0, gt=0, le=10, description="1 is tuned for people at ordinary speed; more is smoother and later")
+
+
+class OutputSettings(_Section):
+    """What is written."""
+
+    overlay: bool = Field(True, description="write STEM.mp4, the picture with the bodies over it")
+    audio: bool = Field(True, description="keep the source's sound in the overlay")
+
+
+class RuntimeSettings(_Section):
+    """Where it runs."""
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    threads: int | None = Field(None, ge=1, description="CPU threads for the networks; none: as many as there are cores")
+    ahead: int = Field(4, ge=1, le=256, description="frames that decoding and detection may be ahead")
+
+
+class Settings(_Section):
+    """All settings. `mchmr config` prints them with these explanations."""
+
+    source: SourceSettings = SourceSettings()
+    camera: CameraSettings = CameraSettings()
+    detector: DetectorSettings = DetectorSettings()
+    tracker: TrackerSettings = TrackerSettings()
+    crops: CropSettings = CropSettings()
+    network: NetworkSettings = NetworkSettings()
+    body: BodySettings = BodySettings()
+    smoother: SmootherSettings = SmootherSettings()
+    output: OutputSettings = OutputSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+
+
+def load_settings(file: str | Path | None = None, overrides: list[str] | None = None) -> Settings:
+    """Settings from a YAML file (or none) with `section.name=value` overrides on top.
+
+    Raises UsageError for an unreadable file, an unknown name (with the nearest known one) or a value out of range.
+    """
+    data: dict[str, Any] = {}
+    if file is not None:
+        try:
+            loaded = yaml.safe_load(Path(file).read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UsageError(f"cannot read settings {file}: {' '.join(str(error).split())}; expected a YAML file as printed by `mchmr config`") from error
+        if loaded is not None and not isinstance(loaded, dict):
+            raise UsageError(f"settings {file} hold a {type(loaded).__name__}, expected sections as printed by `mchmr config`")
+        data = loaded or {}
+    for text in overrides or []:
+        apply_override(data, text)
+    return settings_from(data)
+
+
+def apply_override(data: dict[str, Any], text: str) -> None:
+    """Put `a.b=c` into a nested dictionary; the value is read as YAML."""
+    name, sign, value = text.partition("=")
+    keys = name.strip().split(".")
+    if not sign or not all(keys) or len(keys) < 2:
+        raise UsageError(f"--set got {text!r}, expected section.name=value, for example smoother.strength=2")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {name}: cannot read {value!r}, expected a number, a word or a YAML list") from error
+    here = data
+    for key in keys[:-1]:
+        here = here.setdefault(key, {})
+        if not isinstance(here, dict):
+            raise UsageError(f"--set got {text!r}: {key} is a value, not a section")
+    here[keys[-1]] = parsed
+
+
+def settings_from(data: dict[str, Any]) -> Settings:
+    """Check a nested dictionary. Raises UsageError that names the first thing wrong."""
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(_explain(error)) from error
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        return f"unknown setting {'.'.join(where)}{_suggest(where)}; `mchmr config` lists all"
+    got = first.get("input")
+    return f"setting {'.'.join(where) or 'file'}: got {got!r}; {first['msg'].removeprefix('Value error, ')}"
+
+
+def _suggest(where: list[str]) -> str:
+    section: Any = Settings
+    for part in where[:-1]:
+        section = section.model_fields[part].annotation
+    close = difflib.get_close_matches(where[-1], list(section.model_fields), n=1, cutoff=0.5)
+    if close:
+        return f", did you mean {'.'.join([*where[:-1], close[0]])}?"
+    homes = [f"{name}.{where[-1]}" for name, field in Settings.model_fields.items() if where[-1] in field.annotation.model_fields]  # type: ignore[union-attr]
+    return f", did you mean {homes[0]}?" if homes else f", known here: {', '.join(section.model_fields)}"

@@ -1,0 +1,1 @@
+"""Rotations and cameras: pure functions, numpy or torch, no state."""

@@ -1,0 +1,161 @@
+"""The pinhole camera of the full picture, the rolled plane of a person, and the V local cameras.
+
+Axes: OpenCV (x right, y down, z forward), metres; pixels with the centre of the top-left pixel at (0, 0).
+Local (weak-perspective) cameras and their relation to the full camera: arXiv 2402.02074, section 3.3, after
+CLIFF (arXiv 2208.00571), equation 4.
+Functions marked "array" take numpy arrays and torch tensors alike.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mchmr_stream.errors import InputError, UsageError
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """A pinhole camera, lens distortion already undone. Pixels."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """K, (3, 3)."""
+        return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
+
+    @staticmethod
+    def assumed(width: int, height: int) -> Intrinsics:
+        """Focal sqrt(W^2 + H^2), principal point in the middle: a field of view of about 53 degrees on the diagonal."""
+        f = math.hypot(width, height)
+        return Intrinsics(f, f, (width - 1) / 2, (height - 1) / 2)
+
+    @staticmethod
+    def from_fov(width: int, height: int, fov_deg: float) -> Intrinsics:
+        """From the horizontal field of view in degrees. Raises UsageError outside (0, 180)."""
+        if not 0 < fov_deg < 180:
+            raise UsageError(f"field of view is {fov_deg} degrees, expected more than 0 and less than 180")
+        f = width / 2 / math.tan(math.radians(fov_deg) / 2)
+        return Intrinsics(f, f, (width - 1) / 2, (height - 1) / 2)
+
+    @staticmethod
+    def from_focal(width: int, height: int, focal_px: float) -> Intrinsics:
+        """From a focal length in pixels. Raises UsageError when not positive."""
+        if not (math.isfinite(focal_px) and focal_px > 0):
+            raise UsageError(f"focal length is {focal_px} px, expected a positive number")
+        return Intrinsics(focal_px, focal_px, (width - 1) / 2, (height - 1) / 2)
+
+
+def load_intrinsics(path: str | Path) -> tuple[Intrinsics, NDArray[np.float64]]:
+    """Read ``{"K": 3x3, "distortion": [k1, k2, p1, p2]}``; distortion may be absent (then zeros).
+
+    Returns the camera and the four coefficients (OpenCV's radial-tangential model).
+    Raises InputError when the file is missing, is no JSON, or holds something else.
+    """
+    try:
+        data = json.loads(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f'cannot read intrinsics {path}: {error}; expected a JSON file {{"K": [[fx,0,cx],[0,fy,cy],[0,0,1]]}}') from error
+    try:
+        K = np.asarray(data["K"], np.float64)
+        distortion = np.asarray(data.get("distortion", [0, 0, 0, 0]), np.float64)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f'intrinsics {path} hold no numeric "K": expected {{"K": 3x3, "distortion": [k1, k2, p1, p2]}}') from error
+    if K.shape != (3, 3) or not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0 or abs(K[0, 1]) > 1e-6:
+        raise InputError(f"intrinsics {path}: K is {K.tolist()}, expected 3x3 with positive focal lengths and no skew")
+    if distortion.shape != (4,) or not np.isfinite(distortion).all():
+        raise InputError(f"intrinsics {path}: distortion is {distortion.tolist()}, expected four numbers [k1, k2, p1, p2]")
+    return Intrinsics(*(float(K[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))), distortion
+
+
+def project(points_m: Any, intrinsics: Intrinsics) -> Any:
+    """(..., 3) camera axes -> (..., 2) px. Array. Points at or behind the camera are not treated specially."""
+    x = points_m[..., 0] / points_m[..., 2] * intrinsics.fx + intrinsics.cx
+    y = points_m[..., 1] / points_m[..., 2] * intrinsics.fy + intrinsics.cy
+    return _stack(x, y)
+
+
+def plane_from_image(points_px: Any, intrinsics: Intrinsics) -> Any:
+    """(..., 2) picture px -> plane px: relative to the principal point, one focal length fx. Array."""
+    return _stack(points_px[..., 0] - intrinsics.cx, (points_px[..., 1] - intrinsics.cy) * (intrinsics.fx / intrinsics.fy))
+
+
+def image_from_plane(points_px: Any, intrinsics: Intrinsics) -> Any:
+    """Inverse of `plane_from_image`. Array."""
+    return _stack(points_px[..., 0] + intrinsics.cx, points_px[..., 1] * (intrinsics.fy / intrinsics.fx) + intrinsics.cy)
+
+
+def turn(points_px: Any, angle_rad: Any) -> Any:
+    """R(angle) @ point for (..., 2) points; `angle_rad` broadcasts against the points' leading shape. Array.
+
+    ``turn(rolled, roll)`` is the plane, ``turn(plane, -roll)`` the rolled plane.
+    """
+    lib = _lib(points_px)
+    c, s = lib.cos(angle_rad), lib.sin(angle_rad)
+    x, y = points_px[..., 0], points_px[..., 1]
+    return _stack(c * x - s * y, s * x + c * y)
+
+
+def roll_matrix(angle_rad: Any) -> Any:
+    """(...,) -> (..., 3, 3): rotation about the optical axis, x towards y. Array. camera_from_rolled for roll."""
+    lib = _lib(angle_rad)
+    c, s = lib.cos(angle_rad), lib.sin(angle_rad)
+    zero, one = c * 0, c * 0 + 1
+    rows = [lib.stack(row, -1) for row in ([c, -s, zero], [s, c, zero], [zero, zero, one])]
+    return lib.stack(rows, -2)
+
+
+def box_info(views_px: Any, focal_px: Any) -> Any:
+    """(..., V, 3) views in the rolled plane, (...,) focal -> (..., V, 3) the paper's box information. Array.
+
+    [2.8 cx / f, 2.8 cy / f, (b - 0.24 f) / (0.06 f)] with cx, cy relative to the principal point.
+    """
+    f = focal_px[..., None]
+    lib = _lib(views_px)
+    return lib.stack([2.8 * views_px[..., 0] / f, 2.8 * views_px[..., 1] / f, (views_px[..., 2] - 0.24 * f) / (0.06 * f)], -1)
+
+
+def full_from_local(views_cam: Any, views_px: Any, focal_px: Any) -> Any:
+    """V local cameras -> the body's translation in the (rolled) full camera, as each view sees it. Array.
+
+    `views_cam` (..., V, 3) = (s, tx, ty), `views_px` (..., V, 3), `focal_px` (...,) -> (..., V, 3) metres:
+    T_z = 2 f / (b s), T_x = tx + cx T_z / f, T_y = ty + cy T_z / f.
+    """
+    f = focal_px[..., None]
+    z = 2 * f / (views_px[..., 2] * views_cam[..., 0])
+    lib = _lib(views_cam)
+    return lib.stack([views_cam[..., 1] + views_px[..., 0] * z / f, views_cam[..., 2] + views_px[..., 1] * z / f, z], -1)
+
+
+def local_from_full(transl_m: Any, views_px: Any, focal_px: Any) -> Any:
+    """Inverse of `full_from_local`: one translation (..., 3) -> the local camera of every view (..., V, 3). Array."""
+    f = focal_px[..., None]
+    t = transl_m[..., None, :]
+    lib = _lib(transl_m)
+    s = 2 * f / (views_px[..., 2] * t[..., 2])
+    tx = t[..., 0] - views_px[..., 0] * t[..., 2] / f
+    ty = t[..., 1] - views_px[..., 1] * t[..., 2] / f
+    return lib.stack([s, tx, ty], -1)
+
+
+def _lib(array: Any) -> Any:
+    """numpy or torch, by what was given; torch is imported only when its tensors are in play."""
+    if type(array).__module__.startswith("torch"):
+        import torch
+
+        return torch
+    return np
+
+
+def _stack(x: Any, y: Any) -> Any:
+    return _lib(x).stack([x, y], -1)

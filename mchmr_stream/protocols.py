@@ -1,0 +1,90 @@
+"""The parts that can be swapped, one verb each. docs/architecture.md says how to add one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Detections, Float, Frame, Int, Scene, SourceInfo, Tracks
+
+
+class Source(Protocol):
+    """Pictures in order of time."""
+
+    @property
+    def info(self) -> SourceInfo: ...
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was odd about the input so far, one line each; read after the last frame."""
+        ...
+
+    def frames(self) -> Iterator[Frame]:
+        """Every frame once. Raises TruncatedInput after the last good frame when the end is missing."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Detector(Protocol):
+    """Finds people. Has no memory: frames may come in any order and batch."""
+
+    def detect(self, frames: Sequence[Frame]) -> list[Detections]:
+        """One `Detections` per frame."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Tracker(Protocol):
+    """Gives people identities over time. All its state belongs to one run."""
+
+    def update(self, detections: Detections | None, time_s: float) -> Tracks:
+        """The people of this frame. None: the detector was not asked, carry everyone."""
+        ...
+
+    def confirm(self, track_id: Int, landmarks_px: Float, presence: Float) -> None:
+        """What the network saw in the crops of the last update: it carries people whom the detector loses.
+
+        `landmarks_px` (n, 17, 3) in picture pixels, `presence` (n,) in [0, 1].
+        """
+        ...
+
+
+class MeshEstimator(Protocol):
+    """Crops in, bodies out."""
+
+    @property
+    def name(self) -> str:
+        """Of the weights."""
+        ...
+
+    @property
+    def weights_sha256(self) -> str: ...
+
+    @property
+    def crop_size_hw(self) -> tuple[int, int]: ...
+
+    def estimate(self, batch: CropBatch) -> CropEstimates: ...
+
+    def close(self) -> None: ...
+
+
+class Smoother(Protocol):
+    """Removes jitter per track. May hold frames back; gives them out in order, each once."""
+
+    def push(self, bodies: Bodies) -> list[Bodies]: ...
+
+    def flush(self) -> list[Bodies]:
+        """What was held back, at the end."""
+        ...
+
+
+class Sink(Protocol):
+    """Takes finished scenes somewhere."""
+
+    def write(self, scene: Scene) -> None: ...
+
+    def close(self) -> None:
+        """Publish what was written, also after an early stop; a file appears only now, whole."""
+        ...

@@ -1,0 +1,290 @@
+"""What flows through the pipeline: frozen records, one per seam.
+
+Conventions that hold everywhere
+--------------------------------
+Picture coordinates are in pixels, x right, y down; the centre of the top-left pixel is (0, 0) (OpenCV).
+Camera axes are OpenCV's: x right, y down, z forward, metres.
+The *plane* is the picture seen from its principal point with one focal length:
+``plane = ((x - cx), (y - cy) * fx / fy)`` in pixels, focal ``fx``. The *rolled plane* of a person is the plane turned
+so that the person's trunk points up: ``plane = R(roll) @ rolled``, with ``R(a) = [[cos a, -sin a], [sin a, cos a]]``.
+Turning the plane about the principal point is the same as rolling the camera about its optical axis, so everything the
+network says in the rolled plane is exact and ``Rz(roll)`` takes it back to the camera.
+Times are seconds. Rows ``n`` are people of one frame, ``V`` views (crops) of each.
+
+Records are frozen, and compare by identity: ``==`` on arrays would be ambiguous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mchmr_stream.geometry.camera import Intrinsics
+
+Float = NDArray[np.float32]
+Int = NDArray[np.int64]
+Bool = NDArray[np.bool_]
+
+KEYPOINT_NAMES = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+    "right_ankle",
+)  # fmt: skip
+"""The 17 COCO keypoints, in COCO's order."""
+
+JOINT_NAMES = (
+    "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle",
+    "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder",
+    "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hand", "right_hand",
+)  # fmt: skip
+"""The 24 SMPL joints, in SMPL's order."""
+
+
+def _check(name: str, array: NDArray, *shape: int | None) -> None:
+    """Refuse an array whose shape is not `shape`; None stands for any length."""
+    ok = array.ndim == len(shape) and all(want is None or got == want for got, want in zip(array.shape, shape, strict=True))
+    if not ok:
+        wanted = "(" + ", ".join("any" if want is None else str(want) for want in shape) + ")"
+        raise ValueError(f"{name} has shape {array.shape}, expected {wanted}")
+
+
+@dataclass(frozen=True, eq=False)
+class SourceInfo:
+    """What is known of a source before its first frame. Sizes are of upright, square-pixel pictures."""
+
+    name: str
+    width: int
+    height: int
+    fps: float
+    """Nominal rate; frames carry their own times, which need not follow it."""
+    frame_count: int | None = None
+    """How many frames are expected, for progress bars; None when unknown."""
+    path: str | None = None
+    """The file it reads, when it is one file: the overlay takes the sound from there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture. `index` counts decoded frames of the source from 0, also those that were skipped."""
+
+    index: int
+    time_s: float
+    rgb: NDArray[np.uint8]
+    """(height, width, 3), contiguous, upright, square pixels."""
+
+    def __post_init__(self) -> None:
+        _check("rgb", self.rgb, None, None, 3)
+
+    @property
+    def width(self) -> int:
+        return self.rgb.shape[1]
+
+    @property
+    def height(self) -> int:
+        return self.rgb.shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """People found in one frame, in no order."""
+
+    boxes_xyxy_px: Float
+    """(n, 4)"""
+    scores: Float
+    """(n,) in [0, 1]"""
+    keypoints_px: Float
+    """(n, 17, 3): x, y, score in COCO's order; NaN positions with score 0 where the detector gives none."""
+
+    def __post_init__(self) -> None:
+        n = len(self.boxes_xyxy_px)
+        _check("boxes_xyxy_px", self.boxes_xyxy_px, n, 4)
+        _check("scores", self.scores, n)
+        _check("keypoints_px", self.keypoints_px, n, 17, 3)
+
+    def __len__(self) -> int:
+        return len(self.boxes_xyxy_px)
+
+    @staticmethod
+    def empty() -> Detections:
+        return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 17, 3), np.float32))
+
+    @staticmethod
+    def from_boxes(boxes_xyxy_px: Float, scores: Float) -> Detections:
+        """Boxes from something that knows no keypoints."""
+        keypoints = np.full((len(boxes_xyxy_px), 17, 3), np.nan, np.float32)
+        keypoints[..., 2] = 0
+        return Detections(np.asarray(boxes_xyxy_px, np.float32), np.asarray(scores, np.float32), keypoints)
+
+
+@dataclass(frozen=True, eq=False)
+class Tracks:
+    """People of one frame with identities; those the detector missed are carried."""
+
+    track_id: Int
+    """(n,) from 1, never used twice in one run"""
+    boxes_xyxy_px: Float
+    scores: Float
+    keypoints_px: Float
+    """(n, 17, 3) as detected in this frame; NaN with score 0 for a carried person."""
+    observed: Bool
+    """(n,) False where the box was carried without a detection in this frame."""
+    landmarks_px: Float
+    """(n, 17, 3): the best guess of the keypoints, also for a carried person (there: from the previous frame, moved)."""
+
+    def __post_init__(self) -> None:
+        n = len(self.track_id)
+        _check("boxes_xyxy_px", self.boxes_xyxy_px, n, 4)
+        _check("scores", self.scores, n)
+        _check("keypoints_px", self.keypoints_px, n, 17, 3)
+        _check("observed", self.observed, n)
+        _check("landmarks_px", self.landmarks_px, n, 17, 3)
+
+    def __len__(self) -> int:
+        return len(self.track_id)
+
+
+@dataclass(frozen=True, eq=False)
+class CropBatch:
+    """The network's input: exactly what goes to an estimator, in process or served."""
+
+    crops: Tensor
+    """(n, V, 3, h, w) uint8 RGB, on the device the estimator runs on"""
+    views_px: Float
+    """(n, V, 3): centre x, centre y and side (the crop's height) of every view, rolled plane"""
+    base_px: Float
+    """(n, 3): the same for the box that the views were laid out from"""
+    keypoints_px: Float
+    """(n, 17, 3): x, y in the rolled plane and score, as detected in this frame; score 0 where there is none"""
+    focal_px: Float
+    """(n,)"""
+    roll_rad: Float
+    """(n,): plane = R(roll) @ rolled"""
+
+    def __post_init__(self) -> None:
+        n, views = self.crops.shape[:2]
+        _check("views_px", self.views_px, n, views, 3)
+        _check("base_px", self.base_px, n, 3)
+        _check("keypoints_px", self.keypoints_px, n, 17, 3)
+        _check("focal_px", self.focal_px, n)
+        _check("roll_rad", self.roll_rad, n)
+
+    def __len__(self) -> int:
+        return len(self.base_px)
+
+
+@dataclass(frozen=True, eq=False)
+class CropEstimates:
+    """The network's output: one body and V local cameras per person, in each person's rolled camera."""
+
+    rotations: Float
+    """(n, 24, 3, 3): root first, each joint relative to its parent"""
+    betas: Float
+    """(n, 10)"""
+    views_cam: Float
+    """(n, V, 3): weak-perspective scale, tx, ty of every view"""
+    confidence: Float
+    """(n,) in [0, 1]: how much to trust the body"""
+    presence: Float
+    """(n,) in [0, 1]: whether there is a person in the crops at all"""
+    landmarks_px: Float
+    """(n, 17, 3): where the network saw the 17 keypoints (rolled plane) and how visible they are"""
+
+    def __post_init__(self) -> None:
+        n = len(self.rotations)
+        _check("rotations", self.rotations, n, 24, 3, 3)
+        _check("betas", self.betas, n, 10)
+        _check("views_cam", self.views_cam, n, None, 3)
+        _check("confidence", self.confidence, n)
+        _check("presence", self.presence, n)
+        _check("landmarks_px", self.landmarks_px, n, 17, 3)
+
+    def __len__(self) -> int:
+        return len(self.rotations)
+
+
+@dataclass(frozen=True, eq=False)
+class Bodies:
+    """Everyone in one frame as SMPL-format bodies in the full picture's camera."""
+
+    frame: int
+    time_s: float
+    track_id: Int
+    boxes_xyxy_px: Float
+    scores: Float
+    keypoints_px: Float
+    """(n, 17, 3) as detected"""
+    global_orient: Float
+    """(n, 3, 3)"""
+    body_pose: Float
+    """(n, 23, 3, 3)"""
+    betas: Float
+    """(n, 10)"""
+    transl: Float
+    """(n, 3) m, SMPL's: posed pelvis = rest pelvis(betas) + transl"""
+    views_cam: Float
+    """(n, V, 3) as the network gave them (each in its own crop)"""
+    confidence: Float
+    """(n,)"""
+    interpolated: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
+    """(n,) True where no picture evidence stands behind the row"""
+
+    def __post_init__(self) -> None:
+        n = len(self.track_id)
+        if len(self.interpolated) != n:
+            object.__setattr__(self, "interpolated", np.zeros(n, np.bool_))
+        _check("boxes_xyxy_px", self.boxes_xyxy_px, n, 4)
+        _check("scores", self.scores, n)
+        _check("keypoints_px", self.keypoints_px, n, 17, 3)
+        _check("global_orient", self.global_orient, n, 3, 3)
+        _check("body_pose", self.body_pose, n, 23, 3, 3)
+        _check("betas", self.betas, n, 10)
+        _check("transl", self.transl, n, 3)
+        _check("views_cam", self.views_cam, n, None, 3)
+        _check("confidence", self.confidence, n)
+
+    def __len__(self) -> int:
+        return len(self.track_id)
+
+    @staticmethod
+    def empty(frame: int, time_s: float, views: int) -> Bodies:
+        """A frame without people."""
+        z = lambda *shape: np.zeros(shape, np.float32)  # noqa: E731
+        return Bodies(
+            frame, time_s, np.zeros(0, np.int64), z(0, 4), z(0), z(0, 17, 3), z(0, 3, 3), z(0, 23, 3, 3), z(0, 10),
+            z(0, 3), z(0, views, 3), z(0),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One frame, finished: what every sink gets and what `mchmr_stream.stream` yields."""
+
+    frame: Frame
+    bodies: Bodies
+    intrinsics: Intrinsics
+    joints_m: Float
+    """(n, 24, 3) camera axes, metres"""
+    joints_px: Float
+    """(n, 24, 2)"""
+    faces: NDArray[np.int64]
+    """(F, 3) triangles of the body's mesh"""
+    _vertices: Callable[[], Float]
+
+    def __post_init__(self) -> None:
+        n = len(self.bodies)
+        _check("joints_m", self.joints_m, n, 24, 3)
+        _check("joints_px", self.joints_px, n, 24, 2)
+
+    def vertices_m(self) -> Float:
+        """(n, vertices, 3) camera axes, metres. Posed when asked for: most users need joints only."""
+        return self._vertices()
+
+    def __len__(self) -> int:
+        return len(self.bodies)
