@@ -48,9 +48,13 @@ class CameraSettings(_Section):
 class DetectorSettings(_Section):
     """Who is in the picture."""
 
-    kind: Literal["movenet", "mediapipe", "boxes"] = Field("movenet", description="movenet: anyone, boxes and 17 keypoints; mediapipe: one main person; boxes: your own, from `file`")
+    kind: Literal["movenet", "mediapipe", "boxes"] = Field(
+        "movenet", description="movenet: anyone, boxes and 17 keypoints; mediapipe: one main person; boxes: your own, from `file`"
+    )
     interval: int = Field(1, ge=1, description="ask the detector on each n-th frame; the tracker carries people between")
-    min_score: float = Field(0.15, ge=0, le=1, description="drop detections below this score (the tracker uses low ones to keep people it knows)")
+    min_score: float = Field(
+        0.15, ge=0, le=1, description="drop detections below this score (the tracker uses low ones to keep people it knows)"
+    )
     input_px: int = Field(384, ge=128, le=2048, description="movenet: longer side of the picture it sees")
     batch: int = Field(1, ge=1, le=64, description="movenet: frames per call")
     file: Path | None = Field(None, description="boxes: MOT text or JSON with your boxes")
@@ -73,7 +77,9 @@ class CropSettings(_Section):
 
     layout: str = Field("wide", description="named layout: wide (what our weights were trained with), paper, or custom")
     views: int = Field(5, ge=1, le=9, description="how many of the layout's views: fewer is faster")
-    custom: list[tuple[float, float, float]] | None = Field(None, description="layout custom: shift x, shift y (fractions of the base box) and scale of each view")
+    custom: list[tuple[float, float, float]] | None = Field(
+        None, description="layout custom: shift x, shift y (fractions of the base box) and scale of each view"
+    )
     upright: bool = Field(True, description="turn the crops so that the trunk points up (the camera is turned back exactly)")
 
 
@@ -138,7 +144,9 @@ def load_settings(file: str | Path | None = None, overrides: list[str] | None = 
         try:
             loaded = yaml.safe_load(Path(file).read_text())
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UsageError(f"cannot read settings {file}: {' '.join(str(error).split())}; expected a YAML file as printed by `mchmr config`") from error
+            raise UsageError(
+                f"cannot read settings {file}: {' '.join(str(error).split())}; expected a YAML file as printed by `mchmr config`"
+            ) from error
         if loaded is not None and not isinstance(loaded, dict):
             raise UsageError(f"settings {file} hold a {type(loaded).__name__}, expected sections as printed by `mchmr config`")
         data = loaded or {}

@@ -1,0 +1,157 @@
+"""Run stages on threads that stay a bounded number of items ahead. The only file of the package with threads.
+
+Stages are plain generators; a thread boundary is put in from outside with `Workers.ahead`. What holds:
+order and completeness; never more than `size` finished items wait; an error upstream arrives after the last good
+item; leaving early joins every thread and closes the upstream; with `drop_oldest` the newest item is kept.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Channel(Generic[T]):
+    """Hand items from one thread to the next, holding at most `size`."""
+
+    def __init__(self, size: int, *, drop_oldest: bool = False) -> None:
+        if size < 1:
+            raise ValueError(f"size must be at least 1, got {size}")
+        self._size, self._drop_oldest = size, drop_oldest
+        self._items: deque[T] = deque()
+        self._changed = threading.Condition()
+        self._ended = self._closed = False
+        self._error: BaseException | None = None
+        self.dropped = 0
+        self.highest = 0
+        """The most items that ever waited."""
+
+    def put(self, item: T) -> bool:
+        """Add `item`, waiting for room unless the oldest are dropped. False once the reader has gone."""
+        with self._changed:
+            while len(self._items) == self._size and not self._closed:
+                if self._drop_oldest:
+                    self._items.popleft()
+                    self.dropped += 1
+                else:
+                    self._changed.wait()
+            if self._closed:
+                return False
+            self._items.append(item)
+            self.highest = max(self.highest, len(self._items))
+            self._changed.notify_all()
+            return True
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Say that no more items come; `error` is raised to the reader after the last item."""
+        with self._changed:
+            self._ended, self._error = True, error
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wake and stop both sides; what is held is discarded."""
+        with self._changed:
+            self._closed = True
+            self._items.clear()
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[T]:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._items or self._ended or self._closed)
+                if self._closed:
+                    return
+                if not self._items:
+                    if self._error is not None:
+                        raise self._error
+                    return
+                item = self._items.popleft()
+                self._changed.notify_all()
+            yield item
+
+
+class Workers:
+    """The threads of one run. Leaving the `with` block stops and joins them all."""
+
+    def __init__(self) -> None:
+        self._channels: list[Channel] = []
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for channel in self._channels:
+            channel.close()
+        for thread in self._threads:
+            thread.join()
+
+    def ahead(self, upstream: Iterable[T], size: int, *, name: str, drop_oldest: bool = False) -> Iterator[T]:
+        """Iterate `upstream` on its own thread, at most `size` finished items ahead."""
+        channel: Channel[T] = Channel(size, drop_oldest=drop_oldest)
+        thread = threading.Thread(target=_pump, args=(upstream, channel), name=name, daemon=True)
+        self._channels.append(channel)
+        self._threads.append(thread)
+        thread.start()
+        return iter(channel)
+
+
+class Stopwatch:
+    """Seconds that each stage spent working, per item; stages run on different threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.seconds: dict[str, list[float]] = {}
+
+    def add(self, stage: str, seconds: float) -> None:
+        with self._lock:
+            self.seconds.setdefault(stage, []).append(seconds)
+
+    def timed(self, stage: str, items: Iterable[T]) -> Iterator[T]:
+        """Pass `items` on and note how long each took to come."""
+        iterator = iter(items)
+        try:
+            while True:
+                start = time.perf_counter()
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+                self.add(stage, time.perf_counter() - start)
+                yield item
+        finally:
+            _close(iterator)
+
+    def call(self, stage: str, function: Callable[..., T], *args: object) -> T:
+        """Call and note how long it took."""
+        start = time.perf_counter()
+        try:
+            return function(*args)
+        finally:
+            self.add(stage, time.perf_counter() - start)
+
+
+def _pump(upstream: Iterable[T], channel: Channel[T]) -> None:
+    items = iter(upstream)
+    try:
+        for item in items:
+            if not channel.put(item):
+                break
+    except BaseException as error:  # noqa: BLE001 - handed to the reader, who raises it
+        channel.end(error)
+    else:
+        channel.end()
+    finally:
+        _close(items)
+
+
+def _close(iterator: object) -> None:
+    close = getattr(iterator, "close", None)
+    if close is not None:
+        close()

@@ -1,0 +1,102 @@
+"""Threads between stages: what users of a stage may rely on."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+
+import pytest
+
+from mchmr_stream.streaming import Channel, Stopwatch, Workers
+
+
+def test_every_item_arrives_once_and_in_order():
+    with Workers() as workers:
+        doubled = (2 * x for x in workers.ahead(range(500), 3, name="source"))
+        assert list(workers.ahead(doubled, 2, name="double")) == list(range(0, 1000, 2))
+
+
+def test_upstream_never_runs_more_than_size_plus_one_ahead():
+    made = []
+
+    def source():
+        for i in range(50):
+            made.append(i)
+            yield i
+
+    with Workers() as workers:
+        for taken, _ in enumerate(workers.ahead(source(), 4, name="source"), start=1):
+            time.sleep(0.002)
+            assert len(made) - taken <= 4 + 1
+
+
+def test_an_error_upstream_arrives_after_the_last_good_item():
+    def source():
+        yield from range(5)
+        raise OSError("disk gone")
+
+    got = []
+    with Workers() as workers, pytest.raises(OSError, match="disk gone"):
+        for item in workers.ahead(source(), 2, name="source"):
+            got.append(item)
+    assert got == [0, 1, 2, 3, 4]
+
+
+def test_leaving_early_joins_the_threads_and_closes_the_source():
+    closed = threading.Event()
+
+    def source():
+        try:
+            yield from itertools.count()
+        finally:
+            closed.set()
+
+    before = threading.active_count()
+    with Workers() as workers:
+        for item in workers.ahead(workers.ahead(source(), 2, name="source"), 2, name="next"):
+            if item == 10:
+                break
+    assert closed.is_set()
+    assert threading.active_count() == before
+
+
+def test_an_error_of_the_reader_stops_everything():
+    with pytest.raises(ZeroDivisionError), Workers() as workers:
+        for item in workers.ahead(itertools.count(), 2, name="source"):
+            1 / (3 - item)
+    assert not [t for t in threading.enumerate() if t.name == "source"]
+
+
+def test_dropping_channel_keeps_the_newest_and_counts_the_rest():
+    channel: Channel[int] = Channel(1, drop_oldest=True)
+    for i in range(10):
+        channel.put(i)
+    channel.end()
+    assert list(channel) == [9]
+    assert channel.dropped == 9
+
+
+def test_put_says_so_when_the_reader_has_gone():
+    channel: Channel[int] = Channel(1)
+    channel.close()
+    assert channel.put(1) is False
+
+
+def test_a_channel_without_room_is_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        Channel(0)
+
+
+def test_stopwatch_counts_work_and_not_waiting_downstream():
+    watch = Stopwatch()
+
+    def slow():
+        for i in range(3):
+            time.sleep(0.02)
+            yield i
+
+    for _ in watch.timed("make", slow()):
+        time.sleep(0.05)
+    assert len(watch.seconds["make"]) == 3
+    assert all(0.015 < s < 0.045 for s in watch.seconds["make"])
