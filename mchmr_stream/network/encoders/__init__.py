@@ -1,0 +1,64 @@
+"""Crop encoders by name. To add one: subclass `Encoder`, put a function that builds it into `_BUILDERS`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from mchmr_stream.errors import InputError, MissingPart, UsageError
+from mchmr_stream.network.encoders.blazepose import BlazePose
+from mchmr_stream.network.encoders.encoder import CropFeatures, Encoder
+
+_BUILDERS: dict[str, Callable[[], Encoder]] = {
+    "blazepose_lite": lambda: BlazePose("lite"),
+    "blazepose_full": lambda: BlazePose("full"),
+    "blazepose_heavy": lambda: BlazePose("heavy"),
+}
+
+ENCODER_NAMES = tuple(_BUILDERS)
+
+
+def make_encoder(name: str, weights: Path | None = None, *, pretrained: bool = True) -> Encoder:
+    """An encoder in float32, evaluation mode, on the CPU.
+
+    `weights`: a .safetensors file; None takes the one that ships with the package. `pretrained=False` reads no file, for
+    a caller that loads the encoder's weights from its own checkpoint.
+    Raises UsageError for an unknown name, MissingPart where no weights ship, InputError where they do not fit.
+    """
+    if name not in _BUILDERS:
+        close = difflib.get_close_matches(name, ENCODER_NAMES, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(ENCODER_NAMES)}"
+        raise UsageError(f"unknown encoder {name!r}; {hint}")
+    encoder = _BUILDERS[name]()
+    if pretrained:
+        _load(encoder, weights if weights is not None else _shipped(name))
+    return encoder.eval()
+
+
+def _shipped(name: str) -> Path:
+    path = Path(str(resources.files("mchmr_stream.assets"))) / f"{name}.safetensors"
+    if not path.is_file():
+        raise MissingPart(
+            f"no weights for encoder {name} at {path}; make them with tools/convert_blazepose.py (its docstring says how) "
+            "or use blazepose_full, which ships with the package"
+        )
+    return path
+
+
+def _load(encoder: Encoder, path: Path) -> None:
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot read encoder weights {path}: {error}; expected a .safetensors file") from error
+    expected = encoder.state_dict()
+    for key in sorted(expected.keys() | tensors.keys()):
+        got = tuple(tensors[key].shape) if key in tensors else "nothing"
+        want = tuple(expected[key].shape) if key in expected else "nothing"
+        if got != want:
+            raise InputError(f"encoder weights {path} do not fit {encoder.name}: {key} is {got}, expected {want}")
+    encoder.load_state_dict({key: value.float() for key, value in tensors.items()})

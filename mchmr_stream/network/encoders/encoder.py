@@ -1,0 +1,48 @@
+"""What a crop encoder is: one picture of one person in, features (and what else it can tell) out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class CropFeatures(NamedTuple):
+    """What an encoder saw in B crops. Only tensors, so that every encoder can be traced, scripted and exported to ONNX.
+
+    An encoder that knows no landmarks (`landmark_count` 0: ResNet, HRNet) gives zero-size tensors there: landmarks
+    (B, 0, 5), world (B, 0, 3), presence (0,). Test `encoder.landmark_count`, not the tensors.
+
+    Crop coordinates: -1 and 1 are the *outer edges* of the crop, x right, y down, 0 its centre, so pixel column i of w
+    has its centre at ``(2 i + 1) / w - 1`` and a crop of side s around c shows ``c + u * s / 2`` (PyTorch's
+    ``align_corners=False``).
+    """
+
+    features: Tensor
+    """(B, feature_dim) float32: the vector that a regression head reads"""
+    map8: Tensor
+    """(B, map_channels, h / 32, w / 32) float32: the last map at stride 32"""
+    landmarks: Tensor
+    """(B, landmark_count, 5): x, y in crop coordinates, z at the same scale (away from the camera, from the hips'
+    centre), then the logits of visibility (seen, not hidden) and presence (inside the crop)"""
+    world: Tensor
+    """(B, landmark_count, 3): metres from the hips' centre, x right, y down, z away from the camera"""
+    presence: Tensor
+    """(B,): logit that there is a person in the crop"""
+
+
+class Encoder(nn.Module):
+    """Base of all crop encoders. A subclass sets the attributes and writes `forward`; it normalises its own input."""
+
+    name: str
+    """as given to `make_encoder`"""
+    input_hw: tuple[int, int]
+    """height and width of its crops, pixels"""
+    feature_dim: int
+    map_channels: int
+    landmark_count: int
+    """0 where it knows none"""
+
+    def forward(self, crops: Tensor) -> CropFeatures:
+        """`crops` (B, 3, *input_hw) float, RGB, 0 to 1."""
+        raise NotImplementedError
