@@ -1,0 +1,153 @@
+"""The network: an encoder per crop, crop-aware fusion over the crops of a person, one body and V local cameras."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mchmr_stream.geometry.camera import box_info, full_from_local
+from mchmr_stream.network.encoders import CropFeatures, make_encoder
+from mchmr_stream.network.fusion import CropAwareFusion
+from mchmr_stream.network.heads import BodyDecoder, CameraDecoder, ProjectionHead, ResidualMLP
+from mchmr_stream.network.landmarks import BLAZEPOSE33_FROM_COCO17
+from mchmr_stream.network.observations import Observations, agree_on_sides, base_from_unit, points_to_base, view_geometry
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Everything that fixes the shape of the network; stored with the weights."""
+
+    encoder: str = "blazepose_full"
+    token_dim: int = 320
+    fusion_layers: int = 2
+    fusion_heads: int = 4
+    frequencies: int = 4
+    trunk_dim: int = 768
+    trunk_depth: int = 3
+    dropout: float = 0.0
+    use_features: bool = True
+    use_world: bool = True
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+class HeadOutput(NamedTuple):
+    """What the head says of each person, rolled camera."""
+
+    rotations: Tensor
+    """(n, 24, 3, 3)"""
+    betas: Tensor
+    """(n, 10)"""
+    views_cam: Tensor
+    """(n, V, 3)"""
+    joint_log_sigma: Tensor
+    """(n, 24)"""
+    embedding: Tensor
+    """(n, V, 64) unit vectors, for the contrastive loss"""
+
+
+class MultiCropHead(nn.Module):
+    """Observations of V crops -> one body and V local cameras. Any V with the same weights."""
+
+    def __init__(self, config: NetworkConfig, feature_dim: int, landmark_count: int) -> None:
+        super().__init__()
+        dim = config.token_dim
+        self.config = config
+        self.landmark_count = landmark_count
+        self.feature_in = nn.Sequential(nn.LayerNorm(feature_dim), nn.Linear(feature_dim, dim), nn.GELU(), nn.Linear(dim, dim))
+        self.landmark_in = nn.Linear(landmark_count * 3, dim)
+        self.world_in = nn.Linear(landmark_count * 3, dim)
+        self.keypoint_in = nn.Linear(17 * 3, dim)
+        self.view_in = nn.Linear(3, dim)
+        self.info_in = nn.Linear(3, dim)
+        self.mix = ResidualMLP(dim, 1, config.dropout)
+        self.fusion = nn.ModuleList(
+            CropAwareFusion(dim, config.fusion_heads, config.frequencies, config.dropout) for _ in range(config.fusion_layers)
+        )
+        self.person_in = nn.Linear(2 * dim, config.trunk_dim)
+        self.trunk = ResidualMLP(config.trunk_dim, config.trunk_depth, config.dropout)
+        self.person_out = nn.Linear(config.trunk_dim, dim)
+        self.body = BodyDecoder(config.trunk_dim)
+        self.camera = CameraDecoder(dim)
+        self.project = ProjectionHead(dim)
+
+    def forward(self, seen: Observations) -> HeadOutput:
+        landmarks, keypoints = seen.landmarks, seen.keypoints
+        visibility, score = landmarks[..., 2:], keypoints[..., 2:]
+        # A point that is hardly seen says little about where it is: its position fades to the origin with its visibility.
+        points = torch.cat([landmarks[..., :2] * 3 * (visibility > 0.05), visibility], -1).flatten(2)
+        detected = torch.cat([keypoints[..., :2] * 3 * (score > 0.1), (score > 0.1).to(score.dtype), score], -1)
+        has_image = seen.has_image[:, None, None]
+
+        tokens = self.landmark_in(points) + self.view_in(seen.views)
+        if self.config.use_features:
+            tokens = tokens + self.feature_in(seen.features) * has_image
+        if self.config.use_world:
+            tokens = tokens + self.world_in(seen.world.flatten(2) * 2) * has_image
+        person_evidence = self.keypoint_in(detected[..., :3].flatten(1)) + self.info_in(seen.base_info * torch.tensor([1.0, 1.0, 0.25], device=tokens.device))
+        tokens = self.mix(tokens + person_evidence[:, None])
+        embedding = self.project(tokens)
+        for layer in self.fusion:
+            tokens = layer(tokens, seen.views)
+        person = self.trunk(self.person_in(torch.cat([tokens.mean(1), person_evidence], -1)))
+        rotations, betas, joint_log_sigma = self.body(person)
+        views_cam = self.camera(tokens, self.person_out(person), seen.views)
+        return HeadOutput(rotations, betas, views_cam, joint_log_sigma, embedding)
+
+
+class NetworkOutput(NamedTuple):
+    """The seam to estimators and servers; shapes as in records.CropEstimates."""
+
+    rotations: Tensor
+    betas: Tensor
+    views_cam: Tensor
+    confidence: Tensor
+    presence: Tensor
+    landmarks_px: Tensor
+
+
+class MultiCropNet(nn.Module):
+    """Crops in, bodies out: `CropBatch` as tensors to `CropEstimates` as tensors."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = make_encoder(config.encoder)
+        self.head = MultiCropHead(config, self.encoder.feature_dim, self.encoder.landmark_count)
+
+    def forward(self, crops: Tensor, views_px: Tensor, base_px: Tensor, focal_px: Tensor, keypoints_px: Tensor) -> NetworkOutput:
+        """crops (n, V, 3, h, w) uint8, views_px (n, V, 3), base_px (n, 3), focal_px (n,), keypoints_px (n, 17, 3)."""
+        n, count = crops.shape[:2]
+        encoded = self.encoder(crops.flatten(0, 1).float() / 255)
+        seen = observe(encoded, n, count, views_px, base_px, focal_px, keypoints_px)
+        return finish(self.head(seen), seen, encoded.presence.reshape(n, count), views_px, base_px, focal_px)
+
+
+def observe(
+    encoded: CropFeatures, n: int, count: int, views_px: Tensor, base_px: Tensor, focal_px: Tensor, keypoints_px: Tensor
+) -> Observations:
+    """What the encoder said of n * count crops and what the detector said, in base coordinates."""
+    views = view_geometry(views_px, base_px)
+    landmarks = encoded.landmarks[:, :33].reshape(n, count, 33, 5)
+    points = torch.cat([base_from_unit(landmarks[..., :2], views), landmarks[..., 3:4].sigmoid()], -1)
+    world = encoded.world[:, :33].reshape(n, count, 33, 3)
+    keypoints = points_to_base(keypoints_px, base_px)
+    points, world, _ = agree_on_sides(points, world, keypoints)
+    info = box_info(base_px[:, None], focal_px)[:, 0]
+    return Observations(encoded.features.reshape(n, count, -1), points, world, keypoints, views, info, torch.ones_like(focal_px))
+
+
+def finish(out: HeadOutput, seen: Observations, presence: Tensor, views_px: Tensor, base_px: Tensor, focal_px: Tensor) -> NetworkOutput:
+    """Attach what the pipeline needs beside the body: confidence, presence, and where the keypoints were seen."""
+    transl = full_from_local(out.views_cam, views_px, focal_px)
+    middle = transl.mean(1, keepdim=True)
+    spread = ((transl - middle) / middle[..., 2:]).square().sum(-1).mean(1).sqrt() * (focal_px / base_px[:, 2])
+    sigma = out.joint_log_sigma.exp().mean(1)
+    confidence = torch.exp(-4 * sigma) * torch.exp(-2 * spread)
+    landmarks = seen.landmarks.mean(1)[:, torch.tensor(BLAZEPOSE33_FROM_COCO17, device=base_px.device)]
+    xy = landmarks[..., :2] * base_px[:, None, 2:] + base_px[:, None, :2]
+    return NetworkOutput(out.rotations, out.betas, out.views_cam, confidence, presence.mean(1), torch.cat([xy, landmarks[..., 2:]], -1))

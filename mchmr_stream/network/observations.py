@@ -1,0 +1,77 @@
+"""From what the encoder and the detector saw to what the head reads: one common frame per person.
+
+Everything a crop says is moved from crop coordinates into *base coordinates*: origin at the centre of the person's
+base box, unit = the base box's side, axes of the rolled plane. In that frame all crops of a person agree up to noise,
+so the head need not learn where each crop was cut, only how far to trust it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mchmr_stream.network.landmarks import COCO17_FROM_BLAZEPOSE33, COCO17_SWAP, BLAZEPOSE33_SWAP
+
+LIMB_KEYPOINTS = (5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
+"""Shoulders to ankles in COCO's order: the points by which left and right are told apart."""
+
+
+class Observations(NamedTuple):
+    """What the head reads, per person (n) and view (V). A sample without pictures has `has_image` 0."""
+
+    features: Tensor
+    """(n, V, C) of the encoder"""
+    landmarks: Tensor
+    """(n, V, L, 3): x, y in base coordinates, visibility in [0, 1]; L = 0 for an encoder without landmarks"""
+    world: Tensor
+    """(n, V, L, 3): hip-centred metres, the encoder's own guess"""
+    keypoints: Tensor
+    """(n, 17, 3): the detector's, x, y in base coordinates, score; score 0 where there is none"""
+    views: Tensor
+    """(n, V, 3): centre x, y in base coordinates and side in base sides"""
+    base_info: Tensor
+    """(n, 3): the paper's box information of the base box"""
+    has_image: Tensor
+    """(n,) 1 where features and world landmarks are real"""
+
+
+def view_geometry(views_px: Tensor, base_px: Tensor) -> Tensor:
+    """(n, V, 3) and (n, 3) in the rolled plane -> (n, V, 3) views in base coordinates."""
+    side = base_px[:, None, 2:]
+    return torch.cat([(views_px[..., :2] - base_px[:, None, :2]) / side, views_px[..., 2:] / side], -1)
+
+
+def base_from_unit(points: Tensor, views: Tensor) -> Tensor:
+    """(n, V, L, 2) in crop units [-1, 1] of square crops -> base coordinates."""
+    return views[:, :, None, :2] + points * (views[:, :, None, 2:] / 2)
+
+
+def points_to_base(points_px: Tensor, base_px: Tensor) -> Tensor:
+    """(n, K, 3) rolled-plane px and score -> base coordinates and score; points of score 0 become 0."""
+    xy = (points_px[..., :2] - base_px[:, None, :2]) / base_px[:, None, 2:]
+    score = points_px[..., 2:]
+    return torch.cat([torch.where(score > 0, xy, torch.zeros_like(xy)), score], -1)
+
+
+def agree_on_sides(landmarks: Tensor, world: Tensor, keypoints: Tensor, min_score: float = 0.2) -> tuple[Tensor, Tensor, Tensor]:
+    """Swap left and right of a view's landmarks where that brings them clearly closer to the detector's keypoints.
+
+    The two networks confuse sides at different moments and the detector, which sees the whole picture, is right more
+    often: taking its word removed most front/back flips in our measurements.
+    landmarks (n, V, 33, 3), world (n, V, 33, 3), keypoints (n, 17, 3) -> the same, and swapped (n, V) bool.
+    """
+    limbs = torch.tensor(LIMB_KEYPOINTS, device=landmarks.device)
+    coco = landmarks[:, :, torch.tensor(COCO17_FROM_BLAZEPOSE33, device=landmarks.device)]
+    mirrored = coco[:, :, torch.tensor(COCO17_SWAP, device=landmarks.device)]
+    seen = (keypoints[:, limbs, 2] > min_score).to(landmarks.dtype)[:, None]
+    target = keypoints[:, None, limbs, :2]
+    kept = ((coco[:, :, limbs, :2] - target).square().sum(-1).clamp(min=1e-12).sqrt() * seen).sum(-1)
+    turned = ((mirrored[:, :, limbs, :2] - target).square().sum(-1).clamp(min=1e-12).sqrt() * seen).sum(-1)
+    swapped = turned < 0.8 * kept
+    order = torch.tensor(BLAZEPOSE33_SWAP, device=landmarks.device)
+    where = swapped[..., None, None]
+    # A view that names the sides the other way round saw a back for a front: near and far change places as well.
+    flip_depth = torch.tensor([1.0, 1.0, -1.0], device=world.device, dtype=world.dtype)
+    return torch.where(where, landmarks[:, :, order], landmarks), torch.where(where, world[:, :, order] * flip_depth, world), swapped

@@ -1,0 +1,100 @@
+"""Weights on disk: safetensors with the network's configuration and provenance in the header."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from mchmr_stream.errors import InputError, MissingPart
+from mchmr_stream.network.model import MultiCropNet, NetworkConfig
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+SHIPPED = {"default": "mchmr_default.safetensors"}
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedNetwork:
+    """A network ready for inference and where it came from."""
+
+    net: MultiCropNet
+    name: str
+    sha256: str
+    provenance: dict[str, Any]
+
+
+def find_weights(which: str) -> Path:
+    """The file of a shipped name or a path. Raises MissingPart with where it was looked for."""
+    path = ASSETS / SHIPPED[which] if which in SHIPPED else Path(which)
+    if not path.is_file():
+        raise MissingPart(f"weights {which!r} not found at {path}; expected one of {', '.join(SHIPPED)} or a .safetensors file (see `mchmr doctor`)")
+    return path
+
+
+def save_network(path: Path, net: MultiCropNet, provenance: dict[str, Any], *, half: bool = True) -> None:
+    """Write head and configuration; a frozen encoder is referred to by name, since its weights ship on their own."""
+    state = {f"head.{k}": (v.half() if half and v.is_floating_point() else v).contiguous() for k, v in net.head.state_dict().items()}
+    header = {"config": json.dumps(net.config.to_dict()), "provenance": json.dumps(provenance), "format": "mchmr-stream 1"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(state, path, header)
+
+
+def load_network(which: str) -> LoadedNetwork:
+    """Load a shipped name or a .safetensors file into a network in eval mode, float32, on the CPU.
+
+    Raises MissingPart when it is not there, InputError when it is something else.
+    """
+    path = find_weights(which)
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"cannot read weights {path}: {error}; expected a .safetensors file of this project") from error
+    config = _config(header, path)
+    net = MultiCropNet(config)
+    head = {key.removeprefix("head."): value.float() if value.is_floating_point() else value for key, value in state.items() if key.startswith("head.")}
+    expected = net.head.state_dict()
+    wrong = [k for k in expected if k not in head or head[k].shape != expected[k].shape] + [k for k in head if k not in expected]
+    if wrong:
+        raise InputError(f"weights {path} do not fit their own configuration: {len(wrong)} of {len(expected)} tensors differ, first {wrong[0]}")
+    net.head.load_state_dict(head)
+    name = which if which in SHIPPED else path.stem
+    return LoadedNetwork(net.eval().requires_grad_(False), name, sha256_of(path), json.loads(header.get("provenance", "{}")))
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _config(header: dict[str, str], path: Path) -> NetworkConfig:
+    try:
+        values = json.loads(header["config"])
+        known = {field.name for field in fields(NetworkConfig)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise InputError(f"weights {path} were made by another version: unknown network settings {', '.join(unknown)}; update mchmr-stream")
+        return NetworkConfig(**values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"weights {path} carry no network configuration, expected a file written by mchmr-stream") from error
+
+
+def pick_device(name: str) -> torch.device:
+    """auto, cpu, cuda or cuda:N -> a device that is there. Raises MissingPart when it is not."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise MissingPart(f"device is {name!r}, expected auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
+        raise MissingPart(f"device {name} asked for, but {torch.cuda.device_count()} CUDA devices are usable here; use --device cpu or auto")
+    return device
