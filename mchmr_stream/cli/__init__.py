@@ -1,0 +1,116 @@
+"""The command line: `mchmr COMMAND`. One file per command; each has `add_parser(subparsers)` and `run(args) -> int`.
+
+Nothing heavy is imported before a command runs, so that help comes at once.
+Exit codes: 0 done, 1 something failed, 2 the request is wrong, 130 and 143 stopped by Ctrl-C and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from mchmr_stream.cli import config, demo, doctor, evaluate, synth, train, video
+from mchmr_stream.errors import MchmrError, UsageError
+
+COMMANDS = (video, demo, config, doctor, evaluate, synth, train)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. `argv` is without the program's name; None: the process's own."""
+    try:
+        args = _parser().parse_args(argv)
+    except UsageError as error:
+        return _report(error, error.exit_code)
+    except SystemExit as done:  # argparse leaves this way after --help and --version
+        return int(done.code or 0)
+    with _messages(args):
+        try:
+            code = args.run(args)
+            sys.stdout.flush()
+            return int(code)
+        except MchmrError as error:
+            return _report(error, error.exit_code, args.debug)
+        except KeyboardInterrupt:
+            return 130
+        except BrokenPipeError:
+            # The reader (head, less) has gone; without this Python complains again when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except OSError as error:
+            return _report(error, 1, args.debug)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Has the options on messages, before and after the command's name, and says what is wrong in one line."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # SUPPRESS: a default of the command's parser would overwrite what was given before the command's name.
+        self.add_argument("-v", "--verbose", action="count", default=argparse.SUPPRESS, help="say more; twice: everything")
+        self.add_argument("-q", "--quiet", action="store_true", default=argparse.SUPPRESS, help="only errors")
+        self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error came from")
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; `{self.prog} --help` explains")
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when asked."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print("mchmr", version("mchmr-stream"))
+        except PackageNotFoundError:
+            print("mchmr, version unknown: the package is not installed")
+        parser.exit()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="mchmr", description="Video in, everyone in it as 3D bodies out.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
+    parser.set_defaults(verbose=0, quiet=False, debug=False)
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    return parser
+
+
+def _report(error: BaseException, code: int, debug: bool = False) -> int:
+    if debug:
+        traceback.print_exception(error)
+    print(f"mchmr: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+class _OneLine(logging.Handler):
+    """Writes to whatever sys.stderr is at that moment, so that a progress bar can stay below the messages."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"mchmr: {record.levelname.lower()}: {self.format(record)}", file=sys.stderr)
+
+
+@contextmanager
+def _messages(args: argparse.Namespace) -> Iterator[None]:
+    """Log records and warnings as single lines on stderr, as many as -v and -q ask for."""
+    level = logging.ERROR if args.quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)]
+    logger = logging.getLogger("mchmr_stream")
+    handler, level_before = _OneLine(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        with warnings.catch_warnings():
+            if not args.debug:
+                warnings.showwarning = lambda message, *_, **__: logger.warning("%s", " ".join(str(message).split()))
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level_before)

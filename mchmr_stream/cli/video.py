@@ -1,0 +1,160 @@
+"""`mchmr video INPUT... -o OUT`: the main job, on files, folders of images and anything else a source can open."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mchmr_stream.errors import MchmrError, UsageError
+
+if TYPE_CHECKING:
+    from mchmr_stream.config import Settings
+    from mchmr_stream.pipeline import VideoResult
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "video",
+        help="turn videos into bodies",
+        description="Write STEM.npz (bodies), STEM.mp4 (the picture with the bodies over it) and STEM.json (what happened) for each input.",
+    )
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="a video file or a folder of images")
+    parser.add_argument("-o", "--out", required=True, type=Path, metavar="OUT", help="folder for the results, made when missing")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="go on where an earlier run stopped, skip what is complete")
+    existing.add_argument("--overwrite", action="store_true", help="replace results that are there")
+    add_settings_arguments(parser)
+    quick = parser.add_argument_group("shorthands", "each stands for one setting; `mchmr config` lists all settings")
+    quick.add_argument("--views", type=int, metavar="N", help="crops of each person, fewer is faster (crops.views)")
+    quick.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (runtime.device)")
+    quick.add_argument("--detector", metavar="KIND", help="movenet, mediapipe or boxes (detector.kind)")
+    quick.add_argument("--max-people", type=int, metavar="N", help="keep only the N largest people (tracker.max_people)")
+    quick.add_argument("--every", type=int, metavar="N", help="use each N-th frame (source.every)")
+    quick.add_argument("--start", type=float, metavar="S", help="skip everything before, in seconds (source.start_s)")
+    quick.add_argument("--end", type=float, metavar="S", help="stop here, in seconds (source.end_s)")
+    quick.add_argument("--stream", type=int, metavar="N", help="which video stream of the file (source.stream)")
+    quick.add_argument("--no-overlay", action="store_true", help="bodies only, no video (output.overlay)")
+    camera = quick.add_mutually_exclusive_group()
+    camera.add_argument("--focal", type=float, metavar="PX", help="focal length in pixels (camera.focal_px)")
+    camera.add_argument("--fov", type=float, metavar="DEG", help="horizontal field of view in degrees (camera.fov_deg)")
+    camera.add_argument("--intrinsics", type=Path, metavar="FILE.json", help="camera matrix and distortion (camera.intrinsics)")
+    parser.set_defaults(run=run)
+
+
+def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--config` and `--set`, the same for every command that has settings."""
+    group = parser.add_argument_group("settings")
+    group.add_argument(
+        "--config", type=Path, metavar="FILE.yaml", help="settings as printed by `mchmr config`; only changed ones need be there"
+    )
+    group.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="SECTION.NAME=VALUE", help="one setting; may be repeated"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from mchmr_stream.config import load_settings
+
+    settings = load_settings(args.config, [*shorthand_overrides(args), *args.overrides])
+    return process(args.inputs, args.out, settings, resume=args.resume, overwrite=args.overwrite, quiet=args.quiet)
+
+
+def shorthand_overrides(args: argparse.Namespace) -> list[str]:
+    """The shorthand options as `section.name=value` strings; they come before --set, which therefore wins."""
+    camera = {"camera.focal_px": args.focal, "camera.fov_deg": args.fov, "camera.intrinsics": args.intrinsics}
+    given = {
+        "crops.views": args.views,
+        "runtime.device": args.device,
+        "detector.kind": args.detector,
+        "tracker.max_people": args.max_people,
+        "source.every": args.every,
+        "source.start_s": args.start,
+        "source.end_s": args.end,
+        "source.stream": args.stream,
+        "output.overlay": False if args.no_overlay else None,
+    }
+    values = {name: value for name, value in given.items() if value is not None}
+    if any(value is not None for value in camera.values()):
+        values |= camera  # the nulls too: a camera on the command line replaces the file's, of whatever kind
+    return [f"{name}={json.dumps(str(value) if isinstance(value, Path) else value)}" for name, value in values.items()]
+
+
+def process(inputs: Sequence[str], out_dir: Path, settings: Settings, *, resume: bool, overwrite: bool, quiet: bool) -> int:
+    """Run every input and say how each went. A failing input does not keep the others from running.
+
+    Returns the exit code. Raises UsageError before anything is done where outputs would collide, with each other, with
+    what is there, or with an input; a single input's own error is raised as it is.
+    """
+    _check_outputs(inputs, out_dir, settings, allow_existing=resume or overwrite)
+    from mchmr_stream.cli.progress import progress_bar
+    from mchmr_stream.cli.stopping import StopOnSignals
+    from mchmr_stream.pipeline import process_video
+
+    out_dir.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    with StopOnSignals() as stop:
+        for number, name in enumerate(inputs):
+            if stop.event.is_set():
+                print(f"mchmr: stopped before {len(inputs) - number} of {len(inputs)} inputs: {' '.join(inputs[number:])}", file=sys.stderr)
+                break
+            try:
+                with progress_bar(Path(name).name, wanted=not quiet) as progress:
+                    result = process_video(name, out_dir, settings, resume=resume, overwrite=overwrite, progress=progress, stop=stop.event)
+            except (MchmrError, OSError) as error:
+                if len(inputs) == 1:
+                    raise
+                print(f"mchmr: {name}: failed: {' '.join(str(error).split())}", file=sys.stderr)
+                failed += 1
+                continue
+            _say(name, result, stopped=stop.event.is_set() and not result.complete, quiet=quiet)
+            failed += not result.complete
+    if stop.exit_code is not None:
+        return stop.exit_code
+    if len(inputs) > 1 and failed:
+        print(f"mchmr: {failed} of {len(inputs)} inputs failed or are incomplete", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def output_stem(name: str) -> str:
+    """What the outputs of an input are called: the file's name without its suffix, a folder's name as it is."""
+    path = Path(name)
+    return path.resolve().name if path.is_dir() else path.stem
+
+
+def _check_outputs(inputs: Sequence[str], out_dir: Path, settings: Settings, *, allow_existing: bool) -> None:
+    if out_dir.exists() and not out_dir.is_dir():
+        raise UsageError(f"-o got {out_dir}, which is a file; expected a folder")
+    owners: dict[str, str] = {}
+    for name in inputs:
+        stem = output_stem(name)
+        if stem in owners:
+            raise UsageError(f"{owners[stem]} and {name} would both be written to {out_dir / stem}.*; run them into two folders")
+        owners[stem] = name
+    suffixes = [".npz", ".json"] + [".mp4"] * settings.output.overlay
+    outputs = [out_dir / f"{stem}{suffix}" for stem in owners for suffix in suffixes]
+    input_files = {Path(name).resolve() for name in inputs}
+    for output in outputs:
+        if output.resolve() in input_files:
+            raise UsageError(f"the output {output} would replace an input; choose another folder with -o")
+    existing = [output for output in outputs if output.exists()]
+    if existing and not allow_existing:
+        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        raise UsageError(f"{existing[0]}{more} exist; --overwrite replaces, --resume goes on, or choose another folder with -o")
+
+
+def _say(name: str, result: VideoResult, *, stopped: bool, quiet: bool) -> None:
+    """One line on how it went, and what was odd. Results go to stdout, complaints to stderr."""
+    for warning in [] if quiet else result.warnings:
+        print(f"mchmr: warning: {name}: {warning}", file=sys.stderr)
+    files = ", ".join(str(path) for path in (result.npz, result.overlay) if path is not None)
+    summary = f"{name}: {result.frames} frames, {result.people} {'person' if result.people == 1 else 'people'} -> {files}"
+    if stopped:
+        print(f"mchmr: {summary}; stopped early, the files are whole up to there; --resume goes on", file=sys.stderr)
+    elif not result.complete:
+        print(f"mchmr: {summary}; incomplete: {result.message or 'the input broke off'}", file=sys.stderr)
+    elif not quiet:
+        print(f"{summary}{f' ({result.message})' if result.message else ''}")
