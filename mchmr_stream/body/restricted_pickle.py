@@ -140,6 +140,8 @@ def _array_of(value: Any, name: str, depth: int = 0) -> NDArray:
 
 def _plain_array(value: _Array, name: str) -> NDArray:
     """From numpy's state (version, shape, dtype, Fortran order, bytes)."""
+    if not isinstance(value.state, tuple) or len(value.state) != 5:
+        raise ValueError(f"{name} holds no values")
     _, shape, dtype, fortran_order, raw = value.state
     if isinstance(raw, str):
         raw = raw.encode("latin1")
@@ -148,7 +150,7 @@ def _plain_array(value: _Array, name: str) -> NDArray:
     numbers = np.frombuffer(raw, _plain_dtype(dtype, name))
     if math.prod(shape) != len(numbers):
         raise ValueError(f"{name} has shape {shape} but {len(numbers)} values")
-    return numbers.reshape(shape, order="F" if fortran_order else "C")
+    return numbers.copy().reshape(shape, order="F" if fortran_order else "C")
 
 
 def _plain_dtype(dtype: _Dtype, name: str) -> np.dtype:
