@@ -95,16 +95,33 @@ VARIANTS = {
 }
 
 
-def _pointwise(channels: int, out: int) -> nn.Conv2d:
-    return nn.Conv2d(channels, out, 1)
+class Convolution(nn.Conv2d):
+    """A convolution, an optional sum and ReLU6 in one step: all that BlazePose consists of.
+
+    In one module because that is what `inference.py` replaces by one fused kernel.
+    """
+
+    def __init__(self, channels: int, out: int, kernel: int, stride: int, padding: int, groups: int, relu6: bool) -> None:
+        super().__init__(channels, out, kernel, stride, padding, groups=groups)
+        self.relu6 = relu6
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        y = super().forward(x)
+        if shortcut is not None:
+            y = y + shortcut
+        return F.relu6(y) if self.relu6 else y
 
 
-def _depthwise(channels: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(channels, channels, kernel, stride, padding=kernel // 2, groups=channels)
+def _pointwise(channels: int, out: int, relu6: bool) -> Convolution:
+    return Convolution(channels, out, 1, stride=1, padding=0, groups=1, relu6=relu6)
+
+
+def _depthwise(channels: int, kernel: int = 3, stride: int = 1) -> Convolution:
+    return Convolution(channels, channels, kernel, stride, padding=kernel // 2, groups=channels, relu6=True)
 
 
 def _separable(channels: int, out: int) -> nn.Sequential:
-    return nn.Sequential(_depthwise(channels), nn.ReLU6(), _pointwise(channels, out), nn.ReLU6())
+    return nn.Sequential(_depthwise(channels), _pointwise(channels, out, relu6=True))
 
 
 class InvertedResidual(nn.Module):
@@ -112,14 +129,13 @@ class InvertedResidual(nn.Module):
 
     def __init__(self, channels: int, block: Block, stride: int) -> None:
         super().__init__()
-        self.expand = _pointwise(channels, block.expanded)
+        self.expand = _pointwise(channels, block.expanded, relu6=True)
         self.filter = _depthwise(block.expanded, block.kernel, stride)
-        self.project = _pointwise(block.expanded, block.out)
+        self.project = _pointwise(block.expanded, block.out, relu6=False)
         self.adds_input = stride == 1 and channels == block.out
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.project(F.relu6(self.filter(F.relu6(self.expand(x)))))
-        return y + x if self.adds_input else y
+        return self.project(self.filter(self.expand(x)), x if self.adds_input else None)
 
 
 class SeparableResidual(nn.Module):
@@ -128,10 +144,10 @@ class SeparableResidual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.filter = _depthwise(channels)
-        self.mix = _pointwise(channels, channels)
+        self.mix = _pointwise(channels, channels, relu6=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu6(x + self.mix(F.relu6(self.filter(x))))
+        return self.mix(self.filter(x), x)
 
 
 class SeparableDownsample(nn.Module):
@@ -139,17 +155,16 @@ class SeparableDownsample(nn.Module):
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
-        self.filter = nn.Conv2d(channels, channels, 3, stride=2, groups=channels)
-        self.mix = _pointwise(channels, out)
+        self.filter = Convolution(channels, channels, 3, stride=2, padding=0, groups=channels, relu6=True)
+        self.mix = _pointwise(channels, out, relu6=True)
         self.new_channels = out - channels
 
     def forward(self, x: Tensor) -> Tensor:
-        # TensorFlow's SAME padding of an even map at stride 2 is one row below and one column to the right.
-        y = self.mix(F.relu6(self.filter(F.pad(x, (0, 1, 0, 1)))))
         shortcut = F.max_pool2d(x, 2)
         if self.new_channels:
             shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.new_channels))
-        return F.relu6(shortcut + y)
+        # TensorFlow's SAME padding of an even map at stride 2 is one row below and one column to the right.
+        return self.mix(self.filter(F.pad(x, (0, 1, 0, 1))), shortcut)
 
 
 class Trunk(nn.Module):
@@ -158,7 +173,7 @@ class Trunk(nn.Module):
     def __init__(self, variant: Variant) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(3, 24, 3, stride=2, padding=1), nn.ReLU6(), _depthwise(24), nn.ReLU6(), _pointwise(24, variant.stem)
+            Convolution(3, 24, 3, stride=2, padding=1, groups=1, relu6=True), _depthwise(24), _pointwise(24, variant.stem, relu6=False)
         )
         channels = variant.stem
         stages = []
@@ -169,7 +184,7 @@ class Trunk(nn.Module):
                 channels = block.out
             stages.append(nn.Sequential(*stage))
         self.stage64, self.stage32, self.stage16, self.stage8 = stages
-        self.neck = nn.Sequential(_pointwise(channels, variant.neck), nn.ReLU6(), _depthwise(variant.neck), nn.ReLU6())
+        self.neck = nn.Sequential(_pointwise(channels, variant.neck, relu6=True), _depthwise(variant.neck))
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         map64 = self.stage64(self.stem(crops))
