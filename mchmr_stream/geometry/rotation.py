@@ -90,7 +90,7 @@ def matrix_from_sixd(sixd: Any) -> Any:
     Layout: reshaped to (3, 2), the columns a1 and a2 (numbers 0, 2, 4 and 1, 3, 5). Gram-Schmidt makes them the first two
     columns of the rotation, their cross product the third.
     When a1 is zero, or a2 is zero or parallel to a1, no rotation is defined: lengths are held above 1e-12, so that the
-    result and its gradients stay finite, but the columns without a direction come out near zero.
+    result and its gradients stay finite, but what comes out is then not a rotation.
     Plain arithmetic on purpose: it traces to TorchScript and exports to ONNX.
     """
     lib = library_of(sixd)
