@@ -1,0 +1,204 @@
+"""STEM.npz: what is in it, and reading it back. docs/output.md explains every column; `sinks.npz` writes them.
+
+The file is a table: one row per person and frame, in order of frames. `load` takes it apart into people.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from mchmr_stream.checked_npz import read_npz
+from mchmr_stream.errors import InputError
+from mchmr_stream.records import Bool, Float, Int
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Column:
+    """One value per row: its type, and its shape without the leading N; None stands for any length."""
+
+    dtype: DTypeLike
+    shape: tuple[int | None, ...] = ()
+
+
+COLUMNS: dict[str, Column] = {
+    "frame": Column(np.int64),
+    "time_s": Column(np.float64),
+    "track_id": Column(np.int64),
+    "box_xyxy_px": Column(np.float32, (4,)),
+    "score": Column(np.float32),
+    "global_orient": Column(np.float32, (3, 3)),
+    "body_pose": Column(np.float32, (23, 3, 3)),
+    "betas": Column(np.float32, (10,)),
+    "transl": Column(np.float32, (3,)),
+    "joints_m": Column(np.float32, (24, 3)),
+    "joints_px": Column(np.float32, (24, 2)),
+    "keypoints_px": Column(np.float32, (17, 3)),
+    "confidence": Column(np.float32),
+    "views_cam": Column(np.float32, (None, 3)),
+    "interpolated": Column(np.bool_),
+}
+"""One row per person and frame."""
+
+FRAME_COLUMNS: dict[str, Column] = {"frames": Column(np.int64), "frames_time_s": Column(np.float64)}
+"""One row per frame that was processed, with people or without."""
+
+HEADER = (
+    "schema", "fps", "width", "height", "K", "joint_names", "keypoint_names", "body_model", "body_model_sha256", "weights",
+    "weights_sha256", "settings",
+)  # fmt: skip
+"""Once per file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """One person over the F frames they were in. Columns as in the file, see docs/output.md."""
+
+    track_id: int
+    frame: Int
+    """(F,)"""
+    time_s: NDArray[np.float64]
+    """(F,)"""
+    box_xyxy_px: Float
+    """(F, 4)"""
+    score: Float
+    """(F,)"""
+    global_orient: Float
+    """(F, 3, 3)"""
+    body_pose: Float
+    """(F, 23, 3, 3)"""
+    betas: Float
+    """(F, 10)"""
+    transl: Float
+    """(F, 3) m"""
+    joints_m: Float
+    """(F, 24, 3) camera axes"""
+    joints_px: Float
+    """(F, 24, 2)"""
+    keypoints_px: Float
+    """(F, 17, 3): x, y, score"""
+    confidence: Float
+    """(F,)"""
+    views_cam: Float
+    """(F, V, 3)"""
+    interpolated: Bool
+    """(F,)"""
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """A whole STEM.npz."""
+
+    fps: float
+    width: int
+    height: int
+    K: NDArray[np.float64]
+    """(3, 3), the pinhole camera of the upright picture, px"""
+    frames: Int
+    """(F,): every frame that was processed"""
+    frames_time_s: NDArray[np.float64]
+    """(F,)"""
+    tracks: dict[int, Track]
+    """By track_id, in order of first appearance"""
+    joint_names: tuple[str, ...]
+    keypoint_names: tuple[str, ...]
+    body_model: str
+    body_model_sha256: str
+    weights: str
+    weights_sha256: str
+    settings: dict[str, Any]
+
+    def reproject(self, track: Track) -> Float:
+        """(F, 24, 2): the joints of a person seen through `K`, px; what `joints_px` holds."""
+        homogeneous = track.joints_m @ self.K.T
+        return (homogeneous[..., :2] / homogeneous[..., 2:]).astype(np.float32)
+
+
+def load(path: str | Path) -> Motion:
+    """Read a STEM.npz written by this package.
+
+    Raises InputError in one line when the file is missing, damaged, something else, or of another schema.
+    """
+    what = "a STEM.npz written by mchmr"
+    schema = read_npz(path, ["schema"], what=what)["schema"]
+    if schema.shape != () or schema.dtype.kind not in "iu" or int(schema) != SCHEMA:
+        raise InputError(f"{path} has schema {schema}, this version reads schema {SCHEMA}; use the mchmr-stream that wrote it")
+    arrays = read_npz(path, [*HEADER, *COLUMNS, *FRAME_COLUMNS], what=what)
+    for columns, first in ((COLUMNS, "frame"), (FRAME_COLUMNS, "frames")):
+        rows = arrays[first].shape[0] if arrays[first].ndim else -1
+        for name, column in columns.items():
+            _check(path, name, arrays[name], column, rows)
+    return Motion(
+        fps=_number(path, "fps", arrays),
+        width=int(_number(path, "width", arrays)),
+        height=int(_number(path, "height", arrays)),
+        K=_camera(path, arrays["K"]),
+        frames=arrays["frames"],
+        frames_time_s=arrays["frames_time_s"],
+        tracks=_tracks(arrays),
+        joint_names=_names(path, "joint_names", arrays, 24),
+        keypoint_names=_names(path, "keypoint_names", arrays, 17),
+        body_model=str(arrays["body_model"]),
+        body_model_sha256=str(arrays["body_model_sha256"]),
+        weights=str(arrays["weights"]),
+        weights_sha256=str(arrays["weights_sha256"]),
+        settings=_settings(path, arrays["settings"]),
+    )
+
+
+def _tracks(arrays: dict[str, NDArray]) -> dict[int, Track]:
+    # A stable sort by identity keeps every person's rows in order of frames and costs one pass for any number of people.
+    order = np.argsort(arrays["track_id"], kind="stable")
+    identities, starts = np.unique(arrays["track_id"][order], return_index=True)
+    rows_of = dict(zip(identities.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
+    by_appearance = sorted(rows_of.items(), key=lambda item: item[1][0])
+    columns = [name for name in COLUMNS if name != "track_id"]
+    return {identity: Track(identity, **{name: arrays[name][rows] for name in columns}) for identity, rows in by_appearance}
+
+
+def _check(path: str | Path, name: str, array: NDArray, column: Column, rows: int) -> None:
+    expected = (rows, *column.shape)
+    matches = array.ndim == len(expected) and all(want in (None, got) for got, want in zip(array.shape, expected, strict=True))
+    if not matches or array.dtype != np.dtype(column.dtype):
+        wanted = ", ".join("any" if want is None else str(want) for want in expected)
+        raise InputError(f"{path}: {name} is {array.dtype} of shape {array.shape}, expected {np.dtype(column.dtype)} of shape ({wanted})")
+
+
+def _number(path: str | Path, name: str, arrays: dict[str, NDArray]) -> float:
+    value = arrays[name]
+    if value.shape != () or value.dtype.kind not in "fiu" or not value > 0:
+        raise InputError(f"{path}: {name} is {value.dtype} of shape {value.shape}, expected one positive number")
+    return float(value)
+
+
+def _camera(path: str | Path, K: NDArray) -> NDArray[np.float64]:
+    if K.shape != (3, 3) or K.dtype.kind != "f" or not np.isfinite(K).all():
+        raise InputError(f"{path}: K is {K.dtype} of shape {K.shape}, expected a finite (3, 3)")
+    return K
+
+
+def _names(path: str | Path, name: str, arrays: dict[str, NDArray], count: int) -> tuple[str, ...]:
+    value = arrays[name]
+    if value.shape != (count,) or value.dtype.kind != "U":
+        raise InputError(f"{path}: {name} is {value.dtype} of shape {value.shape}, expected {count} names")
+    return tuple(value.tolist())
+
+
+def _settings(path: str | Path, value: NDArray) -> dict[str, Any]:
+    try:
+        settings = json.loads(str(value))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: settings are no JSON ({error})") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"{path}: settings are {type(settings).__name__}, expected a JSON object")
+    return settings

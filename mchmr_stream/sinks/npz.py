@@ -1,0 +1,135 @@
+"""STEM.npz: everything that was found, as numbers. The columns are `motion.COLUMNS`; docs/output.md explains them.
+
+Rows go to one file per column in a folder beside the output and are joined at the end, so that memory stays small however
+long the video is.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from mchmr_stream.geometry.camera import Intrinsics
+from mchmr_stream.motion import COLUMNS, FRAME_COLUMNS, SCHEMA, Column
+from mchmr_stream.records import JOINT_NAMES, KEYPOINT_NAMES, Scene, SourceInfo
+from mchmr_stream.sinks.publishing import check_folder, publish, temporary_beside, write_errors
+
+_COPY_BYTES = 1 << 20
+
+
+class NpzSink:
+    """Writes STEM.npz of schema 1. Readable with ``np.load(path, allow_pickle=False)`` and `mchmr_stream.motion.load`.
+
+    `views` is V, the crops per person. Names and hashes say what made the numbers. Raises UsageError when the folder of
+    `path` is not there, MchmrError when the disk refuses.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        intrinsics: Intrinsics,
+        info: SourceInfo,
+        views: int,
+        *,
+        body_model: str,
+        body_model_sha256: str,
+        weights: str,
+        weights_sha256: str,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.path = Path(path)
+        check_folder(self.path)
+        self._views = views
+        self._header: dict[str, NDArray] = {
+            "schema": np.array(SCHEMA),
+            "fps": np.array(info.fps, np.float64),
+            "width": np.array(info.width),
+            "height": np.array(info.height),
+            "K": intrinsics.matrix,
+            "joint_names": np.array(JOINT_NAMES),
+            "keypoint_names": np.array(KEYPOINT_NAMES),
+            "body_model": np.array(body_model),
+            "body_model_sha256": np.array(body_model_sha256),
+            "weights": np.array(weights),
+            "weights_sha256": np.array(weights_sha256),
+            "settings": np.array(json.dumps(settings, default=str)),
+        }
+        self._rows = 0
+        self._frames = 0
+        self._closed = False
+        with write_errors(self.path):
+            self._folder = tempfile.TemporaryDirectory(prefix=f".{self.path.name}.", dir=self.path.parent)
+            self._spools: dict[str, IO[bytes]] = {name: (Path(self._folder.name) / name).open("wb") for name in (*COLUMNS, *FRAME_COLUMNS)}
+
+    def write(self, scene: Scene) -> None:
+        bodies, n = scene.bodies, len(scene)
+        rows = {
+            "frame": np.full(n, bodies.frame),
+            "time_s": np.full(n, bodies.time_s),
+            "track_id": bodies.track_id,
+            "box_xyxy_px": bodies.boxes_xyxy_px,
+            "score": bodies.scores,
+            "global_orient": bodies.global_orient,
+            "body_pose": bodies.body_pose,
+            "betas": bodies.betas,
+            "transl": bodies.transl,
+            "joints_m": scene.joints_m,
+            "joints_px": scene.joints_px,
+            "keypoints_px": bodies.keypoints_px,
+            "confidence": bodies.confidence,
+            "views_cam": bodies.views_cam,
+            "interpolated": bodies.interpolated,
+        }
+        if bodies.views_cam.shape[1] != self._views:
+            raise ValueError(f"a scene has {bodies.views_cam.shape[1]} views, this file was begun with {self._views}")
+        with write_errors(self.path):
+            for name, values in rows.items():
+                self._spool(name, COLUMNS[name], values)
+            self._spool("frames", FRAME_COLUMNS["frames"], np.array([bodies.frame]))
+            self._spool("frames_time_s", FRAME_COLUMNS["frames_time_s"], np.array([bodies.time_s]))
+        self._rows += n
+        self._frames += 1
+
+    def close(self) -> None:
+        """Join what was written and publish it; a file without rows is a file too."""
+        if self._closed:
+            return
+        self._closed = True
+        temporary = temporary_beside(self.path)
+        try:
+            with write_errors(self.path):
+                for spool in self._spools.values():
+                    spool.close()
+                with zipfile.ZipFile(temporary, "w") as archive:
+                    self._join(archive)
+                publish(temporary, self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
+            self._folder.cleanup()
+
+    def _spool(self, name: str, column: Column, values: NDArray) -> None:
+        self._spools[name].write(np.ascontiguousarray(values, column.dtype).tobytes())
+
+    def _join(self, archive: zipfile.ZipFile) -> None:
+        for name, value in self._header.items():
+            content = BytesIO()
+            npy.write_array(content, value, allow_pickle=False)
+            archive.writestr(f"{name}.npy", content.getvalue())
+        for columns, rows in ((COLUMNS, self._rows), (FRAME_COLUMNS, self._frames)):
+            for name, column in columns.items():
+                shape = (rows, *(self._views if length is None else length for length in column.shape))
+                # A column of hours may pass 2 GiB, and the zip header is written before its size is known.
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as target, (Path(self._folder.name) / name).open("rb") as spool:
+                    descr = npy.dtype_to_descr(np.dtype(column.dtype))
+                    npy.write_array_header_1_0(target, {"descr": descr, "fortran_order": False, "shape": shape})
+                    shutil.copyfileobj(spool, target, _COPY_BYTES)
