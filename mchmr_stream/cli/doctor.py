@@ -163,7 +163,9 @@ def _device(settings: Settings) -> Iterator[Finding]:
             "this torch is built for the CPU only",
             "fine without a GPU; with one, install the CUDA build of torch",
         )
-    get_capabilities: Callable[[], dict[str, object]] = getattr(torch.cpu, "get_capabilities", dict)  # newer than the oldest torch we run on
+    get_capabilities: Callable[[], dict[str, object]] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )  # newer than the oldest torch we run on
     features = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "bf16") if get_capabilities().get(name)]
     yield Finding(
         "device",
