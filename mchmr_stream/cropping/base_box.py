@@ -1,0 +1,131 @@
+"""From a tracked person to the base box of the views, and how far the crops are turned.
+
+Why turning a crop is exact: a picture turned about its *principal point* is the picture of a camera rolled about its
+optical axis. The rolled camera has the same focal length, so the network's cameras hold in it without approximation, and
+``camera_from_rolled = Rz(roll)`` takes bodies back. Turning about the person's own centre would not be any camera's view.
+
+The rule `keypoints`, as in training: take the twelve limb joints and the nose, turn them by -roll about the principal
+point, put a square of 1.35 times the longer extent around their bounds. Here keypoints may be missing or wrong, so every
+decision fades with the keypoints' scores instead of switching: boxes and angles of a video then never jump because a score
+crossed a threshold.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from mchmr_stream.cropping.layouts import Layout
+from mchmr_stream.geometry.camera import Intrinsics, plane_from_image
+from mchmr_stream.geometry.crops import rolled_from_image
+from mchmr_stream.records import KEYPOINT_NAMES, Float, Tracks
+
+log = logging.getLogger(__name__)
+
+_BOX_POINTS = [KEYPOINT_NAMES.index(name) for name in KEYPOINT_NAMES if "eye" not in name and "ear" not in name]
+_SHOULDERS = [KEYPOINT_NAMES.index("left_shoulder"), KEYPOINT_NAMES.index("right_shoulder")]
+_HIPS = [KEYPOINT_NAMES.index("left_hip"), KEYPOINT_NAMES.index("right_hip")]
+
+_SCORE_UNSEEN, _SCORE_SEEN = 0.1, 0.3
+"""A keypoint counts for nothing below the first score, in full above the second."""
+
+_POINTS_NONE, _POINTS_ENOUGH = 4.0, 7.0
+"""Keypoint weights summed: below the first the tracker's box decides alone, above the second the keypoints do."""
+
+_TRUNK_SHORT, _TRUNK_LONG = 0.12, 0.35
+"""Trunk length over the distance of the farthest keypoint from their middle. A trunk seen end-on is short and its direction noise."""
+
+_KEYPOINTS_OVER_BOX = 0.9
+"""Longer extent of the keypoints over the longer side of the tracker's box, on average: boxes include scalp, hands and feet."""
+
+_MIN_SIDE_PX, _MAX_PX = 8.0, 1e5
+_PAPER_ASPECT = 4 / 3
+
+
+def base_boxes(tracks: Tracks, intrinsics: Intrinsics, layout: Layout, upright: bool = True) -> tuple[Float, Float]:
+    """The base box in each person's rolled plane, (n, 3): centre x, centre y, side; and the roll, (n,) radians.
+
+    `upright` turns the plane so that the trunk points up; only layouts with the rule `keypoints` are ever turned.
+    Sides are at least 8 px. A person of whom neither the box nor any keypoint is finite gets the smallest box at the
+    principal point, with a warning: the crops then hold nobody, which the network reports as absence.
+    """
+    if layout.base == "box":
+        return _base_from_boxes(tracks.boxes_xyxy_px, intrinsics, layout), np.zeros(len(tracks), np.float32)
+    points_px, weights = _weighted(tracks.landmarks_px)
+    plane = plane_from_image(points_px, intrinsics)
+    roll = _roll(plane, weights) if upright else np.zeros(len(tracks))
+    rolled = rolled_from_image(points_px, intrinsics, roll)[:, _BOX_POINTS]
+    seen = weights[:, _BOX_POINTS]
+    extent_centre, extent = _bounds(rolled, seen)
+
+    corners = np.asarray(tracks.boxes_xyxy_px, np.float64).reshape(-1, 2, 2)
+    box_plane = plane_from_image(corners, intrinsics)
+    box_centre = rolled_from_image(corners.mean(1), intrinsics, roll)
+    box_extent = _KEYPOINTS_OVER_BOX * abs(box_plane[:, 1] - box_plane[:, 0]).max(-1)
+
+    # Where the box is unusable the keypoints must do, however few they are, and the other way round.
+    box_known = np.isfinite(box_plane).all((1, 2)) & (box_extent > 0)
+    trust = np.where(box_known, _smoothstep(seen.sum(1), _POINTS_NONE, _POINTS_ENOUGH), extent > 0)[:, None]
+    box_centre, box_extent = np.where(box_known[:, None], box_centre, 0), np.where(box_known, box_extent, 0)
+    centre = trust * extent_centre + (1 - trust) * box_centre
+    side = layout.base_factor * (trust[:, 0] * extent + (1 - trust[:, 0]) * box_extent)
+    return _usable(np.concatenate([centre, side[:, None]], 1)), roll.astype(np.float32)
+
+
+def _base_from_boxes(boxes_xyxy_px: Float, intrinsics: Intrinsics, layout: Layout) -> Float:
+    """The paper's rule: centre of the box, side 1.2 * max(4/3 width, height)."""
+    low, high = np.moveaxis(plane_from_image(np.asarray(boxes_xyxy_px, np.float64).reshape(-1, 2, 2), intrinsics), 1, 0)
+    size = abs(high - low)
+    side = layout.base_factor * np.maximum(_PAPER_ASPECT * size[:, 0], size[:, 1])
+    return _usable(np.concatenate([(low + high) / 2, side[:, None]], 1))
+
+
+def _weighted(keypoints: Float) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 17, 3) -> positions (n, 17, 2), finite, and how far each counts (n, 17) in [0, 1]."""
+    positions = np.asarray(keypoints[..., :2], np.float64)
+    finite = (np.isfinite(keypoints) & (abs(keypoints) < _MAX_PX)).all(-1)
+    weights = np.where(finite, _smoothstep(np.where(finite, keypoints[..., 2], 0), _SCORE_UNSEEN, _SCORE_SEEN), 0)
+    return np.where(finite[..., None], positions, 0), weights
+
+
+def _roll(plane: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Angle (n,) by which the trunk, hips to shoulders, is turned away from up; towards 0 as it becomes unknown.
+
+    The unit vector of the trunk is blended with "up", not the angles: an upside-down trunk then passes from +pi to -pi
+    without a jump.
+    """
+    trunk = plane[:, _SHOULDERS].mean(1) - plane[:, _HIPS].mean(1)
+    length = np.linalg.norm(trunk, axis=-1)
+    total = np.maximum(weights.sum(1, keepdims=True), 1e-9)
+    middle = (weights[..., None] * plane).sum(1) / total
+    radius = (weights * np.linalg.norm(plane - middle[:, None], axis=-1)).max(1)
+    known = weights[:, _SHOULDERS + _HIPS].min(1) * _smoothstep(length / np.maximum(radius, 1e-9), _TRUNK_SHORT, _TRUNK_LONG)
+    direction = known[:, None] * trunk / np.maximum(length, 1e-9)[:, None] + (1 - known[:, None]) * np.array([0.0, -1.0])
+    return np.arctan2(direction[:, 0], -direction[:, 1])
+
+
+def _bounds(points: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centre (n, 2) and longer extent (n,) of weighted points (n, k, 2); an unseen point sits in the middle of the others."""
+    total = np.maximum(weights.sum(1)[:, None], 1e-9)
+    middle = (weights[..., None] * points).sum(1) / total
+    drawn_in = middle[:, None] + weights[..., None] * (points - middle[:, None])
+    low, high = drawn_in.min(1), drawn_in.max(1)
+    return (low + high) / 2, (high - low).max(-1)
+
+
+def _usable(base: np.ndarray) -> Float:
+    """Finite boxes of at least the smallest side."""
+    lost = ~np.isfinite(base).all(1) | (base[:, 2] <= 0)
+    if lost.any():
+        log.warning("%d of %d people have neither a usable box nor keypoints; their crops show nobody", lost.sum(), len(base))
+    base = np.where(lost[:, None], 0, base)
+    base[:, :2] = base[:, :2].clip(-_MAX_PX, _MAX_PX)
+    base[:, 2] = base[:, 2].clip(_MIN_SIDE_PX, _MAX_PX)
+    return base.astype(np.float32)
+
+
+def _smoothstep(value: np.ndarray, low: float, high: float) -> np.ndarray:
+    """0 below `low`, 1 above `high`, smooth between."""
+    t = ((value - low) / (high - low)).clip(0, 1)
+    return t * t * (3 - 2 * t)

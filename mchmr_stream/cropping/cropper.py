@@ -1,0 +1,57 @@
+"""Frame and tracks in, the network's crops out."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from mchmr_stream.cropping.base_box import base_boxes
+from mchmr_stream.cropping.layouts import Layout
+from mchmr_stream.cropping.warp import shared_reductions, warp_crops
+from mchmr_stream.geometry.camera import Intrinsics
+from mchmr_stream.geometry.crops import image_from_crop_affine, rolled_from_image
+from mchmr_stream.records import CropBatch, Float, Frame, Tracks
+
+_PEOPLE_AT_ONCE = 16
+"""More people are warped in several calls, which bounds the memory a crowd takes."""
+
+
+class Cropper:
+    """Cuts the V views of every person of a frame, on the device the network runs on. Keeps no state between frames."""
+
+    def __init__(self, layout: Layout, upright: bool = True, device: torch.device | str = "cpu") -> None:
+        """`upright` turns crops so that the trunk points up, where the layout knows keypoints (see `base_box`)."""
+        self.layout = layout
+        self.upright = upright
+        self.device = torch.device(device)
+        self._groups = shared_reductions(layout.views[:, 2].tolist())
+
+    def crop(self, frame: Frame, tracks: Tracks, intrinsics: Intrinsics) -> CropBatch:
+        """The crops of everyone in `tracks`, and where they lie; an empty batch when nobody is there.
+
+        Keypoints that were not detected get the base box's centre and score 0, never NaN.
+        """
+        base_px, roll_rad = base_boxes(tracks, intrinsics, self.layout, self.upright)
+        views_px = self.layout.views_px(base_px)
+        image_from_crop = image_from_crop_affine(views_px, roll_rad, intrinsics, self.layout.crop_hw)
+        chunks = [
+            warp_crops(frame.rgb, image_from_crop[start : start + _PEOPLE_AT_ONCE], self.layout.crop_hw, self._groups, self.device)
+            for start in range(0, len(tracks), _PEOPLE_AT_ONCE)
+        ]
+        empty = torch.zeros((0, self.layout.count, 3, *self.layout.crop_hw), dtype=torch.uint8, device=self.device)
+        return CropBatch(
+            crops=chunks[0] if len(chunks) == 1 else torch.cat([empty, *chunks]),
+            views_px=views_px,
+            base_px=base_px,
+            keypoints_px=_keypoints_in_rolled_plane(tracks.keypoints_px, base_px, roll_rad, intrinsics),
+            focal_px=np.full(len(tracks), intrinsics.fx, np.float32),
+            roll_rad=roll_rad,
+        )
+
+
+def _keypoints_in_rolled_plane(keypoints_px: Float, base_px: Float, roll_rad: Float, intrinsics: Intrinsics) -> Float:
+    positions = rolled_from_image(keypoints_px[..., :2].astype(np.float64), intrinsics, roll_rad.astype(np.float64))
+    known = np.isfinite(keypoints_px).all(-1, keepdims=True)
+    positions = np.where(known, positions, base_px[:, None, :2])
+    scores = np.where(known, keypoints_px[..., 2:], 0)
+    return np.concatenate([positions, scores], -1).astype(np.float32)
