@@ -42,12 +42,9 @@ def main() -> int:
         long_clip = Path(folder) / "long.mp4"
         has_clip = args.clip.is_file()
         write_clip(long_clip, looped(args.clip) if has_clip else moving_pattern(), args.frames)
-        print(
-            f"machine: {platform.processor() or platform.machine()}, {os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}"
-        )
-        print(
-            f"input: {args.frames} frames {WIDTH}x{HEIGHT}, {f'{args.clip} over and over' if has_clip else 'a generated pattern WITHOUT people'}"
-        )
+        material = f"{args.clip} over and over" if has_clip else "a generated pattern WITHOUT people"
+        print(f"machine: {platform.processor() or platform.machine()}, {os.cpu_count()} cores, {platform.platform()}")
+        print(f"input: {args.frames} frames {WIDTH}x{HEIGHT}, {material}; Python {platform.python_version()}")
         command = [
             str(Path(sys.executable).with_name("mchmr")),
             "video",
