@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -105,7 +106,7 @@ def write_clip(path: Path, pictures: Iterator[av.VideoFrame], count: int) -> Non
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for index, picture in zip(range(count), pictures, strict=False):
             scaled = picture.reformat(WIDTH, HEIGHT, "yuv420p")
-            scaled.pts, scaled.time_base = index, stream.codec_context.time_base
+            scaled.pts, scaled.time_base = index, Fraction(1, FPS)
             container.mux(stream.encode(scaled))
         container.mux(stream.encode())
 
