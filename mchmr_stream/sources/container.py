@@ -1,0 +1,199 @@
+"""Opening a media file and getting every packet out of it that can still be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.stream import Disposition
+
+from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.sources.damage import Damage
+from mchmr_stream.sources.picture import MAX_PIXELS
+
+DURATION_IS_DECLARED = ("mov", "matroska", "avi", "flv", "asf")
+"""Containers that say in their header how long they are; for others libav guesses from what is there."""
+
+MAX_FAILURES = 100
+"""Give up after this many failed reads without a packet between them."""
+
+MAX_SILENT_LOSS = 8
+"""Pictures that may go missing without an error before it counts as damage."""
+
+ONE_PICTURE_PER_PACKET = frozenset({"h264", "hevc", "vvc", "av1", "vp9", "mjpeg", "prores", "dnxhd", "ffv1", "png", "huffyuv", "utvideo"})
+"""Codecs (libav's names) in which, unless interlaced, every packet gives one picture. In VP8 and MPEG-4 some give none."""
+
+
+def open_container(path: Path) -> av.container.InputContainer:
+    """Open a media file. Raises InputError, never an error of PyAV."""
+    try:
+        if not path.exists():
+            raise InputError(f"{path} does not exist, expected a video file, a picture or a folder of pictures")
+        if path.is_file() and path.stat().st_size == 0:
+            raise InputError(f"{path} is empty (0 bytes), expected a video; copy or record it again")
+        # "file:" keeps libav from taking a colon in the name for a protocol; the whitelist keeps playlists from the network.
+        return av.open(f"file:{path}", container_options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    except (av.error.FFmpegError, OSError) as error:
+        raise InputError(f"{path} cannot be read as video ({reason(error)}); {_advice(path)}") from error
+
+
+def reason(error: Exception) -> str:
+    """What libav or the system says, without numbers and paths."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _advice(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:
+        return "check that it is a file and that you may read it"
+    if head[4:8] == b"ftyp":
+        return "it is an MP4 or MOV without its index: the recording or download broke off before the end; get the whole file"
+    return "expected a video file that ffmpeg can play; if players show it, convert it to MP4 first"
+
+
+def video_streams(container: av.container.InputContainer) -> list[av.VideoStream]:
+    """The streams that move: cover pictures of songs and thumbnails are left out."""
+    still = Disposition.attached_pic | Disposition.timed_thumbnails
+    return [stream for stream in container.streams.video if not stream.disposition & still]
+
+
+def list_streams(path: str | Path) -> list[str]:
+    """One line for each video stream of a file: codec, size and rate. Raises InputError when it cannot be read."""
+    with open_container(Path(path)) as container:
+        return [_describe(stream) for stream in video_streams(container)]
+
+
+def _describe(stream: av.VideoStream) -> str:
+    codec = stream.codec_context
+    if codec is None:
+        return "unknown codec"
+    return f"{codec.name} {codec.width}x{codec.height} at {float(stream.average_rate or 0):.4g} frames/s"
+
+
+def choose_stream(container: av.container.InputContainer, path: Path, number: int) -> av.VideoStream:
+    """The n-th video stream. Raises InputError when there is none that can be decoded, UsageError when the number is too high."""
+    streams = video_streams(container)
+    if not streams:
+        others = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+        raise InputError(f"{path} holds no video (found: {others}), expected a file with moving pictures")
+    if number >= len(streams):
+        listing = "; ".join(f"{place}: {_describe(stream)}" for place, stream in enumerate(streams))
+        raise UsageError(f"source.stream is {number}, but {path} has {len(streams)} video stream(s) ({listing})")
+    stream = streams[number]
+    codec = stream.codec_context
+    if codec is None:
+        raise InputError(f"{path}: this PyAV has no decoder for its video; convert it to H.264 first")
+    if codec.width * codec.height > MAX_PIXELS:
+        raise InputError(f"{path}: pictures of {codec.width}x{codec.height}, at most {MAX_PIXELS} pixels are read; scale it down first")
+    return stream
+
+
+def gives_one_picture_per_packet(stream: av.VideoStream) -> bool:
+    return stream.codec_context.codec.canonical_name in ONE_PICTURE_PER_PACKET
+
+
+class PacketReader:
+    """Reads one video stream of a container to the end, over errors, and notes what could not be read."""
+
+    def __init__(self, container: av.container.InputContainer, stream: av.VideoStream, damage: Damage) -> None:
+        self._container = container
+        self._stream = stream
+        self._damage = damage
+        self._start_s = (container.start_time or 0) / av.time_base
+        self._reached_s = 0.0
+        self._last_byte = 0
+        self._started = False
+
+    def packets(self) -> Iterator[av.Packet]:
+        """Every packet of the stream that holds data."""
+        failures = 0
+        while failures <= MAX_FAILURES:
+            try:
+                # All streams are read, not only ours: where sound goes on after the last picture, the file is not cut.
+                for packet in self._container.demux():
+                    if not packet.size:  # an empty packet would tell the decoder to finish
+                        continue
+                    failures = 0
+                    self._note_place(packet)
+                    if packet.stream_index == self._stream.index:
+                        self._started = True
+                        yield packet
+                self._check_end()
+                return
+            except av.error.BlockingIOError:  # some demuxers ask to be called again while they look for the next good place
+                failures += 1
+            except (av.error.FFmpegError, OSError):
+                failures += 1
+                self._damage.unreadable.add(self._reached_s)
+        self._damage.end_s = self._reached_s
+        self._check_end()
+
+    def time_s(self, packet: av.Packet) -> float:
+        """Seconds from the start of the container."""
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        return self._reached_s if stamp is None else float(stamp * packet.time_base) - self._start_s
+
+    def _note_place(self, packet: av.Packet) -> None:
+        time_s = self.time_s(packet)
+        self._reached_s = max(self._reached_s, time_s + float((packet.duration or 0) * packet.time_base))
+        if packet.pos is not None:
+            self._last_byte = max(self._last_byte, packet.pos + packet.size)
+        if packet.is_corrupt and self._started:  # broadcast recordings may begin within a packet
+            self._damage.unreadable.add(time_s)
+
+    def _check_end(self) -> None:
+        """Compare where the data ended with what the container declared."""
+        name = self._container.format.name
+        if name == "gif":
+            if self._gif_is_cut():
+                self._damage.end_s = self._reached_s
+            return
+        if name.split(",")[0] not in DURATION_IS_DECLARED:
+            return
+        declared_s = (self._container.duration or 0) / av.time_base
+        if name == "avi" and self._stream.average_rate:  # the index is rebuilt from what is there, the header is not
+            declared_s = max(declared_s, float(self._stream.frames / Fraction(self._stream.average_rate)))
+        # Headers are rounded, sound is padded, and the last picture may lack a duration: only a clear gap counts.
+        tolerance_s = 0.5 + min(0.02 * declared_s, 10.0)
+        if self._reached_s < declared_s - tolerance_s:
+            self._damage.end_s, self._damage.declared_s = self._reached_s, declared_s
+
+    def _gif_is_cut(self) -> bool:
+        """A GIF says nothing about its length, but ends with a semicolon, and little follows its last picture."""
+        path = Path(self._container.name.removeprefix("file:"))
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            file.seek(max(0, size - 4096))
+            tail = file.read().rstrip(b"\0\r\n")
+        return not tail.endswith(b";") or self._last_byte < 0.9 * size
+
+
+def decode(reader: PacketReader, stream: av.VideoStream, packets: Iterator[av.Packet], damage: Damage) -> Iterator[av.VideoFrame]:
+    """Every picture that can be decoded, in order of time. Packets that cannot are skipped and counted."""
+    lost = 0
+    interlaced = False
+    for packet in packets:
+        try:
+            pictures = packet.decode()
+        except av.error.FFmpegError:
+            damage.undecodable.add(reader.time_s(packet))
+            continue
+        lost += (not packet.is_discard) - len(pictures)
+        for picture in pictures:
+            interlaced = interlaced or picture.interlaced_frame
+            yield picture
+    try:
+        pictures = stream.codec_context.decode(None)  # those that wait in the decoder
+    except av.error.FFmpegError:
+        damage.undecodable.add(None)
+        return
+    yield from pictures
+    lost -= len(pictures)
+    # Some decoders drop damaged pictures without a word. A few go missing in healthy files too: those before the first
+    # keyframe, and the two fields of an interlaced picture may come in two packets.
+    if lost > MAX_SILENT_LOSS and gives_one_picture_per_packet(stream) and not interlaced:
+        damage.undecodable.add(None, lost)

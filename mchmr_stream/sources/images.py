@@ -1,0 +1,174 @@
+"""Folders of pictures, patterns, and single pictures."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+
+from mchmr_stream.config import SourceSettings
+from mchmr_stream.errors import InputError, TruncatedInput, UsageError
+from mchmr_stream.records import Frame, SourceInfo
+from mchmr_stream.sources.container import reason
+from mchmr_stream.sources.exif import exif_orientation, jpeg_is_cut
+from mchmr_stream.sources.picture import MAX_PIXELS, Orientation, PictureConverter
+from mchmr_stream.sources.timing import Window
+
+
+class ImageSource:
+    """Pictures as if filmed at `images_fps`, in natural order of their names (img2 before img10).
+
+    Frame.index is the place in that order, counted from 0, also past pictures that cannot be read: a picture missing in the
+    middle leaves a gap in time. The first readable picture sets the size; others are fitted into it on black. Turned by EXIF;
+    transparency is laid over black.
+    """
+
+    def __init__(self, path: str | Path, settings: SourceSettings, suffixes: Sequence[str]) -> None:
+        """`path`: a folder, one picture, or a pattern for names in one folder. `suffixes`: lower-case endings that are read.
+
+        Raises InputError when none can be read, UsageError when the settings do not fit.
+        """
+        path = Path(path)
+        if settings.stream:
+            raise UsageError(f"source.stream is {settings.stream}, but pictures have one stream, 0")
+        self._window = Window.of(settings)
+        self._fps = settings.images_fps
+        self._paths = _find(path, suffixes)
+        self._warnings: list[str] = []
+        self._closed = False
+        self._running: Generator[Frame] | None = None
+        width, height = self._first_size(path)
+        self._info = SourceInfo(
+            name=path.name or path.resolve().name,
+            width=width,
+            height=height,
+            fps=self._fps / settings.every,
+            frame_count=self._window.count(len(self._paths), self._fps),
+            path=None,
+        )
+
+    @property
+    def info(self) -> SourceInfo:
+        return self._info
+
+    @property
+    def warnings(self) -> list[str]:
+        return self._warnings
+
+    def frames(self) -> Iterator[Frame]:
+        """The wanted pictures. Raises TruncatedInput after the last one when some could not be read or are cut off."""
+        self.close()
+        self._closed = False
+        self._running = self._wanted_frames()
+        return self._running
+
+    def close(self) -> None:
+        self._closed = True
+        if self._running is not None:
+            with suppress(ValueError):  # another thread is in it: it stops at its next frame
+                self._running.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def _first_size(self, path: Path) -> tuple[int, int]:
+        errors = []
+        for picture_path in self._paths:
+            try:
+                picture, orientation, _ = _read_picture(picture_path)
+            except InputError as error:
+                errors.append(str(error))
+                continue
+            return orientation.size(picture.width, picture.height)
+        if len(errors) == 1:
+            raise InputError(errors[0])
+        raise InputError(f"none of the {len(errors)} pictures in {path} can be read; the first: {errors[0]}")
+
+    def _wanted_frames(self) -> Generator[Frame]:
+        converter = PictureConverter(self._info.width, self._info.height)
+        broken: list[str] = []
+        wanted = [index for index in range(len(self._paths)) if self._is_wanted(index)][:: self._window.every]
+        if not wanted:
+            raise UsageError(
+                f"{len(self._paths)} pictures at {self._fps:g} per second end before source.start_s, {self._window.start_s:g} s"
+            )
+        delivered = 0
+        for index in wanted:
+            if self._closed:
+                return
+            try:
+                picture, orientation, is_cut = _read_picture(self._paths[index])
+            except InputError as error:
+                broken.append(str(error))
+                self._warnings.append(f"skipped: {error}")
+                continue
+            if is_cut:
+                broken.append(f"{self._paths[index]} is cut off, its lower part is missing")
+                self._warnings.append(broken[-1])
+            rgb = converter.rgb(picture, orientation)
+            if converter.fitted and not any(text.startswith("pictures differ") for text in self._warnings):
+                self._warnings.append(f"pictures differ in size; all are fitted into {converter.width}x{converter.height}")
+            delivered += 1
+            yield Frame(index, index / self._fps, rgb)
+        if broken:
+            raise TruncatedInput(f"{len(broken)} of {len(wanted)} pictures are damaged, {delivered} were delivered; the first: {broken[0]}")
+
+    def _is_wanted(self, index: int) -> bool:
+        time_s = index / self._fps
+        return not self._window.is_before(time_s) and not self._window.is_after(time_s)
+
+
+def _find(path: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The pictures that a path names, in natural order."""
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        candidates = path.iterdir()
+        what = f"folder {path} holds no pictures"
+    elif re.search(r"[*?\[]", path.name) and path.parent.is_dir():
+        candidates = path.parent.glob(path.name)
+        what = f"no pictures match {path}"
+    else:
+        raise InputError(f"{path} does not exist, expected a video file, a picture or a folder of pictures")
+    found = [file for file in candidates if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file()]
+    if not found:
+        raise InputError(f"{what}, expected files ending in {' '.join(suffixes)}")
+    return sorted(found, key=_natural_key)
+
+
+def _natural_key(path: Path) -> tuple[list[tuple[int, str]], str]:
+    """Runs of digits compare as numbers; the name itself decides between 1 and 01."""
+    parts = re.findall(r"\d+|\D+", path.name.lower())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
+
+
+def _read_picture(path: Path) -> tuple[av.VideoFrame, Orientation, bool]:
+    """The first picture of a file, how to turn it, and whether its end is missing. Raises InputError."""
+    limit = {"max_pixels": str(MAX_PIXELS)}
+    try:
+        data = path.read_bytes()
+        # From memory: libav would take a % in the name for a numbered series.
+        with av.open(io.BytesIO(data), options=limit, metadata_errors="replace") as container:
+            stream = container.streams.video[0]
+            stream.codec_context.options = limit
+            stream.codec_context.thread_count = 1
+            picture = next(container.decode(stream))
+    except (av.error.FFmpegError, OSError, IndexError, StopIteration) as error:
+        detail = "it is empty" if path.is_file() and path.stat().st_size == 0 else reason(error)
+        raise InputError(f"{path} cannot be read as a picture ({detail}); save it again or take it out") from error
+    tag = exif_orientation(data)
+    return picture, Orientation.from_exif(tag) if tag != 1 else _matrix_orientation(path, picture), jpeg_is_cut(data)
+
+
+def _matrix_orientation(path: Path, picture: av.VideoFrame) -> Orientation:
+    """AVIF says in its container how to turn the picture; what libav says of other files comes from EXIF, which was read."""
+    return Orientation.of_frame(picture) if path.suffix.lower() == ".avif" else Orientation()

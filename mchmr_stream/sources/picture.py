@@ -1,0 +1,148 @@
+"""From a decoded frame to an upright RGB array with square pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+MAX_PIXELS = 1 << 27
+"""Pictures larger than this (134 megapixels) are refused before memory is set aside for them."""
+
+_PIXEL = np.dtype("V3")
+"""Three bytes moved as one: turning a picture this way takes half the time."""
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How a stored picture has to be turned to be upright: transpose first, then mirror."""
+
+    transpose: bool = False
+    mirror_x: bool = False
+    mirror_y: bool = False
+
+    @staticmethod
+    def from_matrix(a: int, b: int, c: int, d: int) -> Orientation:
+        """From the upper left of a display matrix: x' = a x + c y, y' = b x + d y (ISO 14496-12, x right, y down).
+
+        Only the signs count, so that scales are ignored; a turn between quarters is rounded to the nearer one.
+        """
+        if abs(b) + abs(c) > abs(a) + abs(d):
+            return Orientation(True, mirror_x=c < 0, mirror_y=b < 0)
+        return Orientation(False, mirror_x=a < 0, mirror_y=d < 0)
+
+    @staticmethod
+    def from_degrees(counter_clockwise: float) -> Orientation:
+        """From a turn without mirroring, rounded to quarters."""
+        cos, sin = [(1, 0), (0, 1), (-1, 0), (0, -1)][round(counter_clockwise / 90) % 4]
+        return Orientation.from_matrix(cos, -sin, sin, cos)
+
+    @staticmethod
+    def from_exif(tag: int) -> Orientation:
+        """From the EXIF tag Orientation (1..8); other values mean upright, as viewers have it."""
+        transpose = 5 <= tag <= 8
+        return Orientation(transpose, mirror_x=tag in (2, 3, 6, 7), mirror_y=tag in (3, 4, 7, 8))
+
+    @staticmethod
+    def of_frame(frame: av.VideoFrame) -> Orientation:
+        """From the display matrix that a container or codec gives; upright without one."""
+        try:
+            matrix = frame.side_data.get("DISPLAYMATRIX")
+        except ValueError:  # PyAV refuses all side data where it does not know the kind of one of them
+            return Orientation.from_degrees(frame.rotation)
+        if matrix is None:
+            return Orientation()
+        a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(matrix), np.int32)[:5])
+        return Orientation.from_matrix(a, b, c, d)
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height after turning."""
+        return (height, width) if self.transpose else (width, height)
+
+    def apply(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(h, w, 3) contiguous to the upright picture, contiguous."""
+        if self == Orientation():
+            return rgb
+        pixels = rgb.view(_PIXEL)[..., 0]
+        if self.transpose:
+            pixels = pixels.T
+        if self.mirror_x:
+            pixels = pixels[:, ::-1]
+        if self.mirror_y:
+            pixels = pixels[::-1]
+        return np.ascontiguousarray(pixels)[..., None].view(np.uint8)
+
+
+def square_pixel_size(width: int, height: int, sample_aspect: Fraction | None) -> tuple[int, int]:
+    """The size with square pixels: the width is changed, the height stays.
+
+    `sample_aspect` is the width of a pixel over its height; None, 0 and values beyond 1:10 (broken headers) count as square.
+    """
+    if not sample_aspect or not Fraction(1, 10) <= sample_aspect <= 10:
+        return width, height
+    return max(1, round(width * sample_aspect)), height
+
+
+class PictureConverter:
+    """Makes every frame of a source an upright RGB picture of one size.
+
+    A frame of another size than the first is fitted in: largest size that keeps its shape, centred on black.
+    Transparent parts are laid over black. Colour follows the frame's tags (matrix and range) through swscale; frames without
+    tags are taken as BT.601 limited range, as ffmpeg does.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        """`width`, `height` of the upright pictures to make."""
+        self.width = width
+        self.height = height
+        self.fitted = False
+        """Whether a frame had another size."""
+        self._reformatter = VideoReformatter()
+
+    def rgb(self, frame: av.VideoFrame, orientation: Orientation, sample_aspect: Fraction | None = None) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8, contiguous, owned by the caller."""
+        stored_w, stored_h = square_pixel_size(frame.width, frame.height, sample_aspect)
+        upright_w, upright_h = orientation.size(stored_w, stored_h)
+        if (upright_w, upright_h) != (self.width, self.height):
+            self.fitted = True
+            scale = min(self.width / upright_w, self.height / upright_h)
+            stored_w, stored_h = max(1, round(stored_w * scale)), max(1, round(stored_h * scale))
+        return self._on_canvas(orientation.apply(self._converted(frame, stored_w, stored_h)))
+
+    def _converted(self, frame: av.VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
+        has_alpha = any(component.is_alpha for component in frame.format.components)
+        resized = (width, height) != (frame.width, frame.height)
+        converted = self._reformatter.reformat(
+            frame,
+            width,
+            height,
+            format="rgba" if has_alpha else "rgb24",
+            interpolation=Interpolation.BICUBIC if resized else None,
+        )
+        array = np.asarray(converted.to_ndarray(), np.uint8)
+        if has_alpha:
+            return _over_black(array)
+        if converted is frame:  # nothing to convert: this is the decoder's own picture, which it may still need
+            return array.copy()
+        return np.ascontiguousarray(array)
+
+    def _on_canvas(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = rgb.shape[:2]
+        if (width, height) == (self.width, self.height):
+            return rgb
+        canvas = np.zeros((self.height, self.width, 3), np.uint8)
+        top, left = (self.height - height) // 2, (self.width - width) // 2
+        canvas[top : top + height, left : left + width] = rgb
+        return canvas
+
+
+def _over_black(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    alpha = rgba[..., 3:]
+    rgb = np.ascontiguousarray(rgba[..., :3])
+    if alpha.min() == 255:
+        return rgb
+    return ((rgb.astype(np.uint16) * alpha + 127) // 255).astype(np.uint8)

@@ -1,0 +1,248 @@
+"""Video files, decoded with PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+
+from mchmr_stream.config import SourceSettings
+from mchmr_stream.errors import InputError, TruncatedInput, UsageError
+from mchmr_stream.records import Frame, SourceInfo
+from mchmr_stream.sources.container import PacketReader, choose_stream, decode, open_container
+from mchmr_stream.sources.damage import Damage
+from mchmr_stream.sources.deinterlace import DecodedFrame, Deinterlacer
+from mchmr_stream.sources.picture import Orientation, PictureConverter, square_pixel_size
+from mchmr_stream.sources.skipping import CannotSkip, StartSkipper
+from mchmr_stream.sources.timing import MAX_JUMP_S, Clock, Window
+
+PROBE_PACKETS = 1000
+"""A file in which none of the first so many packets gives a picture is refused."""
+
+JOINED_STREAMS = ("mpegts", "mpeg")
+"""Containers whose timestamps may jump in the middle."""
+
+HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
+"""Transfer functions (ITU-T H.273) whose pictures look flat without tone mapping."""
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """What the first picture of the stream says."""
+
+    orientation: Orientation
+    sample_aspect: Fraction | None
+    width: int
+    height: int
+    fps: float
+    frame_count: int | None
+    first_pts: int | None
+    interlaced: bool
+    hdr: str | None
+
+
+class VideoSource:
+    """One video stream of a file, upright and with square pixels.
+
+    Times are seconds from the first frame of the stream, from the container's timestamps, whatever offset they start with;
+    rates may vary. Frame.index counts the decoded frames of the stream from 0, also those before the start and between.
+    `every` counts from the first frame at or after the start. `info.fps` is the rate of the delivered frames.
+
+    Turned by the display matrix of the container, widened or narrowed to square pixels, deinterlaced where flagged as
+    interlaced; frames of another size than the first are fitted into it on black; transparency is laid over black.
+
+    Damaged files give every frame that can be decoded, then TruncatedInput. What no decoder or container reports cannot be
+    seen: damage inside HEVC, VP9 and AV1 pictures, and pieces missing from the middle of containers without frame counts.
+
+    Use it from one thread at a time; each call of `frames` reads the file anew.
+    """
+
+    def __init__(self, path: str | Path, settings: SourceSettings) -> None:
+        """Raises InputError when there is no video in it, UsageError when the settings do not fit."""
+        self._path = Path(path)
+        self._stream_number = settings.stream
+        self._window = Window.of(settings)
+        self._warnings: list[str] = []
+        self._closed = False
+        self._running: Generator[Frame] | None = None
+        self._probe = _probe(self._path, settings.stream)
+        fps = self._probe.fps
+        self._info = SourceInfo(
+            name=self._path.name,
+            width=self._probe.width,
+            height=self._probe.height,
+            fps=fps / settings.every,
+            frame_count=self._window.count(self._probe.frame_count, fps),
+            path=str(self._path),
+        )
+        if self._probe.hdr:
+            self._warn(f"the video is HDR ({self._probe.hdr}); it is read without tone mapping, so colours look flat")
+
+    @property
+    def info(self) -> SourceInfo:
+        return self._info
+
+    @property
+    def warnings(self) -> list[str]:
+        return self._warnings
+
+    def frames(self) -> Iterator[Frame]:
+        """The wanted frames in order of time.
+
+        Raises TruncatedInput after the last one when the file is damaged or its end is missing, UsageError when the file
+        ends before `start_s`.
+        """
+        self.close()
+        self._closed = False
+        self._running = self._wanted_frames()
+        return self._running
+
+    def close(self) -> None:
+        """Close the file. Frames already given out stay valid."""
+        self._closed = True
+        if self._running is not None:
+            with suppress(ValueError):  # another thread is in it: it stops at its next frame
+                self._running.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def _warn(self, text: str) -> None:
+        if text not in self._warnings:
+            self._warnings.append(text)
+
+    def _wanted_frames(self) -> Generator[Frame]:
+        if self._window.start_s > 0 and self._probe.first_pts is not None and not self._probe.interlaced:
+            try:
+                yield from self._read(skip=True)
+                return
+            except CannotSkip:  # comes before the first frame was given
+                pass
+        yield from self._read(skip=False)
+
+    def _read(self, skip: bool) -> Generator[Frame]:
+        damage = Damage()
+        delivered = 0
+        with open_container(self._path) as container:
+            stream = choose_stream(container, self._path, self._stream_number)
+            stream.thread_type = "AUTO"
+            deinterlacer = Deinterlacer()
+            converter = PictureConverter(self._probe.width, self._probe.height)
+            first_index: int | None = None
+            for frame in deinterlacer.run(self._decoded(container, stream, damage, skip)):
+                if self._window.is_after(frame.time_s) or self._closed:
+                    break
+                if self._window.is_before(frame.time_s):
+                    continue
+                first_index = frame.index if first_index is None else first_index
+                if (frame.index - first_index) % self._window.every == 0:
+                    rgb = converter.rgb(frame.picture, self._probe.orientation, self._probe.sample_aspect)
+                    self._note(deinterlacer, converter)
+                    delivered += 1
+                    yield Frame(frame.index, frame.time_s, rgb)
+        self._finish(damage, delivered)
+
+    def _decoded(
+        self, container: av.container.InputContainer, stream: av.VideoStream, damage: Damage, skip: bool
+    ) -> Iterator[DecodedFrame]:
+        """Pictures with their index and time, not yet converted: those that nobody wants cost no more than decoding."""
+        joined = container.format.name in JOINED_STREAMS
+        clock = Clock(self._probe.fps, first_s=self._seconds(stream, self._probe.first_pts), max_jump_s=MAX_JUMP_S if joined else None)
+        reader = PacketReader(container, stream, damage)
+        packets = reader.packets()
+        skipper = None
+        if skip:
+            assert self._probe.first_pts is not None
+            skipper = StartSkipper(container, stream, self._probe.first_pts, self._window.start_s)
+            packets = skipper.packets(packets)
+        index = 0
+        for picture in decode(reader, stream, packets, damage):
+            time_s = clock.time_s(self._seconds(stream, picture.dts if picture.pts is None else picture.pts))
+            if clock.jumped_at_s is not None:
+                self._warn(f"timestamps jump at {clock.jumped_at_s:.1f} s (joined recordings?); later times continue from there")
+            if self._window.is_before(time_s):
+                index += 1
+                if skipper is None:
+                    yield DecodedFrame(index - 1, time_s, picture)
+                continue
+            if skipper is not None:
+                index, skipper = skipper.index_of(picture), None
+            if picture.is_corrupt:
+                damage.patched.add(time_s)
+            yield DecodedFrame(index, time_s, picture)
+            index += 1
+
+    @staticmethod
+    def _seconds(stream: av.VideoStream, stamp: int | None) -> float | None:
+        return None if stamp is None else float(stamp * stream.time_base)
+
+    def _note(self, deinterlacer: Deinterlacer, converter: PictureConverter) -> None:
+        if deinterlacer.used:
+            self._warn("the video is interlaced; it is deinterlaced (bwdif), one frame for each pair of fields")
+        if converter.fitted:
+            self._warn(f"the picture size changes within the video; all frames are fitted into {converter.width}x{converter.height}")
+
+    def _finish(self, damage: Damage, delivered: int) -> None:
+        if damage and not self._closed:
+            text = f"{self._path}: {damage.text()}; {delivered} frames were delivered"
+            self._warn(text)
+            raise TruncatedInput(f"{text}; copy or download the file again if it should be whole")
+        if not delivered and not self._closed:
+            raise UsageError(f"{self._path} has no frame from {self._window.start_s:g} s on, expected source.start_s within the video")
+
+
+def _probe(path: Path, stream_number: int) -> _Probe:
+    """Decode the first picture. Raises InputError when there is none."""
+    with open_container(path) as container:
+        stream = choose_stream(container, path, stream_number)
+        stream.codec_context.thread_count = 1  # threads would read on before they give the first picture
+        damage = Damage()
+        reader = PacketReader(container, stream, damage)
+        first = next(decode(reader, stream, islice(reader.packets(), PROBE_PACKETS), damage), None)
+        if first is None:
+            detail = damage.text() or "it holds no pictures"
+            raise InputError(f"{path}: no picture could be decoded ({detail}), expected a video; the file is broken or of an unknown kind")
+        orientation = Orientation.of_frame(first)
+        sample_aspect = stream.sample_aspect_ratio
+        width, height = orientation.size(*square_pixel_size(first.width, first.height, sample_aspect))
+        stamp = first.dts if first.pts is None else first.pts
+        fps = _fps(stream, stamp is not None)
+        return _Probe(
+            orientation=orientation,
+            sample_aspect=sample_aspect,
+            width=width,
+            height=height,
+            fps=fps,
+            frame_count=_frame_count(container, stream, fps),
+            first_pts=stamp,
+            interlaced=first.interlaced_frame,
+            hdr=HDR_TRANSFERS.get(int(first.color_trc)),
+        )
+
+
+def _fps(stream: av.VideoStream, has_times: bool) -> float:
+    """Nominal rate. Streams without timestamps have no average, libav then invents 25."""
+    for rate in (stream.average_rate if has_times else None, stream.guessed_rate, stream.base_rate):
+        if rate and 0 < rate <= 1000:
+            return float(rate)
+    return 25.0
+
+
+def _frame_count(container: av.container.InputContainer, stream: av.VideoStream, fps: float) -> int | None:
+    if stream.frames > 0:
+        return stream.frames
+    if stream.duration is not None:
+        return round(float(stream.duration * stream.time_base) * fps)
+    if container.duration is not None:
+        return round(container.duration / av.time_base * fps)
+    return None
