@@ -1,0 +1,134 @@
+"""How alike two people in the picture are: overlap of boxes, agreement of keypoints, size of the body. All pairs at once."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mchmr_stream.records import KEYPOINT_NAMES
+
+FloatArray = NDArray[np.floating]
+
+COCO_SIGMAS = np.array(
+    [0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089]
+)
+"""How exactly people place each COCO keypoint, as a fraction of the square root of the person's area (cocodataset.org, keypoints-eval)."""
+
+VISIBLE_SCORE = 0.2
+"""Keypoints below this score say too little about where they are to be compared."""
+
+MIN_COMMON_KEYPOINTS = 5
+"""Fewer visible keypoints than this in common can agree by chance."""
+
+ROOT_AREA_PER_SIZE = 0.5
+"""Square root of a person's area over the longer side of the box: COCO's unit of length, but steady when the arms go out."""
+
+_BONES = (
+    (("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"), 0.29),
+    (("left_hip",), ("left_knee",), 0.245),
+    (("right_hip",), ("right_knee",), 0.245),
+    (("left_knee",), ("left_ankle",), 0.246),
+    (("right_knee",), ("right_ankle",), 0.246),
+    (("left_shoulder",), ("left_elbow",), 0.186),
+    (("right_shoulder",), ("right_elbow",), 0.186),
+)
+"""Bones with their length as a fraction of stature (Drillis and Contini, 1964)."""
+
+
+def box_iou(a_xyxy_px: FloatArray, b_xyxy_px: FloatArray) -> NDArray[np.float64]:
+    """Intersection over union of every pair of boxes: (n, 4), (m, 4) -> (n, m). Boxes without area overlap nothing."""
+    a, b = np.asarray(a_xyxy_px, np.float64), np.asarray(b_xyxy_px, np.float64)
+    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
+    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = np.clip(bottom_right - top_left, 0, None).prod(-1)
+    area_a = np.clip(a[:, 2:] - a[:, :2], 0, None).prod(-1)
+    area_b = np.clip(b[:, 2:] - b[:, :2], 0, None).prod(-1)
+    union = area_a[:, None] + area_b[None, :] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def box_size(boxes_xyxy_px: FloatArray) -> NDArray[np.float64]:
+    """(..., 4) -> (...,) longer side. Unlike the height it hardly changes when a person bends over or lies down."""
+    boxes = np.asarray(boxes_xyxy_px, np.float64)
+    return (boxes[..., 2:] - boxes[..., :2]).max(-1)
+
+
+def keypoint_similarity(a_px: FloatArray, b_px: FloatArray, size_px: FloatArray, slack_px: FloatArray | float = 0.0) -> NDArray[np.float64]:
+    """Object keypoint similarity of every pair of people: (n, 17, 3), (m, 17, 3) -> (n, m) in [0, 1].
+
+    Mean over the keypoints visible in both of exp(-d^2 / (2 (s k)^2 + 2 slack^2)), with k = 2 sigma of COCO and
+    s = ROOT_AREA_PER_SIZE * `size_px` (m,) of the second person's box. `slack_px`, (m,) or one number, is a further standard deviation for
+    limbs that moved since `b_px` was seen; 0 gives COCO's measure. NaN where fewer than MIN_COMMON_KEYPOINTS are in common.
+    """
+    a, b = np.asarray(a_px, np.float64), np.asarray(b_px, np.float64)
+    common = _visible(a)[:, None] & _visible(b)[None, :]
+    offset = np.nan_to_num(a[:, None, :, :2]) - np.nan_to_num(b[None, :, :, :2])
+    reach = 2 * COCO_SIGMAS * (ROOT_AREA_PER_SIZE * np.asarray(size_px, np.float64))[:, None]
+    variance = reach**2 + np.broadcast_to(np.asarray(slack_px, np.float64), (len(b),))[:, None] ** 2
+    agreement = np.exp(-(offset**2).sum(-1) / (2 * np.maximum(variance, 1e-9)))
+    count = common.sum(-1)
+    total = (agreement * common).sum(-1)
+    return np.where(count >= MIN_COMMON_KEYPOINTS, total / np.maximum(count, 1), np.nan)
+
+
+def body_size(keypoints_px: FloatArray) -> NDArray[np.float64]:
+    """(n, 17, 3) -> (n,) stature in pixels as the bones have it; NaN where fewer than three bones are visible.
+
+    Every visible bone divided by its share of the stature is a guess that foreshortening can only make smaller, so the
+    80th percentile is taken. It does not depend on posture as a box does: weak, but it tells a child from an adult.
+    """
+    keypoints = np.asarray(keypoints_px, np.float64)
+    visible = _visible(keypoints)
+    points = np.where(visible[..., None], keypoints[..., :2], np.nan)
+    column = {name: i for i, name in enumerate(KEYPOINT_NAMES)}
+    guesses = [
+        np.linalg.norm(
+            points[:, [column[name] for name in upper]].mean(1) - points[:, [column[name] for name in lower]].mean(1),
+            axis=-1,
+        ) / share
+        for upper, lower, share in _BONES
+    ]  # fmt: skip
+    lengths = np.stack(guesses, -1) if len(keypoints) else np.zeros((0, len(_BONES)))
+    enough = np.isfinite(lengths).sum(-1) >= 3
+    sizes = np.full(len(keypoints), np.nan)
+    if enough.any():
+        sizes[enough] = np.nanquantile(lengths[enough], 0.8, axis=-1)
+    return sizes
+
+
+def person_similarity(
+    boxes_xyxy_px: FloatArray,
+    keypoints_px: FloatArray,
+    known_boxes_xyxy_px: FloatArray,
+    known_landmarks_px: FloatArray,
+    slack_px: FloatArray,
+) -> NDArray[np.float64]:
+    """People of a frame (n) against people expected there (m) -> (n, m) in [0, 1].
+
+    Mean of overlap and keypoint similarity; the overlap alone where there are not enough keypoints to compare.
+    """
+    overlap = box_iou(boxes_xyxy_px, known_boxes_xyxy_px)
+    pose = keypoint_similarity(keypoints_px, known_landmarks_px, box_size(known_boxes_xyxy_px), slack_px)
+    return np.where(np.isnan(pose), overlap, (overlap + pose) / 2)
+
+
+def same_person(
+    boxes_xyxy_px: FloatArray,
+    keypoints_px: FloatArray,
+    other_boxes_xyxy_px: FloatArray,
+    other_keypoints_px: FloatArray,
+    min_overlap: float = 0.7,
+    min_keypoint_similarity: float = 0.65,
+) -> NDArray[np.bool_]:
+    """Which pairs (n, m) are one person found twice at the same moment.
+
+    Keypoints decide where both have them: two people who cross can share most of a box, but not their joints, and a
+    box around the upper body only is the same person as the box around all of it.
+    """
+    pose = keypoint_similarity(keypoints_px, other_keypoints_px, box_size(other_boxes_xyxy_px))
+    overlap = box_iou(boxes_xyxy_px, other_boxes_xyxy_px)
+    return np.where(np.isnan(pose), overlap >= min_overlap, pose >= min_keypoint_similarity)
+
+
+def _visible(keypoints: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return (keypoints[..., 2] >= VISIBLE_SCORE) & np.isfinite(keypoints).all(-1)

@@ -1,0 +1,213 @@
+"""What is known of one person from frame to frame."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mchmr_stream.tracking.box_filter import BoxFilter
+from mchmr_stream.tracking.similarity import VISIBLE_SCORE, body_size, box_size
+
+FloatArray = NDArray[np.floating]
+
+_LANDMARK_BOX_NOISE = 4.0
+"""How many times less exact a box around landmarks is taken to be than a detection: it is followed, but cannot drag the person off."""
+_UNSURE_NOISE = 2.0
+"""A detection of score 0 is taken to be 1 + this many times less exact than one of score 1."""
+_MIN_LANDMARKS = 5
+"""Fewer visible landmarks than this make no box."""
+_MAX_SHIFT = 0.5
+"""Landmarks whose box is further than this from the person's box, in sizes, are those of somebody else,"""
+_MAX_SIZE_RATIO = 2.0
+"""... and so are those of a body this many times larger or smaller."""
+_USUAL_MARGIN = 0.1
+_MARGIN_LIMITS = (-0.05, 0.5)
+"""Room between a box and the keypoints in it, as a fraction of the keypoints' longer side: at first, and what is believable."""
+_MARGIN_WEIGHT = 0.3
+_BODY_SIZE_WEIGHT = 0.1
+"""Share of a new detection in the running means of margins and body size."""
+_PRESENCE_MEMORY_S = 0.15
+"""Time over which presence is averaged: one doubtful frame decides nothing."""
+_LIMB_SPEED = 1.0
+"""How fast a keypoint may leave its place in the box, sizes per second, for comparing keypoints over a gap."""
+
+
+class Track:
+    """One person: a filtered box, the last landmarks, and when and by whom the person was last seen.
+
+    `predict_to` opens a frame, `observe` adds the detection of that frame, `look` what the network saw in it.
+    """
+
+    def __init__(self, box_xyxy_px: FloatArray, score: float, keypoints_px: FloatArray, time_s: float) -> None:
+        self.track_id = 0
+        """0 until the person has been seen for long enough to be reported."""
+        self.first_seen_s = time_s
+        self.evidence_s = time_s
+        """When a detection or the network last showed the person."""
+        self.missed = False
+        """The detector was asked after it had last found the person."""
+        self.confirmed = False
+        """The network saw the person in the frame before this one."""
+        self.presence_mean: float | None = None
+        self.visible = False
+        self.selected = False
+        self.body_size_px = math.nan
+        self.landmarks_px = np.concatenate([np.full((17, 2), np.nan), np.zeros((17, 1))], -1)
+        self._landmarks_s = time_s
+        self._looked_s = time_s
+        self._margins = np.full(4, _USUAL_MARGIN)
+        self._time_s = time_s
+        self._filter = BoxFilter(box_xyxy_px, float(box_size(box_xyxy_px)), _noise_scale(score))
+        self._take(box_xyxy_px, score, keypoints_px)
+
+    def predict_to(self, time_s: float) -> None:
+        """Open the frame of `time_s`: the box moves as the filter expects it, the landmarks move with the box."""
+        centre, size = self._filter.centre_px, self._filter.size_px
+        self._filter.predict(time_s - self._time_s)
+        self.landmarks_px[:, :2] = (self.landmarks_px[:, :2] - centre) * (self._filter.size_px / size) + self._filter.centre_px
+        self._time_s = time_s
+        self.observed = False
+        self.keypoints_px = np.concatenate([np.full((17, 2), np.nan), np.zeros((17, 1))], -1)
+
+    def observe(self, box_xyxy_px: FloatArray, score: float, keypoints_px: FloatArray) -> None:
+        """A detection of this frame."""
+        if self.missed:
+            self.presence_mean = None  # of a place where the person was not
+        self._filter.update(box_xyxy_px, _noise_scale(score))
+        self._take(box_xyxy_px, score, keypoints_px)
+
+    def look(self, landmarks_px: FloatArray, presence: float, min_presence: float) -> None:
+        """What the network saw in this frame's crops of the person.
+
+        Landmarks that are not where the person's box is, or not of its size, count as nobody seen.
+        """
+        box = self._box_around(landmarks_px)
+        if not math.isfinite(presence) or box is None or not self._plausible(box):
+            presence = 0.0
+        if self.presence_mean is None:
+            self.presence_mean = presence
+        else:
+            elapsed_s = max(self._time_s - self._looked_s, 1e-3)
+            self.presence_mean += -math.expm1(-elapsed_s / _PRESENCE_MEMORY_S) * (presence - self.presence_mean)
+        self._looked_s = self._time_s
+        self.confirmed = presence >= min_presence and box is not None
+        if not self.confirmed or box is None:
+            return
+        if self.observed:
+            self._remember_margins(landmarks_px)
+        else:
+            self._filter.update(box, _LANDMARK_BOX_NOISE)
+            self.score = presence
+        self.landmarks_px = np.array(landmarks_px, np.float64)
+        self._landmarks_s = self._time_s
+        self.evidence_s = self._time_s
+
+    def drop_carry(self) -> None:
+        """The landmarks went over to somebody else: back to what the last detection lets expect for now, unseen."""
+        now_s = self._time_s
+        self._time_s, state, landmarks = self._at_detection
+        self._filter.restore(state)
+        self.landmarks_px = landmarks.copy()
+        self._landmarks_s = self.evidence_s = self._time_s
+        self.predict_to(now_s)
+        self.confirmed = False
+        self.visible = False
+
+    @property
+    def detected_s(self) -> float:
+        """When the detector last found the person."""
+        return self._at_detection[0]
+
+    @property
+    def expected_box_xyxy_px(self) -> NDArray[np.float64]:
+        """(4,) the filter's box."""
+        return self._filter.box_xyxy_px
+
+    @property
+    def box_xyxy_px(self) -> NDArray[np.float64]:
+        """(4,) the best box of this frame: detected, else around the landmarks the network just saw, else the filter's."""
+        if self.observed:
+            return self._detected_box_xyxy_px
+        around = self._box_around(self.landmarks_px) if self.confirmed else None
+        return self._filter.box_xyxy_px if around is None else around
+
+    @property
+    def size_px(self) -> float:
+        return self._filter.size_px
+
+    @property
+    def length_px(self) -> float:
+        """The person's, standing: from the bones where keypoints were seen, at least the longer side of the box."""
+        return self._filter.length_px
+
+    @property
+    def area_px(self) -> float:
+        sides = self._filter.box_xyxy_px[2:] - self._filter.box_xyxy_px[:2]
+        return float(sides.prod())
+
+    @property
+    def slack_px(self) -> float:
+        """How far keypoints may have moved within the box since they were seen, standard deviation."""
+        return _LIMB_SPEED * self.size_px * (self._time_s - self._landmarks_s)
+
+    def centre_std_px(self, scores: FloatArray) -> NDArray[np.float64]:
+        """(n,) how far centres detected with these scores may lie from the expected one, standard deviation."""
+        return self._filter.centre_std_px(_noise_scale(scores))
+
+    def _take(self, box_xyxy_px: FloatArray, score: float, keypoints_px: FloatArray) -> None:
+        self._detected_box_xyxy_px = np.array(box_xyxy_px, np.float64)
+        self.score = float(score)
+        self.keypoints_px = np.array(keypoints_px, np.float64)
+        self.observed = True
+        self.missed = False
+        self.evidence_s = self._time_s
+        if (self.keypoints_px[:, 2] >= VISIBLE_SCORE).sum() >= _MIN_LANDMARKS:
+            self.landmarks_px = self.keypoints_px.copy()
+            self._landmarks_s = self._time_s
+            self._remember_margins(self.landmarks_px)
+            seen_size_px = float(body_size(self.keypoints_px[None])[0])
+            if math.isfinite(seen_size_px):
+                known = self.body_size_px if math.isfinite(self.body_size_px) else seen_size_px
+                self.body_size_px = known + _BODY_SIZE_WEIGHT * (seen_size_px - known)
+        self._filter.length_px = float(np.nanmax([self.body_size_px, self._filter.size_px]))
+        self._at_detection = self._time_s, self._filter.state(), self.landmarks_px.copy()
+
+    def _remember_margins(self, landmarks_px: FloatArray) -> None:
+        """How much room this frame's detected box leaves around the landmarks, so that a box can be made from them alone."""
+        extent = _extent(landmarks_px)
+        if extent is None:
+            return
+        room = np.concatenate([extent[:2] - self._detected_box_xyxy_px[:2], self._detected_box_xyxy_px[2:] - extent[2:]])
+        margins = np.clip(room / box_size(extent), *_MARGIN_LIMITS)
+        self._margins = self._margins + _MARGIN_WEIGHT * (margins - self._margins)
+
+    def _box_around(self, landmarks_px: FloatArray) -> NDArray[np.float64] | None:
+        extent = _extent(landmarks_px)
+        if extent is None:
+            return None
+        room = self._margins * box_size(extent)
+        return np.concatenate([extent[:2] - room[:2], extent[2:] + room[2:]])
+
+    def _plausible(self, box_xyxy_px: NDArray[np.float64]) -> bool:
+        own = self.box_xyxy_px
+        shift = np.linalg.norm((box_xyxy_px[:2] + box_xyxy_px[2:] - own[:2] - own[2:]) / 2)
+        own_size, size = float(box_size(own)), float(box_size(box_xyxy_px))
+        return shift <= _MAX_SHIFT * own_size and max(size / own_size, own_size / size) <= _MAX_SIZE_RATIO
+
+
+def _noise_scale(score: Any) -> Any:
+    """A detection that is not sure of the person is not sure of the place either."""
+    return 1 + _UNSURE_NOISE * (1 - score)
+
+
+def _extent(landmarks_px: FloatArray) -> NDArray[np.float64] | None:
+    """The tightest box around the visible landmarks; None where they are too few to make one."""
+    landmarks = np.asarray(landmarks_px, np.float64)
+    points = landmarks[(landmarks[:, 2] >= VISIBLE_SCORE) & np.isfinite(landmarks).all(-1), :2]
+    if len(points) < _MIN_LANDMARKS:
+        return None
+    extent = np.concatenate([points.min(0), points.max(0)])
+    return extent if box_size(extent) > 1 else None

@@ -1,0 +1,287 @@
+"""Who is who from frame to frame: two-stage assignment, then re-linking, and carrying of people whom the detector loses.
+
+The two stages are those of ByteTrack (Zhang et al., ECCV 2022): detections with a high score first, then the low ones for
+people who are still missing. Every limit is in seconds or in sizes of the person's box, so frame rate and resolution do not matter.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from mchmr_stream.records import Detections, Float, Int, Tracks
+from mchmr_stream.tracking.similarity import body_size, box_iou, box_size, person_similarity, same_person
+from mchmr_stream.tracking.track import Track
+
+_log = logging.getLogger(__name__)
+
+_MIN_SIMILARITY = 0.3
+"""A high detection and a person in view belong together from here on."""
+_MIN_SIMILARITY_LOW = 0.4
+"""The same for a low detection, which may be clutter."""
+_RELINK_STDS = 3.0
+"""A high detection may be this many standard deviations of the prediction away from a person without a detection,"""
+_RELINK_REACH = 1.5
+"""... but never more than this many of the person's lengths, however long the gap;"""
+_RELINK_LOG_SIZE = (0.4, 0.8)
+"""... the longer sides of both boxes may differ by a factor of exp(this), growing from the first to the second over a second;"""
+_RELINK_LOG_BODY = 0.35
+"""... and the body sizes that the bones show by this one."""
+_MAX_BIRTH_OVERLAP = 0.7
+"""Nobody new begins in a box that overlaps somebody in view by more."""
+_STRONG_CARRY = 5.0
+"""A person of strong presence is shown for this many times carry_s after the last detection."""
+_CLOCK_JITTER_S = 0.05
+"""Timestamps this little out of order are taken as equal; further back, the source has started anew."""
+_TOLERANCE_S = 1e-6
+_STAY_BONUS = 1.3
+"""With max_people, somebody new must have a box this many times larger in area to push out somebody shown."""
+
+
+class PeopleTracker:
+    """Gives people identities over time; implements `protocols.Tracker`. All state belongs to the instance; ids start at 1.
+
+    A detected person is shown after `confirm_s` of being seen (in the first frame: at once). Where the detector misses
+    somebody, the person is shown as carried (`observed` False) while `confirm` reports a presence of at least `min_presence`
+    in the frame before, until `carry_s` after the last detection; while presence is strong, its mean above halfway between
+    `min_presence` and 1, until five times `carry_s`. Anyone else who is missed is kept in memory, not shown, and
+    forgotten `max_lost_s` after a detection or the network last showed them; until then a detection where the person can
+    have got to brings the identity back.
+    """
+
+    def __init__(
+        self,
+        high_score: float = 0.35,
+        max_lost_s: float = 1.0,
+        confirm_s: float = 0.1,
+        carry_s: float = 0.7,
+        min_presence: float = 0.5,
+        max_people: int | None = None,
+    ) -> None:
+        self._high_score = high_score
+        self._max_lost_s = max_lost_s
+        self._confirm_s = confirm_s
+        self._carry_s = carry_s
+        self._min_presence = min_presence
+        self._strong_presence = (1 + min_presence) / 2
+        self._max_people = max_people
+        self._tracks: list[Track] = []
+        self._next_id = 1
+        self._time_s: float | None = None
+        self._started = False
+        self._warned = False
+
+    def update(self, detections: Detections | None, time_s: float) -> Tracks:
+        """The people of the frame at `time_s`. None: the detector was not asked, everyone is carried by prediction.
+
+        Boxes that are not finite or have no area are ignored with one warning. A time before the last one starts anew: people are
+        forgotten, ids go on. Raises ValueError for a time that is not finite.
+        """
+        time_s = self._open_frame(time_s)
+        if detections is not None:
+            found = self._usable(detections)
+            self._assign(found)
+            for track in self._tracks:
+                track.missed = track.missed or not track.observed
+            self._tracks = [track for track in self._tracks if self._worth_keeping(track, time_s)]
+        self._confirm_new(time_s, at_once=not self._started)
+        self._started = self._started or detections is not None
+        self._decide_who_is_visible(time_s)
+        self._drop_carried_on_others()
+        self._select_largest()
+        tracks = self._report()
+        for track in self._tracks:
+            track.confirmed = False  # the network's word holds for one frame
+        return tracks
+
+    def confirm(self, track_id: Int, landmarks_px: Float, presence: Float) -> None:
+        """What the network saw in the crops of the last update; see the class. Ids not known any more are ignored."""
+        known = {track.track_id: track for track in self._tracks if track.track_id > 0}
+        for one_id, landmarks, one_presence in zip(track_id, landmarks_px, presence, strict=True):
+            track = known.get(int(one_id))
+            if track is not None:
+                track.look(landmarks, float(one_presence), self._min_presence)
+
+    # ---- the steps of an update -------------------------------------------------------------------------------------
+
+    def _open_frame(self, time_s: float) -> float:
+        """Move everyone to `time_s` and forget those unseen for too long. Returns the time to go on with."""
+        if not math.isfinite(time_s):
+            raise ValueError(f"time is {time_s} s, expected a finite number of seconds")
+        if self._time_s is not None and time_s < self._time_s:
+            if self._time_s - time_s <= _CLOCK_JITTER_S:
+                time_s = self._time_s
+            else:
+                _log.warning("time went back from %.3f s to %.3f s: taken as a new start, nobody is remembered", self._time_s, time_s)
+                self._tracks = []
+                self._started = False
+        self._time_s = time_s
+        self._tracks = [track for track in self._tracks if time_s - track.evidence_s <= self._max_lost_s + _TOLERANCE_S]
+        for track in self._tracks:
+            track.predict_to(time_s)
+        return time_s
+
+    def _usable(self, detections: Detections) -> Detections:
+        """Without impossible boxes, and each person once: of duplicates the one with the highest score. High scores first."""
+        boxes = np.asarray(detections.boxes_xyxy_px, np.float64)
+        with np.errstate(invalid="ignore"):
+            good = np.isfinite(boxes).all(-1) & np.isfinite(detections.scores) & ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(-1)
+        if not good.all() and not self._warned:
+            self._warned = True
+            _log.warning("ignored %d detection(s) whose box or score is not finite or whose box has no area", int((~good).sum()))
+        order = np.flatnonzero(good)
+        order = order[np.argsort(-detections.scores[order], kind="stable")]
+        keypoints = detections.keypoints_px[order].copy()
+        keypoints[..., 2] = np.where(np.isfinite(keypoints).all(-1), keypoints[..., 2], 0)
+        duplicate = same_person(boxes[order], keypoints, boxes[order], keypoints)
+        kept: list[int] = []
+        for i in range(len(order)):
+            if not duplicate[i, kept].any():
+                kept.append(i)
+        return Detections(detections.boxes_xyxy_px[order[kept]], detections.scores[order[kept]], keypoints[kept])
+
+    def _assign(self, found: Detections) -> None:
+        high = np.flatnonzero(found.scores >= self._high_score)
+        low = np.flatnonzero(found.scores < self._high_score)
+
+        in_view = [track for track in self._tracks if track.visible or track.track_id == 0]
+        high = self._match(found, high, in_view, _MIN_SIMILARITY)
+
+        # A low detection keeps a person we know, unless the network looked there and saw nobody.
+        missing = [
+            track
+            for track in self._tracks
+            if not track.observed and track.track_id > 0 and (track.presence_mean is None or track.presence_mean >= self._min_presence)
+        ]
+        self._match(found, low, missing, _MIN_SIMILARITY_LOW)
+
+        missing = [track for track in self._tracks if not track.observed and track.track_id > 0]
+        high = self._relink(found, high, missing)
+        self._give_birth(found, high)
+
+    def _match(self, found: Detections, candidates: NDArray[np.int64], tracks: list[Track], minimum: float) -> NDArray[np.int64]:
+        """Pair candidates with tracks by similarity; returns the candidates left over."""
+        if not len(candidates) or not tracks:
+            return candidates
+        similarity = person_similarity(
+            found.boxes_xyxy_px[candidates],
+            found.keypoints_px[candidates],
+            np.stack([track.expected_box_xyxy_px for track in tracks]),
+            np.stack([track.landmarks_px for track in tracks]),
+            np.array([track.slack_px for track in tracks]),
+        )
+        return self._pair(found, candidates, tracks, np.where(similarity >= minimum, similarity, 0.0))
+
+    def _relink(self, found: Detections, candidates: NDArray[np.int64], tracks: list[Track]) -> NDArray[np.int64]:
+        """Pair candidates with people who can have got there since they were last seen; returns the candidates left over."""
+        if not len(candidates) or not tracks:
+            return candidates
+        assert self._time_s is not None
+        boxes = found.boxes_xyxy_px[candidates].astype(np.float64)
+        expected = np.stack([track.expected_box_xyxy_px for track in tracks])
+        sizes = np.array([track.size_px for track in tracks])
+        lengths = np.array([track.length_px for track in tracks])
+        distance = np.linalg.norm((boxes[:, None, :2] + boxes[:, None, 2:] - expected[None, :, :2] - expected[None, :, 2:]) / 2, axis=-1)
+        stds = distance / np.stack([track.centre_std_px(found.scores[candidates]) for track in tracks], -1)
+
+        gap_s = np.clip([self._time_s - track.detected_s for track in tracks], 0, 1)
+        size_gate = _RELINK_LOG_SIZE[0] + (_RELINK_LOG_SIZE[1] - _RELINK_LOG_SIZE[0]) * gap_s
+        size_change = np.abs(np.log(box_size(boxes)[:, None] / sizes[None, :]))
+        body = body_size(found.keypoints_px[candidates])
+        with np.errstate(invalid="ignore"):
+            body_change = np.abs(np.log(body[:, None] / np.array([track.body_size_px for track in tracks])[None, :]))
+        body_change = np.nan_to_num(body_change, nan=0.0)
+
+        possible = (
+            (stds <= _RELINK_STDS) & (distance <= _RELINK_REACH * lengths) & (size_change <= size_gate) & (body_change <= _RELINK_LOG_BODY)
+        )
+        closeness = np.exp(-(stds**2) / 4 - (size_change / size_gate) ** 2 / 2 - (body_change / _RELINK_LOG_BODY) ** 2 / 2)
+        return self._pair(found, candidates, tracks, np.where(possible, closeness, 0.0))
+
+    def _pair(
+        self, found: Detections, candidates: NDArray[np.int64], tracks: list[Track], similarity: NDArray[np.float64]
+    ) -> NDArray[np.int64]:
+        """The assignment with the largest sum of similarities; pairs of 0 are none. Returns the candidates left over."""
+        rows, columns = linear_sum_assignment(similarity, maximize=True)
+        paired = similarity[rows, columns] > 0
+        for row, column in zip(rows[paired], columns[paired], strict=True):
+            i = candidates[row]
+            tracks[column].observe(found.boxes_xyxy_px[i], float(found.scores[i]), found.keypoints_px[i])
+        return np.delete(candidates, rows[paired])
+
+    def _give_birth(self, found: Detections, candidates: NDArray[np.int64]) -> None:
+        """New people, but not on top of somebody in view."""
+        assert self._time_s is not None
+        in_view = [track for track in self._tracks if track.visible or track.observed]
+        if in_view and len(candidates):
+            boxes, others = found.boxes_xyxy_px[candidates], np.stack([track.box_xyxy_px for track in in_view])
+            same = same_person(boxes, found.keypoints_px[candidates], others, np.stack([track.landmarks_px for track in in_view]))
+            candidates = candidates[~(same | (box_iou(boxes, others) >= _MAX_BIRTH_OVERLAP)).any(1)]
+        for i in candidates:
+            self._tracks.append(Track(found.boxes_xyxy_px[i], float(found.scores[i]), found.keypoints_px[i], self._time_s))
+
+    def _worth_keeping(self, track: Track, time_s: float) -> bool:
+        """Somebody not yet reported must be seen again soon: clutter does not come back."""
+        return track.track_id > 0 or time_s - track.detected_s <= self._confirm_s + _TOLERANCE_S
+
+    def _confirm_new(self, time_s: float, at_once: bool) -> None:
+        for track in self._tracks:
+            seen_s = time_s - track.first_seen_s
+            if track.track_id == 0 and track.observed and (at_once or seen_s >= self._confirm_s - _TOLERANCE_S):
+                track.track_id = self._next_id
+                self._next_id += 1
+
+    def _decide_who_is_visible(self, time_s: float) -> None:
+        for track in self._tracks:
+            if track.track_id == 0 or track.observed:
+                track.visible = track.track_id > 0
+            elif not track.missed:
+                pass  # the detector was not asked since it found the person: nothing speaks against the prediction
+            else:
+                strong = track.presence_mean is not None and track.presence_mean >= self._strong_presence
+                limit_s = self._carry_s * (_STRONG_CARRY if strong else 1.0)
+                track.visible = track.visible and track.confirmed and time_s - track.detected_s <= limit_s + _TOLERANCE_S
+
+    def _drop_carried_on_others(self) -> None:
+        """Landmarks like to slip over to the person in front: whoever is carried onto somebody detected is dropped."""
+        seen = [track for track in self._tracks if track.visible and track.observed]
+        carried = [track for track in self._tracks if track.visible and not track.observed]
+        if not seen or not carried:
+            return
+        on_other = same_person(
+            np.stack([track.box_xyxy_px for track in carried]),
+            np.stack([track.landmarks_px for track in carried]),
+            np.stack([track.box_xyxy_px for track in seen]),
+            np.stack([track.landmarks_px for track in seen]),
+        )
+        for track, collapsed in zip(carried, on_other.any(1), strict=True):
+            if collapsed:
+                track.drop_carry()
+
+    def _select_largest(self) -> None:
+        shown = [track for track in self._tracks if track.visible]
+        if self._max_people is not None and len(shown) > self._max_people:
+            shown.sort(key=lambda track: track.area_px * (_STAY_BONUS if track.selected else 1.0), reverse=True)
+            shown = shown[: self._max_people]
+        for track in self._tracks:
+            track.selected = any(track is one for one in shown)
+
+    def _report(self) -> Tracks:
+        shown = sorted((track for track in self._tracks if track.selected), key=lambda track: track.track_id)
+        if not shown:
+            empty = Detections.empty()
+            return Tracks(
+                np.zeros(0, np.int64), empty.boxes_xyxy_px, empty.scores, empty.keypoints_px, np.zeros(0, np.bool_), empty.keypoints_px
+            )
+        return Tracks(
+            np.array([track.track_id for track in shown], np.int64),
+            np.stack([track.box_xyxy_px for track in shown]).astype(np.float32),
+            np.array([track.score for track in shown], np.float32),
+            np.stack([track.keypoints_px for track in shown]).astype(np.float32),
+            np.array([track.observed for track in shown], np.bool_),
+            np.stack([track.landmarks_px for track in shown]).astype(np.float32),
+        )
