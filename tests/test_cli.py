@@ -20,6 +20,7 @@ import pytest
 from mchmr_stream.cli import demo, doctor, main
 from mchmr_stream.config import Settings
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.outputs import output_paths
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "numpy", "av", "pydantic", "kornia", "scipy", "rich", "yaml")
@@ -242,6 +243,23 @@ def test_out_must_not_be_a_file(capsys: pytest.CaptureFixture[str], job: FakeJob
     code, _, err = run(capsys, "video", "a.mp4", "-o", tmp_path / "file")
     assert code == 2
     assert "is a file" in only_line(err)
+
+
+@pytest.mark.parametrize(("name", "stem"), [("x/clip.final.MOV", "clip.final"), ("shots/cam1_*.png", "cam1"), ("shots/*.png", "shots")])
+def test_outputs_are_called_after_the_input(tmp_path: Path, name: str, stem: str) -> None:
+    paths = output_paths(name, tmp_path)
+    assert (paths.bodies, paths.overlay, paths.report) == tuple(tmp_path / f"{stem}{suffix}" for suffix in (".npz", ".mp4", ".json"))
+
+
+def test_brackets_in_the_name_of_a_file_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "take [1].mp4").write_bytes(b"")
+    assert output_paths(tmp_path / "take [1].mp4", "out").stem == "take [1]"
+
+
+def test_outputs_of_a_folder_carry_its_whole_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "take.1").mkdir()
+    monkeypatch.chdir(tmp_path / "take.1")
+    assert output_paths(".", "out").stem == output_paths(tmp_path / "take.1/", "out").stem == "take.1"
 
 
 # --- stopping

@@ -15,6 +15,7 @@ import zipfile
 from pathlib import Path
 
 from mchmr_stream.errors import InputError, MissingPart
+from mchmr_stream.outputs import output_paths
 
 PACKAGE = "sports2d==0.8.34"
 WHEEL_SHA256 = "733b6db70742636ae9c35d870c22bd416582f579abd5881bee93a14bb0e2655d"
@@ -43,11 +44,11 @@ def run(args: argparse.Namespace) -> int:
     clip = get_clip(args.out / "clip", args.wheel)
     code = process([str(clip)], args.out, Settings(), resume=False, overwrite=True, quiet=args.quiet)
     if code == 0 and not args.quiet:
-        bodies = args.out / f"{clip.stem}.npz"
-        print(f"Video with the bodies over it: {args.out / clip.stem}.mp4")
-        print(f"Bodies, cameras and joints:    {bodies}")
+        files = output_paths(clip, args.out)
+        print(f"Video with the bodies over it: {files.overlay}")
+        print(f"Bodies, cameras and joints:    {files.bodies}")
         print("Read them in Python:")
-        print(f'    import mchmr_stream\n    print(mchmr_stream.load("{bodies.as_posix()}"))')
+        print(f'    import mchmr_stream\n    print(mchmr_stream.load("{files.bodies.as_posix()}"))')
     return code
 
 

@@ -18,6 +18,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     real3d.add_argument("--data", required=True, type=Path, metavar="DIR", help="folder with the views and their ground truth")
     real3d.add_argument("--views", type=int, metavar="N", help="crops of each person (crops.views)")
     real3d.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
+    real3d.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="SECTION.NAME=VALUE", help="one setting; may be repeated"
+    )
+    real3d.add_argument("--mediapipe-model", type=Path, metavar="FILE.task", help="PoseLandmarker bundle to compare with")
     real3d.add_argument("--json", action="store_true", help="print JSON instead of a table")
     real3d.set_defaults(run=_real3d)
 
@@ -32,7 +36,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def _real3d(args: argparse.Namespace) -> int:
     from mchmr_stream.learning.evaluate import real3d
 
-    return _show(real3d(args.data, views=args.views, device=args.device), args.json)
+    rows = real3d(args.data, views=args.views, device=args.device, overrides=args.overrides, mediapipe_model=args.mediapipe_model)
+    return _show(rows, args.json)
 
 
 def _reprojection(args: argparse.Namespace) -> int:

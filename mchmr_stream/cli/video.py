@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mchmr_stream.errors import MchmrError, UsageError
+from mchmr_stream.outputs import output_paths
 
 if TYPE_CHECKING:
     from mchmr_stream.config import Settings
@@ -119,23 +120,19 @@ def process(inputs: Sequence[str], out_dir: Path, settings: Settings, *, resume:
     return 1 if failed else 0
 
 
-def output_stem(name: str) -> str:
-    """What the outputs of an input are called: the file's name without its suffix, a folder's name as it is."""
-    path = Path(name)
-    return path.resolve().name if path.is_dir() else path.stem
-
-
 def _check_outputs(inputs: Sequence[str], out_dir: Path, settings: Settings, *, allow_existing: bool) -> None:
     if out_dir.exists() and not out_dir.is_dir():
         raise UsageError(f"-o got {out_dir}, which is a file; expected a folder")
     owners: dict[str, str] = {}
+    outputs: list[Path] = []
     for name in inputs:
-        stem = output_stem(name)
-        if stem in owners:
-            raise UsageError(f"{owners[stem]} and {name} would both be written to {out_dir / stem}.*; run them into two folders")
-        owners[stem] = name
-    suffixes = [".npz", ".json"] + [".mp4"] * settings.output.overlay
-    outputs = [out_dir / f"{stem}{suffix}" for stem in owners for suffix in suffixes]
+        paths = output_paths(name, out_dir)
+        if paths.stem in owners:
+            raise UsageError(
+                f"{owners[paths.stem]} and {name} would both be written to {out_dir / paths.stem}.*; run them into two folders"
+            )
+        owners[paths.stem] = name
+        outputs += [paths.bodies, paths.report, *([paths.overlay] if settings.output.overlay else [])]
     input_files = {Path(name).resolve() for name in inputs}
     for output in outputs:
         if output.resolve() in input_files:

@@ -1,0 +1,35 @@
+"""What the files that come out are called: STEM.npz, STEM.mp4 and STEM.json in one folder."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class OutputPaths:
+    """The files of one input. Which of them are written is the settings' matter."""
+
+    stem: str
+    bodies: Path
+    """STEM.npz"""
+    overlay: Path
+    """STEM.mp4"""
+    report: Path
+    """STEM.json"""
+
+
+def output_paths(name: str | Path, out_dir: str | Path) -> OutputPaths:
+    """The files for an input: a file's name without its suffix, a folder's name, a pattern's name without its wildcards."""
+    stem, folder = _stem(Path(name)), Path(out_dir)
+    return OutputPaths(stem, folder / f"{stem}.npz", folder / f"{stem}.mp4", folder / f"{stem}.json")
+
+
+def _stem(path: Path) -> str:
+    if path.is_dir():
+        return path.resolve().name
+    if path.is_file():
+        return path.stem
+    # A pattern that is nothing but wildcards (shots/*.png) is called after its folder.
+    return re.sub(r"[*?\[\]]", "", path.stem).strip("._- ") or path.resolve().parent.name
