@@ -113,6 +113,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["video", "a.mp4", "-o", "out", "--views", "0"], "crops.views: got 0"),
         (["config", "--config", "nothing-here.yaml"], "nothing-here.yaml"),
         (["train"], "CONFIG.yaml"),
+        (["train", "t.yaml", "--data", "d"], "--shards"),
         (["synth", "-o", "x"], "-n/--count"),
         (["evaluate"], "KIND"),
     ],
