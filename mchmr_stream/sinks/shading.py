@@ -43,9 +43,7 @@ class _Region:
         return self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
 
     def joined(self, other: _Region) -> _Region:
-        return _Region(
-            min(self.left, other.left), min(self.top, other.top), max(self.right, other.right), max(self.bottom, other.bottom)
-        )
+        return _Region(min(self.left, other.left), min(self.top, other.top), max(self.right, other.right), max(self.bottom, other.bottom))
 
 
 def paint_bodies(
@@ -69,7 +67,8 @@ def paint_bodies(
     triangles = torch.from_numpy(faces).to(device)
     tints = torch.from_numpy(np.ascontiguousarray(colours, np.float32)).to(device)
     shade = _brightness(vertices, triangles)
-    in_front = vertices[..., 2] > NEAR_M
+    # (a body that is not finite is nowhere)
+    in_front = (vertices[..., 2] > NEAR_M) & vertices.isfinite().all(-1)
     points_px = project(torch.where(in_front[..., None], vertices, 1), intrinsics)
     inverse_depth = torch.where(in_front, 1 / vertices[..., 2], 0)
     for region, people in _groups(points_px, in_front, rgb.shape[1], rgb.shape[0]):

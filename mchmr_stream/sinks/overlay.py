@@ -1,0 +1,152 @@
+"""STEM.mp4: the picture with everyone's body, box and number over it, with the source's sound."""
+
+from __future__ import annotations
+
+import logging
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from av.video.reformatter import ColorRange, Colorspace
+from numpy.typing import NDArray
+
+from mchmr_stream.errors import MchmrError, MissingPart
+from mchmr_stream.records import Scene, SourceInfo
+from mchmr_stream.sinks.colours import identity_colour
+from mchmr_stream.sinks.marks import paint_box, paint_number
+from mchmr_stream.sinks.publishing import check_folder, publish, temporary_beside, write_errors
+from mchmr_stream.sinks.shading import paint_bodies
+from mchmr_stream.sinks.sound import Sound, open_sound
+
+log = logging.getLogger(__name__)
+
+CLOCK = Fraction(1, 90_000)
+"""Fine enough for any frame rate; frames keep their own times."""
+BODY_OPACITY = 0.75
+BT709 = 1
+"""Its number for primaries and for the transfer curve in ITU-T H.273."""
+
+
+class OverlaySink:
+    """Writes STEM.mp4: H.264, yuv420p, BT.709, one frame per scene at the scene's time. The first frame is time 0.
+
+    Odd sizes grow by one pixel (H.264 needs even ones). `audio_from`: the file whose first sound track is kept, cut to the
+    pictures; `video_stream`: which of its video streams the pictures came from. `quality` is x264's CRF: less is better and
+    larger. `preset`: x264's. `device`: where bodies are painted. A run without frames writes no file and warns.
+    Raises UsageError when the folder of `path` is not there, MchmrError when the file cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        info: SourceInfo,
+        *,
+        audio_from: str | None = None,
+        video_stream: int = 0,
+        quality: int = 20,
+        preset: str = "veryfast",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.path = Path(path)
+        check_folder(self.path)
+        self._info, self._audio_from, self._video_stream = info, audio_from, video_stream
+        self._quality, self._preset, self._device = quality, preset, device
+        self._temporary = temporary_beside(self.path)
+        self._movie: _Movie | None = None
+        self._closed = False
+
+    def write(self, scene: Scene) -> None:
+        picture = draw_scene(scene, device=self._device)
+        height, width = picture.shape[:2]
+        with write_errors(self.path):
+            if self._movie is None:
+                self._movie = self._begin(width, height, scene.frame.time_s)
+            if (width, height) != self._movie.size:
+                raise MchmrError(
+                    f"{self.path}: the frame at {scene.frame.time_s:.3f} s is {width}x{height}, the video was begun with "
+                    f"{self._movie.size[0]}x{self._movie.size[1]}; all frames of a video must have one size"
+                )
+            self._movie.add(picture, scene.frame.time_s)
+
+    def close(self) -> None:
+        """Finish and publish; after an early stop the file holds what came until then."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._movie is None:
+            log.warning("%s was not written: no frame came", self.path)
+            return
+        try:
+            with write_errors(self.path):
+                self._movie.finish(1 / self._info.fps)
+                publish(self._temporary, self.path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    def _begin(self, width: int, height: int, first_s: float) -> _Movie:
+        output = av.open(str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
+        try:
+            video = output.add_stream("libx264", rate=Fraction(self._info.fps).limit_denominator(100_000))
+        except ValueError as error:
+            raise MissingPart(
+                "this PyAV cannot encode H.264 (no libx264); install the one from PyPI: pip install --force-reinstall av"
+            ) from error
+        video.width, video.height, video.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+        video.options = {"crf": str(self._quality), "preset": self._preset}
+        video.codec_context.time_base = CLOCK
+        video.codec_context.color_range = ColorRange.MPEG
+        video.codec_context.colorspace = Colorspace.ITU709
+        video.codec_context.color_primaries = video.codec_context.color_trc = BT709
+        sound = open_sound(self._audio_from, output, first_s, self._video_stream) if self._audio_from is not None else None
+        return _Movie(output, video, sound, (width, height), first_s)
+
+
+class _Movie:
+    """An open MP4: pictures and sound go in, in step."""
+
+    def __init__(
+        self, output: av.container.OutputContainer, video: av.VideoStream, sound: Sound | None, size: tuple[int, int], first_s: float
+    ) -> None:
+        self._output, self._video, self._sound = output, video, sound
+        self.size = size
+        self._first_s = first_s
+        self._last_tick = -1
+
+    def add(self, picture: NDArray[np.uint8], time_s: float) -> None:
+        # Two frames may not share a tick; times that do not advance are a fault of the source.
+        tick = self._last_tick = max(round((time_s - self._first_s) / CLOCK), self._last_tick + 1)
+        even = np.pad(picture, ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)), mode="edge")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+        frame.pts, frame.time_base = tick, CLOCK
+        self._output.mux(self._video.encode(frame))
+        if self._sound is not None:
+            self._sound.play_until(float(tick * CLOCK))
+
+    def finish(self, last_frame_s: float) -> None:
+        """`last_frame_s`: how long the last picture is shown."""
+        try:
+            self._output.mux(self._video.encode(None))
+            if self._sound is not None:
+                self._sound.play_until(float(self._last_tick * CLOCK) + last_frame_s)
+        finally:
+            self._output.close()
+            if self._sound is not None:
+                self._sound.close()
+
+
+def draw_scene(scene: Scene, *, opacity: float = BODY_OPACITY, device: torch.device | str = "cpu") -> NDArray[np.uint8]:
+    """(height, width, 3): a copy of the scene's picture with bodies, boxes and numbers; one colour per identity."""
+    picture = scene.frame.rgb.copy()
+    if len(scene) == 0:
+        return picture
+    bodies = scene.bodies
+    colours = np.stack([identity_colour(identity) for identity in bodies.track_id.tolist()])
+    paint_bodies(picture, scene.vertices_m(), scene.faces, scene.intrinsics, colours, opacity=opacity, device=device)
+    line_px = max(1, round(picture.shape[0] / 480))
+    for identity, box, colour in zip(bodies.track_id.tolist(), bodies.boxes_xyxy_px, colours, strict=True):
+        paint_box(picture, box, colour, line_px)
+        paint_number(picture, identity, (box[0] - line_px // 2, box[1]), colour, max(11, line_px * 11))
+    return picture
