@@ -64,7 +64,7 @@ def read_graph(json_file: Path) -> tuple[list[dict[str, Any]], dict[str, NDArray
 
 
 def convolution_weight(node: dict[str, Any], constants: dict[str, NDArray]) -> Tensor:
-    """TensorFlow's (height, width, in, out), or (height, width, channels, 1) if depthwise -> PyTorch's (out, in / groups, height, width)."""
+    """TensorFlow's (height, width, in, out), or (height, width, channels, 1), -> PyTorch's (out, in / groups, height, width)."""
     weight = torch.tensor(constants[node["input"][1]])
     return weight.permute(2, 3, 0, 1) if "Depthwise" in node["op"] else weight.permute(3, 2, 0, 1)
 

@@ -10,12 +10,16 @@ CenterNet, arXiv 1904.07850. Batch normalisation is folded into the published we
 
 from __future__ import annotations
 
+from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
-import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mchmr_stream.errors import InputError, MissingPart
 from mchmr_stream.records import KEYPOINT_NAMES
 
 STRIDE = 4
@@ -182,8 +186,9 @@ class MoveNetMultiPose(nn.Module):
         self.keypoint_offset = Head(2 * keypoints)
 
     def forward(self, images: Tensor) -> HeadMaps:
-        """(B, 3, H, W) RGB 0..255, H and W multiples of 32 -> maps of (H / 4, W / 4) cells."""
-        taps = self.backbone(images * _PIXEL_SCALE - 1)
+        """(B, 3, H, W) RGB 0..255 of any dtype, H and W multiples of 32 -> maps of (H / 4, W / 4) cells, in the weights' dtype."""
+        scaled = images.float() * _PIXEL_SCALE - 1
+        taps = self.backbone(scaled.to(self.center.output.weight.dtype))
         features = self.pyramid(*taps)
         return HeadMaps(
             self.center(features),
@@ -193,6 +198,32 @@ class MoveNetMultiPose(nn.Module):
             self.keypoint_regression(features),
             self.keypoint_offset(features),
         )
+
+
+def load_movenet(weights: Path | None = None) -> MoveNetMultiPose:
+    """The network in evaluation mode, float32, on the CPU.
+
+    `weights`: a .safetensors file made by tools/convert_movenet.py; None takes the one that ships with the package.
+    Raises MissingPart when it is not there, InputError when it is something else.
+    """
+    path = weights if weights is not None else Path(str(resources.files("mchmr_stream.assets"))) / "movenet_multipose.safetensors"
+    if not path.is_file():
+        raise MissingPart(f"no weights of the detector at {path}; reinstall mchmr-stream, or make them with tools/convert_movenet.py")
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot read the detector's weights {path}: {error}; expected a .safetensors file") from error
+    module = MoveNetMultiPose()
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    wrong = sorted(name for name in shapes.keys() | expected.keys() if shapes.get(name) != expected.get(name))
+    if wrong:
+        raise InputError(
+            f"{path} does not hold MoveNet MultiPose: {len(wrong)} tensors differ, first {wrong[0]}; "
+            "expected a file made by tools/convert_movenet.py"
+        )
+    module.load_state_dict(state)
+    return module.eval().requires_grad_(False)
 
 
 def _double(x: Tensor) -> Tensor:

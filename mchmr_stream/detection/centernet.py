@@ -1,0 +1,152 @@
+"""From MoveNet's head maps to people, however many there are.
+
+A person is a peak of the centre map. Each of its joints is looked for in the map of all such joints, weighted by a
+Gaussian around the place where the centre says the joint is: that keeps every person's joints apart from their
+neighbour's. Where two people still claim one peak, the one who expected it nearer gets it, and the other keeps its own
+expectation with a low score: a hidden wrist must not jump to the person in front.
+
+Coordinates in this file are cells of the maps, measured from the top left corner of cell (0, 0); multiply by `STRIDE`
+for pixels of the network's input, measured from its top left corner. After CenterNet, arXiv 1904.07850, section 5.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mchmr_stream.network.movenet import HeadMaps
+from mchmr_stream.records import KEYPOINT_NAMES
+
+_PEAK_WINDOW = 5
+"""A centre must be the largest of this many cells both ways, as in the published graph."""
+_MAX_BOX_OVERLAP = 0.5
+"""Of two boxes with a larger intersection over union, the weaker is the same person seen twice."""
+_SIGMA_PER_BOX_HEIGHT = 0.1
+"""How far, as a share of the box's height, a joint is looked for from where the centre expects it."""
+_SMALLEST_BOX_HEIGHT = 8.0
+"""Cells; smaller boxes search as far as this one."""
+_SAME_PEAK = 1.5
+"""Cells; two people's claims to a joint nearer than this are one peak."""
+_KEYPOINTS = len(KEYPOINT_NAMES)
+
+
+class People(NamedTuple):
+    """The people of one picture, best first."""
+
+    boxes_xyxy: Tensor
+    """(n, 4) cells, not clipped"""
+    scores: Tensor
+    """(n,)"""
+    keypoints: Tensor
+    """(n, 17, 3) x, y in cells and score"""
+
+
+def find_people(maps: HeadMaps, min_score: float) -> list[People]:
+    """The people in every picture of a batch of maps, on the CPU; `min_score` in [0, 1] is the least probability of a centre.
+
+    The maps are small and people are few: it is faster to fetch them from a GPU once than to search there.
+    """
+    maps = HeadMaps(*(head.float().cpu() for head in maps))
+    probability = maps.center.sigmoid()[:, 0]
+    is_peak = probability == F.max_pool2d(probability, _PEAK_WINDOW, 1, _PEAK_WINDOW // 2)
+    is_person = is_peak & (probability >= min_score)
+    return [
+        _people_of_picture(HeadMaps(*(head[index] for head in maps)), probability[index], is_person[index])
+        for index in range(len(probability))
+    ]
+
+
+def _people_of_picture(maps: HeadMaps, probability: Tensor, is_person: Tensor) -> People:
+    """`maps` are of one picture: (channels, h, w)."""
+    rows, columns = is_person.nonzero(as_tuple=True)
+    scores, order = probability[rows, columns].sort(descending=True, stable=True)
+    rows, columns = rows[order], columns[order]
+
+    center_yx = torch.stack([rows, columns], -1) + maps.box_offset[:, rows, columns].T
+    half_hw = maps.box_size[:, rows, columns].T.clamp(min=0) / 2
+    boxes = torch.cat([(center_yx - half_hw).flip(-1), (center_yx + half_hw).flip(-1)], -1)
+    keep = suppress_duplicates(boxes, _MAX_BOX_OVERLAP)
+    rows, columns, boxes, scores = rows[keep], columns[keep], boxes[keep], scores[keep]
+
+    regression = maps.keypoint_regression[:, rows, columns].T.reshape(-1, _KEYPOINTS, 2)
+    expected_yx = torch.stack([rows, columns], -1)[:, None] + regression
+    return People(boxes, scores, _find_keypoints(maps, boxes, expected_yx))
+
+
+def suppress_duplicates(boxes_xyxy: Tensor, max_overlap: float) -> Tensor:
+    """Non-maximum suppression of boxes (n, 4) that come best first -> (n,) bool, which to keep.
+
+    A box goes when a kept, better one overlaps it by more than `max_overlap` (intersection over union).
+    """
+    overlap = _intersection_over_union(boxes_xyxy)
+    keep = torch.ones(len(boxes_xyxy), dtype=torch.bool)
+    for index in range(1, len(boxes_xyxy)):
+        keep[index] = not bool((keep[:index] & (overlap[index, :index] > max_overlap)).any())
+    return keep
+
+
+def _intersection_over_union(boxes_xyxy: Tensor) -> Tensor:
+    """(n, 4) -> (n, n); boxes without area overlap nothing."""
+    low = torch.maximum(boxes_xyxy[:, None, :2], boxes_xyxy[None, :, :2])
+    high = torch.minimum(boxes_xyxy[:, None, 2:], boxes_xyxy[None, :, 2:])
+    intersection = (high - low).clamp(min=0).prod(-1)
+    area = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(-1)
+    union = area[:, None] + area[None] - intersection
+    return intersection / union.clamp(min=1e-6)
+
+
+def _find_keypoints(maps: HeadMaps, boxes: Tensor, expected_yx: Tensor) -> Tensor:
+    """Boxes (n, 4) and expected joints (n, 17, 2) -> (n, 17, 3): x, y, score."""
+    people = len(boxes)
+    height, width = maps.keypoint_heatmap.shape[1:]
+    cells = torch.zeros(people, _KEYPOINTS, 2, dtype=torch.long)
+    for person in range(people):
+        cells[person] = _strongest_cells(maps.keypoint_heatmap, boxes[person], expected_yx[person])
+
+    joints = torch.arange(_KEYPOINTS).expand(people, -1)
+    rows, columns = cells.unbind(-1)
+    offsets = maps.keypoint_offset.reshape(_KEYPOINTS, 2, height, width)
+    found_yx = cells + offsets[joints, :, rows, columns]
+
+    lost = _lost_claims(found_yx, expected_yx)
+    found_yx = torch.where(lost[..., None], expected_yx + 0.5, found_yx)
+    own_rows, own_columns = expected_yx.round().long().unbind(-1)
+    rows = torch.where(lost, own_rows.clamp(0, height - 1), rows)
+    columns = torch.where(lost, own_columns.clamp(0, width - 1), columns)
+    scores = maps.keypoint_heatmap[joints, rows, columns].sigmoid()
+    return torch.cat([found_yx.flip(-1), scores[..., None]], -1)
+
+
+def _strongest_cells(heatmap: Tensor, box: Tensor, expected_yx: Tensor) -> Tensor:
+    """Where in the box each joint is most likely, given where it is expected -> (17, 2) row, column."""
+    height, width = heatmap.shape[1:]
+    x0, y0, x1, y1 = box.tolist()
+    top, bottom = _cell_range(y0, y1, height)
+    left, right = _cell_range(x0, x1, width)
+    sigma = _SIGMA_PER_BOX_HEIGHT * max(y1 - y0, _SMALLEST_BOX_HEIGHT)
+
+    away_y = (torch.arange(top, bottom) - expected_yx[:, 0:1]) / sigma
+    away_x = (torch.arange(left, right) - expected_yx[:, 1:2]) / sigma
+    # Added to the log of the probability, not multiplied: far from the expectation the Gaussian would be 0 everywhere.
+    log_weight = -(away_y.square()[:, :, None] + away_x.square()[:, None, :]) / 2
+    likelihood = F.logsigmoid(heatmap[:, top:bottom, left:right]) + log_weight
+    best = likelihood.flatten(1).argmax(-1)
+    return torch.stack([top + best // (right - left), left + best % (right - left)], -1)
+
+
+def _cell_range(low: float, high: float, cells: int) -> tuple[int, int]:
+    """The cells between two coordinates and one more to each side; at least one cell, inside the map."""
+    first = min(max(int(low) - 1, 0), cells - 1)
+    last = min(max(int(high) + 1, first), cells - 1)
+    return first, last + 1
+
+
+def _lost_claims(found_yx: Tensor, expected_yx: Tensor) -> Tensor:
+    """(n, 17) bool: somebody else found this joint at the same place and had expected it nearer to there."""
+    surprise = (found_yx - expected_yx).norm(dim=-1)
+    apart = (found_yx[:, None] - found_yx[None]).norm(dim=-1)
+    other_is_nearer = surprise[None] < surprise[:, None]
+    return ((apart < _SAME_PEAK) & other_is_nearer).any(1)
