@@ -1,0 +1,69 @@
+"""One synthetic person: who it is, and the same person posed in the world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mchmr_stream.learning.synthetic.poses import Pose
+from mchmr_stream.learning.synthetic.rig import SHAPE_SIZE, SKIN_VERTICES, RenderBody, rotations_from_axis_angle, skin
+from mchmr_stream.learning.synthetic.shapes import BodyShape
+from mchmr_stream.learning.synthetic.wardrobe import DressedMesh, Outfit
+
+
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """What stays the same when a person moves."""
+
+    build: BodyShape
+    outfit: Outfit
+
+
+@dataclass(frozen=True, eq=False)
+class PosedPerson:
+    """A person in the world (y up, ground at y = 0, metres), standing where `moved_by` put it."""
+
+    identity: Identity
+    pose: Pose
+    rotations: Tensor
+    """(24, 3, 3), the root in world axes"""
+    joints_m: Tensor
+    """(24, 3)"""
+    skin_m: Tensor
+    """(SKIN_VERTICES, 3) the whole skin, also what clothes hide"""
+    parts_m: tuple[Tensor, ...]
+    """vertices of each part of the dressed mesh"""
+    mesh: DressedMesh
+
+    def moved_by(self, offset_m: Tensor) -> PosedPerson:
+        """The same person elsewhere."""
+        parts = tuple(part + offset_m for part in self.parts_m)
+        return PosedPerson(
+            self.identity, self.pose, self.rotations, self.joints_m + offset_m, self.skin_m + offset_m, parts, self.mesh
+        )
+
+    @property
+    def ground_radius_m(self) -> float:
+        """How far the body reaches from its pelvis, seen from above."""
+        reach = self.joints_m[:, [0, 2]] - self.joints_m[0, [0, 2]]
+        return float(reach.norm(dim=-1).max())
+
+
+def pose_person(body: RenderBody, identity: Identity, mesh: DressedMesh, pose: Pose, yaw_rad: float) -> PosedPerson:
+    """Pose a dressed person, turned about the vertical; the pelvis above the world's origin and the lowest point on the ground."""
+    rotations = rotations_from_axis_angle(pose.axis_angle)
+    cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
+    rotations[0] = torch.tensor([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]], dtype=torch.float32) @ rotations[0]
+    shape = torch.as_tensor(identity.build.shape)
+    rest = body.rest_joints(shape[None])[0]
+    shaped = lambda template, directions: template + (directions.reshape(-1, SHAPE_SIZE) @ shape).view(-1, 3)
+    whole, joints = skin(
+        shaped(body.template_m[:SKIN_VERTICES], body.directions[:SKIN_VERTICES]), body.weights[:SKIN_VERTICES], rest, rotations
+    )
+    parts = [skin(shaped(part.template_m, part.directions), part.weights, rest, rotations)[0] for part in mesh.parts]
+    lowest = min(float(part[:, 1].min()) for part in (whole, *parts))
+    offset = torch.tensor([-joints[0, 0], -lowest, -joints[0, 2]])
+    return PosedPerson(identity, pose, rotations, joints, whole, tuple(parts), mesh).moved_by(offset)

@@ -1,0 +1,168 @@
+"""A textured triangle rasteriser in plain torch: any number of meshes and pictures in one call, on any device.
+
+Every triangle becomes spans (its rows of pixels, with the exact interval that lies inside it), every span its pixels. One
+`scatter_reduce` on a packed (nearness, fragment) number keeps the nearest fragment of each pixel; only those are textured.
+1/depth is affine in the picture, which makes depth and barycentric coordinates perspective-correct at no cost.
+Triangles that reach nearer than `NEAR_M` to the camera are dropped whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+NEAR_M = 0.1
+_SOLID = 110
+_NO_LIMIT = 1e9
+
+
+@dataclass(frozen=True, eq=False)
+class Triangles:
+    """What is to be drawn. `n` triangles on `v` vertices, all in their pictures' camera axes."""
+
+    vertices_px: Tensor
+    """(v, 3): x, y in pixels (centre of the top-left pixel at 0, 0), depth in metres"""
+    faces: Tensor
+    """(n, 3) int64"""
+    corner_uv: Tensor
+    """(n, 3, 2)"""
+    texture: Tensor
+    """(n,) int64 into the bank"""
+    owner: Tensor
+    """(n,) int64: which object it belongs to, for silhouettes"""
+    picture: Tensor
+    """(n,) int64"""
+    double_sided: Tensor
+    """(n,) bool"""
+
+
+@dataclass(frozen=True, eq=False)
+class Fragments:
+    """The visible fragment of each covered pixel; `p` of them."""
+
+    pixel: Tensor
+    """(p,) flat index into (pictures, height, width)"""
+    triangle: Tensor
+    """(p,)"""
+    barycentric: Tensor
+    """(p, 3), perspective-correct"""
+    uv: Tensor
+    """(p, 2)"""
+    depth_m: Tensor
+    """(p,)"""
+    alone_px: Tensor
+    """(owners,) pixels each owner would cover inside the picture if nothing stood in front of it"""
+
+
+def rasterise(triangles: Triangles, rgba: Tensor, see_through: Tensor, size_hw: tuple[int, int], pictures: int, owners: int) -> Fragments:
+    """Draw into `pictures` pictures of `size_hw`. `rgba` (t, s, s, 4) uint8 and `see_through` (t,) bool are the texture bank."""
+    height, width = size_hw
+    chosen, planes, depth_plane, rows_from, rows_to = _set_up(triangles, height, width)
+    span_triangle, span_row = _expand(rows_to - rows_from + 1, rows_from)
+    first, last = _interval(planes[span_triangle], span_row, width)
+    filled = (last >= first).nonzero()[:, 0]
+    span_triangle, span_row, first, last = span_triangle[filled], span_row[filled], first[filled], last[filled]
+
+    span, column = _expand(last - first + 1, first)
+    line = depth_plane[span_triangle]
+    nearness_at_row = line[:, 1] * span_row + line[:, 2]
+    triangle = span_triangle[span]
+    nearness = line[:, 0][span] * column + nearness_at_row[span]
+    offset = (triangles.picture[chosen][span_triangle] * height + span_row) * width
+    pixel = offset[span] + column
+
+    # Holes in textures must not hide what is behind them, so those fragments are tested before the depth is resolved.
+    kept = torch.ones_like(span, dtype=torch.bool)
+    tested = see_through[triangles.texture[chosen]][triangle].nonzero()[:, 0]
+    at = triangle[tested]
+    _, uv = _place(triangles, chosen[at], planes[at], nearness[tested], column[tested], span_row[span[tested]])
+    kept[tested] = _solid(rgba, triangles.texture[chosen[at]], uv)
+    if not bool(kept.all()):
+        rows = kept.nonzero()[:, 0]
+        triangle, nearness, pixel, column, span = triangle[rows], nearness[rows], pixel[rows], column[rows], span[rows]
+
+    # Positive floats order like their bits.
+    key = nearness.view(torch.int32).long() * 2**32 + torch.arange(len(pixel), device=pixel.device)
+    nearest = torch.full((pictures * height * width,), -1, dtype=torch.int64, device=pixel.device)
+    nearest.scatter_reduce_(0, pixel, key, "amax")
+    covered = (nearest >= 0).nonzero()[:, 0]
+    winner = nearest[covered] & (2**32 - 1)
+    won = triangle[winner]
+    barycentric, uv = _place(triangles, chosen[won], planes[won], nearness[winner], column[winner], span_row[span[winner]])
+    alone = _count_alone(triangles.owner[chosen][triangle], pixel, owners, len(nearest))
+    return Fragments(covered, chosen[won], barycentric, uv, 1 / nearness[winner], alone)
+
+
+def _set_up(triangles: Triangles, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Choose the triangles that may cover a pixel.
+
+    Returns their numbers (c,), the planes a x + b y + c of their barycentric coordinates (c, 3 corners, 3), the plane of
+    1/depth (c, 3), and their first and last row (c,).
+    """
+    x, y, z = (triangles.vertices_px[:, axis][triangles.faces] for axis in range(3))
+    area = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (x[:, 2] - x[:, 0]) * (y[:, 1] - y[:, 0])
+    left, right = x.amin(1).ceil().clamp(min=0), x.amax(1).floor().clamp(max=width - 1)
+    top, bottom = y.amin(1).ceil().clamp(min=0), y.amax(1).floor().clamp(max=height - 1)
+    # Counter-clockwise seen from outside, so a front face has negative area where y points down.
+    drawn = (z.amin(1) > NEAR_M) & (area.abs() > 1e-9) & (triangles.double_sided | (area < 0)) & (left <= right) & (top <= bottom)
+    chosen = drawn.nonzero()[:, 0]
+    x, y = x[chosen], y[chosen]
+    following, preceding = [1, 2, 0], [2, 0, 1]
+    slope_x = y[:, following] - y[:, preceding]
+    slope_y = x[:, preceding] - x[:, following]
+    constant = x[:, following] * y[:, preceding] - x[:, preceding] * y[:, following]
+    planes = torch.stack([slope_x, slope_y, constant], -1) / area[chosen, None, None]
+    depth_plane = (planes / z[chosen][..., None]).sum(1)
+    return chosen, planes, depth_plane, top[chosen].long(), bottom[chosen].long()
+
+
+def _interval(planes: Tensor, row: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """(s, 3, 3), (s,) -> first and last column (s,) where all three barycentric coordinates are >= 0; first > last for none."""
+    slope = planes[..., 0]
+    value = planes[..., 1] * row[:, None] + planes[..., 2]
+    bound = -value / torch.where(slope == 0, torch.ones_like(slope), slope)
+    lower = torch.where(slope > 0, bound, torch.where((slope == 0) & (value < 0), _NO_LIMIT, -_NO_LIMIT)).amax(1)
+    upper = torch.where(slope < 0, bound, _NO_LIMIT).amin(1)
+    return lower.ceil().clamp(0, width).long(), upper.floor().clamp(-1, width - 1).long()
+
+
+def _expand(count: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    """(n,) -> for each of count[i] copies of i: i, and start[i], start[i] + 1, ..."""
+    index = torch.repeat_interleave(count)
+    begins = count.cumsum(0) - count
+    return index, torch.arange(len(index), device=count.device) + (start - begins)[index]
+
+
+def _place(triangles: Triangles, triangle: Tensor, planes: Tensor, nearness: Tensor, column: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+    """Perspective-correct barycentric coordinates (p, 3) and texture coordinates (p, 2) of fragments."""
+    z = triangles.vertices_px[:, 2][triangles.faces[triangle]]
+    flat = planes[..., 0] * column[:, None] + planes[..., 1] * row[:, None] + planes[..., 2]
+    barycentric = flat.clamp(min=0) / z / nearness[:, None]
+    return barycentric, (triangles.corner_uv[triangle] * barycentric[..., None]).sum(1)
+
+
+def sample_texture(rgba: Tensor, texture: Tensor, uv: Tensor) -> Tensor:
+    """Bilinear lookup: (t, s, s, 4) uint8, (p,), (p, 2) -> (p, 3) float 0..255. uv repeats outside 0..1."""
+    size = rgba.shape[1]
+    place = (uv.remainder(1) * size - 0.5).clamp(0, size - 1.001)
+    column, row = place[:, 0].floor(), place[:, 1].floor()
+    right, down = (place[:, 0] - column)[:, None], (place[:, 1] - row)[:, None]
+    flat = rgba.view(-1, 4)
+    corner = (texture * size + row.long()) * size + column.long()
+    pick = lambda offset: flat[corner + offset][:, :3].float()
+    return (pick(0) * (1 - right) + pick(1) * right) * (1 - down) + (pick(size) * (1 - right) + pick(size + 1) * right) * down
+
+
+def _solid(rgba: Tensor, texture: Tensor, uv: Tensor) -> Tensor:
+    """(p,) False where the texture has a hole."""
+    size = rgba.shape[1]
+    place = (uv.remainder(1) * size).long().clamp(0, size - 1)
+    return rgba[texture, place[:, 1], place[:, 0], 3] > _SOLID
+
+
+def _count_alone(owner: Tensor, pixel: Tensor, owners: int, pixels: int) -> Tensor:
+    hit = torch.zeros(owners * pixels, dtype=torch.bool, device=pixel.device)
+    hit[owner * pixels + pixel] = True
+    return hit.view(owners, pixels).sum(1)
