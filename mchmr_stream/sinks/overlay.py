@@ -94,7 +94,8 @@ class OverlaySink:
                 "this PyAV cannot encode H.264 (no libx264); install the one from PyPI: pip install --force-reinstall av"
             ) from error
         video.width, video.height, video.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-        video.options = {"crf": str(self._quality), "preset": self._preset}
+        # Without B-frames the file's duration is exact also where frames are unevenly spaced.
+        video.options = {"crf": str(self._quality), "preset": self._preset, "bf": "0"}
         video.codec_context.time_base = CLOCK
         video.codec_context.color_range = ColorRange.MPEG
         video.codec_context.colorspace = Colorspace.ITU709
