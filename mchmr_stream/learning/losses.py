@@ -63,10 +63,10 @@ def camera_consistency(views_cam: Tensor, views_px: Tensor, focal_px: Tensor) ->
 def contrastive(embedding: Tensor, temperature: float = 0.5) -> Tensor:
     """L_con: supervised contrastive loss (Khosla et al. 2020); positives are the other crops of the same person.
 
-    embedding (n, V, D) unit vectors; 0 for V = 1.
+    embedding (n, V, D) unit vectors; 0 for V = 1 or n < 2.
     """
     n, count, dim = embedding.shape
-    if count < 2:
+    if count < 2 or n < 2:
         return embedding.sum() * 0
     flat = embedding.reshape(n * count, dim)
     similarity = flat @ flat.T / temperature

@@ -36,16 +36,23 @@ class CropAwareFusion(nn.Module):
 
     As in the paper, the token of source crop j seen from target crop i is ``t_ij = Linear([x_j ; g(d_ij)])`` and the
     fused feature is a weighted sum over j. The paper flattens all tokens into an MLP, which fixes V; here target i
-    asks each token by attention, so that weights come one per token. A residual feed-forward layer follows.
+    asks each token by attention, so that weights come one per token: ``a_ij = softmax_j(q_i . t_ij)``, ``y_i = sum_j
+    a_ij t_ij`` (keys and values are two such tokens). A residual feed-forward layer follows.
+
+    The token is linear in both of its parts, so no tensor of V x V tokens is ever made:
+    ``q . (k_j + R g) = q . k_j + (R^T q) . g`` and ``sum_j a_ij (v_j + R' g_ij) = sum_j a_ij v_j + R' (sum_j a_ij g_ij)``.
     """
 
     def __init__(self, dim: int, heads: int = 4, frequencies: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads, self.frequencies = heads, frequencies
+        relation_dim = 3 * (1 + 2 * frequencies)
         self.norm = nn.LayerNorm(dim)
         self.query = nn.Linear(dim, dim)
-        self.token_from_feature = nn.Linear(dim, 2 * dim)
-        self.token_from_relation = nn.Linear(3 * (1 + 2 * frequencies), 2 * dim, bias=False)
+        self.key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+        self.key_from_relation = nn.Parameter(torch.randn(heads, dim // heads, relation_dim) * relation_dim**-0.5)
+        self.value_from_relation = nn.Parameter(torch.randn(heads, dim // heads, relation_dim) * relation_dim**-0.5)
         self.out = nn.Linear(dim, dim)
         self.feed_forward = nn.Sequential(
             nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * dim, dim)
@@ -53,13 +60,20 @@ class CropAwareFusion(nn.Module):
 
     def forward(self, features: Tensor, views: Tensor) -> Tensor:
         """features (n, V, D), views (n, V, 3) -> (n, V, D)."""
-        x = self.norm(features)
-        n, count, dim = x.shape
-        query = self.query(x).reshape(n, count, 1, self.heads, dim // self.heads)
-        relation = self.token_from_relation(fourier(relative_boxes(views), self.frequencies))
-        tokens = self.token_from_feature(x)[:, None] + relation
-        key, value = tokens.reshape(n, count, count, 2, self.heads, dim // self.heads).unbind(3)
-        weights = ((query * key).sum(-1) / math.sqrt(dim // self.heads)).softmax(2)
-        fused = (weights[..., None] * value).sum(2).reshape(n, count, dim)
-        features = features + self.out(fused)
+        fused, _ = self.fuse(self.norm(features), views)
+        features = features + fused
         return features + self.feed_forward(features)
+
+    def fuse(self, x: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised features (n, V, D) -> fused (n, V, D) and the weights (n, heads, V, V): how much target i takes of source j."""
+        relation = fourier(relative_boxes(views), self.frequencies).to(x.dtype)
+        query, key, value = (self._by_head(layer(x)) for layer in (self.query, self.key, self.value))
+        from_features = query @ key.transpose(-1, -2)
+        from_relation = torch.einsum("nhir,nijr->nhij", torch.einsum("nhid,hdr->nhir", query, self.key_from_relation), relation)
+        weights = ((from_features + from_relation) / math.sqrt(query.shape[-1])).softmax(-1)
+        mean_relation = torch.einsum("nhij,nijr->nhir", weights, relation)
+        fused = weights @ value + torch.einsum("nhir,hdr->nhid", mean_relation, self.value_from_relation)
+        return self.out(fused.transpose(1, 2).flatten(2)), weights
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)

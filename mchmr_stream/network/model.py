@@ -12,7 +12,7 @@ from mchmr_stream.geometry.camera import box_info, full_from_local
 from mchmr_stream.network.encoders import CropFeatures, make_encoder
 from mchmr_stream.network.fusion import CropAwareFusion
 from mchmr_stream.network.heads import BodyDecoder, CameraDecoder, ProjectionHead, ResidualMLP
-from mchmr_stream.network.landmarks import BLAZEPOSE33_FROM_COCO17
+from mchmr_stream.network.landmarks import BLAZEPOSE_NAMES, COCO_FROM_BLAZEPOSE
 from mchmr_stream.network.observations import Observations, agree_on_sides, base_from_unit, points_to_base, view_geometry
 
 
@@ -21,8 +21,8 @@ class NetworkConfig:
     """Everything that fixes the shape of the network; stored with the weights."""
 
     encoder: str = "blazepose_full"
-    token_dim: int = 320
-    fusion_layers: int = 2
+    token_dim: int = 256
+    fusion_layers: int = 1
     fusion_heads: int = 4
     frequencies: int = 4
     trunk_dim: int = 768
@@ -80,15 +80,11 @@ class MultiCropHead(nn.Module):
         visibility, score = landmarks[..., 2:], keypoints[..., 2:]
         # A point that is hardly seen says little about where it is: its position fades to the origin with its visibility.
         points = torch.cat([landmarks[..., :2] * 3 * (visibility > 0.05), visibility], -1).flatten(2)
-        detected = torch.cat([keypoints[..., :2] * 3 * (score > 0.1), (score > 0.1).to(score.dtype), score], -1)
-        has_image = seen.has_image[:, None, None]
-
-        tokens = self.landmark_in(points) + self.view_in(seen.views)
-        if self.config.use_features:
-            tokens = tokens + self.feature_in(seen.features) * has_image
-        if self.config.use_world:
-            tokens = tokens + self.world_in(seen.world.flatten(2) * 2) * has_image
-        person_evidence = self.keypoint_in(detected[..., :3].flatten(1)) + self.info_in(seen.base_info * torch.tensor([1.0, 1.0, 0.25], device=tokens.device))
+        detected = torch.cat([keypoints[..., :2] * 3 * (score > 0.1), score], -1)
+        tokens = self.landmark_in(points) + self.view_in(seen.views) + self._from_pictures(seen)
+        # A person's size in the picture spans several units of the paper's third number; a quarter brings it to order one.
+        info = seen.base_info * torch.tensor([1.0, 1.0, 0.25], device=tokens.device)
+        person_evidence = self.keypoint_in(detected.flatten(1)) + self.info_in(info)
         tokens = self.mix(tokens + person_evidence[:, None])
         embedding = self.project(tokens)
         for layer in self.fusion:
@@ -97,6 +93,21 @@ class MultiCropHead(nn.Module):
         rotations, betas, joint_log_sigma = self.body(person)
         views_cam = self.camera(tokens, self.person_out(person), seen.views)
         return HeadOutput(rotations, betas, views_cam, joint_log_sigma, embedding)
+
+
+    def _from_pictures(self, seen: Observations) -> Tensor:
+        """(n, V, dim) of features and world landmarks, zero for samples without pictures."""
+        if self.training:
+            # Most training samples have no pictures: only the others are worth computing.
+            rows = torch.nonzero(seen.has_image)[:, 0]
+            tokens = self._picture_tokens(seen.features[rows], seen.world[rows])
+            empty = torch.zeros(len(seen.has_image), *tokens.shape[1:], dtype=tokens.dtype, device=tokens.device)
+            return empty.index_copy(0, rows, tokens)
+        return self._picture_tokens(seen.features, seen.world) * seen.has_image[:, None, None]
+
+    def _picture_tokens(self, features: Tensor, world: Tensor) -> Tensor:
+        tokens = self.feature_in(features) * float(self.config.use_features)
+        return tokens + self.world_in(world.flatten(2) * 2) * float(self.config.use_world)
 
 
 class NetworkOutput(NamedTuple):
@@ -117,7 +128,7 @@ class MultiCropNet(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = make_encoder(config.encoder)
-        self.head = MultiCropHead(config, self.encoder.feature_dim, self.encoder.landmark_count)
+        self.head = MultiCropHead(config, self.encoder.feature_dim, min(self.encoder.landmark_count, len(BLAZEPOSE_NAMES)))
 
     def forward(self, crops: Tensor, views_px: Tensor, base_px: Tensor, focal_px: Tensor, keypoints_px: Tensor) -> NetworkOutput:
         """crops (n, V, 3, h, w) uint8, views_px (n, V, 3), base_px (n, 3), focal_px (n,), keypoints_px (n, 17, 3)."""
@@ -132,11 +143,13 @@ def observe(
 ) -> Observations:
     """What the encoder said of n * count crops and what the detector said, in base coordinates."""
     views = view_geometry(views_px, base_px)
-    landmarks = encoded.landmarks[:, :33].reshape(n, count, 33, 5)
+    known = min(encoded.landmarks.shape[1], len(BLAZEPOSE_NAMES))
+    landmarks = encoded.landmarks[:, :known].reshape(n, count, known, 5)
     points = torch.cat([base_from_unit(landmarks[..., :2], views), landmarks[..., 3:4].sigmoid()], -1)
-    world = encoded.world[:, :33].reshape(n, count, 33, 3)
+    world = encoded.world[:, :known].reshape(n, count, known, 3)
     keypoints = points_to_base(keypoints_px, base_px)
-    points, world, _ = agree_on_sides(points, world, keypoints)
+    if known:
+        points, world, _ = agree_on_sides(points, world, keypoints)
     info = box_info(base_px[:, None], focal_px)[:, 0]
     return Observations(encoded.features.reshape(n, count, -1), points, world, keypoints, views, info, torch.ones_like(focal_px))
 
@@ -148,6 +161,6 @@ def finish(out: HeadOutput, seen: Observations, presence: Tensor, views_px: Tens
     spread = ((transl - middle) / middle[..., 2:]).square().sum(-1).mean(1).sqrt() * (focal_px / base_px[:, 2])
     sigma = out.joint_log_sigma.exp().mean(1)
     confidence = torch.exp(-4 * sigma) * torch.exp(-2 * spread)
-    landmarks = seen.landmarks.mean(1)[:, torch.tensor(BLAZEPOSE33_FROM_COCO17, device=base_px.device)]
+    landmarks = seen.landmarks.mean(1)[:, torch.tensor(COCO_FROM_BLAZEPOSE, device=base_px.device)]
     xy = landmarks[..., :2] * base_px[:, None, 2:] + base_px[:, None, :2]
-    return NetworkOutput(out.rotations, out.betas, out.views_cam, confidence, presence.mean(1), torch.cat([xy, landmarks[..., 2:]], -1))
+    return NetworkOutput(out.rotations, out.betas, out.views_cam, confidence, presence.sigmoid().mean(1), torch.cat([xy, landmarks[..., 2:]], -1))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mchmr_stream.network.landmarks import COCO17_FROM_BLAZEPOSE33, COCO17_SWAP, BLAZEPOSE33_SWAP
+from mchmr_stream.network.landmarks import BLAZEPOSE_MIRROR, COCO_FROM_BLAZEPOSE, COCO_MIRROR
 
 LIMB_KEYPOINTS = (5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
 """Shoulders to ankles in COCO's order: the points by which left and right are told apart."""
@@ -63,14 +63,14 @@ def agree_on_sides(landmarks: Tensor, world: Tensor, keypoints: Tensor, min_scor
     landmarks (n, V, 33, 3), world (n, V, 33, 3), keypoints (n, 17, 3) -> the same, and swapped (n, V) bool.
     """
     limbs = torch.tensor(LIMB_KEYPOINTS, device=landmarks.device)
-    coco = landmarks[:, :, torch.tensor(COCO17_FROM_BLAZEPOSE33, device=landmarks.device)]
-    mirrored = coco[:, :, torch.tensor(COCO17_SWAP, device=landmarks.device)]
+    coco = landmarks[:, :, torch.tensor(COCO_FROM_BLAZEPOSE, device=landmarks.device)]
+    mirrored = coco[:, :, torch.tensor(COCO_MIRROR, device=landmarks.device)]
     seen = (keypoints[:, limbs, 2] > min_score).to(landmarks.dtype)[:, None]
     target = keypoints[:, None, limbs, :2]
     kept = ((coco[:, :, limbs, :2] - target).square().sum(-1).clamp(min=1e-12).sqrt() * seen).sum(-1)
     turned = ((mirrored[:, :, limbs, :2] - target).square().sum(-1).clamp(min=1e-12).sqrt() * seen).sum(-1)
     swapped = turned < 0.8 * kept
-    order = torch.tensor(BLAZEPOSE33_SWAP, device=landmarks.device)
+    order = torch.tensor(BLAZEPOSE_MIRROR, device=landmarks.device)
     where = swapped[..., None, None]
     # A view that names the sides the other way round saw a back for a front: near and far change places as well.
     flip_depth = torch.tensor([1.0, 1.0, -1.0], device=world.device, dtype=world.dtype)

@@ -1,0 +1,130 @@
+"""Settings in, objects out: the only place that knows which class stands behind which name."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mchmr_stream.config import Settings
+from mchmr_stream.errors import UsageError
+from mchmr_stream.geometry.camera import Intrinsics, load_intrinsics
+from mchmr_stream.protocols import Detector, MeshEstimator, Smoother, Source, Tracker
+
+if TYPE_CHECKING:
+    import torch
+
+    from mchmr_stream.body.model import BodyModel
+    from mchmr_stream.cropping.cropper import Cropper
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The heavy, shareable parts: made once, used for any number of inputs."""
+
+    detector: Detector
+    cropper: Cropper
+    estimator: MeshEstimator
+    body: BodyModel
+
+
+def build_parts(settings: Settings) -> Parts:
+    """Load networks and body. Raises MissingPart and UsageError with what to do."""
+    import torch
+
+    from mchmr_stream.body.files import load_body
+    from mchmr_stream.cropping.cropper import Cropper
+    from mchmr_stream.cropping.layouts import layout
+    from mchmr_stream.estimators.local import LocalEstimator
+    from mchmr_stream.network.weights import pick_device
+
+    device = pick_device(settings.runtime.device)
+    torch.set_num_threads(settings.runtime.threads or os.cpu_count() or 1)
+    estimator = LocalEstimator(settings.network.weights, device, settings.network.precision)
+    crop_layout = layout(settings.crops.layout, settings.crops.views, settings.crops.custom)
+    if crop_layout.crop_hw != estimator.crop_size_hw:
+        raise UsageError(
+            f"crops.layout {crop_layout.name} cuts crops of {crop_layout.crop_hw}, the network {estimator.name} takes {estimator.crop_size_hw}; "
+            "choose the layout that the weights were trained with"
+        )
+    return Parts(
+        detector=_detector(settings, device),
+        cropper=Cropper(crop_layout, upright=settings.crops.upright, device=device),
+        estimator=estimator,
+        body=load_body(settings.body.model),
+    )
+
+
+def _detector(settings: Settings, device: torch.device) -> Detector:
+    chosen = settings.detector
+    if chosen.kind == "mediapipe":
+        from mchmr_stream.detection.mediapipe import MediaPipeDetector
+
+        return MediaPipeDetector(chosen.model, min_score=chosen.min_score)
+    if chosen.kind == "boxes":
+        from mchmr_stream.detection.boxes import BoxesDetector
+
+        if chosen.file is None:
+            raise UsageError("detector.kind is boxes but no detector.file was given; add --set detector.file=YOUR_BOXES.txt (MOT) or .json")
+        return BoxesDetector(chosen.file, min_score=chosen.min_score)
+    from mchmr_stream.detection.movenet import MoveNetDetector
+
+    return MoveNetDetector(
+        input_px=chosen.input_px, min_score=chosen.min_score, device=device, precision=settings.network.precision, batch=chosen.batch
+    )
+
+
+def build_tracker(settings: Settings) -> Tracker:
+    """A new tracker for one run: it knows nobody."""
+    from mchmr_stream.tracking.tracker import PeopleTracker
+
+    return PeopleTracker(**settings.tracker.model_dump())
+
+
+def build_smoother(settings: Settings) -> Smoother:
+    """A new smoother for one run."""
+    from mchmr_stream.smoothing import CausalSmoother, NoSmoother, TwoSidedSmoother
+
+    chosen = settings.smoother
+    if chosen.kind == "none":
+        return NoSmoother()
+    if chosen.kind == "causal":
+        return CausalSmoother(strength=chosen.strength)
+    return TwoSidedSmoother(lookahead_s=chosen.lookahead_s, strength=chosen.strength)
+
+
+def open_input(path: str | Path, settings: Settings) -> tuple[Source, Intrinsics]:
+    """The source and its camera; lens distortion is undone in the source, so that everything behind it is a pinhole."""
+    from mchmr_stream.sources import open_source
+
+    source = open_source(path, settings.source)
+    try:
+        return _with_camera(source, settings)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _with_camera(source: Source, settings: Settings) -> tuple[Source, Intrinsics]:
+    width, height, camera = source.info.width, source.info.height, settings.camera
+    if camera.focal_px is not None:
+        return source, Intrinsics.from_focal(width, height, camera.focal_px)
+    if camera.fov_deg is not None:
+        return source, Intrinsics.from_fov(width, height, camera.fov_deg)
+    if camera.intrinsics is None:
+        return source, Intrinsics.assumed(width, height)
+    intrinsics, distortion = load_intrinsics(camera.intrinsics)
+    if not (0 <= intrinsics.cx < width and 0 <= intrinsics.cy < height):
+        log.warning(
+            "%s: principal point (%.0f, %.0f) lies outside the %d x %d picture; K should be given for the upright picture",
+            camera.intrinsics, intrinsics.cx, intrinsics.cy, width, height,
+        )  # fmt: skip
+    if not distortion.any():
+        return source, intrinsics
+    from mchmr_stream.sources.undistort import undistort
+
+    return undistort(source, intrinsics, distortion), intrinsics

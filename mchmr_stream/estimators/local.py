@@ -1,0 +1,43 @@
+"""The network in this process, on the CPU or a GPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from mchmr_stream.network.encoders import optimise_for_inference
+from mchmr_stream.network.model import finish, observe
+from mchmr_stream.network.weights import load_network
+from mchmr_stream.records import CropBatch, CropEstimates
+
+
+class LocalEstimator:
+    """`CropBatch` in, `CropEstimates` out, in process.
+
+    `weights`: a shipped name or a .safetensors file. `precision`: auto, fp32 or bf16; it applies to the encoder, the
+    head always computes in fp32.
+    """
+
+    def __init__(self, weights: str, device: torch.device, precision: str = "auto") -> None:
+        loaded = load_network(weights)
+        self.name, self.weights_sha256 = loaded.name, loaded.sha256
+        self._device = device
+        self._head = loaded.net.head.to(device)
+        self._encoder = optimise_for_inference(loaded.net.encoder, device, precision)
+        self.crop_size_hw = loaded.net.encoder.input_hw
+
+    @torch.inference_mode()
+    def estimate(self, batch: CropBatch) -> CropEstimates:
+        n, count = batch.crops.shape[:2]
+        if n == 0:
+            zero = lambda *shape: np.zeros(shape, np.float32)
+            return CropEstimates(zero(0, 24, 3, 3), zero(0, 10), zero(0, count, 3), zero(0), zero(0), zero(0, 17, 3))
+        to_device = lambda array: torch.as_tensor(array, dtype=torch.float32, device=self._device)
+        views_px, base_px, focal_px = to_device(batch.views_px), to_device(batch.base_px), to_device(batch.focal_px)
+        encoded = self._encoder(batch.crops.to(self._device).flatten(0, 1).float() / 255)
+        seen = observe(encoded, n, count, views_px, base_px, focal_px, to_device(batch.keypoints_px))
+        out = finish(self._head(seen), seen, encoded.presence.reshape(n, count), views_px, base_px, focal_px)
+        return CropEstimates(*(value.float().cpu().numpy() for value in out))
+
+    def close(self) -> None:
+        """Nothing is held open."""
