@@ -12,8 +12,8 @@ from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.geometry.crops import image_from_crop_affine, rolled_from_image
 from mchmr_stream.records import CropBatch, Float, Frame, Tracks
 
-_PEOPLE_AT_ONCE = 16
-"""More people are warped in several calls, which bounds the memory a crowd takes."""
+_PEOPLE_AT_ONCE = {"cpu": 2, "cuda": 16}
+"""More people are warped in several calls: it bounds the memory a crowd takes, and on CPU few crops stay in its caches."""
 
 
 class Cropper:
@@ -34,9 +34,10 @@ class Cropper:
         base_px, roll_rad = base_boxes(tracks, intrinsics, self.layout, self.upright)
         views_px = self.layout.views_px(base_px)
         image_from_crop = image_from_crop_affine(views_px, roll_rad, intrinsics, self.layout.crop_hw)
+        at_once = _PEOPLE_AT_ONCE.get(self.device.type, 16)
         chunks = [
-            warp_crops(frame.rgb, image_from_crop[start : start + _PEOPLE_AT_ONCE], self.layout.crop_hw, self._groups, self.device)
-            for start in range(0, len(tracks), _PEOPLE_AT_ONCE)
+            warp_crops(frame.rgb, image_from_crop[start : start + at_once], self.layout.crop_hw, self._groups, self.device)
+            for start in range(0, len(tracks), at_once)
         ]
         empty = torch.zeros((0, self.layout.count, 3, *self.layout.crop_hw), dtype=torch.uint8, device=self.device)
         return CropBatch(

@@ -1,8 +1,8 @@
 """Many crops of one frame in one warp.
 
 Sampling a large person straight into a small crop with a bilinear warp skips source pixels and aliases. So each person's
-part of the frame is first reduced with an antialiasing filter (triangle, as in Pillow) until a crop pixel covers 1.25 to
-1.9 reduced pixels, and the warp samples that. Views of similar scale share a reduction. The factor follows the box
+part of the frame is first reduced with an antialiasing filter (triangle, as in Pillow) until a crop pixel covers 1.2 to
+1.8 reduced pixels, and the warp samples that. Views of similar scale share a reduction. The factor follows the box
 continuously; a ladder of fixed levels would make the sharpness jump while somebody walks towards the camera.
 
 The reduced parts are stacked into one atlas, so that all views of all people are one call of Kornia's `remap`.
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-_REDUCED_PX_PER_CROP_PX = 1.25
+_REDUCED_PX_PER_CROP_PX = 1.2
 """What a reduction leaves for the finest of the views that share it; chosen by comparison with antialiased references."""
 
 _SHARED_RANGE = 1.5
@@ -29,14 +29,18 @@ _SHARED_RANGE = 1.5
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """A piece of the frame, reduced. Reduced (x, y) = (frame - offset) / step, both about pixel centres."""
+    """What a few crops see, reduced. Reduced (x, y) = (frame - origin) / step, both about pixel centres."""
 
     pixels: Tensor
-    """(height, width, 3) uint8; black where the piece reaches over the edge of the frame"""
+    """(height, width, 3) uint8: where the crops reach the frame"""
+    pixels_at: tuple[int, int]
+    """row and column of the first of these pixels in the part; everything else is black"""
+    size: tuple[int, int]
+    """height and width of the part"""
     step: NDArray[np.float64]
     """(2,) frame pixels per reduced pixel, x and y"""
-    offset: NDArray[np.float64]
-    """(2,) frame position of the first reduced pixel's centre"""
+    origin: NDArray[np.float64]
+    """(2,) frame position of the centre of the part's first pixel"""
 
 
 def shared_reductions(scales: Sequence[float]) -> list[list[int]]:
@@ -73,46 +77,60 @@ def warp_crops(
             part_of[person, group] = len(parts)
             parts.append(_reduced_part(rgb, image_from_crop[person, group], crop_hw, device))
 
-    tops = np.concatenate([[0], np.cumsum([part.pixels.shape[0] for part in parts])])
-    # Colour last in memory: the three values of a pixel are fetched together. 10 % faster sampling on CPU.
-    atlas = torch.zeros((int(tops[-1]), max(part.pixels.shape[1] for part in parts), 3), dtype=torch.float32, device=device)
+    # Colour last in memory: the three values of a pixel are fetched together, which samples faster on CPU.
+    tops = np.concatenate([[0], np.cumsum([part.size[0] for part in parts])])
+    atlas = torch.zeros((int(tops[-1]), max(part.size[1] for part in parts), 3), dtype=torch.float32, device=device)
     for part, top in zip(parts, tops, strict=False):
         height, width = part.pixels.shape[:2]
-        atlas[top : top + height, :width] = part.pixels
+        row, column = part.pixels_at
+        atlas[top + row : top + row + height, column : column + width] = part.pixels
 
-    map_x, map_y = _sampling_maps(image_from_crop, crop_hw, [parts[i] for i in part_of.flat], tops[part_of.flat], atlas.shape, device)
+    atlas_from_crop = image_from_crop.reshape(-1, 2, 3).copy()
+    atlas_from_crop[:, :, 2] -= np.stack([parts[i].origin for i in part_of.flat])
+    atlas_from_crop /= np.stack([parts[i].step for i in part_of.flat])[:, :, None]
+    atlas_from_crop[:, 1, 2] += tops[part_of.flat]
+    map_x, map_y = _sampling_maps(atlas_from_crop, crop_hw, (atlas.shape[0], atlas.shape[1]), device)
     picture = atlas.permute(2, 0, 1)[None].expand(n * views, -1, -1, -1)
     crops = remap(picture, map_x, map_y, mode="bilinear", padding_mode="zeros", align_corners=True, normalized_coordinates=True)
     return crops.add_(0.5).to(torch.uint8).view(n, views, 3, *crop_hw)
 
 
 def _reduced_part(rgb: NDArray[np.uint8], image_from_crop: NDArray[np.float64], crop_hw: tuple[int, int], device: torch.device) -> _Part:
-    """The piece of the frame under some crops (k, 2, 3), reduced for the finest of them."""
-    height, width = rgb.shape[:2]
+    """The part of the frame under some crops (k, 2, 3), reduced for the finest of them."""
     pixel_steps = np.linalg.norm(image_from_crop[..., :2], axis=-2)  # frame pixels per crop pixel, along the crop's axes
     factor = max(1.0, float(pixel_steps.min()) / _REDUCED_PX_PER_CROP_PX)
+    margin = 2 * factor + 1  # the filter and the bilinear taps look this far
+    right, bottom = crop_hw[1] - 1, crop_hw[0] - 1
+    corners = image_from_crop @ np.array([[0, right, 0, right], [0, 0, bottom, bottom], [1, 1, 1, 1]], np.float64)
+    low, high = corners.min((0, 2)) - margin, corners.max((0, 2)) + margin
 
-    # Up to this far over the frame's edge the piece is kept, so that its outermost reduced pixel is black all through:
-    # positions beyond are moved there.
-    margin = int(np.ceil(3 * factor))
-    crop_height, crop_width = crop_hw
-    corners = np.array([[0, 0, 1], [crop_width - 1, 0, 1], [0, crop_height - 1, 1], [crop_width - 1, crop_height - 1, 1]], np.float64)
-    reached = image_from_crop @ corners.T
-    limit = np.array([width, height])
-    low = np.clip(np.floor(reached.min((0, 2))) - margin, -margin, limit).astype(np.int64)
-    high = np.clip(np.ceil(reached.max((0, 2))) + margin + 1, low + margin, limit + margin).astype(np.int64)
-
-    canvas = np.zeros((high[1] - low[1], high[0] - low[0], 3), np.uint8)
-    inside_low, inside_high = low.clip(0, limit), high.clip(0, limit)
-    (x0, y0), (x1, y1) = inside_low - low, inside_high - low
+    # The piece that is read: what the crops see of the frame, and a black margin where they look over its edge.
+    frame_size = np.array([rgb.shape[1], rgb.shape[0]])
+    read_low = np.floor(np.maximum(low, -margin)).astype(np.int64)
+    read_high = np.ceil(np.minimum(high, frame_size + margin)).astype(np.int64)
+    if (read_high <= read_low).any():  # the crops see nothing of the frame
+        read_low, read_high = np.floor(low).astype(np.int64), np.floor(low).astype(np.int64) + 1
+    canvas = np.zeros((read_high[1] - read_low[1], read_high[0] - read_low[0], 3), np.uint8)
+    inside_low, inside_high = read_low.clip(0, frame_size), read_high.clip(0, frame_size)
+    (x0, y0), (x1, y1) = inside_low - read_low, inside_high - read_low
     canvas[y0:y1, x0:x1] = rgb[inside_low[1] : inside_high[1], inside_low[0] : inside_high[0]]
     pixels = torch.from_numpy(canvas).to(device)
-    size = high - low
+    read_size = read_high - read_low
+    reduced_size = np.ceil(read_size / factor).astype(np.int64)
     if factor > 1:
-        size = np.ceil(size / factor).astype(np.int64)
-        pixels = _reduce(pixels, int(size[1]), int(size[0]))
-    step = (high - low) / size
-    return _Part(pixels, step, low - 0.5 + step / 2)
+        pixels = _reduce(pixels, int(reduced_size[1]), int(reduced_size[0]))
+
+    step = read_size / reduced_size
+    before = np.ceil((read_low - low).clip(0) / step).astype(np.int64)  # black reduced pixels left of and above the piece
+    after = np.ceil((high - read_high).clip(0) / step).astype(np.int64)
+    width, height = (before + reduced_size + after).tolist()
+    return _Part(
+        pixels=pixels,
+        pixels_at=(int(before[1]), int(before[0])),
+        size=(height, width),
+        step=step,
+        origin=read_low - 0.5 + (0.5 - before) * step,
+    )
 
 
 def _reduce(pixels: Tensor, height: int, width: int) -> Tensor:
@@ -126,28 +144,17 @@ def _reduce(pixels: Tensor, height: int, width: int) -> Tensor:
 
 
 def _sampling_maps(
-    image_from_crop: NDArray[np.float64],
-    crop_hw: tuple[int, int],
-    parts: Sequence[_Part],
-    tops: NDArray[np.int64],
-    atlas_shape: tuple[int, ...],
-    device: torch.device,
+    atlas_from_crop: NDArray[np.float64], crop_hw: tuple[int, int], atlas_hw: tuple[int, int], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Where every crop pixel looks in the atlas, x and y, each (n * V, crop height, crop width), -1 to 1 over pixel centres."""
-    affine = image_from_crop.reshape(-1, 2, 3).copy()
-    affine[:, :, 2] -= np.stack([part.offset for part in parts])
-    affine /= np.stack([part.step for part in parts])[:, :, None]
-    first = np.stack([np.zeros(len(parts)), tops], 1)  # of each part in the atlas, x and y
-    last = first + np.array([[part.pixels.shape[1] - 1, part.pixels.shape[0] - 1] for part in parts])
-    affine[:, :, 2] += first
-    rows, columns = np.arange(crop_hw[0], dtype=np.float64), np.arange(crop_hw[1], dtype=np.float64)
+    """Affine maps (k, 2, 3) -> where every crop pixel looks, x and y, each (k, crop height, crop width).
 
+    In units of `align_corners`: -1 is the centre of the atlas' first pixel, 1 that of its last.
+    """
+    rows, columns = np.arange(crop_hw[0], dtype=np.float64), np.arange(crop_hw[1], dtype=np.float64)
     maps = []
-    for axis, length in enumerate((atlas_shape[1], atlas_shape[0])):
+    for axis, length in ((0, atlas_hw[1]), (1, atlas_hw[0])):
         unit = 2 / max(length - 1, 1)
-        along_x = affine[:, axis, :1] * columns * unit
-        along_y = (affine[:, axis, 1:2] * rows + affine[:, axis, 2:]) * unit - 1
-        bounds = [torch.from_numpy((bound[:, axis, None, None] * unit - 1).astype(np.float32)).to(device) for bound in (first, last)]
-        on_device = [torch.from_numpy(part.astype(np.float32)).to(device) for part in (along_x, along_y)]
-        maps.append((on_device[0][:, None, :] + on_device[1][:, :, None]).clamp_(*bounds))
+        along_x = (atlas_from_crop[:, axis, :1] * columns * unit).astype(np.float32)
+        along_y = ((atlas_from_crop[:, axis, 1:2] * rows + atlas_from_crop[:, axis, 2:]) * unit - 1).astype(np.float32)
+        maps.append(torch.from_numpy(along_x).to(device)[:, None, :] + torch.from_numpy(along_y).to(device)[:, :, None])
     return maps[0], maps[1]
