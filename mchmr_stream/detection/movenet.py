@@ -64,7 +64,7 @@ class MoveNetDetector:
         if self._on_cpu:
             self._network = OneDnnModule(module, dtype)
         else:
-            self._network = module.to(device=self._device, dtype=dtype, memory_format=torch.channels_last)
+            self._network = module.to(self._device, dtype)
 
     @torch.inference_mode()
     def detect(self, frames: Sequence[Frame]) -> list[Detections]:

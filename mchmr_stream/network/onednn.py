@@ -32,11 +32,11 @@ class OneDnnModule:
     """Calls `module` (evaluation mode, on the CPU) in a fused form, compiled once for every shape of input.
 
     The first call with a shape takes about a second. `module` must take one tensor and do the same whatever it holds.
-    The outputs are the module's own up to rounding; named tuples come back as plain ones.
+    The outputs are the module's own up to rounding; named tuples come back as plain ones. The module itself is converted too.
     """
 
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
-        self._module = module.to(dtype=dtype, memory_format=torch.channels_last)
+        self._module = module.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload] # lacks memory_format
         self._by_shape: dict[tuple[int, ...], Callable[[Tensor], Any]] = {}
 
     def __call__(self, x: Tensor) -> Any:
