@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import signal
@@ -31,6 +32,7 @@ class FakeJob:
 
     def __init__(self) -> None:
         self.calls: list[types.SimpleNamespace] = []
+        self.pipelines: list[object] = []
         self.fail: dict[str, Exception] = {}
         self.result: dict[str, object] = {}
 
@@ -44,7 +46,9 @@ class FakeJob:
         overwrite: bool,
         progress: Callable[[int, int | None], None] | None,
         stop: threading.Event,
+        pipeline: object,
     ) -> types.SimpleNamespace:
+        self.pipelines.append(pipeline)
         self.calls.append(
             types.SimpleNamespace(input=input, out_dir=out_dir, settings=settings, resume=resume, overwrite=overwrite, progress=progress)
         )
@@ -58,10 +62,21 @@ class FakeJob:
         return types.SimpleNamespace(**(values | self.result))
 
 
+class FakePipeline:
+    """Stands in for loaded networks."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
 @pytest.fixture
 def job(monkeypatch: pytest.MonkeyPatch) -> FakeJob:
     fake = FakeJob()
-    monkeypatch.setitem(sys.modules, "mchmr_stream.pipeline", types.SimpleNamespace(process_video=fake))  # type: ignore[misc]
+    monkeypatch.setitem(sys.modules, "mchmr_stream.job", types.SimpleNamespace(process_video=fake))  # type: ignore[misc]
+    monkeypatch.setitem(sys.modules, "mchmr_stream.pipeline", types.SimpleNamespace(Pipeline=FakePipeline))  # type: ignore[misc]
     return fake
 
 
@@ -161,6 +176,21 @@ def test_a_camera_option_replaces_the_camera_of_the_file(capsys: pytest.CaptureF
     assert run(capsys, "video", "a.mp4", "-o", tmp_path / "x", "--config", file, "--intrinsics", lens)[0] == 0
     camera = job.calls[0].settings.camera
     assert (camera.intrinsics, camera.fov_deg, job.calls[0].settings.crops.views) == (lens, None, 2)
+
+
+def test_the_stand_in_is_called_like_the_real_job() -> None:
+    from mchmr_stream.job import process_video
+
+    fake, real = (list(inspect.signature(function).parameters.values()) for function in (FakeJob().__call__, process_video))
+    assert [(p.name, p.kind) for p in fake[1:]] == [(p.name, p.kind) for p in real[1:]]
+
+
+def test_networks_are_loaded_once_for_several_inputs(capsys: pytest.CaptureFixture[str], job: FakeJob, tmp_path: Path) -> None:
+    run(capsys, "video", "a.mp4", "b.mp4", "-o", tmp_path)
+    first, second = job.pipelines
+    assert isinstance(first, FakePipeline)
+    assert first is second
+    assert first.closed, "and released at the end"
 
 
 def test_results_are_named_on_stdout_and_quiet_is_quiet(capsys: pytest.CaptureFixture[str], job: FakeJob, tmp_path: Path) -> None:
@@ -269,14 +299,15 @@ STOPPABLE = """
 import sys, time, types
 from pathlib import Path
 
-def process_video(input, out_dir, settings, *, resume, overwrite, progress, stop):
+def process_video(input, out_dir, settings, *, resume, overwrite, progress, stop, pipeline):
     print("running", flush=True)
     while not (stop.is_set() and {polite}):
         time.sleep(0.01)
     return types.SimpleNamespace(stem="a", npz=Path("a.npz"), overlay=None, report=Path("a.json"), frames=3, people=1,
                                  complete=False, message=None, warnings=[])
 
-sys.modules["mchmr_stream.pipeline"] = types.SimpleNamespace(process_video=process_video)
+sys.modules["mchmr_stream.job"] = types.SimpleNamespace(process_video=process_video)
+sys.modules["mchmr_stream.pipeline"] = types.SimpleNamespace(Pipeline=lambda settings: types.SimpleNamespace(close=lambda: None))
 from mchmr_stream.cli import main
 sys.exit(main(["video", "a.mp4", "b.mp4", "-o", sys.argv[1]]))
 """

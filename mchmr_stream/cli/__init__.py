@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from mchmr_stream import __version__
 from mchmr_stream.cli import config, demo, doctor, evaluate, synth, train, video
 from mchmr_stream.errors import MchmrError, UsageError
 
@@ -61,22 +62,9 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; `{self.prog} --help` explains")
 
 
-class _Version(argparse.Action):
-    """Looks the version up only when asked."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            print("mchmr", version("mchmr-stream"))
-        except PackageNotFoundError:
-            print("mchmr, version unknown: the package is not installed")
-        parser.exit()
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mchmr", description="Video in, everyone in it as 3D bodies out.")
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
+    parser.add_argument("--version", action="version", version=f"mchmr {__version__}", help="print the version and leave")
     parser.set_defaults(verbose=0, quiet=False, debug=False)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:

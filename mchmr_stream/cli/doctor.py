@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mchmr_stream import __version__
 from mchmr_stream.errors import MchmrError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _packages() -> Iterator[Finding]:
     yield Finding("packages", "python", "ok", f"{platform.python_version()} at {sys.executable}, {platform.platform()}")
-    yield Finding("packages", "mchmr-stream", "ok", f"{_version('mchmr-stream')} at {Path(__file__).resolve().parents[1]}")
+    yield Finding("packages", "mchmr-stream", "ok", f"{__version__} at {Path(__file__).resolve().parents[1]}")
     for distribution, module in CORE_PACKAGES.items():
         try:
             importlib.import_module(module)

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from mchmr_stream.outputs import output_paths
 
 if TYPE_CHECKING:
     from mchmr_stream.config import Settings
-    from mchmr_stream.pipeline import VideoResult
+    from mchmr_stream.job import VideoResult
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -93,18 +94,22 @@ def process(inputs: Sequence[str], out_dir: Path, settings: Settings, *, resume:
     _check_outputs(inputs, out_dir, settings, allow_existing=resume or overwrite)
     from mchmr_stream.cli.progress import progress_bar
     from mchmr_stream.cli.stopping import StopOnSignals
-    from mchmr_stream.pipeline import process_video
+    from mchmr_stream.job import process_video
+    from mchmr_stream.pipeline import Pipeline
 
     out_dir.mkdir(parents=True, exist_ok=True)
     failed = 0
-    with StopOnSignals() as stop:
+    with StopOnSignals() as stop, ExitStack() as loaded:
+        pipeline = loaded.enter_context(closing(Pipeline(settings))) if len(inputs) > 1 else None  # networks are loaded once for all
         for number, name in enumerate(inputs):
             if stop.event.is_set():
                 print(f"mchmr: stopped before {len(inputs) - number} of {len(inputs)} inputs: {' '.join(inputs[number:])}", file=sys.stderr)
                 break
             try:
                 with progress_bar(Path(name).name, wanted=not quiet) as progress:
-                    result = process_video(name, out_dir, settings, resume=resume, overwrite=overwrite, progress=progress, stop=stop.event)
+                    result = process_video(
+                        name, out_dir, settings, resume=resume, overwrite=overwrite, progress=progress, stop=stop.event, pipeline=pipeline
+                    )
             except (MchmrError, OSError) as error:
                 if len(inputs) == 1:
                     raise
