@@ -327,6 +327,21 @@ def test_other_calls_are_refused(tmp_path: Path, rng: np.random.Generator, hosti
         load_body(path)
 
 
+def test_pickle_cannot_change_what_it_may_call(tmp_path: Path) -> None:
+    path = tmp_path / "evil.pkl"
+    path.write_bytes(b"\x80\x02cnumpy.core.multiarray\n_reconstruct\nN}U\x0c__defaults__)s\x86b.")
+    with pytest.raises(InputError, match="change a function"):
+        load_body(path)
+
+
+def test_pickle_that_asks_for_memory_gets_none(tmp_path: Path) -> None:
+    """A back reference of number four thousand million: the unpickler in C would reserve 64 GB."""
+    path = tmp_path / "evil.pkl"
+    path.write_bytes(b"\x80\x02}r\xff\xff\xff\xff.")
+    with pytest.raises(InputError, match="lacks v_template"):
+        load_body(path)
+
+
 def test_sparse_matrix_that_claims_too_much_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
     huge = scipy.sparse.csr_matrix((10**6, 10**6))
     (tmp_path / "huge.pkl").write_bytes(pickle.dumps({**smpl_arrays(rng), "J_regressor": huge}))

@@ -1,8 +1,8 @@
 """Official SMPL .pkl files without chumpy and without running what a pickle says.
 
-A pickle is a program that may call any function. Here it can call four, all below: they only record what the file says
-about numpy arrays, scipy sparse matrices and chumpy objects. Every other name is refused. Arrays are then built from the
-recorded bytes by this file, not by the unpickler.
+A pickle is a program that may call any function. Here it can call three functions and a few classes, all below: they only
+record what the file says about numpy arrays, scipy sparse matrices and chumpy objects. Every other name is refused. Arrays
+are then built from the recorded bytes by this file, not by the unpickler.
 The official files are Python 2 pickles: text in them is bytes in latin-1.
 """
 
@@ -52,11 +52,28 @@ class _SparseMatrix(_Recorded):
     qualified_name = "scipy.sparse matrix"
 
 
+class _Call:
+    """A function that a pickle may call. It cannot be changed: a pickle may otherwise set attributes of what it can name."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("it tries to change a function")
+
+
+@_Call
 def _start_array(*_: Any) -> _Array:
     """For numpy's `_reconstruct(ndarray, (0,), b"b")`; shape and bytes follow as state."""
     return _Array()
 
 
+@_Call
 def _reconstruct_object(cls: Any, *_: Any) -> _Recorded:
     """For copyreg's `_reconstructor(class, object, None)`, which old protocols use."""
     if not (isinstance(cls, type) and issubclass(cls, _Recorded)):
@@ -64,6 +81,7 @@ def _reconstruct_object(cls: Any, *_: Any) -> _Recorded:
     return cls()
 
 
+@_Call
 def _encode_latin1(text: Any, *_: Any) -> bytes:
     """For `_codecs.encode(text, "latin1")`, how Python 3 writes bytes in protocol 2."""
     if not isinstance(text, str):
@@ -71,7 +89,9 @@ def _encode_latin1(text: Any, *_: Any) -> bytes:
     return text.encode("latin1")
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+    """The one written in Python: the one in C reserves as much memory for back references as a single opcode asks for."""
+
     def __init__(self, file: Any, path: Path) -> None:
         super().__init__(file, encoding="latin1")
         self.path = path
@@ -117,7 +137,7 @@ def load_arrays(path: str | Path, names: Iterable[str], optional: Iterable[str] 
     wanted = [*names, *(name for name in optional if name in content)]
     try:
         return {name: _array_of(content[name], name) for name in wanted}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except _DAMAGE as error:
         raise InputError(f"cannot read {path}: {' '.join(str(error).split())}") from error
 
 

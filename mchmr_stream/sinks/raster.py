@@ -65,8 +65,12 @@ def rasterise(points_px: Tensor, inverse_depth: Tensor, faces: Tensor, width: in
     triangles = _facing((points_px + 0.5) * fine - 0.5, inverse_depth, faces, width * fine, height * fine)
     spans = _spans(triangles, width * fine, height * fine)
     nearest = _nearest(triangles, spans, width * fine, height * fine)
-    hits = (nearest > 0).view(height, fine, width, fine).sum((1, 3), dtype=torch.int32).view(-1)
-    nearest = nearest.view(height, fine, width, fine).amax((1, 3)).view(-1) if fine > 1 else nearest
+    # Sample by sample: reducing over two axes at once is ten times slower on a CPU.
+    grid = nearest.view(height, fine, width, fine)
+    samples = [grid[:, row, :, column].reshape(-1) for row in range(fine) for column in range(fine)]
+    nearest, hits = samples[0], (samples[0] > 0).to(torch.uint8)
+    for sample in samples[1:]:
+        nearest, hits = torch.maximum(nearest, sample), hits + (sample > 0)
     pixel = torch.nonzero(hits)[:, 0]
     key = nearest.index_select(0, pixel)
     depth = (key >> 32).to(torch.int32).view(torch.float32)
