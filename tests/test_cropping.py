@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import subprocess
 import sys
@@ -40,7 +41,7 @@ FIGURE = np.array(
 
 def figure(x: float, y: float, height: float, angle: float = 0.0, score: float = 0.9) -> np.ndarray:
     """Keypoints (17, 3) of a person whose middle is at (x, y), turned clockwise on the screen."""
-    points = turn((FIGURE - [0, 0.5]) * height, angle) + [x, y]
+    points = turn((FIGURE - np.array([0, 0.5])) * height, angle) + np.array([x, y])
     return np.concatenate([points, np.full((17, 1), score)], 1)
 
 
@@ -52,6 +53,7 @@ def tracks_of(*keypoints: np.ndarray) -> Tracks:
     return Tracks(np.arange(1, n + 1), boxes, np.ones(n, np.float32), points, np.ones(n, bool), points)
 
 
+@functools.cache
 def textured(height: int, width: int, seed: int = 0) -> np.ndarray:
     """A picture with structure at every scale and sharp edges, as photographs have."""
     rng = np.random.default_rng(seed)
@@ -64,7 +66,9 @@ def textured(height: int, width: int, seed: int = 0) -> np.ndarray:
     for _ in range(40):
         x, y, w, h = rng.uniform(0, 1, 4) * [width, height, width / 5, height / 5]
         picture[int(y) : int(y + h), int(x) : int(x + w)] = rng.uniform(0, 255, 3)
-    return picture.astype(np.uint8)
+    rgb = picture.astype(np.uint8)
+    rgb.flags.writeable = False
+    return rgb
 
 
 def bilinear(rgb: np.ndarray, x: float, y: float) -> np.ndarray:
@@ -115,7 +119,7 @@ def test_large_people_are_antialiased(side):
     inner = (slice(None), slice(3, -3), slice(3, -3))  # the reference knows nothing beyond its square
     error = (batch[inner].float() - reference[inner]).square().mean().sqrt()
     plain_error = (plain[inner] - reference[inner]).square().mean().sqrt()
-    assert error < 2.5  # of 255, root mean square
+    assert error < 1.6  # of 255, root mean square
     if side >= 700:
         assert plain_error > 2 * error
 
@@ -265,7 +269,7 @@ def test_one_camera_explains_every_crop():
     cameras = local_from_full(rolled_transl, batch.views_px.astype(float), batch.focal_px.astype(float))
     for view in range(9):
         scale, tx, ty = cameras[0, view]
-        unit = scale * (point_m[:2] + [tx, ty])
+        unit = scale * (point_m[:2] + np.array([tx, ty]))
         expected = (unit + 1) * 128 - 0.5
         assert (abs(unit) < 1).all()
         np.testing.assert_allclose(centroid(batch.crops[0, view, 0].numpy(), expected, 20), expected, atol=0.05)

@@ -19,7 +19,7 @@ import numpy as np
 from mchmr_stream.cropping.layouts import Layout
 from mchmr_stream.geometry.camera import Intrinsics, plane_from_image
 from mchmr_stream.geometry.crops import rolled_from_image
-from mchmr_stream.records import KEYPOINT_NAMES, Float, Tracks
+from mchmr_stream.records import KEYPOINT_NAMES, Bool, Float, Tracks
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +65,11 @@ def base_boxes(tracks: Tracks, intrinsics: Intrinsics, layout: Layout, upright: 
     box_extent = _KEYPOINTS_OVER_BOX * abs(box_plane[:, 1] - box_plane[:, 0]).max(-1)
 
     # Where the box is unusable the keypoints must do, however few they are, and the other way round.
-    box_known = np.isfinite(box_plane).all((1, 2)) & (box_extent > 0)
-    trust = np.where(box_known, _smoothstep(seen.sum(1), _POINTS_NONE, _POINTS_ENOUGH), extent > 0)[:, None]
+    box_known: Bool = np.isfinite(box_plane).all((1, 2)) & (box_extent > 0)
+    trust = np.where(box_known, _smoothstep(seen.sum(1), _POINTS_NONE, _POINTS_ENOUGH), extent > 0)
     box_centre, box_extent = np.where(box_known[:, None], box_centre, 0), np.where(box_known, box_extent, 0)
-    centre = trust * extent_centre + (1 - trust) * box_centre
-    side = layout.base_factor * (trust[:, 0] * extent + (1 - trust[:, 0]) * box_extent)
+    centre = trust[:, None] * extent_centre + (1 - trust[:, None]) * box_centre
+    side = layout.base_factor * (trust * extent + (1 - trust) * box_extent)
     return _usable(np.concatenate([centre, side[:, None]], 1)), roll.astype(np.float32)
 
 
@@ -84,7 +84,7 @@ def _base_from_boxes(boxes_xyxy_px: Float, intrinsics: Intrinsics, layout: Layou
 def _weighted(keypoints: Float) -> tuple[np.ndarray, np.ndarray]:
     """(n, 17, 3) -> positions (n, 17, 2), finite, and how far each counts (n, 17) in [0, 1]."""
     positions = np.asarray(keypoints[..., :2], np.float64)
-    finite = (np.isfinite(keypoints) & (abs(keypoints) < _MAX_PX)).all(-1)
+    finite: Bool = (np.isfinite(keypoints) & (abs(keypoints) < _MAX_PX)).all(-1)
     weights = np.where(finite, _smoothstep(np.where(finite, keypoints[..., 2], 0), _SCORE_UNSEEN, _SCORE_SEEN), 0)
     return np.where(finite[..., None], positions, 0), weights
 
@@ -115,7 +115,7 @@ def _bounds(points: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _usable(base: np.ndarray) -> Float:
-    """Finite boxes of at least the smallest side."""
+    """Finite boxes of at least the smallest side; says so where there was nothing to make one of."""
     lost = ~np.isfinite(base).all(1) | (base[:, 2] <= 0)
     if lost.any():
         log.warning("%d of %d people have neither a usable box nor keypoints; their crops show nobody", lost.sum(), len(base))

@@ -1,0 +1,66 @@
+"""A source whose lens distortion is undone, so that everything behind it sees a pinhole camera."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from mchmr_stream.errors import InputError
+from mchmr_stream.geometry.camera import Intrinsics
+from mchmr_stream.geometry.distortion import distort_points
+from mchmr_stream.protocols import Source
+from mchmr_stream.records import Frame, SourceInfo
+
+
+class UndistortedSource:
+    """Another source's frames as a pinhole camera with the same K would have taken them. Black where the lens saw nothing."""
+
+    def __init__(self, source: Source, intrinsics: Intrinsics, distortion: NDArray[np.floating]) -> None:
+        self._source = source
+        # The grid depends on the lens alone: it is computed once, and each frame only sampled.
+        self._grid = _sampling_grid(source.info.width, source.info.height, intrinsics, distortion)
+
+    @property
+    def info(self) -> SourceInfo:
+        return self._source.info
+
+    @property
+    def warnings(self) -> list[str]:
+        return self._source.warnings
+
+    def frames(self) -> Iterator[Frame]:
+        """The source's frames, undistorted. Raises InputError when a frame's size is not the one announced."""
+        for frame in self._source.frames():
+            if (frame.width, frame.height) != (self.info.width, self.info.height):
+                raise InputError(
+                    f"frame {frame.index} of {self.info.name} is {frame.width} x {frame.height}, the intrinsics are for "
+                    f"{self.info.width} x {self.info.height}; split the recording where its size changes"
+                )
+            yield replace(frame, rgb=_sample(frame.rgb, self._grid))
+
+    def close(self) -> None:
+        self._source.close()
+
+
+def undistort(source: Source, intrinsics: Intrinsics, distortion: NDArray[np.floating]) -> UndistortedSource:
+    """Wrap `source`: same frames, same K, OpenCV's k1, k2, p1, p2 (`distortion`, (4,)) undone. Closing it closes `source`."""
+    return UndistortedSource(source, intrinsics, distortion)
+
+
+def _sampling_grid(width: int, height: int, intrinsics: Intrinsics, distortion: NDArray[np.floating]) -> torch.Tensor:
+    """(1, height, width, 2): where each undistorted pixel lies in the picture as filmed, -1 to 1 over pixel centres."""
+    rows, columns = np.mgrid[:height, :width]
+    filmed = distort_points(np.stack([columns, rows], -1), intrinsics, distortion)
+    size = np.maximum([width - 1, height - 1], 1)
+    return torch.from_numpy((filmed * (2 / size) - 1).astype(np.float32))[None]
+
+
+def _sample(rgb: NDArray[np.uint8], grid: torch.Tensor) -> NDArray[np.uint8]:
+    picture = torch.from_numpy(rgb.astype(np.float32)).permute(2, 0, 1)[None]
+    sampled = F.grid_sample(picture, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    return sampled.add_(0.5).to(torch.uint8)[0].permute(1, 2, 0).contiguous().numpy()
