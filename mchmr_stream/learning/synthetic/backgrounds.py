@@ -47,14 +47,16 @@ class BackgroundBank:
 
     def __init__(self, folder: Path | None) -> None:
         self._pictures: list[tuple[str, np.ndarray]] = []
-        self._panoramas: list[tuple[str, np.ndarray]] = []
+        self._panoramas: list[tuple[str, np.ndarray, np.ndarray]] = []
+        """name, radiance, and the same much smaller: enough to light by"""
         if folder is None:
             return
         if not folder.is_dir():
             raise InputError(f"background folder {folder} does not exist; leave it out to use drawn rooms only")
         for path in sorted(folder.rglob("*")):
             if path.name.endswith((".exr", ".exr.js")):
-                self._panoramas.append((path.name.split(".")[0], _read_panorama(path)))
+                radiance = _read_panorama(path)
+                self._panoramas.append((path.name.split(".")[0], radiance, _shrunk(radiance)))
             elif path.suffix.lower() in _PICTURE_ENDINGS:
                 self._pictures.append((path.stem, _read_picture(path)))
         if not self._pictures and not self._panoramas:
@@ -75,11 +77,11 @@ class BackgroundBank:
 
     def _any_light(self, rng: np.random.Generator) -> Light:
         if self._panoramas and rng.random() < 0.5:
-            return light_of_panorama(self._panoramas[rng.integers(len(self._panoramas))][1], rng.uniform(0, 2 * np.pi))
+            return light_of_panorama(self._panoramas[rng.integers(len(self._panoramas))][2], rng.uniform(0, 2 * np.pi))
         return drawn_light(rng, rng.uniform(0.85, 1.1, 3))
 
     def _draw_panorama(self, rng: np.random.Generator, camera: SceneCamera) -> Backdrop:
-        name, radiance = self._panoramas[rng.integers(len(self._panoramas))]
+        name, radiance, small = self._panoramas[rng.integers(len(self._panoramas))]
         yaw = rng.uniform(0, 2 * np.pi)
         directions = view_directions(camera)
         azimuth = torch.atan2(directions[..., 0], directions[..., 2]) + yaw
@@ -90,7 +92,7 @@ class BackgroundBank:
         picture = torch.as_tensor(display, dtype=torch.float32).permute(2, 0, 1)[None]
         rgb = torch.nn.functional.grid_sample(picture, grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
         rgb = rgb.permute(1, 2, 0).contiguous()
-        return Backdrop(rgb, torch.full(rgb.shape[:2], torch.inf), light_of_panorama(radiance, yaw), f"panorama:{name}")
+        return Backdrop(rgb, torch.full(rgb.shape[:2], torch.inf), light_of_panorama(small, yaw), f"panorama:{name}")
 
     def _draw_picture(self, rng: np.random.Generator, camera: SceneCamera) -> Backdrop:
         name, picture = self._pictures[rng.integers(len(self._pictures))]
@@ -104,7 +106,9 @@ def view_directions(camera: SceneCamera) -> Tensor:
     k = camera.intrinsics
     x = (torch.arange(camera.width) - k.cx) / k.fx
     y = (torch.arange(camera.height) - k.cy) / k.fy
-    directions = torch.stack([x.expand(camera.height, -1), y[:, None].expand(-1, camera.width), torch.ones(camera.height, camera.width)], -1)
+    directions = torch.stack(
+        [x.expand(camera.height, -1), y[:, None].expand(-1, camera.width), torch.ones(camera.height, camera.width)], -1
+    )
     return torch.nn.functional.normalize(directions @ camera.camera_from_world, dim=-1)
 
 
@@ -121,7 +125,7 @@ def random_crop(rng: np.random.Generator, picture: np.ndarray, height: int, widt
 def _display(radiance: np.ndarray, brightness: float) -> np.ndarray:
     """Linear radiance -> display values 0..255, exposed for its own middle (Reinhard's curve)."""
     exposed = radiance * brightness * 0.5 / max(float(np.exp(np.log(radiance.mean(-1) + 1e-4).mean())), 1e-4)
-    return 255 * (exposed * (1 + exposed / 9) / (1 + exposed)).clip(0, 1) ** (1 / 2.2)
+    return 255 * (exposed * (1 + exposed / 9) / (1 + exposed)).clip(0, 1) ** 0.5
 
 
 def _read_picture(path: Path) -> np.ndarray:
@@ -156,6 +160,13 @@ def _read_panorama(path: Path) -> np.ndarray:
     ]
     green, blue, red = planes
     return _without_ringing(np.nan_to_num(np.stack([red, green, blue], -1).astype(np.float32), posinf=6e4).clip(0, 6e4))
+
+
+def _shrunk(radiance: np.ndarray, step: int = 8) -> np.ndarray:
+    """Block means, for lighting; blocks are cut at the right and lower border."""
+    height, width = (max(n // step, 1) for n in radiance.shape[:2])
+    step_h, step_w = radiance.shape[0] // height, radiance.shape[1] // width
+    return radiance[: height * step_h, : width * step_w].reshape(height, step_h, width, step_w, 3).mean((1, 3))
 
 
 def _without_ringing(radiance: np.ndarray) -> np.ndarray:

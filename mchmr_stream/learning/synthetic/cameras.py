@@ -139,7 +139,9 @@ def place_beside(rng: np.random.Generator, camera: SceneCamera, person: PosedPer
         if float(joints[:, 2].min()) < _NEAREST_M:
             continue
         pelvis = project(joints[0], camera.intrinsics)
-        if not (-0.05 * camera.width < float(pelvis[0]) < 1.05 * camera.width and -0.1 * camera.height < float(pelvis[1]) < 1.1 * camera.height):
+        if not (
+            -0.05 * camera.width < float(pelvis[0]) < 1.05 * camera.width and -0.1 * camera.height < float(pelvis[1]) < 1.1 * camera.height
+        ):
             continue
         if all(_apart(moved, other) for other in placed):
             return moved

@@ -33,6 +33,8 @@ class Mesh:
     """(v, 3, SHAPE_SIZE)"""
     weights: Tensor
     """(v, 24)"""
+    normals: Tensor
+    """(v, 3) unit, of the mean shape: shading does not need better"""
     faces: Tensor
     """(f, 3) int64"""
     corner_uv: Tensor
@@ -91,7 +93,7 @@ def fitted_garment(body: RenderBody, normals: np.ndarray, kind: str, length: flo
     used, faces = np.unique(faces, return_inverse=True)
     pushed = body.template_m[used] + torch.as_tensor(normals[used] * thickness_m, dtype=torch.float32)
     mesh = Mesh(
-        pushed, body.directions[used], body.weights[used], torch.as_tensor(faces.reshape(-1, 3)),
+        pushed, body.directions[used], body.weights[used], torch.as_tensor(normals[used]), torch.as_tensor(faces.reshape(-1, 3)),
         torch.as_tensor(body.uv[corners_uv]), torch.zeros(len(corners_uv), dtype=torch.int64), 1, double_sided=True,
     )  # fmt: skip
     return mesh, depth > 0.035
@@ -176,7 +178,7 @@ def _parse(path: Path, body: RenderBody) -> _Parsed:
 
 
 def _ranges(text: str) -> set[int]:
-    """"1 - 3 7" -> {1, 2, 3, 7}."""
+    """ "1 - 3 7" -> {1, 2, 3, 7}."""
     found: set[int] = set()
     for match in re.finditer(r"(\d+)(?:\s*-\s*(\d+))?", text):
         first = int(match[1])
@@ -264,7 +266,8 @@ def _proxy(part: _Parsed, body: RenderBody, turns: np.ndarray) -> Proxy:
     hidden = np.zeros(SKIN_VERTICES, bool)
     hidden[[vertex for vertex in part.hidden if vertex < SKIN_VERTICES]] = True
     mesh = Mesh(
-        template, directions, torch.as_tensor(weights, dtype=torch.float32), torch.as_tensor(part.faces),
+        template, directions, torch.as_tensor(weights, dtype=torch.float32),
+        torch.as_tensor(vertex_normals(template.numpy(), part.faces)), torch.as_tensor(part.faces),
         torch.as_tensor(part.corner_uv), torch.as_tensor(slot), 2, double_sided=True,
     )  # fmt: skip
     return Proxy(part.name, mesh, part.texture, hidden)

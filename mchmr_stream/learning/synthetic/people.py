@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mchmr_stream.learning.synthetic.poses import Pose
-from mchmr_stream.learning.synthetic.rig import SHAPE_SIZE, SKIN_VERTICES, RenderBody, rotations_from_axis_angle, skin
+from mchmr_stream.learning.synthetic.rig import SHAPE_SIZE, SKIN_VERTICES, RenderBody, joint_transforms, rotations_from_axis_angle, skin
 from mchmr_stream.learning.synthetic.shapes import BodyShape
 from mchmr_stream.learning.synthetic.wardrobe import DressedMesh, Outfit
 
@@ -36,13 +36,15 @@ class PosedPerson:
     """(SKIN_VERTICES, 3) the whole skin, also what clothes hide"""
     parts_m: tuple[Tensor, ...]
     """vertices of each part of the dressed mesh"""
+    normals: tuple[Tensor, ...]
+    """of the same, not quite unit"""
     mesh: DressedMesh
 
     def moved_by(self, offset_m: Tensor) -> PosedPerson:
         """The same person elsewhere."""
         parts = tuple(part + offset_m for part in self.parts_m)
         return PosedPerson(
-            self.identity, self.pose, self.rotations, self.joints_m + offset_m, self.skin_m + offset_m, parts, self.mesh
+            self.identity, self.pose, self.rotations, self.joints_m + offset_m, self.skin_m + offset_m, parts, self.normals, self.mesh
         )
 
     @property
@@ -60,10 +62,11 @@ def pose_person(body: RenderBody, identity: Identity, mesh: DressedMesh, pose: P
     shape = torch.as_tensor(identity.build.shape)
     rest = body.rest_joints(shape[None])[0]
     shaped = lambda template, directions: template + (directions.reshape(-1, SHAPE_SIZE) @ shape).view(-1, 3)
-    whole, joints = skin(
-        shaped(body.template_m[:SKIN_VERTICES], body.directions[:SKIN_VERTICES]), body.weights[:SKIN_VERTICES], rest, rotations
-    )
-    parts = [skin(shaped(part.template_m, part.directions), part.weights, rest, rotations)[0] for part in mesh.parts]
+    transforms, joints = joint_transforms(rotations, rest)
+    rest_skin = shaped(body.template_m[:SKIN_VERTICES], body.directions[:SKIN_VERTICES])
+    whole, _ = skin(body.weights[:SKIN_VERTICES], transforms, rest_skin, rest_skin)
+    skinned = [skin(part.weights, transforms, shaped(part.template_m, part.directions), part.normals) for part in mesh.parts]
+    parts, normals = zip(*skinned, strict=True)
     lowest = min(float(part[:, 1].min()) for part in (whole, *parts))
     offset = torch.tensor([-joints[0, 0], -lowest, -joints[0, 2]])
-    return PosedPerson(identity, pose, rotations, joints, whole, tuple(parts), mesh).moved_by(offset)
+    return PosedPerson(identity, pose, rotations, joints, whole, parts, normals, mesh).moved_by(offset)

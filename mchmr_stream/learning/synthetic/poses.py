@@ -121,7 +121,9 @@ class PoseLibrary:
         for joints, probability in ((LEGS, set_.swap_legs_probability), (ARMS, set_.swap_arms_probability)):
             if rng.random() < probability:
                 donor = self._pick(rng)
-                if donor.family == pose.family or (joints is ARMS and {donor.family, pose.family} <= {"upright", "overhead", "legs_apart", "seated"}):
+                if donor.family == pose.family or (
+                    joints is ARMS and {donor.family, pose.family} <= {"upright", "overhead", "legs_apart", "seated"}
+                ):
                     angles[list(joints)] = donor.axis_angle[list(joints)]
         scale = np.full((24, 1), rng.choice(set_.noise_rad, p=set_.noise_probability))
         scale[0] *= 0.5

@@ -16,6 +16,7 @@ from torch import Tensor
 NEAR_M = 0.1
 _SOLID = 110
 _NO_LIMIT = 1e9
+_LEAST_SLOPE = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,39 +61,47 @@ def rasterise(triangles: Triangles, rgba: Tensor, see_through: Tensor, size_hw: 
     """Draw into `pictures` pictures of `size_hw`. `rgba` (t, s, s, 4) uint8 and `see_through` (t,) bool are the texture bank."""
     height, width = size_hw
     chosen, planes, depth_plane, rows_from, rows_to = _set_up(triangles, height, width)
+    texture, owner, picture = (values.index_select(0, chosen) for values in (triangles.texture, triangles.owner, triangles.picture))
     span_triangle, span_row = _expand(rows_to - rows_from + 1, rows_from)
-    first, last = _interval(planes[span_triangle], span_row, width)
+    first, last = _interval(planes.index_select(0, span_triangle), span_row, width)
     filled = (last >= first).nonzero()[:, 0]
-    span_triangle, span_row, first, last = span_triangle[filled], span_row[filled], first[filled], last[filled]
+    span_triangle, span_row, first, last = (values.index_select(0, filled) for values in (span_triangle, span_row, first, last))
 
     span, column = _expand(last - first + 1, first)
-    line = depth_plane[span_triangle]
-    nearness_at_row = line[:, 1] * span_row + line[:, 2]
-    triangle = span_triangle[span]
-    nearness = line[:, 0][span] * column + nearness_at_row[span]
-    offset = (triangles.picture[chosen][span_triangle] * height + span_row) * width
-    pixel = offset[span] + column
+    line = depth_plane.index_select(0, span_triangle)
+    nearness = line[:, 0].take(span) * column + (line[:, 1] * span_row + line[:, 2]).take(span)
+    pixel = ((picture.take(span_triangle) * height + span_row) * width).take(span) + column
 
     # Holes in textures must not hide what is behind them, so those fragments are tested before the depth is resolved.
-    kept = torch.ones_like(span, dtype=torch.bool)
-    tested = see_through[triangles.texture[chosen]][triangle].nonzero()[:, 0]
-    at = triangle[tested]
-    _, uv = _place(triangles, chosen[at], planes[at], nearness[tested], column[tested], span_row[span[tested]])
-    kept[tested] = _solid(rgba, triangles.texture[chosen[at]], uv)
-    if not bool(kept.all()):
+    tested = see_through.take(texture).take(span_triangle).take(span).nonzero()[:, 0]
+    at = span_triangle.take(span.take(tested))
+    _, uv = _place(
+        triangles, chosen.take(at), planes.index_select(0, at), nearness.take(tested), column.take(tested), span_row.take(span.take(tested))
+    )
+    holes = tested[~_solid(rgba, texture.take(at), uv)]
+    if len(holes):
+        kept = torch.ones(len(span), dtype=torch.bool, device=span.device)
+        kept[holes] = False
         rows = kept.nonzero()[:, 0]
-        triangle, nearness, pixel, column, span = triangle[rows], nearness[rows], pixel[rows], column[rows], span[rows]
+        span, nearness, pixel, column = span.take(rows), nearness.take(rows), pixel.take(rows), column.take(rows)
 
     # Positive floats order like their bits.
     key = nearness.view(torch.int32).long() * 2**32 + torch.arange(len(pixel), device=pixel.device)
     nearest = torch.full((pictures * height * width,), -1, dtype=torch.int64, device=pixel.device)
     nearest.scatter_reduce_(0, pixel, key, "amax")
     covered = (nearest >= 0).nonzero()[:, 0]
-    winner = nearest[covered] & (2**32 - 1)
-    won = triangle[winner]
-    barycentric, uv = _place(triangles, chosen[won], planes[won], nearness[winner], column[winner], span_row[span[winner]])
-    alone = _count_alone(triangles.owner[chosen][triangle], pixel, owners, len(nearest))
-    return Fragments(covered, chosen[won], barycentric, uv, 1 / nearness[winner], alone)
+    winner = nearest.take(covered) & (2**32 - 1)
+    won_span, won_nearness = span.take(winner), nearness.take(winner)
+    won = span_triangle.take(won_span)
+    barycentric, uv = _place(
+        triangles, chosen.take(won), planes.index_select(0, won), won_nearness, column.take(winner), span_row.take(won_span)
+    )
+    alone = (
+        _count_alone(owner.take(span_triangle).take(span), pixel, owners, len(nearest))
+        if owners > 1
+        else covered.new_tensor([len(covered)])
+    )
+    return Fragments(covered, chosen.take(won), barycentric, uv, 1 / won_nearness, alone)
 
 
 def _set_up(triangles: Triangles, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -101,7 +110,8 @@ def _set_up(triangles: Triangles, height: int, width: int) -> tuple[Tensor, Tens
     Returns their numbers (c,), the planes a x + b y + c of their barycentric coordinates (c, 3 corners, 3), the plane of
     1/depth (c, 3), and their first and last row (c,).
     """
-    x, y, z = (triangles.vertices_px[:, axis][triangles.faces] for axis in range(3))
+    corners = triangles.vertices_px.index_select(0, triangles.faces.view(-1)).view(-1, 3, 3)
+    x, y, z = corners.unbind(-1)
     area = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (x[:, 2] - x[:, 0]) * (y[:, 1] - y[:, 0])
     left, right = x.amin(1).ceil().clamp(min=0), x.amax(1).floor().clamp(max=width - 1)
     top, bottom = y.amin(1).ceil().clamp(min=0), y.amax(1).floor().clamp(max=height - 1)
@@ -114,6 +124,8 @@ def _set_up(triangles: Triangles, height: int, width: int) -> tuple[Tensor, Tens
     slope_y = x[:, preceding] - x[:, following]
     constant = x[:, following] * y[:, preceding] - x[:, preceding] * y[:, following]
     planes = torch.stack([slope_x, slope_y, constant], -1) / area[chosen, None, None]
+    # An edge along a row has no crossing with it; a hair of slope puts the crossing far out on the right side.
+    planes[..., 0] = torch.where(planes[..., 0].abs() < _LEAST_SLOPE, _LEAST_SLOPE, planes[..., 0])
     depth_plane = (planes / z[chosen][..., None]).sum(1)
     return chosen, planes, depth_plane, top[chosen].long(), bottom[chosen].long()
 
@@ -121,10 +133,10 @@ def _set_up(triangles: Triangles, height: int, width: int) -> tuple[Tensor, Tens
 def _interval(planes: Tensor, row: Tensor, width: int) -> tuple[Tensor, Tensor]:
     """(s, 3, 3), (s,) -> first and last column (s,) where all three barycentric coordinates are >= 0; first > last for none."""
     slope = planes[..., 0]
-    value = planes[..., 1] * row[:, None] + planes[..., 2]
-    bound = -value / torch.where(slope == 0, torch.ones_like(slope), slope)
-    lower = torch.where(slope > 0, bound, torch.where((slope == 0) & (value < 0), _NO_LIMIT, -_NO_LIMIT)).amax(1)
-    upper = torch.where(slope < 0, bound, _NO_LIMIT).amin(1)
+    bound = (planes[..., 1] * row[:, None] + planes[..., 2]) / -slope
+    enters = slope > 0
+    lower = torch.where(enters, bound, -_NO_LIMIT).amax(1)
+    upper = torch.where(enters, _NO_LIMIT, bound).amin(1)
     return lower.ceil().clamp(0, width).long(), upper.floor().clamp(-1, width - 1).long()
 
 
@@ -132,15 +144,15 @@ def _expand(count: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
     """(n,) -> for each of count[i] copies of i: i, and start[i], start[i] + 1, ..."""
     index = torch.repeat_interleave(count)
     begins = count.cumsum(0) - count
-    return index, torch.arange(len(index), device=count.device) + (start - begins)[index]
+    return index, torch.arange(len(index), device=count.device) + (start - begins).take(index)
 
 
 def _place(triangles: Triangles, triangle: Tensor, planes: Tensor, nearness: Tensor, column: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
     """Perspective-correct barycentric coordinates (p, 3) and texture coordinates (p, 2) of fragments."""
-    z = triangles.vertices_px[:, 2][triangles.faces[triangle]]
+    z = triangles.vertices_px[:, 2].take(triangles.faces.index_select(0, triangle))
     flat = planes[..., 0] * column[:, None] + planes[..., 1] * row[:, None] + planes[..., 2]
     barycentric = flat.clamp(min=0) / z / nearness[:, None]
-    return barycentric, (triangles.corner_uv[triangle] * barycentric[..., None]).sum(1)
+    return barycentric, torch.bmm(barycentric[:, None], triangles.corner_uv.index_select(0, triangle))[:, 0]
 
 
 def sample_texture(rgba: Tensor, texture: Tensor, uv: Tensor) -> Tensor:
@@ -151,8 +163,10 @@ def sample_texture(rgba: Tensor, texture: Tensor, uv: Tensor) -> Tensor:
     right, down = (place[:, 0] - column)[:, None], (place[:, 1] - row)[:, None]
     flat = rgba.view(-1, 4)
     corner = (texture * size + row.long()) * size + column.long()
-    pick = lambda offset: flat[corner + offset][:, :3].float()
-    return (pick(0) * (1 - right) + pick(1) * right) * (1 - down) + (pick(size) * (1 - right) + pick(size + 1) * right) * down
+    pick = lambda offset: flat.index_select(0, corner + offset).float()
+    upper = torch.lerp(pick(0), pick(1), right)
+    lower = torch.lerp(pick(size), pick(size + 1), right)
+    return torch.lerp(upper, lower, down)[:, :3]
 
 
 def _solid(rgba: Tensor, texture: Tensor, uv: Tensor) -> Tensor:
@@ -164,5 +178,5 @@ def _solid(rgba: Tensor, texture: Tensor, uv: Tensor) -> Tensor:
 
 def _count_alone(owner: Tensor, pixel: Tensor, owners: int, pixels: int) -> Tensor:
     hit = torch.zeros(owners * pixels, dtype=torch.bool, device=pixel.device)
-    hit[owner * pixels + pixel] = True
+    hit.index_fill_(0, owner * pixels + pixel, True)
     return hit.view(owners, pixels).sum(1)

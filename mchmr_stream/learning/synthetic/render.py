@@ -67,21 +67,21 @@ def draw_people(
     fragments = rasterise(triangles, textures.rgba, textures.see_through, fine_hw, 1, len(people))
     rows, cols = window.rows_cols()
     hides = backdrop.depth_m[rows, cols].repeat_interleave(window.scale, 0).repeat_interleave(window.scale, 1).reshape(-1)
-    seen = fragments.depth_m < hides[fragments.pixel]
-    owners = triangles.owner[fragments.triangle]
+    seen = fragments.depth_m < hides.take(fragments.pixel)
+    owners = triangles.owner.take(fragments.triangle)
     visible = torch.bincount(owners[seen], minlength=len(people)) / fragments.alone_px.clamp(min=1)
 
-    albedo = _albedo(fragments, slots[fragments.triangle], materials, textures, patterns)
-    normals = _normals(triangles, fragments, torch.cat([part for parts in in_camera for part in parts]))
+    albedo = _albedo(fragments, slots.take(fragments.triangle), materials, textures, patterns)
+    vertex_normals = torch.cat([part for person in people for part in person.normals]) @ camera.camera_from_world.T
+    normals = _normals(triangles, fragments, torch.cat([part for parts in in_camera for part in parts]), vertex_normals)
     irradiance = backdrop.light.irradiance(normals @ camera.camera_from_world)
     # Half of the light's colour is taken out, as a camera's white balance would.
     irradiance = (irradiance + irradiance.mean(1, keepdim=True)) / 2
     irradiance = irradiance * (exposure / irradiance.mean().clamp(min=1e-6)) * _ambient_occlusion(fragments, fine_hw, window.scale)[:, None]
-    display = 255 * (albedo * irradiance).clamp(1e-5, 1) ** (1 / 2.2)
+    display = 255 * (albedo * irradiance).clamp(0, 1).sqrt()
 
     canvas = torch.zeros(fine_hw[0] * fine_hw[1], 4)
-    canvas[fragments.pixel[seen], :3] = display[seen]
-    canvas[fragments.pixel[seen], 3] = 1
+    canvas.index_copy_(0, fragments.pixel, torch.cat([display, torch.ones(len(display), 1)], 1) * seen[:, None])
     colour = _soften(canvas.view(*fine_hw, 4), window.scale)
     rgb[rows, cols] = colour[..., :3] + (1 - colour[..., 3:]) * rgb[rows, cols]
     fine_depth = torch.full((fine_hw[0] * fine_hw[1],), torch.inf)
@@ -142,7 +142,7 @@ def _collect(people: list[PosedPerson], projected: list[Tensor], window: _Window
     vertices_px = torch.cat(projected)
     moved = (vertices_px[:, :2] - torch.tensor([float(window.left), float(window.top)]) + 0.5) * window.scale - 0.5
     slot = torch.cat(slots)
-    texture = torch.tensor([material.texture for material in materials])[slot]
+    texture = torch.tensor([material.texture for material in materials]).take(slot)
     triangles = Triangles(
         torch.cat([moved, vertices_px[:, 2:]], 1), torch.cat(faces), torch.cat(corner_uv), texture, torch.cat(owners),
         torch.zeros_like(slot), torch.cat(double_sided),
@@ -154,20 +154,20 @@ def _albedo(fragments: Fragments, slot: Tensor, materials: list[Material], textu
     """(p, 3) linear colour; see Material."""
     table = lambda values: torch.tensor(values, dtype=torch.float32)
     texture = torch.tensor([material.texture for material in materials])
-    picture = (sample_texture(textures.rgba, texture[slot], fragments.uv) / 255) ** 2.2
+    picture = (sample_texture(textures.rgba, texture.take(slot), fragments.uv) / 255).square()
     mean = textures.mean_linear[texture].mean(1)
-    grey = (picture.mean(1) / mean[slot].clamp(min=1e-3)).clamp(max=1.8)[:, None]
-    first = table([material.colour for material in materials])[slot]
-    second = table([material.second_colour for material in materials])[slot]
-    keep = table([material.keep for material in materials])[slot][:, None]
+    grey = (picture.mean(1) / mean.take(slot).clamp(min=1e-3)).clamp(max=1.8)[:, None]
+    first = table([material.colour for material in materials]).index_select(0, slot)
+    second = table([material.second_colour for material in materials]).index_select(0, slot)
+    keep = table([material.keep for material in materials]).take(slot)[:, None]
     cloth = first + (second - first) * _pattern(fragments.uv, slot, materials, patterns)[:, None]
     return (keep * picture * first + (1 - keep) * cloth * grey).clamp(0, 1)
 
 
 def _pattern(uv: Tensor, slot: Tensor, materials: list[Material], patterns: Tensor) -> Tensor:
     """(p,) share of the second colour, 0..1."""
-    number = torch.tensor([material.pattern for material in materials])[slot]
-    scale = torch.tensor([material.pattern_scale for material in materials])[slot][:, None]
+    number = torch.tensor([material.pattern for material in materials]).take(slot)
+    scale = torch.tensor([material.pattern_scale for material in materials]).take(slot)[:, None]
     share = torch.zeros(len(uv))
     rows = (number >= 0).nonzero()[:, 0]
     place = ((uv[rows] * scale[rows]).remainder(1) * PATTERN_SIZE).long().clamp(max=PATTERN_SIZE - 1)
@@ -175,19 +175,13 @@ def _pattern(uv: Tensor, slot: Tensor, materials: list[Material], patterns: Tens
     return share
 
 
-def _normals(triangles: Triangles, fragments: Fragments, vertices_m: Tensor) -> Tensor:
-    """(p, 3) smooth unit normals in camera axes, turned towards the camera."""
-    corners = vertices_m[triangles.faces]
-    # Camera axes have y down, a half turn of the body's axes about x: the handedness of the faces stays.
-    face_normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = torch.zeros_like(vertices_m)
-    for corner in range(3):
-        normals.index_add_(0, triangles.faces[:, corner], face_normals)
-    faces = triangles.faces[fragments.triangle]
-    weights = fragments.barycentric[..., None]
-    normal = torch.nn.functional.normalize((normals[faces] * weights).sum(1), dim=-1)
-    view = (vertices_m[faces] * weights).sum(1)
-    return torch.where((normal * view).sum(1, keepdim=True) > 0, -normal, normal)
+def _normals(triangles: Triangles, fragments: Fragments, vertices_m: Tensor, normals: Tensor) -> Tensor:
+    """(p, 3) smooth unit normals, turned towards the camera; vertices and normals both in camera axes."""
+    faces = triangles.faces.index_select(0, fragments.triangle).view(-1)
+    both = torch.cat([normals, vertices_m], 1)
+    mixed = torch.bmm(fragments.barycentric[:, None], both.index_select(0, faces).view(-1, 3, 6))[:, 0]
+    normal = torch.nn.functional.normalize(mixed[:, :3], dim=-1)
+    return torch.where((normal * mixed[:, 3:]).sum(1, keepdim=True) > 0, -normal, normal)
 
 
 def _ambient_occlusion(fragments: Fragments, fine_hw: tuple[int, int], scale: int) -> Tensor:

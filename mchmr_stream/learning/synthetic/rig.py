@@ -101,16 +101,18 @@ def forward_kinematics(rotations: Tensor, rest_joints_m: Tensor) -> tuple[Tensor
     return torch.stack(placed, 1), torch.stack(turned, 1)
 
 
-def skin(template_m: Tensor, weights: Tensor, rest_joints_m: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor]:
-    """Linear blend skinning of one body.
-
-    (v, 3) shaped rest vertices, (v, 24), (24, 3), (24, 3, 3) -> vertices (v, 3) and joints (24, 3), pelvis where it rests.
-    """
+def joint_transforms(rotations: Tensor, rest_joints_m: Tensor) -> tuple[Tensor, Tensor]:
+    """(24, 3, 3), (24, 3) -> posed_from_rest of every joint (24, 3, 4), and the posed joints (24, 3), pelvis where it rests."""
     joints, turned = (x[0] for x in forward_kinematics(rotations[None], rest_joints_m[None]))
     shift = joints - (turned @ rest_joints_m[..., None])[..., 0]
-    transforms = torch.cat([turned, shift[..., None]], -1).reshape(24, 12)
-    blended = (weights @ transforms).reshape(-1, 3, 4)
-    return (blended[..., :3] * template_m[:, None]).sum(-1) + blended[..., 3], joints
+    return torch.cat([turned, shift[..., None]], -1), joints
+
+
+def skin(weights: Tensor, transforms: Tensor, rest_m: Tensor, rest_normals: Tensor) -> tuple[Tensor, Tensor]:
+    """Linear blend skinning: (v, 24), (24, 3, 4), (v, 3), (v, 3) -> vertices (v, 3) and normals (v, 3, not quite unit)."""
+    blended = (weights @ transforms.reshape(24, 12)).reshape(-1, 3, 4)
+    turn = blended[..., :3]
+    return (turn @ rest_m[..., None])[..., 0] + blended[..., 3], (turn @ rest_normals[..., None])[..., 0]
 
 
 def rotations_from_axis_angle(axis_angle: np.ndarray) -> Tensor:

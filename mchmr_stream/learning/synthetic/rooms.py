@@ -36,16 +36,18 @@ def draw_room(rng: np.random.Generator, camera: SceneCamera, standing_m: np.ndar
     rays = [torch.where(ray.abs() < 1e-6, torch.full_like(ray, 1e-6), ray) for ray in rays]
 
     surfaces = [_surface(rng, pictures) for _ in range(6)]
-    reach = torch.stack([(torch.where(ray > 0, float(h), float(lo)) - float(o)) / ray for ray, lo, h, o in zip(rays, low, high, origin, strict=True)])
+    reach = torch.stack(
+        [(torch.where(ray > 0, float(h), float(lo)) - float(o)) / ray for ray, lo, h, o in zip(rays, low, high, origin, strict=True)]
+    )
     depth, axis = reach.min(0)
     rgb = torch.zeros(camera.height, camera.width, 3)
     for number in range(6):
         side, far = number // 2, number % 2
         rows = ((axis == side) & ((rays[side] > 0) == bool(far))).view(-1).nonzero()[:, 0]
         across, along = [(2, 1), (0, 2), (0, 1)][side]
-        u = float(origin[across]) + (depth * rays[across]).view(-1)[rows]
-        v = float(origin[along]) + (depth * rays[along]).view(-1)[rows]
-        rgb.view(-1, 3)[rows] = _look_up(*surfaces[number], u, v) * (1.0, 0.92, 0.84, 0.97, 1.0, 0.88)[number]
+        u = float(origin[across]) + (depth * rays[across]).take(rows)
+        v = float(origin[along]) + (depth * rays[along]).take(rows)
+        rgb.view(-1, 3).index_copy_(0, rows, _look_up(*surfaces[number], u, v) * (1.0, 0.92, 0.84, 0.97, 1.0, 0.88)[number])
 
     hides = torch.full_like(depth, torch.inf)
     for _ in range(int(rng.integers(0, 5))):
@@ -58,7 +60,9 @@ def _add_box(
     standing_m: np.ndarray, rgb: Tensor, depth: Tensor, hides: Tensor, surface: tuple[Tensor, float],
 ) -> None:  # fmt: skip
     """Stand a box on the floor where nobody is, and draw it."""
-    size = np.array([rng.uniform(0.3, 1.4), rng.choice([0.4, 0.75, 0.95, 1.8], p=[0.4, 0.3, 0.15, 0.15]) * rng.uniform(0.8, 1.2), rng.uniform(0.3, 1.2)])
+    size = np.array(
+        [rng.uniform(0.3, 1.4), rng.choice([0.4, 0.75, 0.95, 1.8], p=[0.4, 0.3, 0.15, 0.15]) * rng.uniform(0.8, 1.2), rng.uniform(0.3, 1.2)]
+    )
     corner = np.array([rng.uniform(low[0], high[0] - size[0]), max(low[1], 0.0), rng.uniform(low[2], high[2] - size[2])])
     margin = np.array([0.1, 0.0, 0.1])
     for point in (*standing_m, origin):
@@ -72,12 +76,12 @@ def _add_box(
     # A box that fills the picture hides everyone: leave it out.
     if not len(rows) or len(rows) > 0.3 * camera.width * camera.height:
         return
-    hit, side = entry.view(-1)[rows], axis.view(-1)[rows]
-    place = [float(o) + hit * ray.view(-1)[rows] for o, ray in zip(origin, rays, strict=True)]
+    hit, side = entry.take(rows), axis.take(rows)
+    place = [float(o) + hit * ray.take(rows) for o, ray in zip(origin, rays, strict=True)]
     u = torch.where(side == 0, place[2], place[0])
     v = torch.where(side == 1, place[2], place[1])
     shade = torch.tensor([0.75, 1.0, 0.88])[side]
-    rgb.view(-1, 3)[rows] = _look_up(*surface, u, v) * shade[:, None]
+    rgb.view(-1, 3).index_copy_(0, rows, _look_up(*surface, u, v) * shade[:, None])
     depth.view(-1)[rows] = hit
     hides.view(-1)[rows] = hit
 
@@ -106,4 +110,4 @@ def _surface(rng: np.random.Generator, pictures: list[np.ndarray]) -> tuple[Tens
 def _look_up(tile: Tensor, size_m: float, u: Tensor, v: Tensor) -> Tensor:
     column = ((u / size_m).remainder(1) * _TILE).long().clamp(max=_TILE - 1)
     row = ((-v / size_m).remainder(1) * _TILE).long().clamp(max=_TILE - 1)
-    return tile.view(-1, 3)[row * _TILE + column]
+    return tile.view(-1, 3).index_select(0, row * _TILE + column)

@@ -1,6 +1,7 @@
 """All textures and cloth patterns as two banks of equal size, and what one surface looks like: a `Material`.
 
 A material refers to the banks by number, so giving a person new colours costs nothing and a batch needs no copies.
+Linear light is the square of display values throughout: near enough to sRGB's curve, and cheap.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class TextureBank:
         self.rgba = torch.as_tensor(np.stack(pictures))
         """(textures, TEXTURE_SIZE, TEXTURE_SIZE, 4) uint8, row 0 at v = 0"""
         solid = self.rgba[..., 3] > 110
-        linear = (self.rgba[..., :3].float() / 255) ** 2.2
+        linear = (self.rgba[..., :3].float() / 255).square()
         self.mean_linear = (linear * solid[..., None]).sum((1, 2)) / solid.sum((1, 2)).clamp(min=1)[:, None]
         """(textures, 3) mean colour of the solid part"""
         self.see_through = (~solid).float().mean((1, 2)) > 0.002
@@ -57,11 +58,17 @@ def pattern_bank(seed: int = 0) -> Tensor:
     y, x = np.mgrid[0:PATTERN_SIZE, 0:PATTERN_SIZE] / PATTERN_SIZE
     wave = lambda phase: 0.5 + 0.5 * np.sin(2 * np.pi * phase)
     stripes = [wave(4 * y) > 0.5, wave(8 * y) > 0.8, wave(4 * x) > 0.5, wave(10 * x) > 0.85, wave(4 * (x + y)) > 0.5, wave(y) > 0.5]
-    checks = [(wave(4 * x) > 0.5) * 0.5 + (wave(4 * y) > 0.5) * 0.5, (wave(3 * x) > 0.9) | (wave(3 * y) > 0.9), (wave(4 * x) > 0.5) ^ (wave(4 * y) > 0.5)]
+    checks = [
+        (wave(4 * x) > 0.5) * 0.5 + (wave(4 * y) > 0.5) * 0.5,
+        (wave(3 * x) > 0.9) | (wave(3 * y) > 0.9),
+        (wave(4 * x) > 0.5) ^ (wave(4 * y) > 0.5),
+    ]
     dots = [wave(4 * x) * wave(4 * y) > 0.6, wave(7 * (x + y)) * wave(7 * (x - y)) > 0.8]
     blotches = [_tiling_noise(rng, cells) > threshold for cells, threshold in ((4, 0.5), (8, 0.5), (8, 0.65), (16, 0.6), (3, 0.55))]
     soft = [_tiling_noise(rng, cells) for cells in (3, 6, 12)]
-    return torch.as_tensor(np.stack([np.clip(np.asarray(p, np.float64) * 255, 0, 255) for p in stripes + checks + dots + blotches + soft]).astype(np.uint8))
+    return torch.as_tensor(
+        np.stack([np.clip(np.asarray(p, np.float64) * 255, 0, 255) for p in stripes + checks + dots + blotches + soft]).astype(np.uint8)
+    )
 
 
 def _tiling_noise(rng: np.random.Generator, cells: int, size: int = PATTERN_SIZE) -> np.ndarray:

@@ -16,7 +16,15 @@ from mchmr_stream.learning.synthetic.textures import PLAIN, Material, TextureBan
 
 SKIN_TONES_SRGB = ((0.93, 0.78, 0.69), (0.88, 0.70, 0.58), (0.79, 0.59, 0.45), (0.65, 0.46, 0.33), (0.48, 0.32, 0.23), (0.33, 0.22, 0.17))
 """Mean skin colour of the six tones, light to dark; a person's label is the number."""
-_HAIR_SRGB = ((0.08, 0.07, 0.06), (0.16, 0.11, 0.08), (0.30, 0.20, 0.13), (0.50, 0.36, 0.22), (0.72, 0.58, 0.38), (0.42, 0.18, 0.10), (0.60, 0.60, 0.60))
+_HAIR_SRGB = (
+    (0.08, 0.07, 0.06),
+    (0.16, 0.11, 0.08),
+    (0.30, 0.20, 0.13),
+    (0.50, 0.36, 0.22),
+    (0.72, 0.58, 0.38),
+    (0.42, 0.18, 0.10),
+    (0.60, 0.60, 0.60),
+)
 _MALE_HAIR = ("short01", "short02", "short03", "short04")
 _GREY_CLOTH = 0.4
 
@@ -69,8 +77,7 @@ class Wardrobe:
         self._suits = {sex: [name for name in self._proxies if name.startswith(f"{sex}_")] for sex in ("female", "male")}
         self._shoes = [name for name in self._proxies if name.startswith("shoes")]
         self._hair = [name for name, proxy in self._proxies.items() if proxy.texture.parent.parent.name == "hair"]
-        skin_faces = triangles(body.quads[(body.quads < SKIN_VERTICES).all(1)])
-        self._normals = vertex_normals(body.template_m.numpy(), skin_faces)
+        self._normals = vertex_normals(body.template_m.numpy(), triangles(body.quads))
         self._fitted = lru_cache(maxsize=64)(self._make_fitted)
         self._part = lru_cache(maxsize=64)(self._make_skin)
 
@@ -122,7 +129,8 @@ class Wardrobe:
         slot = np.r_[np.zeros(len(skin), np.int64), np.ones(is_eye.sum(), np.int64)]
         used, faces = np.unique(triangles(body.quads[chosen]), return_inverse=True)
         return Mesh(
-            body.template_m[used], body.directions[used], body.weights[used], torch.as_tensor(faces.reshape(-1, 3)),
+            body.template_m[used], body.directions[used], body.weights[used], torch.as_tensor(self._normals[used]),
+            torch.as_tensor(faces.reshape(-1, 3)),
             torch.as_tensor(body.uv[triangles(body.quads_uv[chosen])]), torch.as_tensor(np.tile(slot, 2)), 2, double_sided=False,
         )  # fmt: skip
 
@@ -189,7 +197,7 @@ def _cloth_colour(rng: np.random.Generator) -> tuple[float, float, float]:
 
 
 def _linear(srgb: np.ndarray) -> np.ndarray:
-    return np.clip(srgb, 0, 1) ** 2.2
+    return np.clip(srgb, 0, 1) ** 2
 
 
 def _colour(linear: np.ndarray) -> tuple[float, float, float]:
