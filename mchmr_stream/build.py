@@ -48,8 +48,8 @@ def build_parts(settings: Settings) -> Parts:
     crop_layout = layout(settings.crops.layout, settings.crops.views, settings.crops.custom)
     if crop_layout.crop_hw != estimator.crop_size_hw:
         raise UsageError(
-            f"crops.layout {crop_layout.name} cuts crops of {crop_layout.crop_hw}, the network {estimator.name} takes {estimator.crop_size_hw}; "
-            "choose the layout that the weights were trained with"
+            f"crops.layout {crop_layout.name} cuts crops of {crop_layout.crop_hw}, the network {estimator.name} takes "
+            f"{estimator.crop_size_hw}; choose the layout that the weights were trained with"
         )
     return Parts(
         detector=_detector(settings, device),

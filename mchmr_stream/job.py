@@ -108,7 +108,9 @@ class _Sinks:
         if settings.output.overlay:
             audio = source.info.path if settings.output.audio else None
             continues = paths.overlay if earlier is not None and paths.overlay.exists() else None
-            self.overlay = OverlaySink(paths.overlay, source.info, audio_from=audio, video_stream=settings.source.stream, continues=continues)
+            self.overlay = OverlaySink(
+                paths.overlay, source.info, audio_from=audio, video_stream=settings.source.stream, continues=continues
+            )
         if earlier is not None:
             self.bodies.extend(earlier.motion)
             self.report.extend(earlier.motion)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from mchmr_stream.body.model import BodyModel, rest_pelvis
-from mchmr_stream.geometry.camera import Intrinsics, full_from_local, roll_matrix
+from mchmr_stream.geometry.camera import full_from_local, roll_matrix
 from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Frame, Tracks
 
 

@@ -255,7 +255,7 @@ class Bodies:
     @staticmethod
     def empty(frame: int, time_s: float, views: int) -> Bodies:
         """A frame without people."""
-        z = lambda *shape: np.zeros(shape, np.float32)  # noqa: E731
+        z = lambda *shape: np.zeros(shape, np.float32)
         return Bodies(
             frame, time_s, np.zeros(0, np.int64), z(0, 4), z(0), z(0, 17, 3), z(0, 3, 3), z(0, 23, 3, 3), z(0, 10),
             z(0, 3), z(0, views, 3), z(0),

@@ -41,9 +41,8 @@ class EarlierRun:
             earlier = self.motion.settings.get(section)
             if section != "runtime" and earlier != values:
                 names = [name for name in values if not isinstance(earlier, dict) or earlier.get(name) != values[name]]
-                raise UsageError(
-                    f"{self.path} was begun with other settings ({section}.{names[0] if names else '?'}); resume with the same ones or use --overwrite"
-                )
+                first = f"{section}.{names[0] if names else '?'}"
+                raise UsageError(f"{self.path} was begun with another {first}; resume with the same settings or use --overwrite")
 
     def start_s(self) -> float:
         """Where to start reading: the time of an earlier frame, so that `every` keeps its step."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 
@@ -18,7 +20,7 @@ class LocalEstimator:
     head always computes in fp32.
     """
 
-    def __init__(self, weights: str, device: torch.device, precision: str = "auto") -> None:
+    def __init__(self, weights: str, device: torch.device, precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto") -> None:
         loaded = load_network(weights)
         self.name, self.weights_sha256 = loaded.name, loaded.sha256
         self._device = device

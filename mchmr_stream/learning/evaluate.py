@@ -92,7 +92,12 @@ def reprojection(file: Path, min_score: float = 0.3) -> dict[str, float]:
     everything = np.concatenate(distances) if distances else np.zeros(0)
     if not len(everything):
         return {"keypoints": 0.0}
-    return {"mean %": float(everything.mean()), "median %": float(np.median(everything)), "p90 %": float(np.percentile(everything, 90)), "keypoints": float(len(everything))}
+    return {
+        "mean %": float(everything.mean()),
+        "median %": float(np.median(everything)),
+        "p90 %": float(np.percentile(everything, 90)),
+        "keypoints": float(len(everything)),
+    }
 
 
 def _row(errors: list[PoseErrors]) -> dict[str, float]:
@@ -140,9 +145,9 @@ def _mediapipe(view: RealView, model: Path | None) -> Iterator[tuple[str, NDArra
     source = open_source(view.video, SourceSettings())
     try:
         for frame in source.frames():
-            world, _ = reference.landmarks(frame.rgb, frame.time_s)
-            if world is not None and frame.index < len(limbs):
-                limbs[frame.index] = world[list(LIMBS_IN_BLAZEPOSE)]
+            found = reference.landmarks(frame.rgb, frame.time_s)
+            if found is not None and frame.index < len(limbs):
+                limbs[frame.index] = found[0][list(LIMBS_IN_BLAZEPOSE)]
     finally:
         source.close()
         reference.close()

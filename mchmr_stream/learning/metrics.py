@@ -55,7 +55,7 @@ def per_joint_mm(points: Array, target: Array) -> Array:
 
 def pose_errors(predicted: Array, target: Array) -> PoseErrors:
     """Errors of (T, 12, 3) limbs: MPJPE centred on the hips, PA-MPJPE, acceleration error over frames in sequence."""
-    ok = np.isfinite(predicted).all((1, 2))
+    ok = np.asarray(np.isfinite(predicted).all((1, 2)))
     if not ok.any():
         return PoseErrors(0.0, float("nan"), float("nan"), float("nan"))
     p, t = centred_on_hips(predicted), centred_on_hips(target)

@@ -18,7 +18,6 @@ from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.cropping.cropper import Cropper
 from mchmr_stream.detection.movenet import MoveNetDetector
 from mchmr_stream.geometry.camera import roll_matrix
-from mchmr_stream.geometry.crops import rolled_from_image
 from mchmr_stream.learning.batches import TrainingBatch
 from mchmr_stream.learning.body_landmarks import SparseBody
 from mchmr_stream.learning.landmark_samples import Residuals
@@ -183,5 +182,5 @@ class Observer:
                 best = int(mean.argmin())
                 boxes[person] = detections.boxes_xyxy_px[best]
                 keypoints[person] = landmarks[person] = detections.keypoints_px[best]
-        observed = keypoints[..., 2].any(1)
+        observed = np.asarray(keypoints[..., 2].any(1))
         return Tracks(np.arange(n), boxes, np.ones(n, np.float32), keypoints, observed, landmarks)

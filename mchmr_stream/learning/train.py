@@ -100,7 +100,7 @@ class Trainer:
             hidden = torch.rand(from_renders, 1, 1, generator=self.generator) < self.settings.keypoints_dropped
             batch.seen.keypoints.mul_(~hidden)
             parts.append(batch)
-        return TrainingBatch.joined(parts, self.head.feature_in[0].normalized_shape[0])
+        return TrainingBatch.joined(parts, self.head.feature_dim)
 
     def _views(self) -> list[int]:
         """All views in order, or some in any order: one set of weights for every V."""
@@ -124,7 +124,7 @@ class Trainer:
         weights = settings.losses.model_dump()
         total = sum((weights[name] * value for name, value in terms.items()), torch.zeros(()))
         if not torch.isfinite(total):
-            raise MchmrError(f"training stopped at step {self.step}: the loss is {float(total)}; resume from the last checkpoint with a lower learning_rate")
+            raise MchmrError(f"the loss is {float(total)} at step {self.step}; resume from the last checkpoint with a lower learning_rate")
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.head.parameters(), 1.0)
@@ -203,7 +203,9 @@ def validate(head: MultiCropHead, people: ObservedPeople, body: SparseBody, view
     return {"MPJPE mm": errors.mpjpe, "PA-MPJPE mm": errors.pa_mpjpe}
 
 
-def run(config: Path, *, data: Path, shards: Path, out: Path, test_shards: Path | None = None, resume: bool = False, report: Report = log.info) -> Path:
+def run(
+    config: Path, *, data: Path, shards: Path, out: Path, test_shards: Path | None = None, resume: bool = False, report: Report = log.info
+) -> Path:
     """Train as `config` says; returns the weights file. `data` holds poses and bodies, `shards` what `mchmr synth` wrote."""
     settings = load_train_settings(config)
     out.mkdir(parents=True, exist_ok=True)
@@ -240,9 +242,18 @@ def run(config: Path, *, data: Path, shards: Path, out: Path, test_shards: Path 
 
 def provenance(config: Path, settings: TrainSettings, shards: Path) -> dict[str, Any]:
     """What made the weights: settings, revision, data."""
-    revision = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent).stdout.strip()
+    revision = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    ).stdout.strip()
     sampler = asdict(SamplerSettings())
-    return {"config": config.name, "settings": settings.model_dump(mode="json"), "sampler": sampler, "revision": revision, "torch": torch.__version__, "shards": shards.name}
+    return {
+        "config": config.name,
+        "settings": settings.model_dump(mode="json"),
+        "sampler": sampler,
+        "revision": revision,
+        "torch": torch.__version__,
+        "shards": shards.name,
+    }
 
 
 def _steps(trainer: Trainer) -> Iterator[dict[str, float]]:

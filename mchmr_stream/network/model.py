@@ -57,7 +57,7 @@ class MultiCropHead(nn.Module):
         super().__init__()
         dim = config.token_dim
         self.config = config
-        self.landmark_count = landmark_count
+        self.feature_dim, self.landmark_count = feature_dim, landmark_count
         self.feature_in = nn.Sequential(nn.LayerNorm(feature_dim), nn.Linear(feature_dim, dim), nn.GELU(), nn.Linear(dim, dim))
         self.landmark_in = nn.Linear(landmark_count * 3, dim)
         self.world_in = nn.Linear(landmark_count * 3, dim)
@@ -93,7 +93,6 @@ class MultiCropHead(nn.Module):
         rotations, betas, joint_log_sigma = self.body(person)
         views_cam = self.camera(tokens, self.person_out(person), seen.views)
         return HeadOutput(rotations, betas, views_cam, joint_log_sigma, embedding)
-
 
     def _from_pictures(self, seen: Observations) -> Tensor:
         """(n, V, dim) of features and world landmarks, zero for samples without pictures."""
@@ -163,4 +162,6 @@ def finish(out: HeadOutput, seen: Observations, presence: Tensor, views_px: Tens
     confidence = torch.exp(-4 * sigma) * torch.exp(-2 * spread)
     landmarks = seen.landmarks.mean(1)[:, torch.tensor(COCO_FROM_BLAZEPOSE, device=base_px.device)]
     xy = landmarks[..., :2] * base_px[:, None, 2:] + base_px[:, None, :2]
-    return NetworkOutput(out.rotations, out.betas, out.views_cam, confidence, presence.sigmoid().mean(1), torch.cat([xy, landmarks[..., 2:]], -1))
+    return NetworkOutput(
+        out.rotations, out.betas, out.views_cam, confidence, presence.sigmoid().mean(1), torch.cat([xy, landmarks[..., 2:]], -1)
+    )

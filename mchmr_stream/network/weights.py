@@ -33,7 +33,9 @@ def find_weights(which: str) -> Path:
     """The file of a shipped name or a path. Raises MissingPart with where it was looked for."""
     path = ASSETS / SHIPPED[which] if which in SHIPPED else Path(which)
     if not path.is_file():
-        raise MissingPart(f"weights {which!r} not found at {path}; expected one of {', '.join(SHIPPED)} or a .safetensors file (see `mchmr doctor`)")
+        raise MissingPart(
+            f"weights {which!r} not found at {path}; expected one of {', '.join(SHIPPED)} or a .safetensors file (see `mchmr doctor`)"
+        )
     return path
 
 
@@ -59,11 +61,17 @@ def load_network(which: str) -> LoadedNetwork:
         raise InputError(f"cannot read weights {path}: {error}; expected a .safetensors file of this project") from error
     config = _config(header, path)
     net = MultiCropNet(config)
-    head = {key.removeprefix("head."): value.float() if value.is_floating_point() else value for key, value in state.items() if key.startswith("head.")}
+    head = {
+        key.removeprefix("head."): value.float() if value.is_floating_point() else value
+        for key, value in state.items()
+        if key.startswith("head.")
+    }
     expected = net.head.state_dict()
     wrong = [k for k in expected if k not in head or head[k].shape != expected[k].shape] + [k for k in head if k not in expected]
     if wrong:
-        raise InputError(f"weights {path} do not fit their own configuration: {len(wrong)} of {len(expected)} tensors differ, first {wrong[0]}")
+        raise InputError(
+            f"weights {path} do not fit their own configuration: {len(wrong)} of {len(expected)} tensors differ, first {wrong[0]}"
+        )
     net.head.load_state_dict(head)
     name = which if which in SHIPPED else path.stem
     return LoadedNetwork(net.eval().requires_grad_(False), name, sha256_of(path), json.loads(header.get("provenance", "{}")))
@@ -81,7 +89,9 @@ def _config(header: dict[str, str], path: Path) -> NetworkConfig:
         known = {field.name for field in fields(NetworkConfig)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise InputError(f"weights {path} were made by another version: unknown network settings {', '.join(unknown)}; update mchmr-stream")
+            raise InputError(
+                f"weights {path} were made by another version: unknown network settings {', '.join(unknown)}; update mchmr-stream"
+            )
         return NetworkConfig(**values)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"weights {path} carry no network configuration, expected a file written by mchmr-stream") from error
@@ -96,5 +106,7 @@ def pick_device(name: str) -> torch.device:
     except RuntimeError as error:
         raise MissingPart(f"device is {name!r}, expected auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
-        raise MissingPart(f"device {name} asked for, but {torch.cuda.device_count()} CUDA devices are usable here; use --device cpu or auto")
+        raise MissingPart(
+            f"device {name} asked for, but {torch.cuda.device_count()} CUDA devices are usable here; use --device cpu or auto"
+        )
     return device
