@@ -67,7 +67,6 @@ def write_video(
     sample_aspect_ratio: Fraction | None = None,
     colorspace: str | None = None,
     color_range: str | None = None,
-    interlaced: bool = False,
     audio_s: float = 0.0,
     extra_videos: Sequence[Sequence[Picture]] = (),
 ) -> Path:

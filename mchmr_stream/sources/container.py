@@ -16,6 +16,14 @@ from mchmr_stream.sources.picture import MAX_PIXELS
 DURATION_IS_DECLARED = ("mov", "matroska", "avi", "flv", "asf")
 """Containers that say in their header how long they are; for others libav guesses from what is there."""
 
+JOINED_RECORDINGS = ("mpegts", "mpeg")
+"""Containers that stay playable when recordings are put end to end: times may jump, packets be marked damaged at the seams."""
+
+MATROSKA = "matroska,webm"
+
+MAX_UNUSED_BYTES = 4096
+"""Between two packets of a healthy Matroska file lie a few dozen bytes."""
+
 MAX_FAILURES = 100
 """Give up after this many failed reads without a packet between them."""
 
@@ -96,6 +104,11 @@ def gives_one_picture_per_packet(stream: av.VideoStream) -> bool:
     return stream.codec_context.codec.canonical_name in ONE_PICTURE_PER_PACKET
 
 
+def stores_display_times(container: av.container.InputContainer) -> bool:
+    """False for AVI, which stores pictures in coding order and nothing about when they are shown."""
+    return container.format.name != "avi"
+
+
 class PacketReader:
     """Reads one video stream of a container to the end, over errors, and notes what could not be read."""
 
@@ -105,7 +118,7 @@ class PacketReader:
         self._damage = damage
         self._start_s = (container.start_time or 0) / av.time_base
         self._reached_s = 0.0
-        self._last_byte = 0
+        self._next_byte: int | None = None
         self._started = False
 
     def packets(self) -> Iterator[av.Packet]:
@@ -140,10 +153,15 @@ class PacketReader:
     def _note_place(self, packet: av.Packet) -> None:
         time_s = self.time_s(packet)
         self._reached_s = max(self._reached_s, time_s + float((packet.duration or 0) * packet.time_base))
-        if packet.pos is not None:
-            self._last_byte = max(self._last_byte, packet.pos + packet.size)
-        if packet.is_corrupt and self._started:  # broadcast recordings may begin within a packet
-            self._damage.unreadable.add(time_s)
+        if packet.pos is not None and self._container.format.name == MATROSKA:
+            # Its packets lie side by side; where it loses its way it looks for the next good one and reports nothing.
+            if self._next_byte is not None and packet.pos - self._next_byte > MAX_UNUSED_BYTES:
+                self._damage.unreadable.add(time_s)
+            has_more = packet.has_sidedata("matroska_block_additional")  # lies behind the packet, transparency for example
+            self._next_byte = None if has_more else packet.pos + packet.size
+        if packet.is_corrupt and self._started:
+            joined = self._container.format.name in JOINED_RECORDINGS
+            (self._damage.suspect if joined else self._damage.unreadable).add(time_s)
 
     def _check_end(self) -> None:
         """Compare where the data ended with what the container declared."""
@@ -159,17 +177,18 @@ class PacketReader:
             declared_s = max(declared_s, float(self._stream.frames / Fraction(self._stream.average_rate)))
         # Headers are rounded, sound is padded, and the last picture may lack a duration: only a clear gap counts.
         tolerance_s = 0.5 + min(0.02 * declared_s, 10.0)
-        if self._reached_s < declared_s - tolerance_s:
+        # Most headers count from time zero, not from the first packet.
+        if self._reached_s + max(self._start_s, 0.0) < declared_s - tolerance_s:
             self._damage.end_s, self._damage.declared_s = self._reached_s, declared_s
 
     def _gif_is_cut(self) -> bool:
-        """A GIF says nothing about its length, but ends with a semicolon, and little follows its last picture."""
+        """A GIF says nothing about its length, but ends with a semicolon."""
         path = Path(self._container.name.removeprefix("file:"))
         size = path.stat().st_size
         with path.open("rb") as file:
             file.seek(max(0, size - 4096))
             tail = file.read().rstrip(b"\0\r\n")
-        return not tail.endswith(b";") or self._last_byte < 0.9 * size
+        return not tail.endswith(b";")
 
 
 def decode(reader: PacketReader, stream: av.VideoStream, packets: Iterator[av.Packet], damage: Damage) -> Iterator[av.VideoFrame]:

@@ -30,6 +30,8 @@ class Damage:
     """Pictures in which the decoder had to invent parts; they are delivered."""
     unreadable: _Kind = field(default_factory=_Kind)
     """Places where the container itself could not be read."""
+    suspect: _Kind = field(default_factory=_Kind)
+    """Packets that the container marks as damaged where that may mean nothing; no damage by themselves."""
     end_s: float | None = None
     """Where the data ends, when it ends too early."""
     declared_s: float | None = None

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import av
 
-from mchmr_stream.sources.container import gives_one_picture_per_packet
+from mchmr_stream.sources.container import gives_one_picture_per_packet, stores_display_times
 from mchmr_stream.sources.timing import MAX_JUMP_S, ROUNDING_S
 
 SEEK_MARGIN_S = 1.0
@@ -33,7 +33,7 @@ class StartSkipper:
 
     def __init__(self, container: av.container.InputContainer, stream: av.VideoStream, first_pts: int, start_s: float) -> None:
         """`first_pts` of the first frame of the stream, `start_s` seconds from it. Raises CannotSkip."""
-        if not gives_one_picture_per_packet(stream):
+        if not gives_one_picture_per_packet(stream) or not stores_display_times(container):
             raise CannotSkip
         self._first_pts = first_pts
         self._start_pts = first_pts + math.ceil((start_s - ROUNDING_S) / stream.time_base)
@@ -49,7 +49,7 @@ class StartSkipper:
         held: list[av.Packet] = []
         held_bytes = 0
         for packet in packets:
-            if packet.pts is None or packet.dts is None:
+            if packet.pts is None:
                 raise CannotSkip
             if packet.is_keyframe and packet.pts <= self._start_pts:
                 held, held_bytes = [], 0
@@ -61,7 +61,7 @@ class StartSkipper:
             held_bytes += packet.size
             if held_bytes > MAX_HELD_BYTES:
                 raise CannotSkip
-            if packet.dts >= self._start_pts:  # no later packet can be shown before the start
+            if packet.dts is not None and packet.dts >= self._start_pts:  # no later packet can be shown before the start
                 break
         yield from held
         held.clear()
@@ -98,7 +98,7 @@ class StartSkipper:
     def _count_before(self, packet: av.Packet) -> int:
         """How many packets the index lists before the one that seeking led to."""
         entries = self._stream.index_entries
-        place = entries.search_timestamp(packet.dts)
+        place = -1 if packet.dts is None else entries.search_timestamp(packet.dts)
         if place < 0 or entries[place].timestamp != packet.dts or not packet.is_keyframe or packet.pts > self._start_pts:
             raise CannotSkip
         return place

@@ -16,7 +16,15 @@ import av
 from mchmr_stream.config import SourceSettings
 from mchmr_stream.errors import InputError, TruncatedInput, UsageError
 from mchmr_stream.records import Frame, SourceInfo
-from mchmr_stream.sources.container import PacketReader, choose_stream, decode, open_container
+from mchmr_stream.sources.container import (
+    DURATION_IS_DECLARED,
+    JOINED_RECORDINGS,
+    PacketReader,
+    choose_stream,
+    decode,
+    open_container,
+    stores_display_times,
+)
 from mchmr_stream.sources.damage import Damage
 from mchmr_stream.sources.deinterlace import DecodedFrame, Deinterlacer
 from mchmr_stream.sources.picture import Orientation, PictureConverter, square_pixel_size
@@ -25,9 +33,6 @@ from mchmr_stream.sources.timing import MAX_JUMP_S, Clock, Window
 
 PROBE_PACKETS = 1000
 """A file in which none of the first so many packets gives a picture is refused."""
-
-JOINED_STREAMS = ("mpegts", "mpeg")
-"""Containers whose timestamps may jump in the middle."""
 
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 """Transfer functions (ITU-T H.273) whose pictures look flat without tone mapping."""
@@ -156,8 +161,10 @@ class VideoSource:
         self, container: av.container.InputContainer, stream: av.VideoStream, damage: Damage, skip: bool
     ) -> Iterator[DecodedFrame]:
         """Pictures with their index and time, not yet converted: those that nobody wants cost no more than decoding."""
-        joined = container.format.name in JOINED_STREAMS
-        clock = Clock(self._probe.fps, first_s=self._seconds(stream, self._probe.first_pts), max_jump_s=MAX_JUMP_S if joined else None)
+        joined = container.format.name in JOINED_RECORDINGS
+        first_s = self._seconds(stream, self._probe.first_pts) if skip else None
+        clock = Clock(self._probe.fps, first_s=first_s, max_jump_s=MAX_JUMP_S if joined else None)
+        use_pts = stores_display_times(container)
         reader = PacketReader(container, stream, damage)
         packets = reader.packets()
         skipper = None
@@ -167,7 +174,7 @@ class VideoSource:
             packets = skipper.packets(packets)
         index = 0
         for picture in decode(reader, stream, packets, damage):
-            time_s = clock.time_s(self._seconds(stream, picture.dts if picture.pts is None else picture.pts))
+            time_s = clock.time_s(self._seconds(stream, picture.pts if use_pts else picture.dts))
             if clock.jumped_at_s is not None:
                 self._warn(f"timestamps jump at {clock.jumped_at_s:.1f} s (joined recordings?); later times continue from there")
             if self._window.is_before(time_s):
@@ -181,6 +188,8 @@ class VideoSource:
                 damage.patched.add(time_s)
             yield DecodedFrame(index, time_s, picture)
             index += 1
+        if skipper is not None:  # nothing came: make sure that it is not because of timestamps that run backwards
+            raise CannotSkip
 
     @staticmethod
     def _seconds(stream: av.VideoStream, stamp: int | None) -> float | None:
@@ -193,6 +202,8 @@ class VideoSource:
             self._warn(f"the picture size changes within the video; all frames are fitted into {converter.width}x{converter.height}")
 
     def _finish(self, damage: Damage, delivered: int) -> None:
+        if damage.suspect.count:
+            self._warn(damage.suspect.text("packet is marked as damaged", "packets are marked as damaged"))
         if damage and not self._closed:
             text = f"{self._path}: {damage.text()}; {delivered} frames were delivered"
             self._warn(text)
@@ -215,8 +226,7 @@ def _probe(path: Path, stream_number: int) -> _Probe:
         orientation = Orientation.of_frame(first)
         sample_aspect = stream.sample_aspect_ratio
         width, height = orientation.size(*square_pixel_size(first.width, first.height, sample_aspect))
-        stamp = first.dts if first.pts is None else first.pts
-        fps = _fps(stream, stamp is not None)
+        fps = _fps(stream, first.pts is not None)
         return _Probe(
             orientation=orientation,
             sample_aspect=sample_aspect,
@@ -224,7 +234,7 @@ def _probe(path: Path, stream_number: int) -> _Probe:
             height=height,
             fps=fps,
             frame_count=_frame_count(container, stream, fps),
-            first_pts=stamp,
+            first_pts=first.pts,
             interlaced=first.interlaced_frame,
             hdr=HDR_TRANSFERS.get(int(first.color_trc)),
         )
@@ -244,5 +254,7 @@ def _frame_count(container: av.container.InputContainer, stream: av.VideoStream,
     if stream.duration is not None:
         return round(float(stream.duration * stream.time_base) * fps)
     if container.duration is not None:
-        return round(container.duration / av.time_base * fps)
+        counts_from_zero = container.format.name.split(",")[0] in DURATION_IS_DECLARED
+        skipped = max(container.start_time or 0, 0) if counts_from_zero else 0
+        return round((container.duration - skipped) / av.time_base * fps)
     return None
