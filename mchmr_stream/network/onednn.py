@@ -35,7 +35,8 @@ class OneDnnModule:
     The outputs are the module's own up to rounding; named tuples come back as plain ones. The module itself is converted too.
     """
 
-    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, module: nn.Module, dtype: torch.dtype | None) -> None:
+        """`dtype` None leaves the parameters' types as they are, for a module that mixes them."""
         self._module = module.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload] # lacks memory_format
         self._by_shape: dict[tuple[int, ...], Callable[[Tensor], Any]] = {}
 
@@ -57,7 +58,8 @@ def _compile(module: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:
     with _fusion_enabled(), torch.no_grad(), warnings.catch_warnings():
         # TorchScript is in maintenance; its successors need a compiler on the user's machine.
         warnings.simplefilter("ignore", DeprecationWarning)
-        frozen = torch.jit.freeze(torch.jit.trace(module, example, check_trace=False))
+        # Folding constants would merge a bias that a module keeps in two parts because bfloat16 cannot hold it.
+        frozen = torch.jit.freeze(torch.jit.trace(module, example, check_trace=False), optimize_numerics=False)
     with _fusion_enabled(), torch.inference_mode():
         for _ in range(2):  # the first run records shapes, the second fuses
             frozen(example)

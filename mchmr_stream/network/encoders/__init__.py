@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from mchmr_stream.errors import InputError, MissingPart, UsageError
 from mchmr_stream.network.encoders.blazepose import BlazePose
 from mchmr_stream.network.encoders.encoder import CropFeatures, Encoder
+from mchmr_stream.network.encoders.inference import fastest_precision, optimise_for_inference
 
 _BUILDERS: dict[str, Callable[[], Encoder]] = {
     "blazepose_lite": lambda: BlazePose("lite"),

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mchmr_stream.network.encoders.convolution import Convolution
 from mchmr_stream.network.encoders.encoder import CropFeatures, Encoder
 
 INPUT_PX = 256
@@ -95,29 +96,12 @@ VARIANTS = {
 }
 
 
-class Convolution(nn.Conv2d):
-    """A convolution, an optional sum and ReLU6 in one step: all that BlazePose consists of.
-
-    In one module because that is what `inference.py` replaces by one fused kernel.
-    """
-
-    def __init__(self, channels: int, out: int, kernel: int, stride: int, padding: int, groups: int, relu6: bool) -> None:
-        super().__init__(channels, out, kernel, stride, padding, groups=groups)
-        self.relu6 = relu6
-
-    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-        y = super().forward(x)
-        if shortcut is not None:
-            y = y + shortcut
-        return F.relu6(y) if self.relu6 else y
-
-
 def _pointwise(channels: int, out: int, relu6: bool) -> Convolution:
-    return Convolution(channels, out, 1, stride=1, padding=0, groups=1, relu6=relu6)
+    return Convolution(channels, out, 1, relu6=relu6)
 
 
 def _depthwise(channels: int, kernel: int = 3, stride: int = 1) -> Convolution:
-    return Convolution(channels, channels, kernel, stride, padding=kernel // 2, groups=channels, relu6=True)
+    return Convolution(channels, channels, kernel, stride=stride, padding=kernel // 2, groups=channels, relu6=True)
 
 
 def _separable(channels: int, out: int) -> nn.Sequential:
@@ -155,12 +139,12 @@ class SeparableDownsample(nn.Module):
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
-        self.filter = Convolution(channels, channels, 3, stride=2, padding=0, groups=channels, relu6=True)
+        self.filter = Convolution(channels, channels, 3, stride=2, groups=channels, relu6=True)
         self.mix = _pointwise(channels, out, relu6=True)
         self.new_channels = out - channels
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = F.max_pool2d(x, 2)
+        shortcut = F.max_pool2d(x, 2, stride=2)
         if self.new_channels:
             shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.new_channels))
         # TensorFlow's SAME padding of an even map at stride 2 is one row below and one column to the right.
@@ -173,7 +157,7 @@ class Trunk(nn.Module):
     def __init__(self, variant: Variant) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            Convolution(3, 24, 3, stride=2, padding=1, groups=1, relu6=True), _depthwise(24), _pointwise(24, variant.stem, relu6=False)
+            Convolution(3, 24, 3, stride=2, padding=1, relu6=True), _depthwise(24), _pointwise(24, variant.stem, relu6=False)
         )
         channels = variant.stem
         stages = []
@@ -245,6 +229,8 @@ class BlazePose(Encoder):
         self.map_channels = variant.tower
         self.trunk = Trunk(variant)
         self.pyramid = Pyramid(variant) if variant.pyramid else None
+        # Not the tower: it is small, and in bf16 it alone moves world landmarks by centimetres.
+        self.reduced_parts = ("trunk", "pyramid") if variant.pyramid else ("trunk",)
         self.regression = _separable(variant.neck, variant.tower)
         self.tower4 = _downward(variant.tower, variant.tower, variant.tower_blocks[0])
         self.tower2 = _downward(variant.tower, variant.tower, variant.tower_blocks[1])
@@ -253,10 +239,10 @@ class BlazePose(Encoder):
         self.presence_head = nn.Conv2d(variant.tower, 1, 2)
 
     def forward(self, crops: Tensor) -> CropFeatures:
-        map64, map32, map16, neck = self.trunk(crops)
-        map8 = self.regression(neck)
+        map64, map32, map16, neck = self.trunk(crops.to(self.reduced_dtype))
+        map8 = self.regression(neck.float())
         if self.pyramid is not None:
-            map8 = map8 + self.pyramid(map64, map32, map16, neck)
+            map8 = map8 + self.pyramid(map64, map32, map16, neck).float()
         map2 = self.tower2(self.tower4(map8))
         landmarks_px = self.landmark_head(map2).reshape(-1, LANDMARK_COUNT, 5)
         return CropFeatures(

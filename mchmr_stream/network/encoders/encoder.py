@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -42,6 +43,10 @@ class Encoder(nn.Module):
     map_channels: int
     landmark_count: int
     """0 where it knows none"""
+    reduced_parts: tuple[str, ...] = ()
+    """submodules that may compute in 16 bits without harm; `forward` gives them `reduced_dtype` and takes float32 on from there"""
+    reduced_dtype: torch.dtype = torch.float32
+    """set by `optimise_for_inference` only"""
 
     def forward(self, crops: Tensor) -> CropFeatures:
         """`crops` (B, 3, *input_hw) float, RGB, 0 to 1."""
