@@ -1,8 +1,8 @@
 """Many crops of one frame in one warp.
 
 Sampling a large person straight into a small crop with a bilinear warp skips source pixels and aliases. So each person's
-part of the frame is first reduced with an antialiasing filter (triangle, as in Pillow) until a crop pixel covers 1.2 to
-1.8 reduced pixels, and the warp samples that. Views of similar scale share a reduction. The factor follows the box
+part of the frame is first reduced with an antialiasing filter (triangle, as in Pillow) until a crop pixel covers 1.15 to
+2.1 reduced pixels, and the warp samples that. Views of similar scale share a reduction. The factor follows the box
 continuously; a ladder of fixed levels would make the sharpness jump while somebody walks towards the camera.
 
 The reduced parts are stacked into one atlas, so that all views of all people are one call of Kornia's `remap`.
@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-_REDUCED_PX_PER_CROP_PX = 1.2
-"""What a reduction leaves for the finest of the views that share it; chosen by comparison with antialiased references."""
+_REDUCED_PX_PER_CROP_PX = 1.15
+"""What a reduction leaves for the finest of the views that share it: less blurs that view, more aliases the coarsest."""
 
-_SHARED_RANGE = 1.5
-"""Views whose scales differ by at most this factor share a reduction."""
+_SHARED_RANGE = 1.8
+"""Views whose scales differ by at most this factor share a reduction: all five of the layout `wide` do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class _Part:
 
 
 def shared_reductions(scales: Sequence[float]) -> list[list[int]]:
-    """Group views by scale: each group spans at most a factor of 1.5. Returns the views' indices, finest group first."""
+    """Group views by scale: each group spans at most a factor of 1.8. Returns the views' indices, finest group first."""
     groups: list[list[int]] = []
     for view in np.argsort(scales, kind="stable").tolist():
         if groups and scales[view] <= _SHARED_RANGE * scales[groups[-1][0]] * (1 + 1e-6):
