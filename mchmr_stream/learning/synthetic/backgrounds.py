@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +26,6 @@ from mchmr_stream.learning.synthetic.rooms import draw_room
 
 _PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 _LARGEST_PX = 1600
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +104,8 @@ def view_directions(camera: SceneCamera) -> Tensor:
     k = camera.intrinsics
     x = (torch.arange(camera.width) - k.cx) / k.fx
     y = (torch.arange(camera.height) - k.cy) / k.fy
-    directions = torch.stack(
-        [x.expand(camera.height, -1), y[:, None].expand(-1, camera.width), torch.ones(camera.height, camera.width)], -1
-    )
+    shape = camera.height, camera.width
+    directions = torch.stack([x.expand(shape), y[:, None].expand(shape), torch.ones(shape)], -1)
     return torch.nn.functional.normalize(directions @ camera.camera_from_world, dim=-1)
 
 
@@ -130,13 +127,13 @@ def _display(radiance: np.ndarray, brightness: float) -> np.ndarray:
 
 def _read_picture(path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as picture:
-            picture.draft("RGB", (_LARGEST_PX, _LARGEST_PX))
-            picture = picture.convert("RGB")
-            picture.thumbnail((_LARGEST_PX, _LARGEST_PX))
-            return np.asarray(picture)
+        with Image.open(path) as file:
+            file.draft("RGB", (_LARGEST_PX, _LARGEST_PX))
+            picture = file.convert("RGB")
     except OSError as error:
         raise InputError(f"cannot read background {path}: {error}; remove it or replace it by a png, jpg or webp") from error
+    picture.thumbnail((_LARGEST_PX, _LARGEST_PX))
+    return np.asarray(picture)
 
 
 def _read_panorama(path: Path) -> np.ndarray:

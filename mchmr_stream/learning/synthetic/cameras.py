@@ -139,9 +139,8 @@ def place_beside(rng: np.random.Generator, camera: SceneCamera, person: PosedPer
         if float(joints[:, 2].min()) < _NEAREST_M:
             continue
         pelvis = project(joints[0], camera.intrinsics)
-        if not (
-            -0.05 * camera.width < float(pelvis[0]) < 1.05 * camera.width and -0.1 * camera.height < float(pelvis[1]) < 1.1 * camera.height
-        ):
+        across, down = float(pelvis[0]) / camera.width, float(pelvis[1]) / camera.height
+        if not (-0.05 < across < 1.05 and -0.1 < down < 1.1):
             continue
         if all(_apart(moved, other) for other in placed):
             return moved

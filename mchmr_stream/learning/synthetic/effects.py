@@ -66,8 +66,8 @@ def encode_jpeg(rng: np.random.Generator, rgb: Tensor, settings: EffectSettings)
 
 def _gaussian(picture: Tensor, sigma: float) -> Tensor:
     reach = max(1, round(2.5 * sigma))
-    kernel = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).tolist()
+    weights = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
+    kernel = (weights / weights.sum()).tolist()
     padded = functional.pad(picture, (reach, reach, reach, reach), mode="replicate")
     height, width = picture.shape[2:]
     rows = sum(padded[:, :, k : k + height] * weight for k, weight in enumerate(kernel))

@@ -22,7 +22,7 @@ from mchmr_stream.learning.synthetic.effects import EffectSettings, degrade, dra
 from mchmr_stream.learning.synthetic.people import Identity, PosedPerson, pose_person
 from mchmr_stream.learning.synthetic.poses import PoseLibrary, PoseSettings
 from mchmr_stream.learning.synthetic.render import Drawing, draw_people
-from mchmr_stream.learning.synthetic.rig import FACE_LANDMARK_VERTICES, SKIN_VERTICES, load_render_body
+from mchmr_stream.learning.synthetic.rig import FACE_LANDMARK_VERTICES, load_render_body
 from mchmr_stream.learning.synthetic.samples import PersonLabel, SyntheticScene
 from mchmr_stream.learning.synthetic.shapes import SEXES, ShapeSampler, ShapeSettings
 from mchmr_stream.learning.synthetic.wardrobe import Wardrobe
@@ -135,7 +135,7 @@ class SceneGenerator:
         return PersonLabel(
             rotations.numpy(), betas[0].numpy(), person.identity.build.exact, (joints[0] - rest_pelvis).numpy(), joints.numpy(),
             project(joints, camera.intrinsics).numpy(), _keypoints_px(keypoints, camera, drawing.depth_m).numpy(),
-            drawing.boxes_xyxy_px[number].numpy(), float(drawing.visible_fraction[number]), float(1 - inside[:SKIN_VERTICES].float().mean()),
+            drawing.boxes_xyxy_px[number].numpy(), float(drawing.visible_fraction[number]), float(1 - inside.float().mean()),
             person.identity.build.sex, look.skin_tone, look.names, pose.clip, pose.family, pose.mirrored,
         )  # fmt: skip
 

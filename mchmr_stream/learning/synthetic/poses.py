@@ -25,6 +25,8 @@ MIRROR = (0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 
 """The joint on the other side."""
 LEGS = (1, 2, 4, 5, 7, 8, 10, 11)
 ARMS = (13, 14, 16, 17, 18, 19, 20, 21)
+_ARMS_FREE = {"upright", "overhead", "legs_apart", "seated"}
+"""families whose arms may be exchanged: nobody leans on them"""
 _HINGES = (4, 5, 18, 19)
 _TEST_SHARE = 8
 """one clip in so many is for testing"""
@@ -121,9 +123,7 @@ class PoseLibrary:
         for joints, probability in ((LEGS, set_.swap_legs_probability), (ARMS, set_.swap_arms_probability)):
             if rng.random() < probability:
                 donor = self._pick(rng)
-                if donor.family == pose.family or (
-                    joints is ARMS and {donor.family, pose.family} <= {"upright", "overhead", "legs_apart", "seated"}
-                ):
+                if donor.family == pose.family or (joints is ARMS and {donor.family, pose.family} <= _ARMS_FREE):
                     angles[list(joints)] = donor.axis_angle[list(joints)]
         scale = np.full((24, 1), rng.choice(set_.noise_rad, p=set_.noise_probability))
         scale[0] *= 0.5

@@ -72,36 +72,33 @@ def rasterise(triangles: Triangles, rgba: Tensor, see_through: Tensor, size_hw: 
     nearness = line[:, 0].take(span) * column + (line[:, 1] * span_row + line[:, 2]).take(span)
     pixel = ((picture.take(span_triangle) * height + span_row) * width).take(span) + column
 
+    def place(fragment: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Triangle, barycentric coordinates and texture coordinates of some fragments."""
+        of_span = span.take(fragment)
+        row = span_triangle.take(of_span)
+        x, y = column.take(fragment), span_row.take(of_span)
+        triangle = chosen.take(row)
+        return triangle, *_place(triangles, triangle, planes.index_select(0, row), nearness.take(fragment), x, y)
+
     # Holes in textures must not hide what is behind them, so those fragments are tested before the depth is resolved.
     tested = see_through.take(texture).take(span_triangle).take(span).nonzero()[:, 0]
-    at = span_triangle.take(span.take(tested))
-    _, uv = _place(
-        triangles, chosen.take(at), planes.index_select(0, at), nearness.take(tested), column.take(tested), span_row.take(span.take(tested))
-    )
-    holes = tested[~_solid(rgba, texture.take(at), uv)]
-    if len(holes):
-        kept = torch.ones(len(span), dtype=torch.bool, device=span.device)
-        kept[holes] = False
-        rows = kept.nonzero()[:, 0]
-        span, nearness, pixel, column = span.take(rows), nearness.take(rows), pixel.take(rows), column.take(rows)
+    triangle, _, uv = place(tested)
+    hole = tested[~_solid(rgba, triangles.texture.take(triangle), uv)]
+    kept = torch.ones(len(span), dtype=torch.bool, device=span.device)
+    kept[hole] = False
 
-    # Positive floats order like their bits.
-    key = nearness.view(torch.int32).long() * 2**32 + torch.arange(len(pixel), device=pixel.device)
+    # Positive floats order like their bits; a hole is farther than everything.
+    bits = torch.where(kept, nearness.view(torch.int32), -1).long()
+    key = bits * 2**32 + torch.arange(len(pixel), device=pixel.device)
     nearest = torch.full((pictures * height * width,), -1, dtype=torch.int64, device=pixel.device)
     nearest.scatter_reduce_(0, pixel, key, "amax")
     covered = (nearest >= 0).nonzero()[:, 0]
     winner = nearest.take(covered) & (2**32 - 1)
-    won_span, won_nearness = span.take(winner), nearness.take(winner)
-    won = span_triangle.take(won_span)
-    barycentric, uv = _place(
-        triangles, chosen.take(won), planes.index_select(0, won), won_nearness, column.take(winner), span_row.take(won_span)
-    )
-    alone = (
-        _count_alone(owner.take(span_triangle).take(span), pixel, owners, len(nearest))
-        if owners > 1
-        else covered.new_tensor([len(covered)])
-    )
-    return Fragments(covered, chosen.take(won), barycentric, uv, 1 / won_nearness, alone)
+    triangle, barycentric, uv = place(winner)
+    alone = covered.new_tensor([len(covered)])
+    if owners > 1:
+        alone = _count_alone(owner.take(span_triangle).take(span)[kept], pixel[kept], owners, len(nearest))
+    return Fragments(covered, triangle, barycentric, uv, 1 / nearness.take(winner), alone)
 
 
 def _set_up(triangles: Triangles, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

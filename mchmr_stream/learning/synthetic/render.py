@@ -117,8 +117,8 @@ def _window(boxes: Tensor) -> _Window | None:
     found = boxes[~boxes[:, 0].isnan()]
     if not len(found):
         return None
-    left, top = (int(math.floor(v)) for v in found[:, :2].amin(0).tolist())
-    right, bottom = (int(math.ceil(v)) + 1 for v in found[:, 2:].amax(0).tolist())
+    left, top = (math.floor(v) for v in found[:, :2].amin(0).tolist())
+    right, bottom = (math.ceil(v) + 1 for v in found[:, 2:].amax(0).tolist())
     area = float(((found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1])).sum())
     return _Window(left, top, right - left, bottom - top, 2 if area < _FINE_BELOW_PX else 1)
 

@@ -91,7 +91,7 @@ def load_render_body(data: Path) -> RenderBody:
 
 
 def forward_kinematics(rotations: Tensor, rest_joints_m: Tensor) -> tuple[Tensor, Tensor]:
-    """(n, 24, 3, 3) relative rotations, (n, 24, 3) -> joints (n, 24, 3) with the pelvis where it rests, and (n, 24, 3, 3) global rotations."""
+    """(n, 24, 3, 3) relative rotations, (n, 24, 3) -> joints (n, 24, 3), the pelvis where it rests, and global rotations (n, 24, 3, 3)."""
     turned, placed = [rotations[:, 0]], [rest_joints_m[:, 0]]
     for joint in range(1, 24):
         parent = PARENTS[joint]

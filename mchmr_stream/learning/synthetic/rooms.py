@@ -36,9 +36,8 @@ def draw_room(rng: np.random.Generator, camera: SceneCamera, standing_m: np.ndar
     rays = [torch.where(ray.abs() < 1e-6, torch.full_like(ray, 1e-6), ray) for ray in rays]
 
     surfaces = [_surface(rng, pictures) for _ in range(6)]
-    reach = torch.stack(
-        [(torch.where(ray > 0, float(h), float(lo)) - float(o)) / ray for ray, lo, h, o in zip(rays, low, high, origin, strict=True)]
-    )
+    walls = [torch.where(ray > 0, float(h), float(lo)) for ray, lo, h in zip(rays, low, high, strict=True)]
+    reach = torch.stack([(wall - float(o)) / ray for wall, o, ray in zip(walls, origin, rays, strict=True)])
     depth, axis = reach.min(0)
     rgb = torch.zeros(camera.height, camera.width, 3)
     for number in range(6):
@@ -60,9 +59,8 @@ def _add_box(
     standing_m: np.ndarray, rgb: Tensor, depth: Tensor, hides: Tensor, surface: tuple[Tensor, float],
 ) -> None:  # fmt: skip
     """Stand a box on the floor where nobody is, and draw it."""
-    size = np.array(
-        [rng.uniform(0.3, 1.4), rng.choice([0.4, 0.75, 0.95, 1.8], p=[0.4, 0.3, 0.15, 0.15]) * rng.uniform(0.8, 1.2), rng.uniform(0.3, 1.2)]
-    )
+    height = rng.choice([0.4, 0.75, 0.95, 1.8], p=[0.4, 0.3, 0.15, 0.15]) * rng.uniform(0.8, 1.2)
+    size = np.array([rng.uniform(0.3, 1.4), height, rng.uniform(0.3, 1.2)])
     corner = np.array([rng.uniform(low[0], high[0] - size[0]), max(low[1], 0.0), rng.uniform(low[2], high[2] - size[2])])
     margin = np.array([0.1, 0.0, 0.1])
     for point in (*standing_m, origin):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.records import Float
@@ -60,9 +62,5 @@ class SyntheticScene:
 
     def rgb(self) -> np.ndarray:
         """(height, width, 3) uint8."""
-        import io
-
-        from PIL import Image
-
         with Image.open(io.BytesIO(self.jpeg)) as picture:
-            return np.asarray(picture.convert("RGB"))
+            return np.array(picture.convert("RGB"))

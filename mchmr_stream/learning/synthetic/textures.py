@@ -66,9 +66,8 @@ def pattern_bank(seed: int = 0) -> Tensor:
     dots = [wave(4 * x) * wave(4 * y) > 0.6, wave(7 * (x + y)) * wave(7 * (x - y)) > 0.8]
     blotches = [_tiling_noise(rng, cells) > threshold for cells, threshold in ((4, 0.5), (8, 0.5), (8, 0.65), (16, 0.6), (3, 0.55))]
     soft = [_tiling_noise(rng, cells) for cells in (3, 6, 12)]
-    return torch.as_tensor(
-        np.stack([np.clip(np.asarray(p, np.float64) * 255, 0, 255) for p in stripes + checks + dots + blotches + soft]).astype(np.uint8)
-    )
+    patterns = np.stack([np.asarray(pattern, np.float64) for pattern in stripes + checks + dots + blotches + soft])
+    return torch.as_tensor((patterns * 255).clip(0, 255).astype(np.uint8))
 
 
 def _tiling_noise(rng: np.random.Generator, cells: int, size: int = PATTERN_SIZE) -> np.ndarray:
@@ -84,7 +83,9 @@ def _tiling_noise(rng: np.random.Generator, cells: int, size: int = PATTERN_SIZE
 def _plain_cloth() -> np.ndarray:
     """A light cloth with soft folds."""
     rng = np.random.default_rng(7)
-    folds = sum(_tiling_noise(rng, cells, TEXTURE_SIZE) * weight for cells, weight in ((6, 0.5), (14, 0.3), (30, 0.2)))
+    folds = np.zeros((TEXTURE_SIZE, TEXTURE_SIZE))
+    for cells, weight in ((6, 0.5), (14, 0.3), (30, 0.2)):
+        folds += _tiling_noise(rng, cells, TEXTURE_SIZE) * weight
     grey = (255 * (0.78 + 0.22 * folds)).astype(np.uint8)
     return np.dstack([grey, grey, grey, np.full_like(grey, 255)])
 

@@ -14,7 +14,7 @@ from mchmr_stream.learning.synthetic.garments import Mesh, fitted_garment, load_
 from mchmr_stream.learning.synthetic.rig import EYE_VERTICES, SKIN_VERTICES, RenderBody
 from mchmr_stream.learning.synthetic.textures import PLAIN, Material, TextureBank, pattern_bank
 
-SKIN_TONES_SRGB = ((0.93, 0.78, 0.69), (0.88, 0.70, 0.58), (0.79, 0.59, 0.45), (0.65, 0.46, 0.33), (0.48, 0.32, 0.23), (0.33, 0.22, 0.17))
+SKIN_TONES_SRGB = ((0.91, 0.75, 0.66), (0.87, 0.68, 0.56), (0.79, 0.59, 0.45), (0.65, 0.46, 0.33), (0.48, 0.32, 0.23), (0.33, 0.22, 0.17))
 """Mean skin colour of the six tones, light to dark; a person's label is the number."""
 _HAIR_SRGB = (
     (0.08, 0.07, 0.06),
@@ -174,7 +174,7 @@ class Wardrobe:
 
     def _cloth(self, rng: np.random.Generator, texture: int) -> Material:
         first, second = _cloth_colour(rng), _cloth_colour(rng)
-        pattern = int(rng.integers(len(self.patterns))) if rng.random() < 0.4 else PLAIN
+        pattern = int(rng.integers(len(self.patterns))) if rng.random() < 0.25 else PLAIN
         return Material(texture, first, second, 0.0, pattern, float(rng.choice([1, 2, 3, 5, 8])))
 
     def _texture_of(self, name: str) -> int:
@@ -187,7 +187,7 @@ def _cloth_colour(rng: np.random.Generator) -> tuple[float, float, float]:
     if kind < _GREY_CLOTH:
         srgb = np.full(3, rng.beta(1.2, 1.2) * 0.85 + 0.07) * rng.uniform(0.95, 1.05, 3)
     else:
-        hue, saturation, value = rng.random(), rng.uniform(0.2, 0.9), rng.uniform(0.2, 0.95)
+        hue, saturation, value = rng.random(), rng.beta(1.6, 2.0), rng.uniform(0.2, 0.95)
         if kind < _GREY_CLOTH + 0.2:
             hue, saturation = rng.uniform(0.55, 0.68), rng.uniform(0.25, 0.8)
         offsets = np.array([5, 3, 1]) + hue * 6
