@@ -308,6 +308,19 @@ def test_people_do_not_disturb_each_other():
         assert (alone.crops[0].int() - together.crops[i].int()).abs().max() <= 1  # float rounding of the shared atlas
 
 
+@pytest.mark.gpu
+def test_the_gpu_cuts_the_same_crops():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    frame, intrinsics = Frame(0, 0.0, textured(1900, 1900)), Intrinsics.assumed(1900, 1900)
+    tracks = tracks_of(figure(400, 500, 90, 0.2), figure(900, 900, 1500, 0.3))  # sampled directly, and reduced first
+    on_cpu, on_gpu = (Cropper(layout("wide", 5), device=device).crop(frame, tracks, intrinsics).crops for device in ("cpu", "cuda"))
+    assert on_gpu.device.type == "cuda"
+    difference = (on_gpu.cpu().int() - on_cpu.int()).abs()
+    assert difference.max() <= 2
+    assert difference.float().mean() < 0.3
+
+
 def test_keypoints_come_in_the_rolled_plane_and_never_as_nan():
     person = figure(300, 200, 150, angle=0.6)
     person[9] = [np.nan, np.nan, 0]
