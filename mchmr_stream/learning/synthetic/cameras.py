@@ -6,6 +6,7 @@ World: y up, ground at y = 0. A camera looks along camera z; `camera_from_world`
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -117,7 +118,7 @@ def frame_subject(rng: np.random.Generator, camera: SceneCamera, person: PosedPe
     free = np.maximum([camera.width, camera.height] - size.numpy() * focal / depth, 0) / 2
     spot = rng.uniform(-1, 1, 2) * free + rng.normal(0, 0.015, 2) * [camera.width, camera.height]
     if shot == "side":
-        outward = float(np.sign((joints[order[-5:]].mean(0) - centre)[0]))
+        outward = math.copysign(1.0, float(joints[order[-5:], 0].mean() - centre[0]))
         spot[0] = outward * free[0] * rng.uniform(0.85, 1.15)
     target = torch.as_tensor(np.r_[spot / focal * depth, depth], dtype=torch.float32)
     pelvis = target - centre

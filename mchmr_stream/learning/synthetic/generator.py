@@ -135,7 +135,7 @@ class SceneGenerator:
         return PersonLabel(
             rotations.numpy(), betas[0].numpy(), person.identity.build.exact, (joints[0] - rest_pelvis).numpy(), joints.numpy(),
             project(joints, camera.intrinsics).numpy(), _keypoints_px(keypoints, camera, drawing.depth_m).numpy(),
-            drawing.boxes_xyxy_px[number].numpy(), float(drawing.visible_fraction[number]), float(1 - inside.float().mean()),
+            drawing.boxes_xyxy_px[number].numpy(), float(drawing.visible_fraction[number]), float(1 - self.body.skin_share[inside].sum()),
             person.identity.build.sex, look.skin_tone, look.names, pose.clip, pose.family, pose.mirrored,
         )  # fmt: skip
 

@@ -49,6 +49,8 @@ class RenderBody:
     quads_uv: np.ndarray
     subset: Tensor
     """(6890,) vertices of the shipped body"""
+    skin_share: Tensor
+    """(SKIN_VERTICES,) each vertex's share of the skin's area at rest; sums to 1"""
     betas_from_limbs: Tensor
     """(10, limbs): best fit of a stretch by betas"""
     sample_betas: np.ndarray
@@ -86,7 +88,8 @@ def load_render_body(data: Path) -> RenderBody:
     as_float = lambda array: torch.as_tensor(array, dtype=torch.float32)
     return RenderBody(
         as_float(template), as_float(directions), as_float(weights), as_float(joints), as_float(joint_directions),
-        render["f"], render["uv"].astype(np.float32), render["fuv"], torch.as_tensor(subset), as_float(fit), render["betas"],
+        render["f"], render["uv"].astype(np.float32), render["fuv"], torch.as_tensor(subset),
+        as_float(_skin_share(template, render["f"])), as_float(fit), render["betas"],
     )  # fmt: skip
 
 
@@ -139,6 +142,14 @@ def _limb_directions(template: np.ndarray, weights: np.ndarray, joints: np.ndarr
     trunk = np.zeros_like(template)
     trunk[:, 1] = np.clip(template[:, 1], 0, joints[12, 1])
     return np.stack([*fields, trunk], -1)
+
+
+def _skin_share(template: np.ndarray, quads: np.ndarray) -> np.ndarray:
+    quads = quads[(quads < SKIN_VERTICES).all(1)]
+    corners = template[quads]
+    area = np.linalg.norm(np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]), axis=-1) / 2
+    share = np.bincount(quads.ravel(), np.repeat(area, 4), minlength=SKIN_VERTICES)
+    return share / share.sum()
 
 
 def _ancestors(joint: int) -> set[int]:

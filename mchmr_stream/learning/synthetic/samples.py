@@ -35,7 +35,7 @@ class PersonLabel:
     visible_fraction: float
     """of the silhouette inside the picture, how much is not hidden by someone or something else"""
     truncated_fraction: float
-    """of the skin, how much lies outside the picture"""
+    """of the skin's area, how much lies outside the picture"""
     sex: str
     skin_tone: int
     """0 light to 5 dark"""
