@@ -67,6 +67,7 @@ def write_video(
     sample_aspect_ratio: Fraction | None = None,
     colorspace: str | None = None,
     color_range: str | None = None,
+    color_trc: int | None = None,
     audio_s: float = 0.0,
     extra_videos: Sequence[Sequence[Picture]] = (),
 ) -> Path:
@@ -74,6 +75,7 @@ def write_video(
 
     pts, time_base: own timestamps (both or none). rotation_deg: display matrix, counter-clockwise as players turn it.
     colorspace, color_range: names of PyAV's ("ITU709", "JPEG"), converted to and written as tags.
+    color_trc: tag of the transfer function as ITU-T H.273 numbers them; nothing is converted.
     audio_s: adds that much of a 440 Hz tone. extra_videos: further video streams.
     """
     rate = Fraction(fps).limit_denominator(1001)
@@ -97,6 +99,8 @@ def write_video(
                 stream.codec_context.colorspace = {"ITU709": 1, "ITU601": 6}[colorspace]
             if color_range is not None:
                 stream.codec_context.color_range = {"MPEG": 1, "JPEG": 2}[color_range]
+            if color_trc is not None:
+                stream.codec_context.color_trc = color_trc
             streams.append(stream)
         sound = container.add_stream("aac", rate=16000, layout="mono") if audio_s else None
         for video, stream in zip(pictures, streams, strict=True):

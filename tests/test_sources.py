@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mchmr_stream.config import SourceSettings
-from mchmr_stream.errors import InputError, TruncatedInput, UsageError
+from mchmr_stream.errors import InputError, MchmrError, TruncatedInput, UsageError
 from mchmr_stream.records import Frame
 from mchmr_stream.sources import open_source, video
 from mchmr_stream.sources.container import list_streams
@@ -89,6 +89,12 @@ def test_colours_survive_every_matrix_and_range(tmp_path: Path, pix_fmt: str, co
     picture = media.corner_picture()
     path = media.write_video(tmp_path / "c.mp4", [picture] * 2, pix_fmt=pix_fmt, colorspace=colorspace, color_range=color_range)
     assert_corners(read(path)[0].rgb, picture, tolerance=6)
+
+
+def test_hdr_is_told(tmp_path: Path) -> None:
+    path = media.write_video(tmp_path / "hlg.mp4", [media.corner_picture()] * 2, codec="libx265", pix_fmt="yuv420p10le", color_trc=18)
+    with open_source(path, SourceSettings()) as source:
+        assert "HDR (HLG)" in source.warnings[0]
 
 
 def test_frames_are_owned_by_the_caller(tmp_path: Path) -> None:
@@ -439,6 +445,14 @@ def test_bit_rot_is_told_with_place_and_count(tmp_path: Path, suffix: str) -> No
     assert "partly unreadable, first at 0." in text or "partly unreadable, first at 1." in text
 
 
+def test_damage_outside_the_wanted_part_does_not_count(tmp_path: Path) -> None:
+    whole = media.write_video(tmp_path / "whole.mp4", media.noise_pictures(90), 30, codec_options={"g": "10"})
+    path = media.damage_file(whole, tmp_path / "rot.mp4", start=0.45, end=0.55)
+    assert len(read_damaged(path)[0]) >= 85
+    assert len(read(path, end_s=1.0)) == 30
+    assert [frame.index for frame in read(path, start_s=2.0)] == list(range(60, 90))
+
+
 def test_healthy_oddities_raise_no_alarm(tmp_path: Path) -> None:
     stream_like = io.BytesIO()
     stream_like.seekable = lambda: False  # type: ignore[method-assign]
@@ -475,6 +489,22 @@ def test_edit_list_that_hides_the_first_frames(tmp_path: Path) -> None:
     assert [frame.index for frame in frames] == list(range(53))
     later = read(path, start_s=1.0)
     assert [(frame.index, number) for frame, number in zip(later, counters(later), strict=True)] == [(n, n + 7) for n in range(30, 53)]
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("libx264", "mp4"), ("libx264", "mkv"), ("libx264", "ts"), ("mpeg4", "avi"), ("gif", "gif")])
+def test_no_damage_brings_out_an_error_of_pyav(tmp_path: Path, codec: str, suffix: str) -> None:
+    """Damage anywhere, headers and index included: frames that are in order, or one of our errors."""
+    pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
+    whole = media.write_video(tmp_path / f"whole.{suffix}", media.noise_pictures(12, 64, 48), codec=codec, pix_fmt=pix_fmt)
+    for seed in range(12):
+        path = media.damage_file(whole, tmp_path / f"{seed}.{suffix}", start=0, end=1, holes=1 + seed, size=8, seed=seed)
+        indices = []
+        try:
+            with open_source(path, SourceSettings(start_s=0.1 if seed % 2 else None)) as source:
+                indices.extend(frame.index for frame in source.frames())
+        except MchmrError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+        assert indices == list(range(indices[0], indices[0] + len(indices))) if indices else True
 
 
 # --- what cannot be opened -------------------------------------------------------------------------------------------------

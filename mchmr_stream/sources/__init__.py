@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mchmr_stream.config import SourceSettings
 from mchmr_stream.errors import InputError
-from mchmr_stream.protocols import Source
+
+if TYPE_CHECKING:
+    from mchmr_stream.sources.images import ImageSource
+    from mchmr_stream.sources.video import VideoSource
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif")
 """File names that are read as still pictures; every other file is read as video (GIF too, it moves)."""
 
 
-def open_source(path: str | Path, settings: SourceSettings) -> Source:
+def open_source(path: str | Path, settings: SourceSettings) -> VideoSource | ImageSource:
     """Open a video file, a folder of pictures, one picture, or a pattern such as `shots/cam1_*.png`.
+
+    What comes back is a `Source` and a context manager. PyAV is loaded here, not when this module is imported.
 
     Raises InputError when it cannot be read, UsageError when the settings do not fit it.
     """
     path = Path(path)
     if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
-        from mchmr_stream.sources.images import ImageSource  # PyAV is loaded only where a source is really opened
+        from mchmr_stream.sources.images import ImageSource
 
         return ImageSource(path, settings, IMAGE_SUFFIXES)
     if path.suffix.lower() in (".heic", ".heif"):

@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from mchmr_stream.sources.timing import Window
 
 
-@dataclass
-class _Kind:
-    count: int = 0
-    first_s: float | None = None
+class Tally:
+    """How often one kind of damage was met within a window of time, and where first."""
+
+    def __init__(self, window: Window | None) -> None:
+        self.count = 0
+        self._window = window
+        self._first_s: float | None = None
 
     def add(self, time_s: float | None, count: int = 1) -> None:
+        """`time_s` None: somewhere, nobody knows where."""
+        if time_s is not None and self._window is not None and (self._window.is_before(time_s) or self._window.is_after(time_s)):
+            return
         if not self.count:
-            self.first_s = time_s
+            self._first_s = time_s
         self.count += count
 
     def text(self, one: str, many: str) -> str:
-        where = "" if self.first_s is None else f", {'first ' if self.count > 1 else ''}at {self.first_s:.1f} s"
+        where = "" if self._first_s is None else f", {'first ' if self.count > 1 else ''}at {self._first_s:.1f} s"
         return f"{self.count} {one if self.count == 1 else many}{where}"
 
 
-@dataclass
 class Damage:
-    """Counts of what could not be read; empty for a healthy file."""
+    """What could not be read; empty for a healthy file. Damage outside the window, where it is wanted, does not count."""
 
-    undecodable: _Kind = field(default_factory=_Kind)
-    """Packets that the decoder refused, or that gave no picture."""
-    patched: _Kind = field(default_factory=_Kind)
-    """Pictures in which the decoder had to invent parts; they are delivered."""
-    unreadable: _Kind = field(default_factory=_Kind)
-    """Places where the container itself could not be read."""
-    suspect: _Kind = field(default_factory=_Kind)
-    """Packets that the container marks as damaged where that may mean nothing; no damage by themselves."""
-    end_s: float | None = None
-    """Where the data ends, when it ends too early."""
-    declared_s: float | None = None
-    """Where the container says that the data ends."""
+    def __init__(self, window: Window | None = None) -> None:
+        self.undecodable = Tally(window)
+        """Packets that the decoder refused, or that gave no picture."""
+        self.patched = Tally(window)
+        """Pictures in which the decoder had to invent parts; they are delivered."""
+        self.unreadable = Tally(window)
+        """Places where the container itself could not be read."""
+        self.suspect = Tally(window)
+        """Packets that the container marks as damaged where that may mean nothing; no damage by themselves."""
+        self.end_s: float | None = None
+        """Where the data ends, when it ends too early."""
+        self.declared_s: float | None = None
+        """Where the container says that the data ends."""
 
     def __bool__(self) -> bool:
         return bool(self.undecodable.count or self.patched.count or self.unreadable.count or self.end_s is not None)

@@ -63,8 +63,9 @@ class VideoSource:
     Turned by the display matrix of the container, widened or narrowed to square pixels, deinterlaced where flagged as
     interlaced; frames of another size than the first are fitted into it on black; transparency is laid over black.
 
-    Damaged files give every frame that can be decoded, then TruncatedInput. What no decoder or container reports cannot be
-    seen: damage inside HEVC, VP9 and AV1 pictures, and pieces missing from the middle of containers without frame counts.
+    Damaged files give every frame that can be decoded, then TruncatedInput; damage before the start or after the end does not
+    count. What no decoder or container reports cannot be seen: damage inside HEVC, VP9 and AV1 pictures, and pieces missing
+    from the middle of containers without frame counts.
 
     Use it from one thread at a time; each call of `frames` reads the file anew.
     """
@@ -127,16 +128,18 @@ class VideoSource:
             self._warnings.append(text)
 
     def _wanted_frames(self) -> Generator[Frame]:
-        if self._window.start_s > 0 and self._probe.first_pts is not None and not self._probe.interlaced:
+        first_pts = self._probe.first_pts
+        if self._window.start_s > 0 and first_pts is not None and not self._probe.interlaced:
             try:
-                yield from self._read(skip=True)
+                yield from self._read(first_pts)
                 return
             except CannotSkip:  # comes before the first frame was given
                 pass
-        yield from self._read(skip=False)
+        yield from self._read(None)
 
-    def _read(self, skip: bool) -> Generator[Frame]:
-        damage = Damage()
+    def _read(self, skip_from_pts: int | None) -> Generator[Frame]:
+        """`skip_from_pts`: timestamp of the stream's first frame, to skip to the start without decoding; None: decode all."""
+        damage = Damage(self._window)
         delivered = 0
         with open_container(self._path) as container:
             stream = choose_stream(container, self._path, self._stream_number)
@@ -144,7 +147,7 @@ class VideoSource:
             deinterlacer = Deinterlacer()
             converter = PictureConverter(self._probe.width, self._probe.height)
             first_index: int | None = None
-            for frame in deinterlacer.run(self._decoded(container, stream, damage, skip)):
+            for frame in deinterlacer.run(self._decoded(container, stream, damage, skip_from_pts)):
                 if self._window.is_after(frame.time_s) or self._closed:
                     break
                 if self._window.is_before(frame.time_s):
@@ -158,19 +161,17 @@ class VideoSource:
         self._finish(damage, delivered)
 
     def _decoded(
-        self, container: av.container.InputContainer, stream: av.VideoStream, damage: Damage, skip: bool
+        self, container: av.container.InputContainer, stream: av.VideoStream, damage: Damage, skip_from_pts: int | None
     ) -> Iterator[DecodedFrame]:
         """Pictures with their index and time, not yet converted: those that nobody wants cost no more than decoding."""
         joined = container.format.name in JOINED_RECORDINGS
-        first_s = self._seconds(stream, self._probe.first_pts) if skip else None
-        clock = Clock(self._probe.fps, first_s=first_s, max_jump_s=MAX_JUMP_S if joined else None)
+        clock = Clock(self._probe.fps, first_s=self._seconds(stream, skip_from_pts), max_jump_s=MAX_JUMP_S if joined else None)
         use_pts = stores_display_times(container)
         reader = PacketReader(container, stream, damage)
         packets = reader.packets()
         skipper = None
-        if skip:
-            assert self._probe.first_pts is not None
-            skipper = StartSkipper(container, stream, self._probe.first_pts, self._window.start_s)
+        if skip_from_pts is not None:
+            skipper = StartSkipper(container, stream, skip_from_pts, self._window.start_s)
             packets = skipper.packets(packets)
         index = 0
         for picture in decode(reader, stream, packets, damage):
@@ -236,7 +237,7 @@ def _probe(path: Path, stream_number: int) -> _Probe:
             frame_count=_frame_count(container, stream, fps),
             first_pts=first.pts,
             interlaced=first.interlaced_frame,
-            hdr=HDR_TRANSFERS.get(int(first.color_trc)),
+            hdr=HDR_TRANSFERS.get(int(stream.codec_context.color_trc)),
         )
 
 
