@@ -36,9 +36,9 @@ def optimise_for_inference(
 ) -> Callable[[Tensor], CropFeatures]:
     """A frozen copy of `encoder` on `device`: call it with (B, 3, *input_hw) float RGB, 0 to 1, any B.
 
-    `precision` "auto" is `fastest_precision(device)`. All outputs are float32 whatever it is. `encoder` itself is left as it
-    is. On a CPU it takes `crops_at_once`
-    crops per pass and fills the last pass up: give the number of crops of one person. Building takes about a second.
+    `precision` "auto" is `fastest_precision(device)`. All outputs are float32 whatever it is, and `encoder` itself stays as
+    it is. On a CPU it takes `crops_at_once` crops per pass and fills the last pass up: give the number of crops of one
+    person. Building takes about a second.
     Raises UsageError for a precision that the device is not good at: bf16 is for CPUs, fp16 for CUDA.
     """
     if precision == "auto":
