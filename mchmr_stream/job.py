@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 
 from mchmr_stream.build import open_input
 from mchmr_stream.config import Settings
-from mchmr_stream.errors import TruncatedInput, UsageError
+from mchmr_stream.errors import MchmrError, TruncatedInput, UsageError
 from mchmr_stream.geometry.camera import Intrinsics
+from mchmr_stream.motion import Motion
 from mchmr_stream.outputs import OutputPaths, output_paths
 from mchmr_stream.pipeline import Pipeline
-from mchmr_stream.protocols import Sink, Source
+from mchmr_stream.protocols import Source
+from mchmr_stream.records import Scene, SourceInfo
 from mchmr_stream.resuming import EarlierRun
 from mchmr_stream.sinks.npz import NpzSink
 from mchmr_stream.sinks.overlay import OverlaySink
@@ -25,11 +28,12 @@ from mchmr_stream.streaming import Stopwatch, Workers
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int | None], None]
+"""Told how many frames are done and how many are expected, None where that is unknown."""
 
 
 @dataclass(frozen=True)
 class VideoResult:
-    """How a run ended."""
+    """How a run ended. On resuming, frames and people are those of all runs together."""
 
     stem: str
     npz: Path
@@ -60,40 +64,64 @@ def process_video(
     `resume` goes on after what an earlier, stopped run left; a complete one is left alone. Setting `stop` ends the run with
     whole files. `pipeline`: loaded networks to use again; it must have been made with the same settings.
     An input that breaks off gives `complete=False` and a message, not an error; any other error is raised after what was
-    done so far has been published.
+    done so far has been published. Without a single frame nothing is written.
     Raises UsageError and InputError before anything is written.
     """
     settings = settings or Settings()
     paths = output_paths(path, out_dir)
-    if not (resume or overwrite) and paths.bodies.exists():
-        raise UsageError(f"{paths.bodies} exists; --overwrite replaces it, --resume goes on, or choose another folder")
-    earlier = EarlierRun(paths.bodies) if resume and paths.bodies.exists() else None
-    asked = settings
-    if earlier is not None:
-        if _is_complete(paths.report):
-            return _already_done(paths, earlier)
-        earlier.check_settings(settings.model_dump(mode="json"))
-        settings = settings.model_copy(update={"source": settings.source.model_copy(update={"start_s": earlier.start_s()})})
-    source, intrinsics = open_input(path, settings)
-    try:
-        used = pipeline or Pipeline(settings)
+    earlier = EarlierRun(paths.bodies, paths.report, settings) if resume and paths.bodies.exists() else None
+    _refuse_to_replace(Path(path), paths, settings, may_exist=overwrite or earlier is not None)
+    if earlier is not None and earlier.complete:
+        return _already_done(paths, earlier.motion)
+    with ExitStack() as opened:
+        source, intrinsics = open_input(path, earlier.settings_to_resume(settings) if earlier is not None else settings)
+        opened.callback(source.close)
+        if pipeline is None:
+            pipeline = opened.enter_context(closing(Pipeline(settings)))
+        paths.bodies.parent.mkdir(parents=True, exist_ok=True)
+        outputs = _Outputs(paths, settings, source, intrinsics, pipeline, earlier)
+        return _run(outputs, pipeline, intrinsics, earlier, progress, stop)
+
+
+def _run(
+    outputs: _Outputs,
+    pipeline: Pipeline,
+    intrinsics: Intrinsics,
+    earlier: EarlierRun | None,
+    progress: Progress | None,
+    stop: threading.Event | None,
+) -> VideoResult:
+    with outputs:
+        scenes = pipeline.scenes(outputs.source, intrinsics, stop=stop, watch=outputs.watch)
+        if earlier is not None:
+            scenes = earlier.only_new(scenes)
         try:
-            paths.bodies.parent.mkdir(parents=True, exist_ok=True)
-            sinks = _Sinks(paths, asked, source, intrinsics, used, earlier)
-            return _run(paths, source, intrinsics, used, sinks, earlier, progress, stop)
-        finally:
-            if pipeline is None:
-                used.close()
-    finally:
-        source.close()
+            with Workers() as workers:
+                for scene in workers.ahead(scenes, pipeline.settings.runtime.ahead, name="scenes"):
+                    outputs.write(scene)
+                    if progress is not None:
+                        progress(outputs.frames, outputs.info.frame_count)
+        except TruncatedInput as error:
+            if not outputs.frames:
+                raise
+            outputs.message = str(error)
+        outputs.complete = outputs.message is None and not (stop is not None and stop.is_set())
+    return outputs.result()
 
 
-class _Sinks:
-    """Every output of one run, written together and published together."""
+class _Outputs:
+    """Every file of one run: written together, and published together when the `with` block is left, for whatever reason."""
 
     def __init__(
         self, paths: OutputPaths, settings: Settings, source: Source, intrinsics: Intrinsics, pipeline: Pipeline, earlier: EarlierRun | None
     ) -> None:
+        self.source, self.watch = source, Stopwatch()
+        self.info: SourceInfo = earlier.whole(source.info) if earlier is not None else source.info
+        self.frames = 0
+        self.complete = False
+        self.message: str | None = None
+        self._paths = paths
+        self._people: set[int] = set()
         plain = settings.model_dump(mode="json")
         names = {
             "body_model": pipeline.parts.body.name,
@@ -101,98 +129,105 @@ class _Sinks:
             "weights": pipeline.parts.estimator.name,
             "weights_sha256": pipeline.parts.estimator.weights_sha256,
         }
-        views = pipeline.parts.cropper.layout.count
-        self.bodies = NpzSink(paths.bodies, intrinsics, source.info, views, **names, settings=plain)
-        self.report = ReportSink(paths.report, source.info, settings=plain, names=names)
-        self.overlay: OverlaySink | None = None
+        self._bodies = NpzSink(paths.bodies, intrinsics, self.info, pipeline.parts.cropper.layout.count, **names, settings=plain)
+        self._report = ReportSink(paths.report, self.info, settings=plain, names=names)
+        # The overlay comes first: so an earlier run's pictures never lack a frame that its numbers have.
+        self._sinks: list[OverlaySink | NpzSink | ReportSink] = [self._bodies, self._report]
         if settings.output.overlay:
-            audio = source.info.path if settings.output.audio else None
-            continues = paths.overlay if earlier is not None and paths.overlay.exists() else None
-            self.overlay = OverlaySink(
-                paths.overlay, source.info, audio_from=audio, video_stream=settings.source.stream, continues=continues
-            )
+            audio = self.info.path if settings.output.audio else None
+            self._sinks.insert(0, OverlaySink(paths.overlay, self.info, audio_from=audio, video_stream=settings.source.stream))
         if earlier is not None:
-            self.bodies.extend(earlier.motion)
-            self.report.extend(earlier.motion)
+            self._extend(earlier.motion)
 
-    def all(self) -> list[Sink]:
-        return [self.bodies, self.report, *([self.overlay] if self.overlay is not None else [])]
+    def write(self, scene: Scene) -> None:
+        for sink in self._sinks:
+            self.watch.call(f"write {type(sink).__name__}", sink.write, scene)
+        self.frames += 1
+        self._people.update(scene.bodies.track_id.tolist())
+
+    def result(self) -> VideoResult:
+        return VideoResult(
+            stem=self._paths.stem,
+            npz=self._paths.bodies,
+            overlay=self._paths.overlay if len(self._sinks) > 2 and self._paths.overlay.exists() else None,
+            report=self._paths.report,
+            frames=self.frames,
+            people=len(self._people),
+            complete=self.complete,
+            message=self.message,
+            warnings=self._warnings(),
+        )
+
+    def __enter__(self) -> _Outputs:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None and not self.frames:
+            self._discard()
+            return
+        try:
+            self._publish(error)
+        except MchmrError as later:
+            if error is None:
+                raise
+            if str(later) != str(error):
+                log.error("%s", later)  # what came first is raised: it is what has to be mended
+
+    def _publish(self, error: BaseException | None) -> None:
+        """Close every sink whatever the others do; the report last, for it says how it all went."""
+
+        def close_report(kind: type[BaseException] | None, closing_error: BaseException | None, trace: TracebackType | None) -> None:
+            failures = [str(failure) or type(failure).__name__ for failure in (error, closing_error) if failure is not None]
+            why = [self.message] if self.message is not None else []
+            self._report.finish(
+                complete=self.complete and not failures, warnings=[*self._warnings(), *why, *failures], seconds=self.watch.seconds
+            )
+            self._report.close()
+
+        with ExitStack() as at_end:
+            at_end.push(close_report)
+            for sink in self._sinks:
+                if sink is not self._report:
+                    at_end.callback(sink.close)
+
+    def _extend(self, motion: Motion) -> None:
+        try:
+            for sink in self._sinks:
+                sink.extend(motion)
+        except BaseException:
+            self._discard()
+            raise
+        self.frames = len(motion.frames)
+        self._people.update(motion.tracks)
+
+    def _discard(self) -> None:
+        for sink in self._sinks:
+            sink.discard()
+
+    def _warnings(self) -> list[str]:
+        odd = [text for text in self.source.warnings if self.message is None or text not in self.message]
+        nobody = ["no people were found; the arrays are empty"] if self.frames and not self._people else []
+        return [*odd, *nobody]
 
 
-def _run(
-    paths: OutputPaths,
-    source: Source,
-    intrinsics: Intrinsics,
-    pipeline: Pipeline,
-    sinks: _Sinks,
-    earlier: EarlierRun | None,
-    progress: Progress | None,
-    stop: threading.Event | None,
-) -> VideoResult:
-    watch = Stopwatch()
-    frames = len(earlier.motion.frames) if earlier is not None else 0
-    people = set(earlier.motion.tracks) if earlier is not None else set()
-    expected = source.info.frame_count
-    broken: TruncatedInput | None = None
-    ended = False
-    try:
-        with Workers() as workers:
-            scenes = pipeline.scenes(source, intrinsics, stop=stop, watch=watch)
-            new_scenes = earlier.only_new(scenes) if earlier is not None else scenes
-            try:
-                for scene in workers.ahead(new_scenes, pipeline.settings.runtime.ahead, name="scenes"):
-                    for sink in sinks.all():
-                        watch.call(f"write {type(sink).__name__}", sink.write, scene)
-                    frames += 1
-                    people.update(scene.bodies.track_id.tolist())
-                    if progress is not None:
-                        progress(frames, expected)
-            except TruncatedInput as error:
-                broken = error
-        ended = True
-    finally:
-        stopped = stop is not None and stop.is_set()
-        complete = ended and broken is None and not stopped
-        warnings = _warnings(source, people, frames)
-        if broken is not None:
-            warnings.append(str(broken))
-        sinks.report.finish(complete=complete, warnings=warnings, seconds=watch.seconds)
-        for sink in sinks.all():
-            sink.close()
-    return VideoResult(
-        stem=paths.stem,
-        npz=paths.bodies,
-        overlay=paths.overlay if sinks.overlay is not None and frames else None,
-        report=paths.report,
-        frames=frames,
-        people=len(people),
-        complete=complete,
-        message=str(broken) if broken is not None else None,
-        warnings=_warnings(source, people, frames),
-    )
+def _refuse_to_replace(path: Path, paths: OutputPaths, settings: Settings, *, may_exist: bool) -> None:
+    wanted = [paths.bodies, paths.report, *([paths.overlay] if settings.output.overlay else [])]
+    if path.resolve() in [output.resolve() for output in wanted]:
+        raise UsageError(f"the output {path} would replace the input; choose another folder")
+    existing = [output for output in wanted if output.exists()]
+    if existing and not may_exist:
+        go_on = "--resume goes on after it" if paths.bodies.exists() else f"there is no {paths.bodies} to resume"
+        raise UsageError(f"{existing[0]} exists; --overwrite replaces it, {go_on}, or choose another folder")
 
 
-def _warnings(source: Source, people: set[int], frames: int) -> list[str]:
-    nobody = ["no people were found; the arrays are empty"] if frames and not people else []
-    return [*source.warnings, *nobody]
-
-
-def _is_complete(report: Path) -> bool:
-    try:
-        return bool(json.loads(report.read_text())["complete"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("%s does not say how the earlier run ended (%s); going on after its last frame", report, error)
-        return False
-
-
-def _already_done(paths: OutputPaths, earlier: EarlierRun) -> VideoResult:
+def _already_done(paths: OutputPaths, motion: Motion) -> VideoResult:
     return VideoResult(
         stem=paths.stem,
         npz=paths.bodies,
         overlay=paths.overlay if paths.overlay.exists() else None,
         report=paths.report,
-        frames=len(earlier.motion.frames),
-        people=len(earlier.motion.tracks),
+        frames=len(motion.frames),
+        people=len(motion.tracks),
         complete=True,
         message="was complete already",
     )

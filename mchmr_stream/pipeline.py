@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,7 @@ class Pipeline:
 
     def scenes(
         self, source: Source, intrinsics: Intrinsics, *, stop: threading.Event | None = None, watch: Stopwatch | None = None
-    ) -> Iterator[Scene]:
+    ) -> Generator[Scene]:
         """Every frame of the source as a finished scene, in order; frames without people too.
 
         Setting `stop` ends the run after what was already decoded. Raises TruncatedInput after the last good frame.
@@ -134,9 +134,10 @@ def until(stop: threading.Event | None, frames: Iterator[Frame]) -> Iterator[Fra
         yield frame
 
 
-def stream(path: str | Path, settings: Settings | None = None) -> Iterator[Scene]:
+def stream(path: str | Path, settings: Settings | None = None) -> Generator[Scene]:
     """Everyone in a video, frame by frame: ``for scene in stream("clip.mp4"): ...``.
 
+    Leaving the loop early closes everything.
     Raises UsageError and InputError before the first frame, TruncatedInput after the last good one.
     """
     chosen = settings or Settings()

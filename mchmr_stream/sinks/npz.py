@@ -19,8 +19,9 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.motion import COLUMNS, FRAME_COLUMNS, SCHEMA, Column
+from mchmr_stream.motion import COLUMNS, FRAME_COLUMNS, SCHEMA, Column, Motion
 from mchmr_stream.records import JOINT_NAMES, KEYPOINT_NAMES, Scene, SourceInfo
 from mchmr_stream.sinks.publishing import check_folder, publish, temporary_beside, write_errors
 
@@ -71,6 +72,25 @@ class NpzSink:
             self._folder = tempfile.TemporaryDirectory(prefix=f".{self.path.name}.", dir=self.path.parent)
             self._spools: dict[str, IO[bytes]] = {name: (Path(self._folder.name) / name).open("wb") for name in (*COLUMNS, *FRAME_COLUMNS)}
 
+    def extend(self, motion: Motion) -> None:
+        """Go on after an earlier run: its rows and frames come first. To be called before the first `write`.
+
+        Raises UsageError when its numbers were made in another way than those that follow would be.
+        """
+        self._refuse_other(motion)
+        tracks = list(motion.tracks.values())
+        with write_errors(self.path):
+            if tracks:
+                identities = np.repeat([track.track_id for track in tracks], [len(track) for track in tracks])
+                order = np.lexsort((identities, np.concatenate([track.frame for track in tracks])))
+                for name, column in COLUMNS.items():  # one at a time: all of them together may be large
+                    values = identities if name == "track_id" else np.concatenate([getattr(track, name) for track in tracks])
+                    self._spool(name, column, values[order])
+                self._rows += len(order)
+            for name, column in FRAME_COLUMNS.items():
+                self._spool(name, column, getattr(motion, name))
+        self._frames += len(motion.frames)
+
     def write(self, scene: Scene) -> None:
         bodies, n = scene.bodies, len(scene)
         rows = {
@@ -116,6 +136,29 @@ class NpzSink:
         finally:
             temporary.unlink(missing_ok=True)
             self._folder.cleanup()
+
+    def discard(self) -> None:
+        """Give up: nothing is published, nothing is left behind."""
+        if self._closed:
+            return
+        self._closed = True
+        for spool in self._spools.values():
+            spool.close()
+        self._folder.cleanup()
+
+    def _refuse_other(self, motion: Motion) -> None:
+        views = {track.views_cam.shape[1] for track in motion.tracks.values()}
+        camera = self._header["K"]
+        is_other = {
+            "pictures of another size": (motion.width, motion.height) != (self._header["width"], self._header["height"]),
+            "another camera": not np.allclose(motion.K, camera, rtol=1e-6, atol=1e-6),
+            "another number of crops": bool(views - {self._views}),
+            "another body model": motion.body_model_sha256 != str(self._header["body_model_sha256"]),
+            "other weights": motion.weights_sha256 != str(self._header["weights_sha256"]),
+        }
+        for what, differs in is_other.items():
+            if differs:
+                raise UsageError(f"{self.path} was begun with {what}; resume with what it was begun with, or use --overwrite")
 
     def _spool(self, name: str, column: Column, values: NDArray) -> None:
         self._spools[name].write(np.ascontiguousarray(values, column.dtype).tobytes())

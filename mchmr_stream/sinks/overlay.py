@@ -9,12 +9,15 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
-from mchmr_stream.errors import MchmrError, MissingPart
+from mchmr_stream.errors import InputError, MchmrError, MissingPart
+from mchmr_stream.motion import Motion
 from mchmr_stream.records import Scene, SourceInfo
 from mchmr_stream.sinks.colours import identity_colour
+from mchmr_stream.sinks.earlier_overlay import EarlierOverlay, note, parameter_sets
 from mchmr_stream.sinks.marks import paint_box, paint_number
 from mchmr_stream.sinks.publishing import check_folder, publish, temporary_beside, write_errors
 from mchmr_stream.sinks.shading import paint_bodies
@@ -55,7 +58,28 @@ class OverlaySink:
         self._quality, self._preset, self._device = quality, preset, device
         self._temporary = temporary_beside(self.path)
         self._movie: _Movie | None = None
+        self._earlier: EarlierOverlay | None = None
+        self._earlier_times_s: NDArray[np.float64] = np.zeros(0)
         self._closed = False
+
+    def extend(self, motion: Motion) -> None:
+        """Go on after the pictures that an earlier run left at `path`, on their clock. To be called before the first `write`.
+
+        Where there is no such file, the overlay begins with the first new scene, with a warning. Raises InputError when the
+        file is not the overlay of that run.
+        """
+        if not len(motion.frames):
+            return
+        if not self.path.exists():
+            log.warning("%s is not there; it will begin where this run goes on, after %.3f s", self.path, motion.frames_time_s[-1])
+            return
+        earlier = EarlierOverlay(self.path)
+        expected = (motion.width + motion.width % 2, motion.height + motion.height % 2)
+        if earlier.size != expected:
+            raise InputError(
+                f"{self.path} is {earlier.size[0]}x{earlier.size[1]}, the earlier run's pictures are {expected[0]}x{expected[1]}"
+            )
+        self._earlier, self._earlier_times_s = earlier, motion.frames_time_s
 
     def write(self, scene: Scene) -> None:
         picture = draw_scene(scene, device=self._device)
@@ -72,20 +96,30 @@ class OverlaySink:
 
     def close(self) -> None:
         """Finish and publish; after an early stop the file holds what came until then."""
+        if self._movie is None and self._earlier is None and not self._closed:
+            log.warning("%s was not written: no frame came", self.path)
+        self._end(published=True)
+
+    def discard(self) -> None:
+        """Give up: nothing is published, nothing is left behind."""
+        self._end(published=False)
+
+    def _end(self, published: bool) -> None:
         if self._closed:
             return
         self._closed = True
         if self._movie is None:
-            log.warning("%s was not written: no frame came", self.path)
             return
         try:
             with write_errors(self.path):
                 self._movie.finish(1 / self._info.fps)
-                publish(self._temporary, self.path)
+                if published:
+                    publish(self._temporary, self.path)
         finally:
             self._temporary.unlink(missing_ok=True)
 
-    def _begin(self, width: int, height: int, first_s: float) -> _Movie:
+    def _begin(self, width: int, height: int, time_s: float) -> _Movie:
+        first_s = time_s if self._earlier is None else self._earlier.first_s
         output = av.open(str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
         try:
             video = output.add_stream("libx264", rate=Fraction(self._info.fps).limit_denominator(100_000))
@@ -100,8 +134,15 @@ class OverlaySink:
         video.codec_context.color_range = ColorRange.MPEG
         video.codec_context.colorspace = Colorspace.ITU709
         video.codec_context.color_primaries = video.codec_context.color_trc = BT709
+        output.metadata["comment"] = note(first_s)
         sound = open_sound(self._audio_from, output, first_s, self._video_stream) if self._audio_from is not None else None
-        return _Movie(output, video, sound, (width, height), first_s)
+        movie = _Movie(output, video, sound, (width, height), first_s)
+        if self._earlier is not None:
+            copied = movie.go_on_after(self._earlier, time_s)
+            expected = np.count_nonzero(self._earlier_times_s >= first_s)
+            if copied < expected:
+                log.warning("%s lacks %d of the %d pictures before %.3f s", self.path, expected - copied, expected, time_s)
+        return movie
 
 
 class _Movie:
@@ -115,16 +156,47 @@ class _Movie:
         self._first_s = first_s
         self._last_tick = -1
 
+    def go_on_after(self, earlier: EarlierOverlay, time_s: float) -> int:
+        """Put in what was shown before `time_s`, which is to come next; returns how many pictures that was."""
+        self._output.start_encoding()
+        copied = 0
+        if parameter_sets(bytes(self._video.codec_context.extradata or b"")) == earlier.parameter_sets:
+            for shown_s, packet in earlier.packets():
+                if self._is_before(shown_s, time_s):
+                    packet.stream = self._video
+                    packet.pts = packet.dts = self._advance(shown_s)
+                    packet.time_base = CLOCK
+                    self._output.mux(packet)
+                    copied += 1
+        else:
+            log.warning("%s was encoded by another version of x264; its pictures are encoded once more", earlier.path)
+            for shown_s, picture in earlier.pictures():
+                if self._is_before(shown_s, time_s):
+                    picture.pict_type = PictureType.NONE  # which ones are keyframes is up to the encoder
+                    self._encode(picture, self._advance(shown_s))
+                    copied += 1
+        return copied
+
     def add(self, picture: NDArray[np.uint8], time_s: float) -> None:
-        # Two frames may not share a tick; times that do not advance are a fault of the source.
-        tick = self._last_tick = max(round((time_s - self._first_s) / CLOCK), self._last_tick + 1)
         even = np.pad(picture, ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+        self._encode(frame, self._advance(time_s - self._first_s))
+
+    def _is_before(self, shown_s: float, time_s: float) -> bool:
+        return round(shown_s / CLOCK) < round((time_s - self._first_s) / CLOCK)
+
+    def _advance(self, shown_s: float) -> int:
+        """The tick of the next picture. The sound up to there is written, so that both lie side by side in the file."""
+        # Two frames may not share a tick; times that do not advance are a fault of the source.
+        self._last_tick = max(round(shown_s / CLOCK), self._last_tick + 1)
+        if self._sound is not None:
+            self._sound.play_until(float(self._last_tick * CLOCK))
+        return self._last_tick
+
+    def _encode(self, frame: av.VideoFrame, tick: int) -> None:
         frame.pts, frame.time_base = tick, CLOCK
         self._output.mux(self._video.encode(frame))
-        if self._sound is not None:
-            self._sound.play_until(float(tick * CLOCK))
 
     def finish(self, last_frame_s: float) -> None:
         """`last_frame_s`: how long the last picture is shown."""

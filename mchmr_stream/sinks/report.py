@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mchmr_stream.motion import Motion
 from mchmr_stream.records import Scene, SourceInfo
 from mchmr_stream.sinks.publishing import check_folder, publish, temporary_beside, write_errors
 
@@ -50,6 +51,16 @@ class ReportSink:
         self._complete = False
         self._closed = False
 
+    def extend(self, motion: Motion) -> None:
+        """Count what an earlier run did, too. To be called before the first `write`. Times per stage stay those of this run."""
+        if not len(motion.frames):
+            return
+        self._span_s = (float(motion.frames_time_s[0]), float(motion.frames_time_s[-1]))
+        self._frames = len(motion.frames)
+        self._frames_with_people = len({frame for track in motion.tracks.values() for frame in track.frame.tolist()})
+        for identity, track in motion.tracks.items():
+            self._people[identity] = _Person(float(track.time_s[0]), float(track.time_s[-1]), len(track), int(track.interpolated.sum()))
+
     def write(self, scene: Scene) -> None:
         time_s = float(scene.bodies.time_s)
         self._span_s = (self._span_s[0] if self._span_s else time_s, time_s)
@@ -79,6 +90,10 @@ class ReportSink:
                 publish(temporary, self.path)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Give up: nothing is published."""
+        self._closed = True
 
     def _content(self) -> dict[str, Any]:
         return {
