@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -51,9 +53,25 @@ def noise_pictures(count: int, width: int = 160, height: int = 120, seed: int = 
     return [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(count)]
 
 
+def _again_when_refused(write: Callable[..., Path]) -> Callable[..., Path]:
+    """libav's MP4 writer refuses HEVC now and then ("not yet implemented"), and takes the same the next time."""
+
+    @functools.wraps(write)
+    def retrying(*args: Any, **kwargs: Any) -> Path:
+        for _ in range(30):
+            try:
+                return write(*args, **kwargs)
+            except av.error.PatchWelcomeError:
+                continue
+        return write(*args, **kwargs)
+
+    return retrying
+
+
+@_again_when_refused
 def write_video(
     path: Path,
-    frames: Iterable[Picture],
+    frames: Sequence[Picture],
     fps: float | Fraction = 30,
     codec: str = "libx264",
     pix_fmt: str = "yuv420p",
@@ -81,7 +99,7 @@ def write_video(
     rate = Fraction(fps).limit_denominator(1001)
     lossless = {"crf": "10"} if codec in ("libx264", "libx265") else {}
     with av.open(str(path), "w", options=container_options or {}) as container:
-        pictures = [list(frames), *[list(video) for video in extra_videos]]
+        pictures = [frames, *extra_videos]
         streams = []
         for video in pictures:
             stream = container.add_stream(codec, rate=rate, options={**lossless, **(codec_options or {})})
