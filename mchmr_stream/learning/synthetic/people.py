@@ -32,10 +32,8 @@ class PosedPerson:
     """(24, 3, 3), the root in world axes"""
     joints_m: Tensor
     """(24, 3)"""
-    skin_m: Tensor
-    """(SKIN_VERTICES, 3) the whole skin, also what clothes hide"""
     parts_m: tuple[Tensor, ...]
-    """vertices of each part of the dressed mesh"""
+    """vertices of each part of the dressed mesh, the body first"""
     normals: tuple[Tensor, ...]
     """of the same, not quite unit"""
     mesh: DressedMesh
@@ -43,9 +41,12 @@ class PosedPerson:
     def moved_by(self, offset_m: Tensor) -> PosedPerson:
         """The same person elsewhere."""
         parts = tuple(part + offset_m for part in self.parts_m)
-        return PosedPerson(
-            self.identity, self.pose, self.rotations, self.joints_m + offset_m, self.skin_m + offset_m, parts, self.normals, self.mesh
-        )
+        return PosedPerson(self.identity, self.pose, self.rotations, self.joints_m + offset_m, parts, self.normals, self.mesh)
+
+    @property
+    def skin_m(self) -> Tensor:
+        """(SKIN_VERTICES, 3) the whole skin, also what clothes hide."""
+        return self.parts_m[0][:SKIN_VERTICES]
 
     @property
     def ground_radius_m(self) -> float:
@@ -63,10 +64,8 @@ def pose_person(body: RenderBody, identity: Identity, mesh: DressedMesh, pose: P
     rest = body.rest_joints(shape[None])[0]
     shaped = lambda template, directions: template + (directions.reshape(-1, SHAPE_SIZE) @ shape).view(-1, 3)
     transforms, joints = joint_transforms(rotations, rest)
-    rest_skin = shaped(body.template_m[:SKIN_VERTICES], body.directions[:SKIN_VERTICES])
-    whole, _ = skin(body.weights[:SKIN_VERTICES], transforms, rest_skin, rest_skin)
     skinned = [skin(part.weights, transforms, shaped(part.template_m, part.directions), part.normals) for part in mesh.parts]
     parts, normals = zip(*skinned, strict=True)
-    lowest = min(float(part[:, 1].min()) for part in (whole, *parts))
+    lowest = min(float(part[:, 1].min()) for part in parts)
     offset = torch.tensor([-joints[0, 0], -lowest, -joints[0, 2]])
-    return PosedPerson(identity, pose, rotations, joints, whole, parts, normals, mesh).moved_by(offset)
+    return PosedPerson(identity, pose, rotations, joints, parts, normals, mesh).moved_by(offset)

@@ -54,7 +54,7 @@ def draw_people(
     """Everyone in one picture, hiding each other as they stand. `exposure`: mean brightness of white on people, linear."""
     in_camera = [[camera.camera_points(part) for part in person.parts_m] for person in people]
     projected = [torch.cat([_project(part, camera) for part in parts]) for parts in in_camera]
-    boxes = torch.stack([_box(points, camera) for points in projected])
+    boxes = torch.stack([_box(points[_drawn(person)], camera) for points, person in zip(projected, people, strict=True)])
     rgb = _shade_ground(backdrop.rgb, people, camera)
     depth = backdrop.depth_m.clone()
     owner = torch.full(depth.shape, -1, dtype=torch.int64)
@@ -100,6 +100,12 @@ def _project(points_m: Tensor, camera: SceneCamera) -> Tensor:
     safe = z.clamp(min=1e-3)
     k = camera.intrinsics
     return torch.stack([points_m[:, 0] / safe * k.fx + k.cx, points_m[:, 1] / safe * k.fy + k.cy, z], 1)
+
+
+def _drawn(person: PosedPerson) -> Tensor:
+    """(v,) True for the vertices of a person that some triangle uses; skin under clothes has none."""
+    used = [torch.zeros(len(part.template_m), dtype=torch.bool).index_fill_(0, part.faces.view(-1), True) for part in person.mesh.parts]
+    return torch.cat(used)
 
 
 def _box(points: Tensor, camera: SceneCamera) -> Tensor:

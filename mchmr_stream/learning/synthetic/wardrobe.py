@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -78,6 +78,7 @@ class Wardrobe:
         self._shoes = [name for name in self._proxies if name.startswith("shoes")]
         self._hair = [name for name, proxy in self._proxies.items() if proxy.texture.parent.parent.name == "hair"]
         self._normals = vertex_normals(body.template_m.numpy(), triangles(body.quads))
+        self._skin, self._skin_quads = _skin_and_eyes(body, self._normals)
         self._fitted = lru_cache(maxsize=64)(self._make_fitted)
         self._part = lru_cache(maxsize=64)(self._make_skin)
 
@@ -119,20 +120,11 @@ class Wardrobe:
         return fitted_garment(self._body, self._normals, kind, float(length), float(thickness))
 
     def _make_skin(self, hidden_bytes: bytes) -> Mesh:
-        """Skin where it is not hidden (slot 0) and eyes (slot 1)."""
-        body, hidden = self._body, np.frombuffer(hidden_bytes, bool)
-        is_skin = (body.quads < SKIN_VERTICES).all(1)
-        is_eye = ((body.quads >= EYE_VERTICES[0]) & (body.quads < EYE_VERTICES[1])).all(1)
-        skin = np.flatnonzero(is_skin)
-        skin = skin[~hidden[body.quads[skin]].all(1)]
-        chosen = np.concatenate([skin, np.flatnonzero(is_eye)])
-        slot = np.r_[np.zeros(len(skin), np.int64), np.ones(is_eye.sum(), np.int64)]
-        used, faces = np.unique(triangles(body.quads[chosen]), return_inverse=True)
-        return Mesh(
-            body.template_m[used], body.directions[used], body.weights[used], torch.as_tensor(self._normals[used]),
-            torch.as_tensor(faces.reshape(-1, 3)),
-            torch.as_tensor(body.uv[triangles(body.quads_uv[chosen])]), torch.as_tensor(np.tile(slot, 2)), 2, double_sided=False,
-        )  # fmt: skip
+        """Skin where it is not hidden (slot 0) and eyes (slot 1). Its first SKIN_VERTICES vertices are the whole skin."""
+        whole, hidden = self._skin, torch.frombuffer(bytearray(hidden_bytes), dtype=torch.bool)
+        hidden = torch.cat([hidden, torch.zeros(len(whole.template_m) - SKIN_VERTICES, dtype=torch.bool)])
+        drawn = ~hidden[self._skin_quads].all(1).repeat(2)
+        return replace(whole, faces=whole.faces[drawn], corner_uv=whole.corner_uv[drawn], slot=whole.slot[drawn])
 
     def _draw_skin(self, rng: np.random.Generator, sex: str, tone: int) -> Material:
         """A skin of the right sex, brought to the tone; dark skins start from dark textures where there is one."""
@@ -179,6 +171,22 @@ class Wardrobe:
 
     def _texture_of(self, name: str) -> int:
         return self.textures.index[self._proxies[name].texture]
+
+
+def _skin_and_eyes(body: RenderBody, normals: np.ndarray) -> tuple[Mesh, torch.Tensor]:
+    """All skin (slot 0) and eyes (slot 1) as one mesh, and its quads (q, 4); triangle i and i + q make up quad i."""
+    is_eye = ((body.quads >= EYE_VERTICES[0]) & (body.quads < EYE_VERTICES[1])).all(1)
+    is_skin = (body.quads < SKIN_VERTICES).all(1)
+    chosen = np.concatenate([np.flatnonzero(is_skin), np.flatnonzero(is_eye)])
+    slot = np.r_[np.zeros(is_skin.sum(), np.int64), np.ones(is_eye.sum(), np.int64)]
+    kept = np.r_[0:SKIN_VERTICES, EYE_VERTICES[0] : EYE_VERTICES[1]]
+    quads = np.searchsorted(kept, body.quads[chosen])
+    mesh = Mesh(
+        body.template_m[kept], body.directions[kept], body.weights[kept], torch.as_tensor(normals[kept]),
+        torch.as_tensor(triangles(quads)), torch.as_tensor(body.uv[triangles(body.quads_uv[chosen])]),
+        torch.as_tensor(np.tile(slot, 2)), 2, double_sided=False,
+    )  # fmt: skip
+    return mesh, torch.as_tensor(quads)
 
 
 def _cloth_colour(rng: np.random.Generator) -> tuple[float, float, float]:
