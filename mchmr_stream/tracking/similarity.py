@@ -12,7 +12,7 @@ FloatArray = NDArray[np.floating]
 COCO_SIGMAS = np.array(
     [0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089]
 )
-"""How exactly people place each COCO keypoint, as a fraction of the square root of the person's area (cocodataset.org, keypoints-eval)."""
+"""How exactly people place each COCO keypoint, as a fraction of the root of the person's area (cocodataset.org, keypoints-eval)."""
 
 VISIBLE_SCORE = 0.2
 """Keypoints below this score say too little about where they are to be compared."""
@@ -24,15 +24,17 @@ ROOT_AREA_PER_SIZE = 0.5
 """Square root of a person's area over the longer side of the box: COCO's unit of length, but steady when the arms go out."""
 
 _BONES = (
-    (("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"), 0.29),
-    (("left_hip",), ("left_knee",), 0.245),
-    (("right_hip",), ("right_knee",), 0.245),
-    (("left_knee",), ("left_ankle",), 0.246),
-    (("right_knee",), ("right_ankle",), 0.246),
-    (("left_shoulder",), ("left_elbow",), 0.186),
-    (("right_shoulder",), ("right_elbow",), 0.186),
+    ("left_shoulder", "right_shoulder", "left_hip", "right_hip", 0.29),
+    ("left_hip", "left_hip", "left_knee", "left_knee", 0.245),
+    ("right_hip", "right_hip", "right_knee", "right_knee", 0.245),
+    ("left_knee", "left_knee", "left_ankle", "left_ankle", 0.246),
+    ("right_knee", "right_knee", "right_ankle", "right_ankle", 0.246),
+    ("left_shoulder", "left_shoulder", "left_elbow", "left_elbow", 0.186),
+    ("right_shoulder", "right_shoulder", "right_elbow", "right_elbow", 0.186),
 )
-"""Bones with their length as a fraction of stature (Drillis and Contini, 1964)."""
+"""Bones from the middle of two keypoints to the middle of two others, as a share of stature (Drillis and Contini, 1964)."""
+_BONE_ENDS = np.array([[KEYPOINT_NAMES.index(name) for name in bone[:4]] for bone in _BONES])
+_BONE_SHARES = np.array([bone[4] for bone in _BONES])
 
 
 def box_iou(a_xyxy_px: FloatArray, b_xyxy_px: FloatArray) -> NDArray[np.float64]:
@@ -74,26 +76,15 @@ def keypoint_similarity(a_px: FloatArray, b_px: FloatArray, size_px: FloatArray,
 def body_size(keypoints_px: FloatArray) -> NDArray[np.float64]:
     """(n, 17, 3) -> (n,) stature in pixels as the bones have it; NaN where fewer than three bones are visible.
 
-    Every visible bone divided by its share of the stature is a guess that foreshortening can only make smaller, so the
-    80th percentile is taken. It does not depend on posture as a box does: weak, but it tells a child from an adult.
+    Every visible bone divided by its share of the stature is a guess that foreshortening only makes smaller; the second
+    largest is taken, as one may be wrong. Unlike a box it does not depend on posture: it tells a child from an adult.
     """
     keypoints = np.asarray(keypoints_px, np.float64)
-    visible = _visible(keypoints)
-    points = np.where(visible[..., None], keypoints[..., :2], np.nan)
-    column = {name: i for i, name in enumerate(KEYPOINT_NAMES)}
-    guesses = [
-        np.linalg.norm(
-            points[:, [column[name] for name in upper]].mean(1) - points[:, [column[name] for name in lower]].mean(1),
-            axis=-1,
-        ) / share
-        for upper, lower, share in _BONES
-    ]  # fmt: skip
-    lengths = np.stack(guesses, -1) if len(keypoints) else np.zeros((0, len(_BONES)))
-    enough = np.isfinite(lengths).sum(-1) >= 3
-    sizes = np.full(len(keypoints), np.nan)
-    if enough.any():
-        sizes[enough] = np.nanquantile(lengths[enough], 0.8, axis=-1)
-    return sizes
+    points = np.where(_visible(keypoints)[..., None], keypoints[..., :2], np.nan)[:, _BONE_ENDS]
+    bones = (points[:, :, 0] + points[:, :, 1] - points[:, :, 2] - points[:, :, 3]) / 2
+    guesses = np.hypot(bones[..., 0], bones[..., 1]) / _BONE_SHARES
+    second = np.sort(np.nan_to_num(guesses, nan=-1.0), axis=-1)[:, -2]
+    return np.where(np.isfinite(guesses).sum(-1) >= 3, second, np.nan)
 
 
 def person_similarity(

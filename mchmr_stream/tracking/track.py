@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.tracking.box_filter import BoxFilter
-from mchmr_stream.tracking.similarity import VISIBLE_SCORE, body_size, box_size
+from mchmr_stream.tracking.candidates import Candidates
+from mchmr_stream.tracking.similarity import VISIBLE_SCORE, box_size
 
 FloatArray = NDArray[np.floating]
 
@@ -41,7 +42,7 @@ class Track:
     `predict_to` opens a frame, `observe` adds the detection of that frame, `look` what the network saw in it.
     """
 
-    def __init__(self, box_xyxy_px: FloatArray, score: float, keypoints_px: FloatArray, time_s: float) -> None:
+    def __init__(self, found: Candidates, row: int, time_s: float) -> None:
         self.track_id = 0
         """0 until the person has been seen for long enough to be reported."""
         self.first_seen_s = time_s
@@ -60,8 +61,9 @@ class Track:
         self._looked_s = time_s
         self._margins = np.full(4, _USUAL_MARGIN)
         self._time_s = time_s
-        self._filter = BoxFilter(box_xyxy_px, float(box_size(box_xyxy_px)), _noise_scale(score))
-        self._take(box_xyxy_px, score, keypoints_px)
+        box = found.boxes_xyxy_px[row]
+        self._filter = BoxFilter(box, float(box_size(box)), _noise_scale(found.scores[row]))
+        self._take(found, row)
 
     def predict_to(self, time_s: float) -> None:
         """Open the frame of `time_s`: the box moves as the filter expects it, the landmarks move with the box."""
@@ -72,12 +74,12 @@ class Track:
         self.observed = False
         self.keypoints_px = np.concatenate([np.full((17, 2), np.nan), np.zeros((17, 1))], -1)
 
-    def observe(self, box_xyxy_px: FloatArray, score: float, keypoints_px: FloatArray) -> None:
-        """A detection of this frame."""
+    def observe(self, found: Candidates, row: int) -> None:
+        """This row is the detection of the person in this frame."""
         if self.missed:
             self.presence_mean = None  # of a place where the person was not
-        self._filter.update(box_xyxy_px, _noise_scale(score))
-        self._take(box_xyxy_px, score, keypoints_px)
+        self._filter.update(found.boxes_xyxy_px[row], _noise_scale(found.scores[row]))
+        self._take(found, row)
 
     def look(self, landmarks_px: FloatArray, presence: float, min_presence: float) -> None:
         """What the network saw in this frame's crops of the person.
@@ -157,10 +159,11 @@ class Track:
         """(n,) how far centres detected with these scores may lie from the expected one, standard deviation."""
         return self._filter.centre_std_px(_noise_scale(scores))
 
-    def _take(self, box_xyxy_px: FloatArray, score: float, keypoints_px: FloatArray) -> None:
-        self._detected_box_xyxy_px = np.array(box_xyxy_px, np.float64)
-        self.score = float(score)
-        self.keypoints_px = np.array(keypoints_px, np.float64)
+    def _take(self, found: Candidates, row: int) -> None:
+        self._detected_box_xyxy_px = found.boxes_xyxy_px[row].copy()
+        self.score = float(found.scores[row])
+        self.keypoints_px = found.keypoints_px[row].copy()
+        body_px = float(found.bodies_px[row])
         self.observed = True
         self.missed = False
         self.evidence_s = self._time_s
@@ -168,11 +171,10 @@ class Track:
             self.landmarks_px = self.keypoints_px.copy()
             self._landmarks_s = self._time_s
             self._remember_margins(self.landmarks_px)
-            seen_size_px = float(body_size(self.keypoints_px[None])[0])
-            if math.isfinite(seen_size_px):
-                known = self.body_size_px if math.isfinite(self.body_size_px) else seen_size_px
-                self.body_size_px = known + _BODY_SIZE_WEIGHT * (seen_size_px - known)
-        self._filter.length_px = float(np.nanmax([self.body_size_px, self._filter.size_px]))
+        if math.isfinite(body_px):
+            known = self.body_size_px if math.isfinite(self.body_size_px) else body_px
+            self.body_size_px = known + _BODY_SIZE_WEIGHT * (body_px - known)
+        self._filter.length_px = max(self._filter.size_px, self.body_size_px if math.isfinite(self.body_size_px) else 0.0)
         self._at_detection = self._time_s, self._filter.state(), self.landmarks_px.copy()
 
     def _remember_margins(self, landmarks_px: FloatArray) -> None:
@@ -193,7 +195,7 @@ class Track:
 
     def _plausible(self, box_xyxy_px: NDArray[np.float64]) -> bool:
         own = self.box_xyxy_px
-        shift = np.linalg.norm((box_xyxy_px[:2] + box_xyxy_px[2:] - own[:2] - own[2:]) / 2)
+        shift = float(np.linalg.norm((box_xyxy_px[:2] + box_xyxy_px[2:] - own[:2] - own[2:]) / 2))
         own_size, size = float(box_size(own)), float(box_size(box_xyxy_px))
         return shift <= _MAX_SHIFT * own_size and max(size / own_size, own_size / size) <= _MAX_SIZE_RATIO
 

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from mchmr_stream.records import Detections, Float, Int, Tracks
-from mchmr_stream.tracking.similarity import body_size, box_iou, box_size, person_similarity, same_person
+from mchmr_stream.tracking.candidates import Candidates, candidates_from
+from mchmr_stream.tracking.relinking import relink_closeness, size_agreement
+from mchmr_stream.tracking.similarity import box_iou, person_similarity, same_person
 from mchmr_stream.tracking.track import Track
 
 _log = logging.getLogger(__name__)
@@ -23,14 +25,10 @@ _MIN_SIMILARITY = 0.3
 """A high detection and a person in view belong together from here on."""
 _MIN_SIMILARITY_LOW = 0.4
 """The same for a low detection, which may be clutter."""
-_RELINK_STDS = 3.0
-"""A high detection may be this many standard deviations of the prediction away from a person without a detection,"""
-_RELINK_REACH = 1.5
-"""... but never more than this many of the person's lengths, however long the gap;"""
-_RELINK_LOG_SIZE = (0.4, 0.8)
-"""... the longer sides of both boxes may differ by a factor of exp(this), growing from the first to the second over a second;"""
-_RELINK_LOG_BODY = 0.35
-"""... and the body sizes that the bones show by this one."""
+_RECENT_S = 0.4
+"""Somebody missed for no longer competes on equal terms with those in view: two people who cross must not swap over one miss."""
+_FRESH_S = 0.6
+"""... but the longer ago, the vaguer is where they are expected, which makes them look alike: weighed down over this time."""
 _MAX_BIRTH_OVERLAP = 0.7
 """Nobody new begins in a box that overlaps somebody in view by more."""
 _STRONG_CARRY = 5.0
@@ -71,7 +69,7 @@ class PeopleTracker:
         self._max_people = max_people
         self._tracks: list[Track] = []
         self._next_id = 1
-        self._time_s: float | None = None
+        self._time_s = -math.inf
         self._started = False
         self._warned = False
 
@@ -83,7 +81,10 @@ class PeopleTracker:
         """
         time_s = self._open_frame(time_s)
         if detections is not None:
-            found = self._usable(detections)
+            found, impossible = candidates_from(detections)
+            if impossible and not self._warned:
+                self._warned = True
+                _log.warning("ignored %d detection(s) whose box or score is not finite or whose box has no area", impossible)
             self._assign(found)
             for track in self._tracks:
                 track.missed = track.missed or not track.observed
@@ -112,7 +113,7 @@ class PeopleTracker:
         """Move everyone to `time_s` and forget those unseen for too long. Returns the time to go on with."""
         if not math.isfinite(time_s):
             raise ValueError(f"time is {time_s} s, expected a finite number of seconds")
-        if self._time_s is not None and time_s < self._time_s:
+        if time_s < self._time_s:
             if self._time_s - time_s <= _CLOCK_JITTER_S:
                 time_s = self._time_s
             else:
@@ -125,104 +126,30 @@ class PeopleTracker:
             track.predict_to(time_s)
         return time_s
 
-    def _usable(self, detections: Detections) -> Detections:
-        """Without impossible boxes, and each person once: of duplicates the one with the highest score. High scores first."""
-        boxes = np.asarray(detections.boxes_xyxy_px, np.float64)
-        with np.errstate(invalid="ignore"):
-            good = np.isfinite(boxes).all(-1) & np.isfinite(detections.scores) & ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(-1)
-        if not good.all() and not self._warned:
-            self._warned = True
-            _log.warning("ignored %d detection(s) whose box or score is not finite or whose box has no area", int((~good).sum()))
-        order = np.flatnonzero(good)
-        order = order[np.argsort(-detections.scores[order], kind="stable")]
-        keypoints = detections.keypoints_px[order].copy()
-        keypoints[..., 2] = np.where(np.isfinite(keypoints).all(-1), keypoints[..., 2], 0)
-        duplicate = same_person(boxes[order], keypoints, boxes[order], keypoints)
-        kept: list[int] = []
-        for i in range(len(order)):
-            if not duplicate[i, kept].any():
-                kept.append(i)
-        return Detections(detections.boxes_xyxy_px[order[kept]], detections.scores[order[kept]], keypoints[kept])
+    def _assign(self, found: Candidates) -> None:
+        """Every detection to a person, new ones if need be; who gets none stays not `observed`."""
+        is_high: NDArray[np.bool_] = np.greater_equal(found.scores, self._high_score)
+        high, low = found.rows(is_high), found.rows(~is_high)
 
-    def _assign(self, found: Detections) -> None:
-        high = np.flatnonzero(found.scores >= self._high_score)
-        low = np.flatnonzero(found.scores < self._high_score)
+        recent = [track for track in self._tracks if track.track_id == 0 or track.visible or self._time_s - track.evidence_s <= _RECENT_S]
+        high = _match(high, recent, _MIN_SIMILARITY, self._time_s)
+        _match(low, self._missing(), _MIN_SIMILARITY_LOW, self._time_s)
+        missing = self._missing()
+        if len(high) and missing:
+            high = _pair(high, missing, relink_closeness(high, missing, self._time_s))
+        self._give_birth(high)
 
-        in_view = [track for track in self._tracks if track.visible or track.track_id == 0]
-        high = self._match(found, high, in_view, _MIN_SIMILARITY)
+    def _missing(self) -> list[Track]:
+        return [track for track in self._tracks if not track.observed and track.track_id > 0]
 
-        # A low detection keeps a person we know, unless the network looked there and saw nobody.
-        missing = [
-            track
-            for track in self._tracks
-            if not track.observed and track.track_id > 0 and (track.presence_mean is None or track.presence_mean >= self._min_presence)
-        ]
-        self._match(found, low, missing, _MIN_SIMILARITY_LOW)
-
-        missing = [track for track in self._tracks if not track.observed and track.track_id > 0]
-        high = self._relink(found, high, missing)
-        self._give_birth(found, high)
-
-    def _match(self, found: Detections, candidates: NDArray[np.int64], tracks: list[Track], minimum: float) -> NDArray[np.int64]:
-        """Pair candidates with tracks by similarity; returns the candidates left over."""
-        if not len(candidates) or not tracks:
-            return candidates
-        similarity = person_similarity(
-            found.boxes_xyxy_px[candidates],
-            found.keypoints_px[candidates],
-            np.stack([track.expected_box_xyxy_px for track in tracks]),
-            np.stack([track.landmarks_px for track in tracks]),
-            np.array([track.slack_px for track in tracks]),
-        )
-        return self._pair(found, candidates, tracks, np.where(similarity >= minimum, similarity, 0.0))
-
-    def _relink(self, found: Detections, candidates: NDArray[np.int64], tracks: list[Track]) -> NDArray[np.int64]:
-        """Pair candidates with people who can have got there since they were last seen; returns the candidates left over."""
-        if not len(candidates) or not tracks:
-            return candidates
-        assert self._time_s is not None
-        boxes = found.boxes_xyxy_px[candidates].astype(np.float64)
-        expected = np.stack([track.expected_box_xyxy_px for track in tracks])
-        sizes = np.array([track.size_px for track in tracks])
-        lengths = np.array([track.length_px for track in tracks])
-        distance = np.linalg.norm((boxes[:, None, :2] + boxes[:, None, 2:] - expected[None, :, :2] - expected[None, :, 2:]) / 2, axis=-1)
-        stds = distance / np.stack([track.centre_std_px(found.scores[candidates]) for track in tracks], -1)
-
-        gap_s = np.clip([self._time_s - track.detected_s for track in tracks], 0, 1)
-        size_gate = _RELINK_LOG_SIZE[0] + (_RELINK_LOG_SIZE[1] - _RELINK_LOG_SIZE[0]) * gap_s
-        size_change = np.abs(np.log(box_size(boxes)[:, None] / sizes[None, :]))
-        body = body_size(found.keypoints_px[candidates])
-        with np.errstate(invalid="ignore"):
-            body_change = np.abs(np.log(body[:, None] / np.array([track.body_size_px for track in tracks])[None, :]))
-        body_change = np.nan_to_num(body_change, nan=0.0)
-
-        possible = (
-            (stds <= _RELINK_STDS) & (distance <= _RELINK_REACH * lengths) & (size_change <= size_gate) & (body_change <= _RELINK_LOG_BODY)
-        )
-        closeness = np.exp(-(stds**2) / 4 - (size_change / size_gate) ** 2 / 2 - (body_change / _RELINK_LOG_BODY) ** 2 / 2)
-        return self._pair(found, candidates, tracks, np.where(possible, closeness, 0.0))
-
-    def _pair(
-        self, found: Detections, candidates: NDArray[np.int64], tracks: list[Track], similarity: NDArray[np.float64]
-    ) -> NDArray[np.int64]:
-        """The assignment with the largest sum of similarities; pairs of 0 are none. Returns the candidates left over."""
-        rows, columns = linear_sum_assignment(similarity, maximize=True)
-        paired = similarity[rows, columns] > 0
-        for row, column in zip(rows[paired], columns[paired], strict=True):
-            i = candidates[row]
-            tracks[column].observe(found.boxes_xyxy_px[i], float(found.scores[i]), found.keypoints_px[i])
-        return np.delete(candidates, rows[paired])
-
-    def _give_birth(self, found: Detections, candidates: NDArray[np.int64]) -> None:
+    def _give_birth(self, found: Candidates) -> None:
         """New people, but not on top of somebody in view."""
-        assert self._time_s is not None
         in_view = [track for track in self._tracks if track.visible or track.observed]
-        if in_view and len(candidates):
-            boxes, others = found.boxes_xyxy_px[candidates], np.stack([track.box_xyxy_px for track in in_view])
-            same = same_person(boxes, found.keypoints_px[candidates], others, np.stack([track.landmarks_px for track in in_view]))
-            candidates = candidates[~(same | (box_iou(boxes, others) >= _MAX_BIRTH_OVERLAP)).any(1)]
-        for i in candidates:
-            self._tracks.append(Track(found.boxes_xyxy_px[i], float(found.scores[i]), found.keypoints_px[i], self._time_s))
+        if in_view and len(found):
+            others = np.stack([track.box_xyxy_px for track in in_view])
+            same = same_person(found.boxes_xyxy_px, found.keypoints_px, others, np.stack([track.landmarks_px for track in in_view]))
+            found = found.rows(~(same | (box_iou(found.boxes_xyxy_px, others) >= _MAX_BIRTH_OVERLAP)).any(1))
+        self._tracks += [Track(found, row, self._time_s) for row in range(len(found))]
 
     def _worth_keeping(self, track: Track, time_s: float) -> bool:
         """Somebody not yet reported must be seen again soon: clutter does not come back."""
@@ -258,8 +185,8 @@ class PeopleTracker:
             np.stack([track.box_xyxy_px for track in seen]),
             np.stack([track.landmarks_px for track in seen]),
         )
-        for track, collapsed in zip(carried, on_other.any(1), strict=True):
-            if collapsed:
+        for track, collapsed in zip(carried, on_other, strict=True):
+            if collapsed.any():
                 track.drop_carry()
 
     def _select_largest(self) -> None:
@@ -273,9 +200,9 @@ class PeopleTracker:
     def _report(self) -> Tracks:
         shown = sorted((track for track in self._tracks if track.selected), key=lambda track: track.track_id)
         if not shown:
-            empty = Detections.empty()
+            none = Detections.empty()
             return Tracks(
-                np.zeros(0, np.int64), empty.boxes_xyxy_px, empty.scores, empty.keypoints_px, np.zeros(0, np.bool_), empty.keypoints_px
+                np.zeros(0, np.int64), none.boxes_xyxy_px, none.scores, none.keypoints_px, np.zeros(0, np.bool_), none.keypoints_px
             )
         return Tracks(
             np.array([track.track_id for track in shown], np.int64),
@@ -285,3 +212,31 @@ class PeopleTracker:
             np.array([track.observed for track in shown], np.bool_),
             np.stack([track.landmarks_px for track in shown]).astype(np.float32),
         )
+
+
+def _match(found: Candidates, tracks: list[Track], minimum: float, time_s: float) -> Candidates:
+    """Give detections to the people they look like; returns the detections left over."""
+    if not len(found) or not tracks:
+        return found
+    similarity = person_similarity(
+        found.boxes_xyxy_px,
+        found.keypoints_px,
+        np.stack([track.expected_box_xyxy_px for track in tracks]),
+        np.stack([track.landmarks_px for track in tracks]),
+        np.array([track.slack_px for track in tracks]),
+    )
+    missed = np.array([track.missed for track in tracks])
+    possible = (similarity >= minimum) & (~missed | (size_agreement(found, tracks, time_s) > 0))
+    unseen_s = np.array([time_s - track.evidence_s for track in tracks])
+    return _pair(found, tracks, np.where(possible, similarity * np.exp(-unseen_s / _FRESH_S), 0.0))
+
+
+def _pair(found: Candidates, tracks: list[Track], similarity: NDArray[np.float64]) -> Candidates:
+    """The assignment with the largest sum of similarities (n, m); 0 is no pair. Returns the detections left over."""
+    rows, columns = linear_sum_assignment(similarity, maximize=True)
+    left = np.ones(len(found), np.bool_)
+    for row, column in zip(rows, columns, strict=True):
+        if similarity[row, column] > 0:
+            tracks[column].observe(found, row)
+            left[row] = False
+    return found.rows(left)

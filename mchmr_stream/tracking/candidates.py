@@ -1,0 +1,54 @@
+"""The detections of one frame, made ready: impossible boxes and duplicates left out, best first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mchmr_stream.records import Detections
+from mchmr_stream.tracking.similarity import body_size, same_person
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Detections that may be somebody, each person once, by falling score."""
+
+    boxes_xyxy_px: NDArray[np.float64]
+    """(n, 4)"""
+    scores: NDArray[np.float64]
+    """(n,)"""
+    keypoints_px: NDArray[np.float64]
+    """(n, 17, 3)"""
+    bodies_px: NDArray[np.float64]
+    """(n,) stature that the keypoints show (`body_size`)"""
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def rows(self, which: NDArray) -> Candidates:
+        """Those of a boolean mask or of indices."""
+        return Candidates(self.boxes_xyxy_px[which], self.scores[which], self.keypoints_px[which], self.bodies_px[which])
+
+
+def candidates_from(detections: Detections) -> tuple[Candidates, int]:
+    """Also how many detections were impossible: box or score not finite, or a side under a pixel.
+
+    Of detections of the same person the one with the highest score stays. Keypoints that are not finite get score 0.
+    """
+    boxes = detections.boxes_xyxy_px.astype(np.float64)
+    finite = np.isfinite(boxes).all(-1) & np.isfinite(detections.scores)
+    possible = finite & (np.where(finite[:, None], boxes[:, 2:] - boxes[:, :2], 0) >= 1).all(-1)
+    order = np.argsort(-np.where(possible, detections.scores, -np.inf), kind="stable")[: int(possible.sum())]
+
+    keypoints = detections.keypoints_px[order].astype(np.float64)
+    keypoints[..., 2] = np.where(np.isfinite(keypoints).all(-1), keypoints[..., 2], 0)
+    found = Candidates(boxes[order], detections.scores[order].astype(np.float64), keypoints, body_size(keypoints))
+
+    same = same_person(found.boxes_xyxy_px, keypoints, found.boxes_xyxy_px, keypoints)
+    kept: list[int] = []
+    for i in range(len(found)):
+        if not same[i, kept].any():
+            kept.append(i)
+    return found.rows(np.array(kept, np.int64)), len(detections) - int(possible.sum())
