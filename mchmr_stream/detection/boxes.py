@@ -71,7 +71,7 @@ class BoxesDetector:
     def _detect(self, frame: Frame) -> Detections:
         found = self._table.of_frame(frame.index)
         x0, y0, x1, y1 = found.boxes_xyxy_px.T
-        inside = (x1 > 0) & (y1 > 0) & (x0 < frame.width - 1) & (y0 < frame.height - 1)
+        inside = (x1 > -0.5) & (y1 > -0.5) & (x0 < frame.width - 0.5) & (y0 < frame.height - 0.5)
         if not inside.all() and not self._warned:
             self._warned = True
             log.warning(

@@ -24,7 +24,7 @@ _PEAK_WINDOW = 5
 """A centre must be the largest of this many cells both ways, as in the published graph."""
 _MAX_BOX_OVERLAP = 0.5
 """Of two boxes with a larger intersection over union, the weaker is the same person seen twice."""
-_SIGMA_PER_BOX_HEIGHT = 0.1
+_SIGMA_PER_BOX_HEIGHT = 0.08
 """How far, as a share of the box's height, a joint is looked for from where the centre expects it."""
 _SMALLEST_BOX_HEIGHT = 8.0
 """Cells; smaller boxes search as far as this one."""
