@@ -27,8 +27,8 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def rows(self, which: NDArray) -> Candidates:
-        """Those of a boolean mask or of indices."""
+    def rows(self, which: NDArray[np.int64]) -> Candidates:
+        """Some of them."""
         return Candidates(self.boxes_xyxy_px[which], self.scores[which], self.keypoints_px[which], self.bodies_px[which])
 
 

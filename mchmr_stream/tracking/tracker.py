@@ -128,8 +128,8 @@ class PeopleTracker:
 
     def _assign(self, found: Candidates) -> None:
         """Every detection to a person, new ones if need be; who gets none stays not `observed`."""
-        is_high: NDArray[np.bool_] = np.greater_equal(found.scores, self._high_score)
-        high, low = found.rows(is_high), found.rows(~is_high)
+        is_high = found.scores >= self._high_score
+        high, low = found.rows(np.flatnonzero(is_high)), found.rows(np.flatnonzero(~is_high))
 
         recent = [track for track in self._tracks if track.track_id == 0 or track.visible or self._time_s - track.evidence_s <= _RECENT_S]
         high = _match(high, recent, _MIN_SIMILARITY, self._time_s)
@@ -148,7 +148,8 @@ class PeopleTracker:
         if in_view and len(found):
             others = np.stack([track.box_xyxy_px for track in in_view])
             same = same_person(found.boxes_xyxy_px, found.keypoints_px, others, np.stack([track.landmarks_px for track in in_view]))
-            found = found.rows(~(same | (box_iou(found.boxes_xyxy_px, others) >= _MAX_BIRTH_OVERLAP)).any(1))
+            taken = (same | (box_iou(found.boxes_xyxy_px, others) >= _MAX_BIRTH_OVERLAP)).any(1)
+            found = found.rows(np.flatnonzero(~taken))
         self._tracks += [Track(found, row, self._time_s) for row in range(len(found))]
 
     def _worth_keeping(self, track: Track, time_s: float) -> bool:
@@ -239,4 +240,4 @@ def _pair(found: Candidates, tracks: list[Track], similarity: NDArray[np.float64
         if similarity[row, column] > 0:
             tracks[column].observe(found, row)
             left[row] = False
-    return found.rows(left)
+    return found.rows(np.flatnonzero(left))
