@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from mchmr_stream.config import Settings
+    from mchmr_stream.pipeline import Pipeline
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +20,33 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"developers' data not found at {folder} (set MCHMR_SHARED to use it)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def quick_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The real parts, small: one view, a small head that was never trained. Bodies mean nothing, all else is as ever."""
+    import torch
+
+    from mchmr_stream.config import settings_from
+    from mchmr_stream.network.model import MultiCropNet, NetworkConfig
+    from mchmr_stream.network.weights import save_network
+
+    torch.manual_seed(0)
+    weights = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
+    save_network(weights, MultiCropNet(NetworkConfig(token_dim=32, trunk_dim=64, trunk_depth=1)), {})
+    return settings_from(
+        {
+            "network": {"weights": str(weights), "precision": "fp32"},
+            "crops": {"views": 1},
+            "detector": {"input_px": 256},
+            "runtime": {"device": "cpu", "threads": 1},
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def quick_pipeline(quick_settings: Settings) -> Pipeline:
+    """Loaded once; for runs with any settings that differ from `quick_settings` only outside of its parts."""
+    from mchmr_stream.pipeline import Pipeline
+
+    return Pipeline(quick_settings)

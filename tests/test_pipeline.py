@@ -1,0 +1,252 @@
+"""The flow from pictures to scenes, with the real parts on painted people."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import media
+import numpy as np
+import pytest
+from people import FPS, HEIGHT, STRIP_PX, WIDTH, people_pictures
+
+import mchmr_stream
+from mchmr_stream.config import Settings, settings_from
+from mchmr_stream.errors import InputError, TruncatedInput
+from mchmr_stream.geometry.camera import Intrinsics, project
+from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.records import Detections, Float, Frame, Scene, SourceInfo
+
+CAMERA = Intrinsics.assumed(WIDTH, HEIGHT)
+ONE_PERSON = people_pictures(12, [((-0.3, 0.3, 4.0), (0.3, 0.3, 4.0))])
+EMPTY = np.full((HEIGHT, WIDTH, 3), 150, np.uint8)
+
+
+class Pictures:
+    """A source that remembers how much was taken from it, and may fail after its last picture."""
+
+    def __init__(self, pictures: Sequence[media.Picture], error: Exception | None = None) -> None:
+        self.info = SourceInfo("pictures", WIDTH, HEIGHT, FPS, len(pictures))
+        self.warnings: list[str] = []
+        self.taken = 0
+        self.ended = False
+        self._pictures, self._error = pictures, error
+
+    def frames(self) -> Iterator[Frame]:
+        try:
+            for index, rgb in enumerate(self._pictures):
+                self.taken += 1
+                yield Frame(index, index / FPS, rgb)
+            if self._error is not None:
+                raise self._error
+        finally:
+            self.ended = True
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class CountingDetector:
+    """Passes pictures on to a detector, if there is one, and remembers which they were."""
+
+    def __init__(self, inner: object = None, fail_at: int | None = None) -> None:
+        self.calls: list[list[int]] = []
+        self._inner, self._fail_at = inner, fail_at
+
+    def detect(self, frames: Sequence[Frame]) -> list[Detections]:
+        self.calls.append([frame.index for frame in frames])
+        if self._fail_at is not None and frames[-1].index >= self._fail_at:
+            raise RuntimeError("the detector fell over")
+        return [Detections.empty() for _ in frames] if self._inner is None else self._inner.detect(frames)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def variant(pipeline: Pipeline, detector: object = None, /, **changes: dict[str, object]) -> Pipeline:
+    """The same networks with other settings or another detector."""
+    other = copy.copy(pipeline)
+    plain = pipeline.settings.model_dump()
+    other.settings = settings_from({section: {**values, **changes.get(section, {})} for section, values in plain.items()})
+    if detector is not None:
+        other.parts = dataclasses.replace(pipeline.parts, detector=detector)
+    return other
+
+
+def pelvis_px(share: float) -> Float:
+    """Where the one person is painted after that share of the way."""
+    return project(np.array([[0.6 * share - 0.3, 0.3, 4.0]]), CAMERA)[0]
+
+
+def threads_of_a_run() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name in ("decode", "detect", "estimate", "scenes")]
+
+
+def test_public_names_stay() -> None:
+    assert mchmr_stream.__all__ == [
+        "Bodies", "Frame", "InputError", "MchmrError", "MissingPart", "Motion", "Pipeline", "Scene", "Settings", "Track", "TruncatedInput",
+        "UsageError", "VideoResult", "load", "load_settings", "process_video", "stream",
+    ]  # fmt: skip
+    assert [name for name in mchmr_stream.__all__ if getattr(mchmr_stream, name).__name__ != name] == []
+
+
+def test_every_frame_is_a_scene_in_order_with_the_person_where_it_was_painted(tmp_path: Path, quick_settings: Settings) -> None:
+    """Nobody for five frames, then one person who walks to the right."""
+    clip = media.write_video(tmp_path / "clip.mp4", [EMPTY] * 5 + ONE_PERSON, fps=FPS)
+    scenes = list(mchmr_stream.stream(clip, quick_settings))
+    assert [scene.frame.index for scene in scenes] == list(range(17))
+    assert [scene.bodies.frame for scene in scenes] == list(range(17))
+    np.testing.assert_allclose([scene.bodies.time_s for scene in scenes], np.arange(17) / FPS, atol=1e-4)
+    assert [len(scene) for scene in scenes[:5]] == [0] * 5
+    with_person = scenes[9:]  # new people are reported once they were seen for tracker.confirm_s
+    assert {tuple(scene.bodies.track_id) for scene in with_person} == {(1,)}
+    for scene in with_person:
+        x, y = pelvis_px((scene.frame.index - 5) / 11)
+        left, top, right, bottom = scene.bodies.boxes_xyxy_px[0]
+        assert abs((left + right) / 2 - x) < 12
+        assert top < y < bottom
+        np.testing.assert_allclose(scene.joints_px, project(scene.joints_m, scene.intrinsics), atol=1e-2)
+        assert scene.vertices_m().shape == (1, 6890, 3)
+        assert np.isfinite(scene.vertices_m()).all()
+
+
+def test_joints_and_mesh_belong_together(quick_pipeline: Pipeline) -> None:
+    scene = list(quick_pipeline.scenes(Pictures(ONE_PERSON[:2]), CAMERA))[1]
+    joints_m, vertices_m = scene.joints_m[0], scene.vertices_m()[0]
+    low, high = vertices_m.min(0) - 0.01, vertices_m.max(0) + 0.01
+    assert ((low < joints_m) & (joints_m < high)).all()
+    assert 0.5 < (high - low).max() < 3
+    assert scene.faces.max() == len(vertices_m) - 1
+
+
+@pytest.mark.parametrize("kind", ["two-sided", "causal", "none"])
+@pytest.mark.parametrize(("interval", "batch"), [(1, 1), (3, 1), (3, 2), (1, 4), (5, 3)])
+def test_no_frame_is_lost_or_swapped(quick_pipeline: Pipeline, interval: int, batch: int, kind: str) -> None:
+    """The last call of the detector is not full, and the smoother holds frames back."""
+    detector = CountingDetector()
+    pipeline = variant(quick_pipeline, detector, detector={"interval": interval, "batch": batch}, smoother={"kind": kind})
+    scenes = list(pipeline.scenes(Pictures([EMPTY] * 16), CAMERA))
+    assert [scene.frame.index for scene in scenes] == list(range(16))
+    assert [scene.bodies.frame for scene in scenes] == list(range(16))
+    assert [index for call in detector.calls for index in call] == list(range(0, 16, interval))
+    assert max(len(call) for call in detector.calls) == batch
+
+
+def test_people_are_there_between_detections(quick_pipeline: Pipeline) -> None:
+    detector = CountingDetector(quick_pipeline.parts.detector)
+    pipeline = variant(quick_pipeline, detector, detector={"interval": 3})
+    scenes = list(pipeline.scenes(Pictures(ONE_PERSON), CAMERA))
+    assert detector.calls == [[0], [3], [6], [9]]
+    assert [scene.bodies.track_id.tolist() for scene in scenes] == [[1]] * 12
+    for scene in scenes:
+        centre_px = float(scene.bodies.boxes_xyxy_px[0, [0, 2]].mean())
+        assert abs(centre_px - pelvis_px(scene.frame.index / 11)[0]) < 12, "the box goes along with the person"
+
+
+def test_a_slow_reader_keeps_little_in_memory(quick_pipeline: Pipeline) -> None:
+    source = Pictures([EMPTY] * 40)
+    pipeline = variant(quick_pipeline, CountingDetector(), runtime={"ahead": 2}, smoother={"kind": "none"})
+    furthest = 0
+    for done, _ in enumerate(pipeline.scenes(source, CAMERA), start=1):
+        time.sleep(0.005)
+        furthest = max(furthest, source.taken - done)
+    assert furthest <= 3 * (2 + 1), "three threads, each with two finished frames and one in work"
+    assert furthest >= 3, "they do work ahead"
+
+
+def test_leaving_the_loop_closes_everything(tmp_path: Path, quick_settings: Settings) -> None:
+    clip = media.write_video(tmp_path / "clip.mp4", [EMPTY] * 60, fps=FPS)
+    for scene in mchmr_stream.stream(clip, quick_settings):
+        if scene.frame.index == 1:
+            break
+    assert threads_of_a_run() == []
+
+
+def test_leaving_the_loop_ends_the_source(quick_pipeline: Pipeline) -> None:
+    source = Pictures([EMPTY] * 60)
+    scenes = variant(quick_pipeline, CountingDetector()).scenes(source, CAMERA)
+    next(scenes)
+    assert len(threads_of_a_run()) == 3
+    scenes.close()
+    assert threads_of_a_run() == []
+    assert source.ended
+    assert source.taken < 60
+
+
+def test_stop_ends_after_what_was_read(quick_pipeline: Pipeline) -> None:
+    source, stop = Pictures([EMPTY] * 60), threading.Event()
+    scenes: list[Scene] = []
+    for scene in variant(quick_pipeline, CountingDetector()).scenes(source, CAMERA, stop=stop):
+        scenes.append(scene)
+        stop.set()
+    assert source.taken - 1 <= len(scenes) <= source.taken < 60
+    assert [scene.frame.index for scene in scenes] == list(range(len(scenes)))
+
+
+@pytest.mark.parametrize("kind", ["two-sided", "none"])
+def test_a_source_that_breaks_off_gives_all_its_frames_first(quick_pipeline: Pipeline, kind: str) -> None:
+    source = Pictures([EMPTY] * 11, TruncatedInput("the rest is missing"))
+    pipeline = variant(quick_pipeline, CountingDetector(), detector={"interval": 2, "batch": 3}, smoother={"kind": kind})
+    seen: list[int] = []
+    with pytest.raises(TruncatedInput, match="the rest is missing"):
+        seen.extend(scene.frame.index for scene in pipeline.scenes(source, CAMERA))
+    assert seen == list(range(11))
+    assert threads_of_a_run() == []
+
+
+def test_an_error_in_a_stage_reaches_the_reader_as_it_is(quick_pipeline: Pipeline) -> None:
+    pipeline = variant(quick_pipeline, CountingDetector(fail_at=6), smoother={"kind": "none"})
+    seen: list[int] = []
+    with pytest.raises(RuntimeError, match="the detector fell over"):
+        seen.extend(scene.frame.index for scene in pipeline.scenes(Pictures([EMPTY] * 20), CAMERA))
+    assert seen == list(range(6))
+    assert threads_of_a_run() == []
+
+
+def test_errors_of_the_input_come_before_the_networks_are_loaded(tmp_path: Path, quick_settings: Settings) -> None:
+    settings = quick_settings.model_copy(update={"network": quick_settings.network.model_copy(update={"weights": "nowhere.safetensors"})})
+    with pytest.raises(InputError, match=r"none\.mp4 does not exist"):
+        next(mchmr_stream.stream(tmp_path / "none.mp4", settings))
+
+
+def test_two_runs_of_one_pipeline_do_not_know_of_each_other(quick_pipeline: Pipeline) -> None:
+    first, second = (list(quick_pipeline.scenes(Pictures(ONE_PERSON[:5]), CAMERA)) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one.bodies.track_id, [1])
+        np.testing.assert_array_equal(one.joints_m, other.joints_m)
+        np.testing.assert_array_equal(one.bodies.track_id, other.bodies.track_id)
+
+
+def test_a_real_person_is_covered_by_the_body(shared: Path) -> None:
+    """With the weights that ship: the joints lie over the person, where the detector sees the same joints."""
+    from mchmr_stream.errors import MissingPart
+    from mchmr_stream.network.weights import find_weights
+
+    try:
+        find_weights("default")
+    except MissingPart as missing:
+        pytest.skip(str(missing))
+    settings = settings_from({"source": {"end_s": 0.4}, "runtime": {"device": "cpu", "threads": 1}})
+    *_, scene = mchmr_stream.stream(shared / "media" / "asl-walk.mkv", settings)
+    assert len(scene) == 1
+    left, top, right, bottom = scene.bodies.boxes_xyxy_px[0]
+    keypoints, joints_px = scene.bodies.keypoints_px[0], scene.joints_px[0]
+    for keypoint, joint in ((5, 16), (6, 17), (7, 18), (8, 19)):  # shoulders and elbows
+        if keypoints[keypoint, 2] > 0.5:
+            assert np.linalg.norm(keypoints[keypoint, :2] - joints_px[joint]) < 0.15 * (bottom - top)
+    assert left < joints_px[0, 0] < right
+    assert 0.5 < scene.joints_m[0, 0, 2] < 5
+
+
+def test_painted_numbers_survive_coding(tmp_path: Path) -> None:
+    """What the other tests read frames by."""
+    clip = media.write_video(tmp_path / "clip.mp4", ONE_PERSON, fps=FPS)
+    settings = settings_from({})
+    from mchmr_stream.build import open_input
+
+    source, _ = open_input(clip, settings)
+    assert [media.read_counter(frame.rgb[:STRIP_PX]) for frame in source.frames()] == list(range(12))
