@@ -36,7 +36,7 @@ _POINTS_NONE, _POINTS_ENOUGH = 6.0, 11.0
 _TRUNK_SHORT, _TRUNK_LONG = 0.12, 0.35
 """Trunk length over the distance of the farthest keypoint from their middle. A trunk seen end-on is short and its direction noise."""
 
-_KEYPOINTS_OVER_BOX = 0.82
+KEYPOINTS_OVER_BOX = 0.82
 """Longer extent of the keypoints over the longer side of the tracker's box, which includes scalp, hands and feet.
 
 Measured on MoveNet's boxes of whole people in three clips: medians 0.80 to 0.83.
@@ -65,7 +65,7 @@ def base_boxes(tracks: Tracks, intrinsics: Intrinsics, layout: Layout, upright: 
     corners = np.asarray(tracks.boxes_xyxy_px, np.float64).reshape(-1, 2, 2)
     box_plane = plane_from_image(corners, intrinsics)
     box_centre = rolled_from_image(corners.mean(1), intrinsics, roll)
-    box_extent = _KEYPOINTS_OVER_BOX * abs(box_plane[:, 1] - box_plane[:, 0]).max(-1)
+    box_extent = KEYPOINTS_OVER_BOX * abs(box_plane[:, 1] - box_plane[:, 0]).max(-1)
 
     # Where the box is unusable the keypoints must do, however few they are, and the other way round.
     box_known = np.all(np.isfinite(box_plane), axis=(1, 2)) & (box_extent > 0)

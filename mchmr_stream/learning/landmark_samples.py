@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mchmr_stream.cropping.base_box import base_boxes
+from mchmr_stream.cropping.base_box import KEYPOINTS_OVER_BOX, base_boxes
 from mchmr_stream.cropping.layouts import Layout
 from mchmr_stream.geometry.camera import Intrinsics, box_info, roll_matrix, turn
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
@@ -192,10 +192,11 @@ def base_of_keypoints(points_plane: Tensor, score: Tensor, layout: Layout) -> tu
     seen = landmarks[..., 2:] > 0
     low = np.where(seen, landmarks[..., :2], np.inf).min(1)
     high = np.where(seen, landmarks[..., :2], -np.inf).max(1)
+    margin = (high - low).max(1, keepdims=True) * (1 / KEYPOINTS_OVER_BOX - 1) / 2
     n = len(landmarks)
     tracks = Tracks(
         track_id=np.arange(n),
-        boxes_xyxy_px=np.concatenate([low, high], 1).astype(np.float32),
+        boxes_xyxy_px=np.concatenate([low - margin, high + margin], 1).astype(np.float32),
         scores=np.ones(n, np.float32),
         keypoints_px=landmarks,
         observed=np.ones(n, np.bool_),
