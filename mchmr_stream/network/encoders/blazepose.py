@@ -229,7 +229,7 @@ class BlazePose(Encoder):
         self.map_channels = variant.tower
         self.trunk = Trunk(variant)
         self.pyramid = Pyramid(variant) if variant.pyramid else None
-        # Not the tower: it is small, and in bf16 it alone moves world landmarks by centimetres.
+        # Not the tower: it is small, and in bf16 it alone moves world landmarks by up to 2 cm.
         self.reduced_parts = ("trunk", "pyramid") if variant.pyramid else ("trunk",)
         self.regression = _separable(variant.neck, variant.tower)
         self.tower4 = _downward(variant.tower, variant.tower, variant.tower_blocks[0])
