@@ -44,8 +44,9 @@ def run_synth(
 
     `data` is the developers' data folder (body/, people/, poses/), `backgrounds` see `backgrounds.py`. `progress` is
     called with the people made so far and `count`. Same arguments, same bytes.
-    One process uses one core well; for more, run several with other seeds. With glibc, MALLOC_MMAP_THRESHOLD_=1073741824
-    MALLOC_TRIM_THRESHOLD_=4294967296 in the environment saves a quarter of the time: large temporaries are then reused.
+    One process uses one core well (torch.set_num_threads(1)); for more cores run several with other seeds. With glibc,
+    MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296 in the environment saves about a tenth of the
+    time: large temporaries are then reused.
     Raises UsageError for a count that is not positive or an `out` that already holds shards, InputError for bad data.
     """
     if count < 1:
