@@ -1,0 +1,557 @@
+"""The whole job on files: what is left after success, stopping, resuming and every kind of failure. Real parts, painted people."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import av
+import media
+import numpy as np
+import pytest
+from people import FPS, HEIGHT, STRIP_PX, WIDTH, people_pictures
+
+import mchmr_stream
+from mchmr_stream import cli, job
+from mchmr_stream.config import Settings, settings_from
+from mchmr_stream.errors import InputError, MchmrError, UsageError
+from mchmr_stream.job import VideoResult, process_video
+from mchmr_stream.motion import Motion, load
+from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.records import Detections, Frame
+from mchmr_stream.sinks.overlay import OverlaySink
+
+ROOT = Path(__file__).resolve().parents[1]
+FRAMES = 45
+TWO_PEOPLE = people_pictures(FRAMES, [((-1.0, 0.3, 4.5), (-0.4, 0.3, 4.5)), ((1.0, 0.3, 4.0), (0.5, 0.3, 4.0))])
+EMPTY = np.full((HEIGHT, WIDTH, 3), 150, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two people on either side, with sound; every picture carries its number."""
+    return media.write_video(tmp_path_factory.mktemp("clips") / "clip.mp4", TWO_PEOPLE, fps=FPS, audio_s=FRAMES / FPS)
+
+
+@pytest.fixture
+def settings(quick_settings: Settings) -> Settings:
+    return quick_settings
+
+
+@pytest.fixture
+def pipeline(quick_pipeline: Pipeline) -> Pipeline:
+    return quick_pipeline
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
+    """Whoever makes a pipeline gets the one that is loaded already, with the settings asked for."""
+
+    def with_settings(settings: Settings) -> Pipeline:
+        other = copy.copy(pipeline)
+        other.settings = settings
+        return other
+
+    monkeypatch.setattr(job, "Pipeline", with_settings)
+    monkeypatch.setattr("mchmr_stream.pipeline.Pipeline", with_settings)
+
+
+def changed(settings: Settings, **changes: dict[str, object]) -> Settings:
+    return settings_from({section: {**values, **changes.get(section, {})} for section, values in settings.model_dump().items()})
+
+
+def run(path: Path, out: Path, pipeline: Pipeline, settings: Settings, *, stop_at: int | None = None, **options: bool) -> VideoResult:
+    """`process_video`, stopped as soon as so many frames are done; a few more are always on their way."""
+    stop = threading.Event()
+    using = copy.copy(pipeline)
+    using.settings = settings
+
+    def progress(frames: int, _: int | None) -> None:
+        if stop_at is not None and frames >= stop_at:
+            stop.set()
+
+    return process_video(path, out, settings, progress=progress, stop=stop, pipeline=using, **options)
+
+
+def report_of(out: Path, stem: str = "clip") -> dict:
+    return json.loads((out / f"{stem}.json").read_text())
+
+
+def numbers_shown(path: Path) -> list[int]:
+    """The numbers painted on the pictures of an overlay."""
+    with av.open(str(path)) as container:
+        return [media.read_counter(frame.to_ndarray(format="rgb24")[:STRIP_PX]) for frame in container.decode(video=0)]
+
+
+def times_shown(path: Path) -> list[float]:
+    with av.open(str(path)) as container:
+        return [frame.time for frame in container.decode(video=0)]
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def side_of(motion: Motion, identity: int) -> str:
+    """On which side of the picture a person was all the time."""
+    centres = motion.tracks[identity].box_xyxy_px[:, [0, 2]].mean(1)
+    return "left" if (centres < WIDTH / 2).all() else "right" if (centres > WIDTH / 2).all() else "both"
+
+
+# Success.
+
+
+def test_three_whole_files_and_nothing_else(clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings) -> None:
+    seen: list[tuple[int, int | None]] = []
+    out = tmp_path / "new" / "out"
+
+    def progress(frames: int, expected: int | None) -> None:
+        assert not [name for name in names(out) if not name.startswith(".")], "nothing appears before it is whole"
+        seen.append((frames, expected))
+
+    result = process_video(clip, out, settings, progress=progress, pipeline=pipeline)
+    assert names(out) == ["clip.json", "clip.mp4", "clip.npz"]
+    assert (result.frames, result.people, result.complete, result.message, result.warnings) == (FRAMES, 2, True, None, [])
+    assert (result.npz, result.overlay, result.report) == (out / "clip.npz", out / "clip.mp4", out / "clip.json")
+    assert seen == [(i, FRAMES) for i in range(1, FRAMES + 1)]
+    motion = load(out / "clip.npz")
+    np.testing.assert_array_equal(motion.frames, range(FRAMES))
+    assert sorted(side_of(motion, identity) for identity in motion.tracks) == ["left", "right"]
+    assert settings_from(motion.settings) == settings
+    assert numbers_shown(out / "clip.mp4") == list(range(FRAMES))
+    with av.open(str(out / "clip.mp4")) as container:
+        assert len(container.streams.audio) == 1
+    report = report_of(out)
+    assert (report["complete"], report["frames"], report["frames_with_people"], len(report["people"])) == (True, FRAMES, FRAMES, 2)
+    assert {"decode", "detect", "network", "smooth", "write OverlaySink"} <= set(report["timings_ms"])
+
+
+def test_files_hold_what_stream_yields(clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings) -> None:
+    settings = changed(settings, detector={"interval": 3}, source={"end_s": 0.5}, output={"overlay": False})
+    run(clip, tmp_path, pipeline, settings)
+    assert names(tmp_path) == ["clip.json", "clip.npz"]
+    scenes = list(mchmr_stream.stream(clip, settings))
+    with np.load(tmp_path / "clip.npz", allow_pickle=False) as got:
+        np.testing.assert_array_equal(got["frames"], [scene.frame.index for scene in scenes])
+        np.testing.assert_array_equal(got["frames_time_s"], [scene.frame.time_s for scene in scenes])
+        np.testing.assert_array_equal(got["frame"], np.concatenate([np.full(len(scene), scene.frame.index) for scene in scenes]))
+        for name in (
+            "track_id",
+            "global_orient",
+            "body_pose",
+            "betas",
+            "transl",
+            "keypoints_px",
+            "confidence",
+            "views_cam",
+            "interpolated",
+        ):
+            np.testing.assert_array_equal(got[name], np.concatenate([getattr(scene.bodies, name) for scene in scenes]), name)
+        np.testing.assert_array_equal(got["box_xyxy_px"], np.concatenate([scene.bodies.boxes_xyxy_px for scene in scenes]))
+        for name in ("joints_m", "joints_px"):
+            np.testing.assert_array_equal(got[name], np.concatenate([getattr(scene, name) for scene in scenes]), name)
+
+
+def test_nobody_is_not_a_failure_and_is_said_once(
+    tmp_path: Path, settings: Settings, loaded: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film = media.write_video(tmp_path / "empty.mp4", [EMPTY] * 8, fps=FPS)
+    assert command(film, tmp_path / "out", settings) == 0
+    out, err = capsys.readouterr()
+    assert "8 frames, 0 people" in out
+    assert err.count("no people were found") == 1
+    motion = load(tmp_path / "out" / "empty.npz")
+    assert (len(motion.frames), motion.tracks) == (8, {})
+    with np.load(tmp_path / "out" / "empty.npz") as arrays:
+        assert arrays["joints_m"].shape == (0, 24, 3)
+    report = report_of(tmp_path / "out", "empty")
+    assert (report["complete"], report["people"], report["frames_with_people"]) == (True, [], 0)
+    assert report["warnings"] == ["no people were found; the arrays are empty"]
+    assert len(times_shown(tmp_path / "out" / "empty.mp4")) == 8
+
+
+# Stopping and resuming.
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"smoother": {"kind": "none"}, "runtime": {"ahead": 1}},
+        {"smoother": {"kind": "two-sided"}, "runtime": {"ahead": 1}, "detector": {"interval": 3}},
+        {"source": {"every": 3, "start_s": 0.1}, "smoother": {"kind": "none"}, "runtime": {"ahead": 1}},
+    ],
+    ids=["plain", "interval and smoother", "every third frame"],
+)
+def test_a_stopped_run_is_finished_by_resuming(
+    clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings, changes: dict[str, dict[str, object]]
+) -> None:
+    settings = changed(settings, **changes)
+    every = settings.source.every
+    whole = run(clip, tmp_path / "whole", pipeline, settings)
+    out = tmp_path / "parts"
+    first = run(clip, out, pipeline, settings, stop_at=2)
+    assert 2 <= first.frames < whole.frames
+    assert (first.complete, report_of(out)["complete"]) == (False, False)
+    assert len(load(out / "clip.npz").frames) == len(times_shown(out / "clip.mp4")) == first.frames
+    second = run(clip, out, pipeline, settings, resume=True)
+    assert (second.complete, second.frames, second.people) == (True, whole.frames, 2)
+    motion, expected = load(out / "clip.npz"), load(tmp_path / "whole" / "clip.npz")
+    np.testing.assert_array_equal(motion.frames, expected.frames)
+    assert set(np.diff(motion.frames)) == {every}
+    np.testing.assert_array_equal(motion.frames_time_s, expected.frames_time_s)
+    assert np.all(np.diff(motion.frames_time_s) > 0)
+    assert list(motion.tracks) == [1, 2]
+    for identity, track in motion.tracks.items():
+        assert side_of(motion, identity) == side_of(expected, identity) != "both"
+        np.testing.assert_array_equal(track.frame, expected.tracks[identity].frame)
+    assert numbers_shown(out / "clip.mp4") == expected.frames.tolist()
+    np.testing.assert_allclose(times_shown(out / "clip.mp4"), motion.frames_time_s - motion.frames_time_s[0], atol=1e-4)
+    report = report_of(out)
+    assert (report["complete"], report["frames"], report["source"]["expected_frames"]) == (True, whole.frames, whole.frames)
+    assert [person["rows"] for person in report["people"]] == [len(track) for track in motion.tracks.values()]
+
+
+def test_resuming_twice_gives_what_one_run_gives(clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings) -> None:
+    """The warm-up reaches back to the beginning here, and nothing is smoothed: not only alike, the same numbers."""
+    settings = changed(settings, smoother={"kind": "none"}, runtime={"ahead": 1})
+    run(clip, tmp_path / "whole", pipeline, settings)
+    counts = [run(clip, tmp_path / "parts", pipeline, settings, stop_at=stop_at, resume=True).frames for stop_at in (1, 20, None)]
+    assert counts[0] < counts[1] < counts[2] == FRAMES
+    with np.load(tmp_path / "whole" / "clip.npz") as whole, np.load(tmp_path / "parts" / "clip.npz") as parts:
+        for name in whole.files:
+            if whole[name].dtype.kind == "f":
+                np.testing.assert_allclose(parts[name], whole[name], rtol=1e-4, atol=1e-4, err_msg=name)
+            else:
+                np.testing.assert_array_equal(parts[name], whole[name], name)
+    assert numbers_shown(tmp_path / "parts" / "clip.mp4") == list(range(FRAMES))
+
+
+def test_a_run_stopped_before_its_first_frame_can_be_resumed(clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings) -> None:
+    settings = changed(settings, source={"start_s": 1.2}, output={"audio": False})
+    first = run(clip, tmp_path, pipeline, settings, stop_at=0)
+    stop = threading.Event()
+    stop.set()
+    first = process_video(clip, tmp_path, settings, overwrite=True, stop=stop, pipeline=pipeline)
+    assert (first.frames, first.complete, first.overlay) == (0, False, tmp_path / "clip.mp4")
+    second = run(clip, tmp_path, pipeline, settings, resume=True)
+    assert (second.frames, second.complete) == (9, True)
+    np.testing.assert_array_equal(load(tmp_path / "clip.npz").frames, range(36, 45))
+
+
+def test_a_complete_run_is_left_alone(
+    clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = changed(settings, source={"end_s": 0.2})
+    run(clip, tmp_path, pipeline, settings)
+    before = bytes_of(tmp_path)
+    monkeypatch.setattr(job, "Pipeline", lambda _: pytest.fail("the networks need not be loaded"))
+    result = process_video(clip, tmp_path, settings, resume=True)
+    assert (result.complete, result.frames, result.people, result.message) == (True, 6, 2, "was complete already")
+    assert bytes_of(tmp_path) == before
+
+
+def test_resuming_with_other_settings_is_refused(clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings) -> None:
+    begun = changed(settings, source={"end_s": 0.4}, runtime={"ahead": 1})
+    run(clip, tmp_path, pipeline, begun, stop_at=1)
+    before = bytes_of(tmp_path)
+    for changes, match in (({"source": {"end_s": 0.5}}, r"source\.end_s 0\.4"), ({"tracker": {"carry_s": 2.0}}, r"tracker\.carry_s 0\.7")):
+        with pytest.raises(UsageError, match=match):
+            run(clip, tmp_path, pipeline, changed(begun, **changes), resume=True)
+    assert bytes_of(tmp_path) == before
+    elsewhere = changed(begun, runtime={"ahead": 2, "threads": 2})
+    assert run(clip, tmp_path, pipeline, elsewhere, resume=True).complete
+
+
+def test_resuming_with_other_weights_or_another_video_is_refused(
+    clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings
+) -> None:
+    settings = changed(settings, source={"end_s": 0.4}, runtime={"ahead": 1})
+    run(clip, tmp_path, pipeline, settings, stop_at=1)
+    before = bytes_of(tmp_path)
+    other = copy.copy(pipeline)
+    other.parts = dataclasses.replace(pipeline.parts, body=dataclasses.replace(pipeline.parts.body, sha256="another"))
+    with pytest.raises(UsageError, match="another body model"):
+        run(clip, tmp_path, other, settings, resume=True)
+    (tmp_path / "x").mkdir()
+    small = media.write_video(tmp_path / "x" / "clip.mp4", [picture[:200] for picture in TWO_PEOPLE[:15]], fps=FPS)
+    with pytest.raises(UsageError, match="pictures of another size"):
+        run(small, tmp_path, pipeline, settings, resume=True)
+    (tmp_path / "x" / "clip.mp4").unlink()
+    (tmp_path / "x").rmdir()
+    assert bytes_of(tmp_path) == before, "and nothing is left beside them"
+
+
+def test_without_the_earlier_overlay_it_begins_at_the_seam(
+    clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = changed(settings, source={"end_s": 0.9}, smoother={"kind": "none"}, runtime={"ahead": 1})
+    seam = run(clip, tmp_path, pipeline, settings, stop_at=1).frames
+    (tmp_path / "clip.mp4").unlink()
+    with caplog.at_level(logging.WARNING):
+        result = run(clip, tmp_path, pipeline, settings, resume=True)
+    assert "it will begin where this run goes on" in caplog.text
+    assert result.frames == len(load(result.npz).frames) == 27
+    assert numbers_shown(tmp_path / "clip.mp4") == list(range(seam, 27))
+
+
+# What is there already.
+
+
+def test_what_is_there_is_not_replaced_unasked(clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings) -> None:
+    for name in ("clip.npz", "clip.mp4", "clip.json"):
+        path = tmp_path / name
+        path.write_text("precious")
+        with pytest.raises(UsageError, match=f"{name} exists; --overwrite replaces it"):
+            run(clip, tmp_path, pipeline, settings)
+        if name != "clip.npz":
+            with pytest.raises(UsageError, match=r"there is no .*clip\.npz to resume"):
+                run(clip, tmp_path, pipeline, settings, resume=True)
+        assert bytes_of(tmp_path) == {name: b"precious"}
+        path.unlink()
+    (tmp_path / "clip.npz").write_text("precious")
+    with pytest.raises(InputError, match=r"clip\.npz"):
+        run(clip, tmp_path, pipeline, settings, resume=True)
+    settings = changed(settings, source={"end_s": 0.1})
+    assert run(clip, tmp_path, pipeline, settings, overwrite=True).frames == len(load(tmp_path / "clip.npz").frames) == 3
+
+
+def test_the_input_is_never_replaced(tmp_path: Path, pipeline: Pipeline, settings: Settings) -> None:
+    film = media.write_video(tmp_path / "clip.mp4", TWO_PEOPLE[:3], fps=FPS)
+    before = film.read_bytes()
+    with pytest.raises(UsageError, match="would replace the input"):
+        run(film, tmp_path, pipeline, settings, overwrite=True)
+    assert bytes_of(tmp_path) == {"clip.mp4": before}
+    run(film, tmp_path, pipeline, changed(settings, output={"overlay": False}))
+    assert film.read_bytes() == before
+
+
+# Failures.
+
+
+class FailingDetector:
+    """Finds nobody, and fails at one frame."""
+
+    def __init__(self, fail_at: int) -> None:
+        self._fail_at = fail_at
+
+    def detect(self, frames: Sequence[Frame]) -> list[Detections]:
+        if frames[-1].index >= self._fail_at:
+            raise RuntimeError("the detector fell over")
+        return [Detections.empty() for _ in frames]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def with_detector(pipeline: Pipeline, detector: FailingDetector) -> Pipeline:
+    other = copy.copy(pipeline)
+    other.parts = dataclasses.replace(pipeline.parts, detector=detector)
+    return other
+
+
+def test_an_error_in_a_stage_is_raised_after_publishing_what_was_done(
+    clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings
+) -> None:
+    settings = changed(settings, smoother={"kind": "none"}, source={"end_s": 0.7})
+    with pytest.raises(RuntimeError, match="the detector fell over"):
+        run(clip, tmp_path, with_detector(pipeline, FailingDetector(6)), settings)
+    assert names(tmp_path) == ["clip.json", "clip.mp4", "clip.npz"]
+    np.testing.assert_array_equal(load(tmp_path / "clip.npz").frames, range(6))
+    assert numbers_shown(tmp_path / "clip.mp4") == list(range(6))
+    report = report_of(tmp_path)
+    assert (report["complete"], report["frames"]) == (False, 6)
+    assert "the detector fell over" in report["warnings"]
+    assert run(clip, tmp_path, pipeline, settings, resume=True).complete
+    assert numbers_shown(tmp_path / "clip.mp4") == list(range(21))
+
+
+def test_an_error_before_the_first_frame_leaves_nothing(clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings) -> None:
+    with pytest.raises(RuntimeError, match="the detector fell over"):
+        run(clip, tmp_path, with_detector(pipeline, FailingDetector(0)), settings)
+    with pytest.raises(UsageError, match="no frame from 9 s on"):
+        run(clip, tmp_path, pipeline, changed(settings, source={"start_s": 9.0}))
+    assert names(tmp_path) == []
+
+
+def fail_overlay(monkeypatch: pytest.MonkeyPatch, method: str, at_call: int) -> None:
+    calls = 0
+    real: Callable[..., None] = getattr(OverlaySink, method)
+
+    def failing(self: OverlaySink, *args: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == at_call:
+            raise MchmrError(f"cannot write {self.path}: No space left on device")
+        real(self, *args)
+
+    monkeypatch.setattr(OverlaySink, method, failing)
+
+
+def test_a_sink_that_fails_stops_the_run_and_the_others_are_published(
+    clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = changed(settings, source={"end_s": 0.6})
+    with monkeypatch.context() as patch:
+        fail_overlay(patch, "write", at_call=5)
+        with pytest.raises(MchmrError, match="No space left on device"):
+            run(clip, tmp_path, pipeline, settings)
+    np.testing.assert_array_equal(load(tmp_path / "clip.npz").frames, range(4))
+    report = report_of(tmp_path)
+    assert (report["complete"], report["frames"]) == (False, 4)
+    assert any("No space left on device" in warning for warning in report["warnings"])
+    assert not [thread.name for thread in threading.enumerate() if thread.name in ("scenes", "decode", "detect", "estimate")]
+    assert run(clip, tmp_path, pipeline, settings, resume=True).complete
+    assert numbers_shown(tmp_path / "clip.mp4") == load(tmp_path / "clip.npz").frames.tolist() == list(range(18))
+
+
+def test_a_sink_that_cannot_be_closed_does_not_keep_the_others_from_it(
+    clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = changed(settings, source={"end_s": 0.2})
+    fail_overlay(monkeypatch, "close", at_call=1)
+    with pytest.raises(MchmrError, match="No space left on device"):
+        run(clip, tmp_path, pipeline, settings)
+    assert len(load(tmp_path / "clip.npz").frames) == 6
+    assert report_of(tmp_path)["complete"] is False
+    assert any("No space left on device" in warning for warning in report_of(tmp_path)["warnings"])
+
+
+def test_the_first_error_is_the_one_that_is_raised(
+    clip: Path,
+    tmp_path: Path,
+    pipeline: Pipeline,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fail_overlay(monkeypatch, "close", at_call=1)
+    with pytest.raises(RuntimeError, match="the detector fell over"):
+        run(clip, tmp_path, with_detector(pipeline, FailingDetector(9)), changed(settings, smoother={"kind": "none"}))
+    assert "No space left on device" in caplog.text
+    assert len(load(tmp_path / "clip.npz").frames) == 9
+    assert len(report_of(tmp_path)["warnings"]) == 3, "nobody found, and both errors"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits on file sizes are a POSIX matter")
+def test_a_disk_that_takes_no_more(tmp_path: Path, pipeline: Pipeline, settings: Settings) -> None:
+    """The system refuses files over 60 kB: too little for pictures of noise, enough for the rest."""
+    import resource
+
+    film = media.write_video(tmp_path / "noise.mp4", media.noise_pictures(20, WIDTH, HEIGHT), fps=FPS)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
+    try:
+        with pytest.raises(MchmrError, match=r"cannot write .*noise\.mp4: File too large"):
+            run(film, tmp_path / "out", with_detector(pipeline, FailingDetector(99)), settings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names(tmp_path / "out") == ["noise.json", "noise.npz"]
+    report = report_of(tmp_path / "out", "noise")
+    assert report["complete"] is False
+    assert len(load(tmp_path / "out" / "noise.npz").frames) == report["frames"] > 0
+
+
+def test_an_input_that_breaks_off_is_used_up_to_there(
+    tmp_path: Path, settings: Settings, loaded: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = media.write_video(tmp_path / "whole.mkv", TWO_PEOPLE, fps=FPS, codec_options={"g": "5"})
+    film = media.cut_file(whole, 0.5, tmp_path / "cut.mkv")
+    assert command(film, tmp_path / "out", settings) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1, err
+    assert "incomplete" in err
+    assert "cut.mkv" in err
+    frames = load(tmp_path / "out" / "cut.npz").frames
+    assert 5 < len(frames) < FRAMES
+    assert numbers_shown(tmp_path / "out" / "cut.mp4") == frames.tolist() == list(range(len(frames)))
+    report = report_of(tmp_path / "out", "cut")
+    assert report["complete"] is False
+    assert len(report["warnings"]) == 1
+    assert command(film, tmp_path / "out", settings, "--resume") == 1, "it is as short as it was"
+    np.testing.assert_array_equal(load(tmp_path / "out" / "cut.npz").frames, frames)
+    film.write_bytes(whole.read_bytes())
+    assert command(film, tmp_path / "out", settings, "--resume") == 0, "the download was finished meanwhile"
+    assert numbers_shown(tmp_path / "out" / "cut.mp4") == list(range(FRAMES))
+
+
+# The command.
+
+
+def command_line(path: Path | Sequence[Path], out: Path, settings: Settings, *options: str) -> list[str]:
+    """The settings of these tests as a user would give them."""
+    file = out.with_suffix(".yaml")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(settings.model_dump(mode="json")))  # JSON is YAML
+    inputs = [path] if isinstance(path, Path) else path
+    return ["video", *map(str, inputs), "-o", str(out), "--config", str(file), *options]
+
+
+def command(path: Path | Sequence[Path], out: Path, settings: Settings, *options: str) -> int:
+    return cli.main(command_line(path, out, settings, *options))
+
+
+def test_several_inputs_of_which_one_is_broken(
+    tmp_path: Path, settings: Settings, loaded: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = [media.write_video(tmp_path / f"{name}.mp4", TWO_PEOPLE[:6], fps=FPS) for name in ("a", "c")]
+    broken = tmp_path / "b.mp4"
+    broken.write_text("no film")
+    assert command([good[0], broken, good[1]], tmp_path / "out", settings) == 1
+    out, err = capsys.readouterr()
+    assert names(tmp_path / "out") == ["a.json", "a.mp4", "a.npz", "c.json", "c.mp4", "c.npz"]
+    assert out.count("6 frames, 2 people") == 2
+    assert "b.mp4: failed" in err
+    assert "1 of 3 inputs failed" in err
+    assert command(good, tmp_path / "out", settings, "--resume") == 0
+    assert capsys.readouterr().out.count("was complete already") == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals between processes are a POSIX matter")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_whole_files_that_can_be_gone_on_with(
+    tmp_path: Path, settings: Settings, loaded: None, number: signal.Signals, code: int
+) -> None:
+    there_and_back = [*TWO_PEOPLE, *TWO_PEOPLE[::-1]]
+    film = media.write_video(tmp_path / "clip.mp4", there_and_back, fps=FPS, codec_options={"g": "10"})
+    out = tmp_path / "out"
+    program = [sys.executable, "-c", "import sys; from mchmr_stream.cli import main; sys.exit(main())"]
+    child = subprocess.Popen(
+        [*program, *command_line(film, out, settings)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    give_up_s = time.monotonic() + 120
+    while not list(out.glob(".clip.mp4.*")):  # it appears with the first picture
+        assert child.poll() is None, child.communicate()
+        assert time.monotonic() < give_up_s
+        time.sleep(0.01)
+    child.send_signal(number)
+    _, err = child.communicate(timeout=120)
+    assert child.returncode == code, err
+    assert "--resume goes on" in err
+    assert names(out) == ["clip.json", "clip.mp4", "clip.npz"]
+    motion = load(out / "clip.npz")
+    assert 0 < len(motion.frames) < len(there_and_back)
+    assert len(times_shown(out / "clip.mp4")) == len(motion.frames) == report_of(out)["frames"]
+    assert report_of(out)["complete"] is False
+    before = {identity: side_of(motion, identity) for identity in motion.tracks}
+    assert command(film, out, settings, "--resume") == 0
+    motion = load(out / "clip.npz")
+    np.testing.assert_array_equal(motion.frames, range(len(there_and_back)))
+    assert np.all(np.diff(motion.frames_time_s) > 0)
+    assert {identity: side_of(motion, identity) for identity in motion.tracks} == before
+    np.testing.assert_allclose(times_shown(out / "clip.mp4"), motion.frames_time_s, atol=1e-3)
+    assert report_of(out)["complete"] is True
