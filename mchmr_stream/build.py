@@ -44,7 +44,7 @@ def build_parts(settings: Settings) -> Parts:
 
     device = pick_device(settings.runtime.device)
     torch.set_num_threads(settings.runtime.threads or os.cpu_count() or 1)
-    estimator = LocalEstimator(settings.network.weights, device, settings.network.precision)
+    estimator = LocalEstimator(settings.network.weights, device, settings.network.precision, settings.crops.views)
     crop_layout = layout(settings.crops.layout, settings.crops.views, settings.crops.custom)
     if crop_layout.crop_hw != estimator.crop_size_hw:
         raise UsageError(

@@ -16,16 +16,18 @@ from mchmr_stream.records import CropBatch, CropEstimates
 class LocalEstimator:
     """`CropBatch` in, `CropEstimates` out, in process.
 
-    `weights`: a shipped name or a .safetensors file. `precision`: auto, fp32 or bf16; it applies to the encoder, the
-    head always computes in fp32.
+    `weights`: a shipped name or a .safetensors file. `precision` of the encoder (bf16 is for CPUs, fp16 for CUDA); the head
+    always computes in fp32. `views`: how many crops a person will have, for which the encoder is prepared.
     """
 
-    def __init__(self, weights: str, device: torch.device, precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto") -> None:
+    def __init__(
+        self, weights: str, device: torch.device, precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto", views: int = 5
+    ) -> None:
         loaded = load_network(weights)
         self.name, self.weights_sha256 = loaded.name, loaded.sha256
         self._device = device
         self._head = loaded.net.head.to(device)
-        self._encoder = optimise_for_inference(loaded.net.encoder, device, precision)
+        self._encoder = optimise_for_inference(loaded.net.encoder, device, precision, crops_at_once=views)
         self.crop_size_hw = loaded.net.encoder.input_hw
 
     @torch.inference_mode()
