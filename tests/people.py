@@ -16,7 +16,7 @@ from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.sinks.shading import paint_bodies
 
 WIDTH, HEIGHT = 320, 240
-FPS = 30
+FPS = 15
 STRIP_PX = 16
 """Height of the bars at the top that carry the number of the picture, for `media.read_counter`."""
 
