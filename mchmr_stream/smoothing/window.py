@@ -1,0 +1,106 @@
+"""A window in seconds that slides over the frames and sees as far ahead as behind."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mchmr_stream.smoothing.stretches import MAX_GAP_S, NOT_SMOOTHED, Sample
+
+Array = NDArray[np.float64]
+
+_TOLERANCE_S = 1e-6
+_NARROWEST = 1 / 3
+"""Near the ends of a stretch the window shrinks, so that it stays even; but not below this share: one outlier may be the end."""
+
+Combine = Callable[[Array, Array, Array, Array], tuple[Array, Array]]
+"""offsets (w, n) s from the middle, weights (w, n), rotations (w, n, 24, 3, 3), positions (w, n, 3) -> of the middle."""
+
+
+class CentredWindow:
+    """Gives `combine` everything of each person within `half_s` of a frame; hands the frame on once that is known.
+
+    The weight of a sample is its own times the time it stands for, half of that to either neighbour, so that a varying
+    frame rate or equal timestamps give no moment more say than another.
+    """
+
+    def __init__(self, half_s: float, combine: Combine) -> None:
+        self._half_s = half_s
+        self._combine = combine
+        self._samples: deque[Sample] = deque()
+        self._done = 0
+
+    def push(self, sample: Sample) -> list[Sample]:
+        """Samples must come in order of time."""
+        self._samples.append(sample)
+        ready = []
+        while self._done < len(self._samples) and self._samples[self._done].time_s + self._half_s <= sample.time_s + _TOLERANCE_S:
+            ready.append(self._finish_next())
+        return ready
+
+    def flush(self) -> list[Sample]:
+        """What is left, from what is known; the window is empty afterwards."""
+        ready = []
+        while self._done < len(self._samples):
+            ready.append(self._finish_next())
+        self._samples.clear()
+        self._done = 0
+        return ready
+
+    def _finish_next(self) -> Sample:
+        middle = self._samples[self._done]
+        while self._samples[0].time_s < middle.time_s - self._half_s - _TOLERANCE_S:
+            self._samples.popleft()
+            self._done -= 1
+        self._done += 1
+        if not len(middle.stretch):
+            return middle
+        window = [one for one in self._samples if one.time_s <= middle.time_s + self._half_s + _TOLERANCE_S]
+        return middle.with_smoothed(*self._combine(*_gather(middle, window, self._half_s)))
+
+
+def _gather(middle: Sample, window: list[Sample], half_s: float) -> tuple[Array, Array, Array, Array]:
+    """Everyone in `middle` through the whole window; weight 0 where a person is not there."""
+    count = len(middle.stretch)
+    there = np.zeros((len(window), count), np.bool_)
+    weights = np.zeros((len(window), count))
+    rotations = np.broadcast_to(middle.rotations, (len(window), *middle.rotations.shape)).copy()
+    position = np.broadcast_to(middle.position, (len(window), *middle.position.shape)).copy()
+    for i, one in enumerate(window):
+        same = (middle.stretch[:, None] == one.stretch[None]) & (middle.stretch != NOT_SMOOTHED)[:, None]
+        rows, columns = np.nonzero(same)
+        there[i, rows] = True
+        weights[i, rows] = one.weight[columns]
+        rotations[i, rows] = one.rotations[columns]
+        position[i, rows] = one.position[columns]
+
+    offsets = np.array([one.time_s for one in window]) - middle.time_s
+    behind = -np.where(there, offsets[:, None], 0).min(0)
+    ahead = np.where(there, offsets[:, None], 0).max(0)
+    reach = np.maximum(np.minimum(behind, ahead), _NARROWEST * half_s) + _TOLERANCE_S
+    there &= np.abs(offsets)[:, None] <= reach
+    weights = np.where(there, weights * _durations(offsets, there), 0)
+    weights = np.where(weights.sum(0) > 0, weights, (offsets == 0)[:, None])
+    return np.broadcast_to(offsets[:, None], weights.shape), weights, rotations, position
+
+
+def _durations(offsets: Array, there: NDArray[np.bool_]) -> Array:
+    """(w, n) the time every sample stands for: half of that to the neighbours in which the same person is."""
+    times = np.where(there, offsets[:, None], np.nan)
+    before = np.full_like(times, np.nan)
+    after = np.full_like(times, np.nan)
+    last = np.full(times.shape[1], np.nan)
+    for i in range(len(times)):
+        before[i] = last
+        last = np.where(there[i], times[i], last)
+    last = np.full(times.shape[1], np.nan)
+    for i in reversed(range(len(times))):
+        after[i] = last
+        last = np.where(there[i], times[i], last)
+    to_last, to_next = times - before, after - times
+    # the ends stand for as much on their far side as on their near one
+    to_last, to_next = np.where(np.isnan(to_last), to_next, to_last), np.where(np.isnan(to_next), to_last, to_next)
+    return np.nan_to_num(np.minimum(to_last, MAX_GAP_S) + np.minimum(to_next, MAX_GAP_S)) / 2

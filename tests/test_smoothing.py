@@ -1,0 +1,341 @@
+"""Smoothers: nothing lost, nothing mixed up, jitter gone, motion kept, the same at every frame rate."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mchmr_stream.geometry.rotation import exp_so3, geodesic_rad, log_so3
+from mchmr_stream.protocols import Smoother
+from mchmr_stream.records import Bodies
+from mchmr_stream.smoothing import CausalSmoother, NoSmoother, TwoSidedSmoother
+from mchmr_stream.smoothing.averaging import mean_rotation, median, median_rotation
+
+ALL: list[Callable[[], Smoother]] = [
+    NoSmoother,
+    CausalSmoother,
+    TwoSidedSmoother,
+    lambda: TwoSidedSmoother(0.0),
+    lambda: TwoSidedSmoother(1.0, 4.0),
+]
+REAL: list[Callable[[], Smoother]] = [CausalSmoother, TwoSidedSmoother]
+
+
+def frame(
+    index: int, time_s: float, ids: Sequence[int], rotations: np.ndarray, transl: np.ndarray, confidence: float = 1.0, betas: float = 0.0
+) -> Bodies:
+    n = len(ids)
+    return Bodies(
+        frame=index,
+        time_s=time_s,
+        track_id=np.array(ids, np.int64),
+        boxes_xyxy_px=np.full((n, 4), index, np.float32),
+        scores=np.full(n, 0.5, np.float32),
+        keypoints_px=np.full((n, 17, 3), index, np.float32),
+        global_orient=rotations[:, 0].astype(np.float32),
+        body_pose=rotations[:, 1:].astype(np.float32),
+        betas=np.full((n, 10), betas, np.float32),
+        transl=transl.astype(np.float32),
+        views_cam=np.zeros((n, 5, 3), np.float32),
+        confidence=np.full(n, confidence, np.float32),
+    )
+
+
+def swinging(t: np.ndarray | float, phase: float = 0.0) -> np.ndarray:
+    """(..., 24, 3, 3): every joint swings about its own axis at 0.5 to 1.2 Hz."""
+    rng = np.random.default_rng(7)
+    axis, hz, rest = rng.normal(size=(24, 3)), rng.uniform(0.5, 1.2, 24), exp_so3(rng.normal(size=(24, 3)))
+    axis *= 0.5 / np.linalg.norm(axis, axis=-1, keepdims=True)
+    return rest @ exp_so3(np.sin(2 * np.pi * hz * np.asarray(t)[..., None] + phase)[..., None] * axis)
+
+
+def walking(t: np.ndarray | float) -> np.ndarray:
+    t = np.asarray(t)
+    return np.stack([-0.5 + 0.6 * t, 0.1 * np.sin(4 * t), 4 + 0.3 * t], -1)
+
+
+def rotations_of(bodies: Bodies) -> np.ndarray:
+    return np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1).astype(np.float64)
+
+
+def run(smoother: Smoother, frames: Sequence[Bodies]) -> list[Bodies]:
+    return [ready for one in frames for ready in smoother.push(one)] + smoother.flush()
+
+
+def clip(times_s: np.ndarray, motion: Callable = swinging, noise_rad: float = 0.0, noise_m: float = 0.0, seed: int = 0) -> list[Bodies]:
+    rng = np.random.default_rng(seed)
+    shake = exp_so3(noise_rad * rng.normal(size=(len(times_s), 24, 3)))
+    place = walking(times_s) + noise_m * rng.normal(size=(len(times_s), 3)) * [0.1, 0.1, 1]
+    return [frame(i, float(t), [1], (motion(t) @ shake[i])[None], place[i][None]) for i, t in enumerate(times_s)]
+
+
+def times(fps: float, seconds: float) -> np.ndarray:
+    return np.arange(round(fps * seconds) + 1) / fps
+
+
+# ---- nothing is lost --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", ALL)
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=15, deadline=None)
+def test_each_frame_once_in_order_and_everything_else_untouched(make: Callable[[], Smoother], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    t, frames = 0.0, []
+    for i in range(40):
+        t += float(rng.choice([0, 0.005, 0.03, 0.1, 0.5, -1], p=[0.1, 0.2, 0.4, 0.15, 0.1, 0.05]))
+        ids = rng.choice(6, size=rng.integers(0, 4), replace=False) + 1
+        frames.append(frame(3 * i, t, ids, exp_so3(rng.normal(size=(len(ids), 24, 3))), rng.uniform(1, 5, (len(ids), 3)), rng.random()))
+    out = run(make(), frames)
+    assert [one.frame for one in out] == [one.frame for one in frames]
+    for before, after in zip(frames, out, strict=True):
+        for name in ("track_id", "boxes_xyxy_px", "scores", "keypoints_px", "views_cam", "confidence", "interpolated", "time_s"):
+            np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
+        assert after.transl.dtype == after.global_orient.dtype == after.betas.dtype == np.float32
+        rotations = rotations_of(after)
+        np.testing.assert_allclose(rotations @ np.swapaxes(rotations, -1, -2), np.broadcast_to(np.eye(3), rotations.shape), atol=1e-5)
+        np.testing.assert_allclose(np.linalg.det(rotations), 1, atol=1e-5)
+        assert np.isfinite(after.transl).all()
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_no_frames_and_only_empty_frames(make: Callable[[], Smoother]) -> None:
+    assert run(make(), []) == []
+    out = run(make(), [Bodies.empty(i, i / 30, 5) for i in range(20)])
+    assert [one.frame for one in out] == list(range(20))
+    assert all(len(one) == 0 for one in out)
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_people_seen_in_one_frame_only_come_out_as_they_are(make: Callable[[], Smoother]) -> None:
+    frames = [frame(i, i / 30, [i + 1], swinging(i)[None], walking(i)[None]) for i in range(10)]
+    for before, after in zip(frames, run(make(), frames), strict=True):
+        np.testing.assert_allclose(rotations_of(after), rotations_of(before), atol=1e-6)
+        np.testing.assert_allclose(after.transl, before.transl, rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_a_person_who_keeps_still_keeps_still(make: Callable[[], Smoother]) -> None:
+    rng = np.random.default_rng(0)
+    still, t = swinging(0.3)[None], np.cumsum(rng.uniform(0.005, 0.09, 60))
+    frames = [frame(i, float(at), [1], still, walking(1.0)[None], betas=0.7) for i, at in enumerate(t)]
+    for after in run(make(), frames):
+        np.testing.assert_allclose(rotations_of(after), still, atol=2e-6)
+        np.testing.assert_allclose(after.transl, walking(1.0)[None], rtol=1e-6)
+        np.testing.assert_allclose(after.betas, 0.7, rtol=1e-6)
+
+
+def test_two_sided_holds_back_no_more_than_its_look_ahead() -> None:
+    smoother, given_out = TwoSidedSmoother(lookahead_s=0.25), 0
+    frames = clip(times(60, 4))
+    for i, one in enumerate(frames):
+        given_out += len(smoother.push(one))
+        assert i + 1 - given_out <= 0.25 * 60 + 3
+        assert len(smoother._robust._samples) + len(smoother._gentle._samples) <= 2 * 0.25 * 60 + 4
+    assert given_out > len(frames) - 20
+
+
+@pytest.mark.parametrize("make", REAL)
+def test_memory_does_not_grow_with_the_number_of_people_ever_seen(make: Callable[[], Smoother]) -> None:
+    smoother = make()
+    for i in range(400):
+        smoother.push(frame(i, i * 0.1, [i + 1], swinging(0.0)[None], walking(0.0)[None]))
+    kept = smoother._stretches._last, smoother._shape._sums, getattr(smoother, "_known", ())  # type: ignore[attr-defined]
+    assert max(map(len, kept)) < 150
+
+
+# ---- jitter goes, motion stays ----------------------------------------------------------------------------------------
+
+
+def errors(out: Sequence[Bodies], times_s: np.ndarray) -> tuple[float, float]:
+    """Mean rotation error and mean change of the turning from frame to frame (jitter), radians."""
+    got = np.concatenate([rotations_of(one) for one in out])
+    off = geodesic_rad(swinging(times_s), got).mean()
+    turning = np.swapaxes(got[:-1], -1, -2) @ got[1:]
+    return float(off), float(geodesic_rad(turning[:-1], turning[1:]).mean())
+
+
+@pytest.mark.parametrize(("make", "jitter_left", "error_left"), [(TwoSidedSmoother, 0.1, 0.5), (CausalSmoother, 0.25, 1.0)])
+def test_jitter_is_removed_without_losing_the_motion(make: Callable[[], Smoother], jitter_left: float, error_left: float) -> None:
+    t = times(60, 4)
+    frames = clip(t, noise_rad=0.08)
+    raw, smooth = errors(frames, t), errors(run(make(), frames), t)
+    assert smooth[0] < error_left * raw[0]
+    assert smooth[1] < jitter_left * raw[1]
+
+
+def test_strength_smooths_more() -> None:
+    t = times(60, 3)
+    frames = clip(t, noise_rad=0.08)
+    for make in (lambda s: TwoSidedSmoother(1.0, s), lambda s: CausalSmoother(s)):
+        jitter = [errors(run(make(strength), frames), t)[1] for strength in (0.3, 1.0, 3.0)]
+        assert jitter[0] > 1.2 * jitter[1] > 1.44 * jitter[2]
+
+
+@pytest.mark.parametrize("fps", [12, 30, 60])
+def test_a_flip_of_one_frame_is_removed(fps: float) -> None:
+    t = times(fps, 2)
+    frames = clip(t)
+    at = len(t) // 2
+    flip = np.diag([1.0, -1, -1]).astype(np.float32)
+    one = frames[at]
+    frames[at] = dataclasses.replace(
+        one, global_orient=one.global_orient @ flip, body_pose=one.body_pose @ flip, transl=one.transl * np.float32(1.5)
+    )
+    clean, out = run(TwoSidedSmoother(), clip(t)), run(TwoSidedSmoother(), frames)
+    one_frame_of_motion = 0.5 * 2 * np.pi * 1.2 / fps
+    for one, expected in zip(out, clean, strict=True):
+        assert geodesic_rad(rotations_of(one), rotations_of(expected)).max() < 0.05 + 0.5 * one_frame_of_motion
+        np.testing.assert_allclose(one.transl, expected.transl, atol=0.06)
+
+
+def test_frame_rates_agree() -> None:
+    """The same motion sampled at 60, 30 and 12 frames per second is the same motion afterwards."""
+    outs = {fps: {round(one.time_s, 6): one for one in run(TwoSidedSmoother(), clip(times(fps, 3)))} for fps in (60, 30, 12)}
+    common = [t for t in sorted(set(outs[60]) & set(outs[30]) & set(outs[12])) if 0.2 < t < 2.8]
+    assert len(common) > 10
+    for t in common:
+        for fps in (30, 12):
+            assert geodesic_rad(rotations_of(outs[fps][t]), rotations_of(outs[60][t])).max() < 0.05
+            np.testing.assert_allclose(outs[fps][t].transl, outs[60][t].transl, atol=0.02)
+
+
+def test_varying_frame_rate_does_not_pull_to_where_frames_are_dense() -> None:
+    """Time counts, not frames: the average of a steady motion is its middle, however the frames lie."""
+    steady = lambda t: exp_so3(np.asarray(t)[..., None, None] * np.ones((24, 3)))
+    dense_before = np.concatenate([np.arange(0, 1, 0.004), np.arange(1, 2, 0.04)])
+    out = run(TwoSidedSmoother(), clip(dense_before, motion=steady))
+    worst = max(float(geodesic_rad(rotations_of(one)[0], steady(one.time_s)).max()) for one in out[30:-8])
+    assert worst < 0.02 * 3**0.5
+
+
+def test_causal_is_barely_late() -> None:
+    t = times(30, 4)
+    got = np.concatenate([rotations_of(one) for one in run(CausalSmoother(), clip(t))])
+    late = [geodesic_rad(swinging(t - lag), got)[20:].mean() for lag in np.arange(0, 0.3, 0.01)]
+    assert np.argmin(late) * 0.01 <= 0.12
+
+
+@pytest.mark.parametrize("make", REAL)
+def test_depth_is_smoothed_and_the_place_in_the_picture_kept(make: Callable[[], Smoother]) -> None:
+    t = times(60, 4)
+    frames = clip(t, noise_m=0.1)
+    out = np.concatenate([one.transl for one in run(make(), frames)])
+    raw = np.concatenate([one.transl for one in frames])
+    assert np.abs(np.diff(out[:, 2], n=2)).mean() < 0.1 * np.abs(np.diff(raw[:, 2], n=2)).mean()
+    bearing, true = out[30:-10, 0] / out[30:-10, 2], (walking(t)[:, 0] / walking(t)[:, 2])[30:-10]
+    assert np.abs(bearing - true).mean() < 0.006  # 6 px at a focal length of 1000
+
+
+# ---- laws -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", REAL)
+def test_turning_the_input_turns_the_output(make: Callable[[], Smoother]) -> None:
+    frames = clip(times(30, 1.5), noise_rad=0.3)
+    left, right = exp_so3(np.array([0.4, -1.0, 2.0])), exp_so3(np.array([-1.3, 0.2, 0.5]))
+    turn = lambda r: (left @ r.astype(np.float64) @ right).astype(np.float32)
+    turned = [dataclasses.replace(one, global_orient=turn(one.global_orient), body_pose=turn(one.body_pose)) for one in frames]
+    for one, other in zip(run(make(), frames), run(make(), turned), strict=True):
+        np.testing.assert_allclose(left @ rotations_of(one) @ right, rotations_of(other), atol=2e-5)
+
+
+def test_averages_against_slow_ones() -> None:
+    rng = np.random.default_rng(0)
+    points, weights = rng.normal(size=(9, 1, 3)), rng.uniform(0.1, 1, (9, 1))
+    cost = lambda c: (weights[:, 0] * np.linalg.norm(points[:, 0] - c, axis=-1)).sum()
+    best = median(points, weights, 1e-6)[0]
+    assert all(cost(best) <= cost(best + d) + 1e-3 for d in rng.normal(size=(200, 3)) * 0.05)
+
+    near = swinging(0.0)[None, None] @ exp_so3(0.1 * rng.normal(size=(9, 1, 24, 3)))
+    got = mean_rotation(near, weights)
+    geodesic = got
+    for _ in range(20):  # Karcher mean: the step to the average of the logarithms
+        step = (weights[:, :, None, None] * log_so3(np.swapaxes(geodesic, -1, -2) @ near)).sum(0) / weights.sum()
+        geodesic = geodesic @ exp_so3(step)
+    assert geodesic_rad(got, geodesic).max() < 1e-3
+    spoiled = near.copy()
+    spoiled[:3] = swinging(0.0) @ exp_so3(np.array([1.2, 0, 0]))
+    assert geodesic_rad(median_rotation(spoiled, np.ones((9, 1))), swinging(0.0)).max() < 0.2
+    assert geodesic_rad(mean_rotation(spoiled, np.ones((9, 1))), swinging(0.0)).min() > 0.25
+
+
+@pytest.mark.parametrize("make", REAL)
+def test_people_do_not_mix(make: Callable[[], Smoother]) -> None:
+    t = times(30, 2)
+    together, alone = [], []
+    for i, at in enumerate(t):
+        one, other = swinging(at), swinging(at, phase=2.0)
+        order = [0, 1] if i % 2 else [1, 0]
+        both = np.stack([one, other])[order], np.stack([walking(at), walking(at) + 1])[order]
+        together.append(frame(i, float(at), [[5, 9][k] for k in order], *both))
+        alone.append(frame(i, float(at), [5], one[None], walking(at)[None]))
+    for pair, single in zip(run(make(), together), run(make(), alone), strict=True):
+        row = int(np.flatnonzero(pair.track_id == 5)[0])
+        np.testing.assert_allclose(rotations_of(pair)[row], rotations_of(single)[0], atol=1e-6)
+        np.testing.assert_allclose(pair.transl[row], single.transl[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("make", REAL)
+def test_the_two_sides_of_a_long_gap_do_not_touch(make: Callable[[], Smoother]) -> None:
+    before, after = times(30, 1), times(30, 1) + 1.4
+    frames = clip(np.concatenate([before, after]), noise_rad=0.1)
+    whole = run(make(), frames)
+    parts = run(make(), frames[: len(before)]) + run(make(), frames[len(before) :])
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(rotations_of(one), rotations_of(other), atol=1e-6)
+
+
+@pytest.mark.parametrize("make", REAL)
+def test_a_short_gap_is_smoothed_over(make: Callable[[], Smoother]) -> None:
+    frames = clip(times(30, 2), noise_rad=0.1)
+    gone = [one if not 26 <= i < 28 else Bodies.empty(one.frame, one.time_s, 5) for i, one in enumerate(frames)]
+    split = [dataclasses.replace(one, track_id=one.track_id + (1 if one.frame >= 28 else 0)) for one in gone]
+    bridged, cut = run(make(), gone)[28], run(make(), split)[28]
+    assert geodesic_rad(rotations_of(bridged), rotations_of(cut)).max() > 0.01
+
+
+@pytest.mark.parametrize("make", REAL)
+def test_doubtful_rows_count_less(make: Callable[[], Smoother]) -> None:
+    t = times(30, 2)
+    off = exp_so3(np.array([0.5, 0, 0]))
+
+    def shape_and_pose(confidence: float) -> Bodies:
+        frames = []
+        for i, at in enumerate(t):
+            wrong = i % 3 == 0
+            rotation = swinging(0.0) @ (off if wrong else np.eye(3))
+            frames.append(frame(i, float(at), [1], rotation[None], walking(0)[None], confidence if wrong else 1.0, 1.0 if wrong else 0.0))
+        return run(make(), frames)[45]
+
+    sure, doubtful = shape_and_pose(1.0), shape_and_pose(0.1)
+    assert doubtful.betas[0, 0] < 0.5 * sure.betas[0, 0]
+    if make is TwoSidedSmoother:
+        far = [geodesic_rad(rotations_of(one), swinging(0.0)).mean() for one in (sure, doubtful)]
+        assert far[1] < 0.6 * far[0]
+
+
+@pytest.mark.parametrize("make", REAL)
+def test_rows_that_are_not_finite_pass_and_harm_nobody(make: Callable[[], Smoother]) -> None:
+    frames = clip(times(30, 1))
+    clean = run(make(), frames)
+    broken = dataclasses.replace(frames[15], body_pose=np.full_like(frames[15].body_pose, np.nan))
+    out = run(make(), [*frames[:15], broken, *frames[16:]])
+    assert np.isnan(out[15].body_pose).all()
+    for i in (13, 14, 16, 17):
+        assert geodesic_rad(rotations_of(out[i]), rotations_of(clean[i])).max() < 0.1
+
+
+@pytest.mark.parametrize("make", REAL)
+def test_a_clock_set_back_starts_anew(make: Callable[[], Smoother]) -> None:
+    frames = clip(times(30, 1), noise_rad=0.1)
+    again = [dataclasses.replace(one, frame=one.frame + 100) for one in frames]
+    out = run(make(), [*frames, *again])
+    assert [one.frame for one in out] == [one.frame for one in [*frames, *again]]
+    for one, other in zip(out[: len(frames)], out[len(frames) :], strict=True):
+        np.testing.assert_allclose(rotations_of(one), rotations_of(other), atol=1e-6)
