@@ -1,1 +1,1 @@
-"""Who is in the picture: every file but `centernet` is a detector, made where settings name it (`build.py`)."""
+"""Who is in the picture: `movenet`, `mediapipe` and `boxes` are detectors, made by `build.py`; `centernet` serves the first."""
