@@ -89,13 +89,13 @@ def shown(path: Path) -> list[tuple[int, float]]:
 
 
 LEFT, RIGHT = (2.0, 5.0, 22.0, 45.0), (40.0, 5.0, 60.0, 45.0)
-PEOPLE = [{1: LEFT}, {}, {1: LEFT, 2: RIGHT}, {2: RIGHT}, {2: RIGHT, 3: LEFT}, {}]
+PEOPLE = [{1: LEFT}, {}, {1: LEFT, 2: RIGHT}, {2: RIGHT}, {2: RIGHT, 3: LEFT}, {1: LEFT}]
 
 
 # The numbers.
 
 
-@pytest.mark.parametrize("seam", [0, 1, 2, 4, 6])
+@pytest.mark.parametrize("seam", [0, 1, 2, 5, 6])
 def test_two_parts_hold_what_one_run_holds(tmp_path: Path, seam: int) -> None:
     scenes = [scene(2 * i, people) for i, people in enumerate(PEOPLE)]
     whole = write_npz(tmp_path / "whole.npz", scenes)
@@ -160,7 +160,7 @@ def test_the_report_counts_both_runs(tmp_path: Path) -> None:
         sink.close()
         contents.append(json.loads((tmp_path / f"{name}.json").read_text()))
     assert contents[0] == contents[1]
-    assert contents[0]["frames_with_people"] == 4
+    assert contents[0]["frames_with_people"] == 5
 
 
 # The pictures.
@@ -388,7 +388,8 @@ def test_closing_the_new_scenes_closes_what_they_come_from(tmp_path: Path) -> No
         finally:
             ended.append(True)
 
-    new = earlier_run(tmp_path, [scene(0)]).only_new(scenes())
+    upstream = scenes()  # held here, so that it does not end by being forgotten
+    new = earlier_run(tmp_path, [scene(0)]).only_new(upstream)
     assert next(new).frame.index == 1
     new.close()
     assert ended == [True]
