@@ -339,3 +339,18 @@ def test_a_clock_set_back_starts_anew(make: Callable[[], Smoother]) -> None:
     assert [one.frame for one in out] == [one.frame for one in [*frames, *again]]
     for one, other in zip(out[: len(frames)], out[len(frames) :], strict=True):
         np.testing.assert_allclose(rotations_of(one), rotations_of(other), atol=1e-6)
+
+
+def test_a_clock_set_back_does_not_keep_frames_waiting() -> None:
+    smoother, frames = TwoSidedSmoother(), clip(times(30, 1) + 1000)
+    held = len(frames) - sum(len(smoother.push(one)) for one in frames)
+    assert held > 3
+    assert len(smoother.push(dataclasses.replace(frames[0], time_s=0.0))) == held
+
+
+def test_ends_of_a_track_are_not_pulled_inwards() -> None:
+    """A window that sees one side only would show the first frame of a steady turn where the person is later."""
+    steady = lambda t: exp_so3(np.asarray(t)[..., None, None] * np.array([3.0, 0, 0]) * np.ones((24, 1)))
+    out = run(TwoSidedSmoother(), clip(times(60, 1), motion=steady))
+    for one in (out[0], out[-1]):
+        assert geodesic_rad(rotations_of(one)[0], steady(one.time_s)).max() < 3 * 0.03

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 
 from mchmr_stream.records import Detections, Tracks
 from mchmr_stream.tracking.box_filter import BoxFilter
+from mchmr_stream.tracking.candidates import candidates_from
 from mchmr_stream.tracking.similarity import COCO_SIGMAS, body_size, box_iou, keypoint_similarity
+from mchmr_stream.tracking.track import Track
 from mchmr_stream.tracking.tracker import PeopleTracker
 
 # A standing person in a box of width 0.4 and height 1 whose centre is the origin; COCO's order.
@@ -234,6 +237,19 @@ def test_a_child_does_not_inherit_the_identity_of_an_adult() -> None:
     assert ids[1]
 
 
+def test_a_child_in_a_box_as_large_is_somebody_else() -> None:
+    """A box may be as large by chance, say with the arms up; bones are not."""
+    adult, tracker = Person(straight(300, 300), 200), PeopleTracker()
+    for t in times(30, 1):
+        tracker.update(single(adult, t), float(t))
+    tracker.update(Detections.empty(), 1.1)
+    child = Person(straight(300, 300), 120).keypoints(1.3)[None].astype(np.float32)
+    found = dataclasses.replace(single(adult, 1.3), keypoints_px=child)
+    for t in times(30, 0.3) + 1.3:
+        tracks = tracker.update(found, float(t))
+    assert tracks.track_id.tolist() == [2]
+
+
 def test_runs_share_nothing() -> None:
     assert play(CROSSING, times(30, 1)) == play(CROSSING, times(30, 1))
     assert set().union(*play(CROSSING, times(30, 1)).values()) == {1, 2, 3}
@@ -350,6 +366,15 @@ def test_without_the_network_nobody_is_shown_where_the_detector_sees_nobody() ->
     assert tracker.update(single(person, 1.2), 1.2).track_id.tolist() == [1]
 
 
+def test_the_word_of_the_network_holds_for_one_frame() -> None:
+    tracker, person = PeopleTracker(), Person(straight(100, 300))
+    for t in times(30, 1):
+        tracks = tracker.update(single(person, t), float(t))
+        tracker.confirm(tracks.track_id, person.keypoints(t)[None].astype(np.float32), np.ones(1, np.float32))
+    assert len(tracker.update(Detections.empty(), 1.03)) == 1
+    assert len(tracker.update(Detections.empty(), 1.07)) == 0
+
+
 def test_landmarks_that_jump_away_end_the_carrying() -> None:
     tracker, person, elsewhere = PeopleTracker(), Person(straight(100, 300)), Person(straight(600, 300))
     for t in times(30, 1):
@@ -382,6 +407,25 @@ def test_carried_person_who_slips_onto_another_is_dropped_and_found_again() -> N
         tracker.confirm(tracks.track_id, np.array(seen, np.float32).reshape(-1, 17, 3), np.ones(len(tracks), np.float32))
     assert len(ids[0]) == len(ids[1]) == 1
     assert ids[0] != ids[1]
+
+
+def test_dropping_a_carry_forgets_where_the_landmarks_led() -> None:
+    person, other = Person(straight(100, 300, 150)), Person(straight(230, 300))
+    found, _ = candidates_from(single(person, 0.0))
+    misled, left_alone = Track(found, 0, 0.0), Track(found, 0, 0.0)
+    for t in times(30, 2)[1:]:
+        for track in (misled, left_alone):
+            track.predict_to(float(t))
+        if t <= 1:
+            for track in (misled, left_alone):
+                track.observe(candidates_from(single(person, t))[0], 0)
+        elif t < 1.9:
+            misled.look(other.keypoints(t), 1.0, 0.5)
+    assert np.abs(misled.expected_box_xyxy_px - left_alone.expected_box_xyxy_px).max() > 10
+    misled.drop_carry()
+    np.testing.assert_allclose(misled.expected_box_xyxy_px, left_alone.expected_box_xyxy_px, rtol=1e-9)
+    np.testing.assert_allclose(misled.landmarks_px, left_alone.landmarks_px, rtol=1e-9)
+    assert misled.evidence_s == left_alone.evidence_s == pytest.approx(1.0)
 
 
 def test_max_people_keeps_the_largest_without_flicker() -> None:
