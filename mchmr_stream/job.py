@@ -129,13 +129,14 @@ class _Outputs:
             "weights": pipeline.parts.estimator.name,
             "weights_sha256": pipeline.parts.estimator.weights_sha256,
         }
-        self._bodies = NpzSink(paths.bodies, intrinsics, self.info, pipeline.parts.cropper.layout.count, **names, settings=plain)
         self._report = ReportSink(paths.report, self.info, settings=plain, names=names)
-        # The overlay comes first: so an earlier run's pictures never lack a frame that its numbers have.
-        self._sinks: list[OverlaySink | NpzSink | ReportSink] = [self._bodies, self._report]
-        if settings.output.overlay:
+        bodies = NpzSink(paths.bodies, intrinsics, self.info, pipeline.parts.cropper.layout.count, **names, settings=plain)
+        self._sinks: list[OverlaySink | NpzSink | ReportSink] = [bodies, self._report]
+        self._has_overlay = settings.output.overlay
+        if self._has_overlay:
             audio = self.info.path if settings.output.audio else None
-            self._sinks.insert(0, OverlaySink(paths.overlay, self.info, audio_from=audio, video_stream=settings.source.stream))
+            overlay = OverlaySink(paths.overlay, self.info, audio_from=audio, video_stream=settings.source.stream)
+            self._sinks.insert(0, overlay)  # first: should writing fail, the numbers never have a frame that the pictures lack
         if earlier is not None:
             self._extend(earlier.motion)
 
@@ -149,7 +150,7 @@ class _Outputs:
         return VideoResult(
             stem=self._paths.stem,
             npz=self._paths.bodies,
-            overlay=self._paths.overlay if len(self._sinks) > 2 and self._paths.overlay.exists() else None,
+            overlay=self._paths.overlay if self._has_overlay and self.frames and self._paths.overlay.exists() else None,
             report=self._paths.report,
             frames=self.frames,
             people=len(self._people),
@@ -178,10 +179,9 @@ class _Outputs:
 
         def close_report(kind: type[BaseException] | None, closing_error: BaseException | None, trace: TracebackType | None) -> None:
             failures = [str(failure) or type(failure).__name__ for failure in (error, closing_error) if failure is not None]
-            why = [self.message] if self.message is not None else []
-            self._report.finish(
-                complete=self.complete and not failures, warnings=[*self._warnings(), *why, *failures], seconds=self.watch.seconds
-            )
+            why = [*([self.message] if self.message is not None else []), *failures]
+            warnings = [*self._warnings(), *dict.fromkeys(why)]  # a full disk says the same twice
+            self._report.finish(complete=self.complete and not failures, warnings=warnings, seconds=self.watch.seconds)
             self._report.close()
 
         with ExitStack() as at_end:

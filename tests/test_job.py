@@ -24,7 +24,7 @@ from people import FPS, HEIGHT, STRIP_PX, WIDTH, people_pictures
 import mchmr_stream
 from mchmr_stream import cli, job
 from mchmr_stream.config import Settings, settings_from
-from mchmr_stream.errors import InputError, MchmrError, UsageError
+from mchmr_stream.errors import InputError, MchmrError, TruncatedInput, UsageError
 from mchmr_stream.job import VideoResult, process_video
 from mchmr_stream.motion import Motion, load
 from mchmr_stream.pipeline import Pipeline
@@ -378,6 +378,11 @@ def test_an_error_before_the_first_frame_leaves_nothing(clip: Path, tmp_path: Pa
     with pytest.raises(UsageError, match="no frame from 9 s on"):
         run(clip, tmp_path, pipeline, changed(settings, source={"start_s": 9.0}))
     assert names(tmp_path) == []
+    whole = media.write_video(tmp_path / "whole.mkv", TWO_PEOPLE, fps=FPS, codec_options={"g": "5"})
+    cut = media.cut_file(whole, 0.5, tmp_path / "cut.mkv")
+    with pytest.raises(TruncatedInput, match="0 frames were delivered"):
+        run(cut, tmp_path / "out", pipeline, changed(settings, source={"start_s": 1.5}))
+    assert names(tmp_path / "out") == []
 
 
 def fail_overlay(monkeypatch: pytest.MonkeyPatch, method: str, at_call: int) -> None:
@@ -455,6 +460,7 @@ def test_a_disk_that_takes_no_more(tmp_path: Path, pipeline: Pipeline, settings:
     assert names(tmp_path / "out") == ["noise.json", "noise.npz"]
     report = report_of(tmp_path / "out", "noise")
     assert report["complete"] is False
+    assert sum("File too large" in warning for warning in report["warnings"]) == 1
     assert len(load(tmp_path / "out" / "noise.npz").frames) == report["frames"] > 0
 
 
