@@ -64,7 +64,7 @@ class DetectorSettings(_Section):
 class TrackerSettings(_Section):
     """Who is who."""
 
-    high_score: float = Field(0.35, ge=0, le=1, description="detections from here on are matched first and may start a track")
+    high_score: float = Field(0.3, ge=0, le=1, description="detections from here on are matched first and may start a track")
     max_lost_s: float = Field(1.0, ge=0, description="forget a person not seen for this long")
     confirm_s: float = Field(0.1, ge=0, description="report a new person once seen for this long")
     carry_s: float = Field(0.7, ge=0, description="show a person the detector misses for this long while the network still sees one")

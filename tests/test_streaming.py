@@ -36,10 +36,9 @@ def test_an_error_upstream_arrives_after_the_last_good_item():
         yield from range(5)
         raise OSError("disk gone")
 
-    got = []
+    got: list[int] = []
     with Workers() as workers, pytest.raises(OSError, match="disk gone"):
-        for item in workers.ahead(source(), 2, name="source"):
-            got.append(item)
+        got.extend(workers.ahead(source(), 2, name="source"))
     assert got == [0, 1, 2, 3, 4]
 
 
@@ -62,9 +61,13 @@ def test_leaving_early_joins_the_threads_and_closes_the_source():
 
 
 def test_an_error_of_the_reader_stops_everything():
-    with pytest.raises(ZeroDivisionError), Workers() as workers:
-        for item in workers.ahead(itertools.count(), 2, name="source"):
-            1 / (3 - item)
+    def divide_until_it_fails():
+        with Workers() as workers:
+            for item in workers.ahead(itertools.count(), 2, name="source"):
+                1 / (3 - item)
+
+    with pytest.raises(ZeroDivisionError):
+        divide_until_it_fails()
     assert not [t for t in threading.enumerate() if t.name == "source"]
 
 

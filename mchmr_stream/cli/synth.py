@@ -15,11 +15,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="folder with body/, people/ and poses/ (docs/training.md)")
     parser.add_argument("--seed", type=int, default=0, metavar="K", help="the same seed gives the same people (default 0)")
     parser.add_argument("--backgrounds", type=Path, metavar="DIR", help="folder of images to put behind them")
+    parser.add_argument("--split", choices=("train", "test"), default="train", help="which half of the pose clips (default train)")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    from mchmr_stream.learning.synthetic import run_synth
+    from mchmr_stream.cli.progress import progress_bar
+    from mchmr_stream.learning.synthetic.shards import run_synth
 
-    run_synth(args.out, args.count, args.data, seed=args.seed, backgrounds=args.backgrounds)
+    with progress_bar("people", wanted=not args.quiet) as progress:
+        shards = run_synth(args.data, args.out, args.count, args.seed, args.backgrounds, args.split, progress=progress)
+    print(f"{len(shards)} files in {args.out}; {args.out / 'contact.png'} shows some of the people")
     return 0

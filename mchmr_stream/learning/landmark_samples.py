@@ -22,8 +22,9 @@ from mchmr_stream.geometry.rotation import matrix_from_axis_angle
 from mchmr_stream.learning.batches import TrainingBatch
 from mchmr_stream.learning.body_landmarks import SparseBody
 from mchmr_stream.learning.metrics import LIMBS_IN_SMPL
+from mchmr_stream.network.landmarks import BLAZEPOSE_NAMES
 from mchmr_stream.network.observations import Observations
-from mchmr_stream.records import Tracks
+from mchmr_stream.records import KEYPOINT_NAMES, Tracks
 
 PICTURE_SIZES = ((1920, 1080), (1280, 720), (1440, 1080), (1080, 1920), (1000, 1000), (720, 1280), (640, 480))
 _OPENCV_FROM_UP = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
@@ -32,6 +33,23 @@ _MIN_LIMBS_INSIDE = 4
 """A person of whom less is in the picture is drawn farther away instead."""
 _PLANE = Intrinsics(1.0, 1.0, 0.0, 0.0)
 """A camera whose pixels are the plane itself."""
+
+
+def _parts_of(names: tuple[str, ...]) -> Tensor:
+    """For every landmark the limb it belongs to, an index into _PARTS."""
+    leg = ("hip", "knee", "ankle", "heel", "foot")
+    head = ("nose", "eye", "ear", "mouth")
+
+    def part(name: str) -> str:
+        if any(word in name for word in head):
+            return "head"
+        return f"{name.split('_')[0]} {'leg' if any(word in name for word in leg) else 'arm'}"
+
+    return torch.tensor([_PARTS.index(part(name)) for name in names])
+
+
+_PARTS = ("head", "left arm", "right arm", "left leg", "right leg")
+_PART_OF_LANDMARK, _PART_OF_KEYPOINT = _parts_of(BLAZEPOSE_NAMES), _parts_of(KEYPOINT_NAMES)
 
 
 @dataclass(frozen=True)
@@ -43,6 +61,19 @@ class SamplerSettings:
     neighbours: int = 20
     keypoints_dropped: float = 0.1
     """share of people of whom the detector said nothing, as for carried people and skipped frames"""
+    mixed_share: float = 0.7
+    """share of people whose limbs take their mistakes from different rendered people"""
+    visibility_noise: float = 0.7
+    """standard deviation on the logit of visibility, once per person and once per landmark"""
+    point_noise: float = 0.004
+    """standard deviation on every point, in base sides"""
+    strength: tuple[float, float] = (0.4, 1.1)
+    """mistakes are scaled by a factor drawn from this range: rendered people are harder to see than filmed ones, whose median
+    landmark error on our validation views is two thirds as large"""
+    failures_kept: float = 0.25
+    """share of complete failures (median error over `failure_error`) that stays in the bank"""
+    failure_error: float = 0.1
+    """base sides"""
 
 
 class Residuals(NamedTuple):
@@ -67,8 +98,13 @@ class Residuals(NamedTuple):
 class ResidualBank:
     """Residuals, found again by pose as seen from the camera and by which joints the picture's border cuts off."""
 
-    def __init__(self, residuals: Residuals) -> None:
-        self.residuals = residuals
+    def __init__(self, residuals: Residuals, settings: SamplerSettings, seed: int) -> None:
+        limbs = slice(5, 17)
+        landmark = residuals.landmark_error.norm(dim=-1).flatten(1).median(1).values
+        keypoint = residuals.keypoint_error[:, limbs].norm(dim=-1).median(1).values
+        failed = torch.maximum(landmark, keypoint) > settings.failure_error
+        keep = ~failed | (torch.rand(len(failed), generator=torch.Generator().manual_seed(seed)) < settings.failures_kept)
+        self.residuals = residuals = Residuals(*(values[keep] for values in residuals))
         self._key = self._keys(residuals.joints_m, residuals.inside)
 
     @staticmethod
@@ -76,12 +112,26 @@ class ResidualBank:
         cut_off_counts_as_m = 0.5
         return torch.cat([joints_m.flatten(1), inside * cut_off_counts_as_m], 1)
 
-    def borrow(self, joints_m: Tensor, inside: Tensor, neighbours: int, generator: torch.Generator) -> Residuals:
-        """For each of n people the residuals of one of the nearest rendered ones."""
+    def borrow(self, joints_m: Tensor, inside: Tensor, neighbours: int, mixed_share: float, generator: torch.Generator) -> Residuals:
+        """For each of n people the residuals of one of the nearest rendered ones, or for `mixed_share` of them of another
+        one for each limb: a few thousand whole patterns would be learnt by heart, and the pose of their owner with them.
+        """
+        n = len(joints_m)
         near = torch.cdist(self._keys(joints_m, inside), self._key).topk(min(neighbours, len(self._key)), largest=False).indices
-        pick = torch.randint(0, near.shape[1], (len(near),), generator=generator)
-        rows = near[torch.arange(len(near)), pick]
-        return Residuals(*(values[rows] for values in self.residuals))
+        pick = torch.randint(0, near.shape[1], (n, len(_PARTS)), generator=generator)
+        whole = torch.rand(n, 1, generator=generator) >= mixed_share
+        rows = near.gather(1, torch.where(whole, pick[:, :1], pick))
+        of_landmark, of_keypoint = rows[:, _PART_OF_LANDMARK], rows[:, _PART_OF_KEYPOINT]
+        source, landmarks, keypoints = self.residuals, torch.arange(len(_PART_OF_LANDMARK)), torch.arange(len(_PART_OF_KEYPOINT))
+        return Residuals(
+            joints_m=source.joints_m[rows[:, 0]],
+            inside=source.inside[rows[:, 0]],
+            landmark_error=source.landmark_error.transpose(1, 2)[of_landmark, landmarks].transpose(1, 2),
+            visibility=source.visibility.transpose(1, 2)[of_landmark, landmarks].transpose(1, 2),
+            keypoint_error=source.keypoint_error[of_keypoint, keypoints],
+            keypoint_score=source.keypoint_score[of_keypoint, keypoints],
+            views=source.views[rows[:, 0]],
+        )
 
 
 class LandmarkSampler:
@@ -104,9 +154,12 @@ class LandmarkSampler:
         # Mistakes were stored relative to the box and roll of their person; the true points give the matching ones here.
         base, roll = base_of_keypoints(coco, inside(coco), self.layout)
         back = roll_matrix(-roll)
-        borrowed = self.bank.borrow(_turned(back, joints), inside(limbs), self.settings.neighbours, self.generator)
+        borrowed = self._blurred(
+            self.bank.borrow(_turned(back, joints), inside(limbs), self.settings.neighbours, self.settings.mixed_share, self.generator)
+        )
 
-        strength = 0.7 + 0.6 * self._rand(n, 1, 1)
+        low, high = self.settings.strength
+        strength = low + (high - low) * self._rand(n, 1, 1)
         errors = turn(borrowed.keypoint_error, roll[:, None]) * base[:, 2, None, None] * strength
         score = borrowed.keypoint_score * (self._rand(n, 1) >= self.settings.keypoints_dropped)
         keypoints = coco + errors
@@ -145,6 +198,18 @@ class LandmarkSampler:
             joints_m=_turned(back, joints),
             vertices_m=_turned(back, vertices),
             pelvis_m=_turned(back, pelvis[:, None])[:, 0],
+        )
+
+    def _blurred(self, borrowed: Residuals) -> Residuals:
+        """A little noise of its own on everything borrowed."""
+        n, views, count = borrowed.visibility.shape
+        logit = torch.logit(borrowed.visibility, eps=1e-4)
+        logit = logit + self.settings.visibility_noise * (self._randn(n, 1, 1) + self._randn(n, 1, count))
+        once, each = self._randn(n, 1, count, 2), self._randn(n, views, count, 2)
+        return borrowed._replace(
+            visibility=logit.sigmoid(),
+            landmark_error=borrowed.landmark_error + self.settings.point_noise * (once + each),
+            keypoint_error=borrowed.keypoint_error + self.settings.point_noise * self._randn(*borrowed.keypoint_error.shape),
         )
 
     def _bodies(self, n: int) -> tuple[Tensor, Tensor]:

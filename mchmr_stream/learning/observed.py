@@ -94,10 +94,13 @@ class ObservedPeople:
             self.betas[rows], self.joints_m[rows], vertices, self.pelvis_m[rows],
         )  # fmt: skip
 
+    def found(self) -> Tensor:
+        """(N,) bool: the detector found this person."""
+        return (self.keypoints[..., 2] > 0).any(1)
+
     def residuals(self, body: SparseBody) -> Residuals:
         """Observations minus truth, of the people the detector found."""
-        found = (self.keypoints[..., 2] > 0).any(1)
-        rows = torch.nonzero(found)[:, 0]
+        rows = torch.nonzero(self.found())[:, 0]
         _, landmarks, _ = body.pose(self.rotations[rows], self.betas[rows])
         points = landmarks + self.pelvis_m[rows][:, None]
         plane = points[..., :2] / points[..., 2:].clamp(min=0.15) * self.focal_px[rows][:, None, None]

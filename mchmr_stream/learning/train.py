@@ -13,7 +13,6 @@ import math
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from mchmr_stream.geometry.camera import full_from_local
 from mchmr_stream.learning import losses
 from mchmr_stream.learning.batches import TrainingBatch
 from mchmr_stream.learning.body_landmarks import SparseBody
-from mchmr_stream.learning.landmark_samples import LandmarkSampler, ResidualBank, SamplerSettings
+from mchmr_stream.learning.landmark_samples import LandmarkSampler, ResidualBank
 from mchmr_stream.learning.metrics import LIMBS_IN_SMPL, pose_errors
 from mchmr_stream.learning.observed import ObservedPeople, Observer
 from mchmr_stream.learning.synthetic.poses import PoseLibrary, PoseSettings
@@ -78,6 +77,8 @@ class Trainer:
             raise InputError("training has neither rendered people nor poses to draw from")
         torch.manual_seed(settings.seed)
         self.settings, self.sampler, self.rendered, self.body = settings, sampler, rendered, body
+        # People whom the detector misses are seldom tracked; hidden keypoints stand for the moments when they are.
+        self._usable = torch.nonzero(rendered.found())[:, 0] if rendered is not None else None
         self.generator = torch.Generator().manual_seed(settings.seed + 1)
         self.net = MultiCropNet(settings.network_config())
         self.head: MultiCropHead = self.net.head
@@ -94,9 +95,9 @@ class Trainer:
         parts = []
         if self.sampler is not None and drawn:
             parts.append(self.sampler.batch(drawn))
-        if self.rendered is not None and from_renders:
-            rows = torch.randint(0, len(self.rendered), (from_renders,), generator=self.generator)
-            batch = self.rendered.batch(rows, self.body)
+        if self.rendered is not None and self._usable is not None and from_renders:
+            rows = torch.randint(0, len(self._usable), (from_renders,), generator=self.generator)
+            batch = self.rendered.batch(self._usable[rows], self.body)
             hidden = torch.rand(from_renders, 1, 1, generator=self.generator) < self.settings.keypoints_dropped
             batch.seen.keypoints.mul_(~hidden)
             parts.append(batch)
@@ -190,10 +191,10 @@ def loss_terms(out: HeadOutput, batch: TrainingBatch, focal_px: Tensor, told: Te
 
 @torch.inference_mode()
 def validate(head: MultiCropHead, people: ObservedPeople, body: SparseBody, views: int = VIEWS) -> dict[str, float]:
-    """Errors on rendered people of the test split, known focal length."""
+    """Errors on rendered people whom the detector found, known focal length."""
     head.eval()
     predicted, target = [], []
-    for rows in torch.arange(len(people)).split(256):
+    for rows in torch.nonzero(people.found())[:, 0].split(256):
         batch = people.batch(rows, body).choose_views(range(views))
         out = head(batch.seen)
         predicted.append(body.pose(out.rotations, out.betas)[0])
@@ -216,8 +217,8 @@ def run(
     sampler = None
     if settings.landmark_people:
         poses = pose_pool(data, settings.pose_pool, settings.seed)
-        bank = ResidualBank(rendered.residuals(body))
-        sampler = LandmarkSampler(poses, bank, body, layout("wide", VIEWS), SamplerSettings(), settings.seed + 2)
+        bank = ResidualBank(rendered.residuals(body), settings.sampler, settings.seed)
+        sampler = LandmarkSampler(poses, bank, body, layout("wide", VIEWS), settings.sampler, settings.seed + 2)
     trainer = Trainer(settings, sampler, rendered if settings.rendered_people else None, body)
     checkpoint = out / "checkpoint.pt"
     if resume and checkpoint.is_file():
@@ -245,11 +246,9 @@ def provenance(config: Path, settings: TrainSettings, shards: Path) -> dict[str,
     revision = subprocess.run(
         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
     ).stdout.strip()
-    sampler = asdict(SamplerSettings())
     return {
         "config": config.name,
         "settings": settings.model_dump(mode="json"),
-        "sampler": sampler,
         "revision": revision,
         "torch": torch.__version__,
         "shards": shards.name,

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mchmr_stream.errors import UsageError
+from mchmr_stream.learning.landmark_samples import SamplerSettings
 from mchmr_stream.network.model import NetworkConfig
 
 
@@ -49,6 +50,7 @@ class TrainSettings(_Section):
     precision: str = "bf16"
     checkpoint_every: int = Field(250, ge=1)
     losses: LossWeights = LossWeights()
+    sampler: SamplerSettings = SamplerSettings()
 
     def network_config(self) -> NetworkConfig:
         return NetworkConfig(**self.network)

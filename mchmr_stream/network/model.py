@@ -28,6 +28,8 @@ class NetworkConfig:
     trunk_dim: int = 768
     trunk_depth: int = 3
     dropout: float = 0.0
+    feature_dropout: float = 0.2
+    """of the encoder's features and world landmarks, in training: few rendered people must not be learnt by heart"""
     use_features: bool = True
     use_world: bool = True
 
@@ -58,7 +60,8 @@ class MultiCropHead(nn.Module):
         dim = config.token_dim
         self.config = config
         self.feature_dim, self.landmark_count = feature_dim, landmark_count
-        self.feature_in = nn.Sequential(nn.LayerNorm(feature_dim), nn.Linear(feature_dim, dim), nn.GELU(), nn.Linear(dim, dim))
+        forget = nn.Dropout(config.feature_dropout)
+        self.feature_in = nn.Sequential(nn.LayerNorm(feature_dim), forget, nn.Linear(feature_dim, dim), nn.GELU(), nn.Linear(dim, dim))
         self.landmark_in = nn.Linear(landmark_count * 3, dim)
         self.world_in = nn.Linear(landmark_count * 3, dim)
         self.keypoint_in = nn.Linear(17 * 3, dim)
