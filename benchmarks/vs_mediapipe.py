@@ -1,10 +1,12 @@
 """Frames per second of the whole pipeline beside MediaPipe's PoseLandmarker on the same clip, in turn, in one process.
 
-    python benchmarks/vs_mediapipe.py CLIP --model pose_landmarker_heavy.task [--views 5] [--repeats 3]
+    python benchmarks/vs_mediapipe.py [CLIP] [--model pose_landmarker_heavy.task] [--views 5] [--repeats 3]
+
+Without a clip: the one of `mchmr demo`. Without a model: the "full" bundle that ships.
 
 Both sides decode with PyAV on a thread of its own, and get every frame; nothing is drawn or written. Networks are loaded and
-warmed up before the clock starts. MediaPipe runs in video mode with one person, which is its fastest way. The heavy
-bundle does not ship: tools/make_mediapipe_bundle.py makes it. Rounds alternate (ours, theirs, ours, ...), so that a
+warmed up before the clock starts. Both sides follow one person (MediaPipe's PoseLandmarker knows no more in practice; ours
+gets tracker.max_people=1, see --people). The heavy bundle does not ship: tools/make_mediapipe_bundle.py makes it. Rounds alternate (ours, theirs, ours, ...), so that a
 machine whose speed drifts treats both alike; the ratio of each round is printed and their median is the result.
 """
 
@@ -39,7 +41,7 @@ def ours(clip: Path, settings: Settings, pipeline: Pipeline) -> float:
         source.close()
 
 
-def theirs(clip: Path, model: Path) -> float:
+def theirs(clip: Path, model: Path | None) -> float:
     """Frames per second. A new landmarker each time: video mode refuses times that run backwards."""
     reference = MediaPipeReference(model)
     try:
@@ -66,14 +68,17 @@ def _frames(clip: Path) -> Iterator[Frame]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clip", type=Path)
-    parser.add_argument("--model", type=Path, required=True, help="MediaPipe .task bundle to compare with")
+    parser.add_argument("clip", type=Path, nargs="?", default=Path("demo/clip/two_people.mp4"))
+    parser.add_argument("--model", type=Path, help="MediaPipe .task bundle to compare with")
+    parser.add_argument("--people", type=int, default=1, help="how many people ours follows at most")
     parser.add_argument("--views", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     args = parser.parse_args()
 
-    settings = load_settings(None, [f"crops.views={args.views}", *args.overrides])
+    if not args.clip.is_file():
+        raise SystemExit(f"no clip at {args.clip}: name one, or run `mchmr demo` first")
+    settings = load_settings(None, [f"crops.views={args.views}", f"tracker.max_people={args.people}", *args.overrides])
     pipeline = Pipeline(settings)
     ours(args.clip, settings, pipeline)
     rounds = []
@@ -82,7 +87,13 @@ def main() -> None:
         rounds.append({"ours_fps": round(mine, 2), "mediapipe_fps": round(other, 2), "ratio": round(mine / other, 3)})
         print(f"round {number + 1}: {json.dumps(rounds[-1])}", flush=True)
     machine = {"cores": os.cpu_count(), "cpu": _cpu(), "python": platform.python_version()}
-    result = {"clip": args.clip.name, "model": args.model.name, "views": args.views, "rounds": rounds}
+    result = {
+        "clip": args.clip.name,
+        "model": args.model.name if args.model else "pose_landmarker_full.task",
+        "people": args.people,
+        "views": args.views,
+        "rounds": rounds,
+    }
     print(json.dumps(result | {"median_ratio": statistics.median(r["ratio"] for r in rounds), "machine": machine}, indent=2))
 
 

@@ -16,7 +16,7 @@ from mchmr_stream.network.model import MultiCropHead, MultiCropNet, NetworkConfi
 from mchmr_stream.network.observations import Observations, agree_on_sides, base_from_unit, points_to_base, view_geometry
 from mchmr_stream.network.weights import load_network, save_network
 
-CONFIG = NetworkConfig(encoder="blazepose_lite", token_dim=32, fusion_layers=2, trunk_dim=64, trunk_depth=1)
+CONFIG = NetworkConfig(encoder="blazepose_lite", token_dim=32, fusion_layers=2, trunk_dim=64, trunk_depth=1, feature_dropout=0.0)
 
 
 @pytest.fixture(scope="module")
