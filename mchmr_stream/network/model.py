@@ -31,7 +31,9 @@ class NetworkConfig:
     feature_dropout: float = 0.2
     """of the encoder's features and world landmarks, in training: few rendered people must not be learnt by heart"""
     use_features: bool = True
+    """read the encoder's feature vector"""
     use_world: bool = True
+    """read the encoder's own metric landmarks"""
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -60,10 +62,12 @@ class MultiCropHead(nn.Module):
         dim = config.token_dim
         self.config = config
         self.feature_dim, self.landmark_count = feature_dim, landmark_count
-        forget = nn.Dropout(config.feature_dropout)
-        self.feature_in = nn.Sequential(nn.LayerNorm(feature_dim), forget, nn.Linear(feature_dim, dim), nn.GELU(), nn.Linear(dim, dim))
+        if config.use_features:
+            forget = nn.Dropout(config.feature_dropout)
+            self.feature_in = nn.Sequential(nn.LayerNorm(feature_dim), forget, nn.Linear(feature_dim, dim), nn.GELU(), nn.Linear(dim, dim))
+        if config.use_world:
+            self.world_in = nn.Sequential(nn.Dropout(config.feature_dropout), nn.Linear(landmark_count * 3, dim))
         self.landmark_in = nn.Linear(landmark_count * 3, dim)
-        self.world_in = nn.Linear(landmark_count * 3, dim)
         self.keypoint_in = nn.Linear(17 * 3, dim)
         self.view_in = nn.Linear(3, dim)
         self.info_in = nn.Linear(3, dim)
@@ -108,8 +112,12 @@ class MultiCropHead(nn.Module):
         return self._picture_tokens(seen.features, seen.world) * seen.has_image[:, None, None]
 
     def _picture_tokens(self, features: Tensor, world: Tensor) -> Tensor:
-        tokens = self.feature_in(features) * float(self.config.use_features)
-        return tokens + self.world_in(world.flatten(2) * 2) * float(self.config.use_world)
+        tokens = torch.zeros(*world.shape[:2], self.config.token_dim, device=world.device)
+        if self.config.use_features:
+            tokens = tokens + self.feature_in(features)
+        if self.config.use_world:
+            tokens = tokens + self.world_in(world.flatten(2) * 2)
+        return tokens
 
 
 class NetworkOutput(NamedTuple):
