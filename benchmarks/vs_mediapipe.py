@@ -4,10 +4,11 @@
 
 Without a clip: the one of `mchmr demo`. Without a model: the "full" bundle that ships.
 
-Both sides decode with PyAV on a thread of its own, and get every frame; nothing is drawn or written. Networks are loaded and
-warmed up before the clock starts. Both sides follow one person (MediaPipe's PoseLandmarker knows no more in practice; ours
-gets tracker.max_people=1, see --people). The heavy bundle does not ship: tools/make_mediapipe_bundle.py makes it. Rounds alternate (ours, theirs, ours, ...), so that a
-machine whose speed drifts treats both alike; the ratio of each round is printed and their median is the result.
+Both sides decode with PyAV on a thread of its own and get every frame; nothing is drawn or written. Networks are loaded
+and warmed up before the clock starts. Both follow one person (MediaPipe's PoseLandmarker knows no more in practice; ours
+gets tracker.max_people=1, see --people). The heavy bundle does not ship: tools/make_mediapipe_bundle.py makes it.
+Rounds alternate (ours, theirs, ours, ...), so that a machine whose speed drifts treats both alike; the ratio of each round
+is printed and their median is the result.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from mchmr_stream.resuming import EarlierRun
 from mchmr_stream.sinks.npz import NpzSink
 from mchmr_stream.sinks.overlay import OverlaySink
 from mchmr_stream.sinks.report import ReportSink
-from mchmr_stream.streaming import Stopwatch, Workers
+from mchmr_stream.streaming import Behind, Stopwatch
 
 log = logging.getLogger(__name__)
 
@@ -95,12 +95,16 @@ def _run(
         scenes = pipeline.scenes(outputs.source, intrinsics, stop=stop, watch=outputs.watch)
         if earlier is not None:
             scenes = earlier.only_new(scenes)
+
+        def write(scene: Scene) -> None:
+            outputs.write(scene)
+            if progress is not None:
+                progress(outputs.frames, outputs.info.frame_count)
+
         try:
-            with Workers() as workers:
-                for scene in workers.ahead(scenes, pipeline.settings.runtime.ahead, name="scenes"):
-                    outputs.write(scene)
-                    if progress is not None:
-                        progress(outputs.frames, outputs.info.frame_count)
+            with closing(scenes), Behind(write, pipeline.settings.runtime.ahead, name="write") as writer:
+                for scene in scenes:
+                    writer.put(scene)
         except TruncatedInput as error:
             if not outputs.frames:
                 raise

@@ -3,8 +3,10 @@
     Source --Frame--> Detector --Detections--> Tracker --Tracks--> Cropper --CropBatch--> MeshEstimator
       --CropEstimates--> place in image --Bodies--> Smoother --Bodies--> body model --Scene--> every Sink
 
-Stages are generators. Decoding, detecting and estimating run on a thread each and overlap in bounded memory. One thing
-goes back: the tracker hears where the network saw each person, and so keeps people whom the detector loses.
+Stages are generators. Decoding runs ahead on a thread of its own; the networks run on the caller's, each with all cores:
+two at once would only fight for them, and the OpenMP runtime that PyTorch ships computes a quarter slower when a second
+thread brings a team of its own. One thing goes back: the tracker hears where the network saw each person, and so keeps
+people whom the detector loses.
 """
 
 from __future__ import annotations
@@ -47,8 +49,7 @@ class Pipeline:
         tracker, smoother = build_tracker(self.settings), build_smoother(self.settings)
         with Workers() as workers:
             frames = workers.ahead(watch.timed("decode", until(stop, source.frames())), ahead, name="decode")
-            detected = workers.ahead(self._detect(frames, watch), ahead, name="detect")
-            bodies = workers.ahead(self._estimate(detected, intrinsics, tracker, watch), ahead, name="estimate")
+            bodies = self._estimate(self._detect(frames, watch), intrinsics, tracker, watch)
             for frame, smooth in smoothed(bodies, smoother, watch):
                 yield self.scene(frame, smooth, intrinsics)
 

@@ -102,6 +102,43 @@ class Workers:
         return iter(channel)
 
 
+class Behind(Generic[T]):
+    """Hand items to `consume` on a thread of its own, at most `size` waiting.
+
+    Leaving the `with` block waits until everything handed over was consumed. An error of `consume` stops it and is raised
+    by the next `put`, or when the block is left.
+    """
+
+    def __init__(self, consume: Callable[[T], object], size: int, *, name: str) -> None:
+        self._channel: Channel[T] = Channel(size)
+        self._consume = consume
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def __enter__(self) -> Behind[T]:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._channel.end()
+        self._thread.join()
+        if self._error is not None and kind is None:
+            raise self._error
+
+    def put(self, item: T) -> None:
+        """Hand over; waits for room."""
+        if not self._channel.put(item) and self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            for item in self._channel:
+                self._consume(item)
+        except BaseException as error:  # noqa: BLE001 - handed to the other thread, which raises it
+            self._error = error
+            self._channel.close()
+
+
 class Stopwatch:
     """Seconds that each stage spent working, per item; stages run on different threads."""
 

@@ -170,7 +170,7 @@ def test_leaving_the_loop_ends_the_source(quick_pipeline: Pipeline) -> None:
     source = Pictures([EMPTY] * 60)
     scenes = variant(quick_pipeline, CountingDetector()).scenes(source, CAMERA)
     next(scenes)
-    assert len(threads_of_a_run()) == 3
+    assert len(threads_of_a_run()) == 1
     scenes.close()
     assert threads_of_a_run() == []
     assert source.ended

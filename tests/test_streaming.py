@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from mchmr_stream.streaming import Channel, Stopwatch, Workers
+from mchmr_stream.streaming import Behind, Channel, Stopwatch, Workers
 
 
 def test_every_item_arrives_once_and_in_order():
@@ -104,3 +104,40 @@ def test_stopwatch_counts_work_and_not_waiting_downstream(monkeypatch):
     for _ in watch.timed("make", slow()):
         clock[0] += 5.0
     assert watch.seconds["make"] == [2.0, 2.0, 2.0]
+
+
+def test_behind_consumes_everything_in_order_before_the_block_is_left():
+    got: list[int] = []
+    with Behind(got.append, 2, name="write") as writer:
+        for i in range(100):
+            writer.put(i)
+    assert got == list(range(100))
+
+
+def test_behind_raises_its_own_error_and_stops():
+    def consume(item):
+        if item == 3:
+            raise OSError("disk full")
+
+    def produce():
+        with Behind(consume, 1, name="write") as writer:
+            for i in itertools.count():
+                writer.put(i)
+
+    with pytest.raises(OSError, match="disk full"):
+        produce()
+    assert not [thread for thread in threading.enumerate() if thread.name == "write"]
+
+
+def test_behind_still_consumes_what_was_handed_over_when_the_producer_fails():
+    got: list[int] = []
+
+    def produce():
+        with Behind(got.append, 10, name="write") as writer:
+            for i in range(5):
+                writer.put(i)
+            raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        produce()
+    assert got == [0, 1, 2, 3, 4]
