@@ -115,7 +115,9 @@ class RuntimeSettings(_Section):
     """Where it runs."""
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    threads: int | None = Field(None, ge=1, description="CPU threads for the networks; none: as many as there are cores")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads for the detector, and as many for the network; none: half the cores each"
+    )
     ahead: int = Field(4, ge=1, le=256, description="frames that decoding and detection may be ahead")
 
 

@@ -3,10 +3,12 @@
     Source --Frame--> Detector --Detections--> Tracker --Tracks--> Cropper --CropBatch--> MeshEstimator
       --CropEstimates--> place in image --Bodies--> Smoother --Bodies--> body model --Scene--> every Sink
 
-Stages are generators. Decoding runs ahead on a thread of its own; the networks run on the caller's, each with all cores:
-two at once would only fight for them, and the OpenMP runtime that PyTorch ships computes a quarter slower when a second
-thread brings a team of its own. One thing goes back: the tracker hears where the network saw each person, and so keeps
-people whom the detector loses.
+Stages are generators. Decoding, and finding and cropping people, each run ahead on a thread of their own in bounded memory;
+the network over the crops runs on the caller's thread, so that detector and network work at the same time.
+
+One thing goes back: the tracker hears where the network saw each person, and so keeps people whom the detector loses.
+It asks only when it may lose somebody, and then waits for the network; otherwise it is a frame ahead of it. Which of
+the two depends on the detections alone, never on how fast a thread was: a video gives the same bodies every time.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,8 +31,20 @@ from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.geometry.crops import image_from_rolled
 from mchmr_stream.placing import place_in_image
 from mchmr_stream.protocols import Smoother, Source, Tracker
-from mchmr_stream.records import Bodies, Detections, Float, Frame, Scene
+from mchmr_stream.records import Bodies, CropBatch, Detections, Float, Frame, Scene, Tracks
 from mchmr_stream.streaming import Stopwatch, Workers
+
+Seen = tuple[Float, Float]
+"""Landmarks (n, 17, 3) in picture pixels and presence (n,): what `Tracker.confirm` takes."""
+
+
+class Found(NamedTuple):
+    """The people of a frame on their way to the network, and where its answer for the tracker goes."""
+
+    frame: Frame
+    tracks: Tracks
+    batch: CropBatch
+    seen: Future[Seen]
 
 
 class Pipeline:
@@ -49,7 +65,10 @@ class Pipeline:
         tracker, smoother = build_tracker(self.settings), build_smoother(self.settings)
         with Workers() as workers:
             frames = workers.ahead(watch.timed("decode", until(stop, source.frames())), ahead, name="decode")
-            bodies = self._estimate(self._detect(frames, watch), intrinsics, tracker, watch)
+            waiting: set[Future[Seen]] = set()
+            workers.before_joining(lambda: [answer.cancel() for answer in list(waiting)])
+            found = self._find(self._detect(frames, watch), intrinsics, tracker, waiting, watch)
+            bodies = self._estimate(workers.ahead(found, 1, name="find"), intrinsics, watch)
             for frame, smooth in smoothed(bodies, smoother, watch):
                 yield self.scene(frame, smooth, intrinsics)
 
@@ -76,21 +95,33 @@ class Pipeline:
         for i, frame in enumerate(frames):
             yield frame, next(found) if i % interval == 0 else None
 
-    def _estimate(
-        self, detected: Iterator[tuple[Frame, Detections | None]], intrinsics: Intrinsics, tracker: Tracker, watch: Stopwatch
-    ) -> Iterator[tuple[Frame, Bodies]]:
-        cropper, estimator, body = self.parts.cropper, self.parts.estimator, self.parts.body
+    def _find(
+        self,
+        detected: Iterator[tuple[Frame, Detections | None]],
+        intrinsics: Intrinsics,
+        tracker: Tracker,
+        waiting: set[Future[Seen]],
+        watch: Stopwatch,
+    ) -> Iterator[Found]:
+        """Track and crop. `waiting` holds the answers that are still to come, so that they can be cancelled."""
+        before: Found | None = None
         for frame, detections in detected:
+            if before is not None and tracker.needs_confirmation(detections):
+                tracker.confirm(before.tracks.track_id, *before.seen.result())
             tracks = watch.call("track", tracker.update, detections, frame.time_s)
-            if not len(tracks):
-                yield frame, Bodies.empty(frame.index, frame.time_s, cropper.layout.count)
-                continue
-            batch = watch.call("crop", cropper.crop, frame, tracks, intrinsics)
-            estimates = watch.call("network", estimator.estimate, batch)
+            answer: Future[Seen] = Future()
+            waiting.add(answer)
+            answer.add_done_callback(waiting.discard)
+            before = Found(frame, tracks, watch.call("crop", self.parts.cropper.crop, frame, tracks, intrinsics), answer)
+            yield before
+
+    def _estimate(self, found: Iterator[Found], intrinsics: Intrinsics, watch: Stopwatch) -> Iterator[tuple[Frame, Bodies]]:
+        for frame, tracks, batch, answer in found:
+            estimates = watch.call("network", self.parts.estimator.estimate, batch)
             seen_px = image_from_rolled(estimates.landmarks_px[..., :2], intrinsics, batch.roll_rad)
-            landmarks_px = np.concatenate([seen_px, estimates.landmarks_px[..., 2:]], -1)
-            tracker.confirm(tracks.track_id, landmarks_px.astype(np.float32), estimates.presence)
-            yield frame, place_in_image(frame, tracks, batch, estimates, body)
+            landmarks_px = np.concatenate([seen_px, estimates.landmarks_px[..., 2:]], -1).astype(np.float32)
+            answer.set_result((landmarks_px, estimates.presence))
+            yield frame, place_in_image(frame, tracks, batch, estimates, self.parts.body)
 
     def scene(self, frame: Frame, bodies: Bodies, intrinsics: Intrinsics) -> Scene:
         """Pose the body model and project."""

@@ -43,6 +43,10 @@ class Tracker(Protocol):
         """The people of this frame. None: the detector was not asked, carry everyone."""
         ...
 
+    def needs_confirmation(self, detections: Detections | None) -> bool:
+        """Whether an update with these detections may have to carry somebody: then `confirm` must come first."""
+        ...
+
     def confirm(self, track_id: Int, landmarks_px: Float, presence: Float) -> None:
         """What the network saw in the crops of the last update: it carries people whom the detector loses.
 

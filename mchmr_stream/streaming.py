@@ -82,6 +82,7 @@ class Workers:
     def __init__(self) -> None:
         self._channels: list[Channel] = []
         self._threads: list[threading.Thread] = []
+        self._wake_ups: list[Callable[[], object]] = []
 
     def __enter__(self) -> Workers:
         return self
@@ -89,8 +90,14 @@ class Workers:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for channel in self._channels:
             channel.close()
+        for wake_up in self._wake_ups:
+            wake_up()
         for thread in self._threads:
             thread.join()
+
+    def before_joining(self, wake_up: Callable[[], object]) -> None:
+        """Call this when the threads are to end: a thread that waits for something else than a channel must be woken."""
+        self._wake_ups.append(wake_up)
 
     def ahead(self, upstream: Iterable[T], size: int, *, name: str, drop_oldest: bool = False) -> Iterator[T]:
         """Iterate `upstream` on its own thread, at most `size` finished items ahead."""

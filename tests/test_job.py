@@ -411,7 +411,7 @@ def test_a_sink_that_fails_stops_the_run_and_the_others_are_published(
     report = report_of(tmp_path)
     assert (report["complete"], report["frames"]) == (False, 4)
     assert any("No space left on device" in warning for warning in report["warnings"])
-    assert not [thread.name for thread in threading.enumerate() if thread.name in ("scenes", "decode", "detect", "estimate")]
+    assert not [thread.name for thread in threading.enumerate() if thread.name in ("decode", "find", "write")]
     assert run(clip, tmp_path, pipeline, settings, resume=True).complete
     assert numbers_shown(tmp_path / "clip.mp4") == load(tmp_path / "clip.npz").frames.tolist() == list(range(9))
 

@@ -35,6 +35,8 @@ _STRONG_CARRY = 5.0
 """A person of strong presence is shown for this many times carry_s after the last detection."""
 _CLOCK_JITTER_S = 0.05
 """Timestamps this little out of order are taken as equal; further back, the source has started anew."""
+_SURELY_FOUND = 0.5
+"""Overlap of a person's last box with a new one from which on there is no doubt that the detector sees them."""
 _TOLERANCE_S = 1e-6
 _STAY_BONUS = 1.3
 """With max_people, somebody new must have a box this many times larger in area to push out somebody shown."""
@@ -98,6 +100,18 @@ class PeopleTracker:
         for track in self._tracks:
             track.confirmed = False  # the network's word holds for one frame
         return tracks
+
+    def needs_confirmation(self, detections: Detections | None) -> bool:
+        """Whether somebody in view may be missed by these detections; without doubt everybody has a box of their own."""
+        in_view = [track for track in self._tracks if track.visible]
+        if not in_view:
+            return False
+        if detections is None or not all(track.observed for track in in_view):
+            return True
+        overlap = box_iou(np.stack([track.box_xyxy_px for track in in_view]), detections.boxes_xyxy_px.astype(np.float64))
+        if overlap.shape[1] < len(in_view):
+            return True
+        return bool((overlap.max(1) < _SURELY_FOUND).any()) or len(set(overlap.argmax(1).tolist())) < len(in_view)
 
     def confirm(self, track_id: Int, landmarks_px: Float, presence: Float) -> None:
         """What the network saw in the crops of the last update; see the class. Ids not known any more are ignored."""
