@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,19 +47,21 @@ def build_parts(settings: Settings) -> Parts:
     # Detector and network compute at the same time, each on a thread with a team of this size. More threads than cores make
     # every team sleep at its barriers instead of spinning, which costs a quarter of the speed.
     torch.set_num_threads(settings.runtime.threads or max(1, (os.cpu_count() or 1) // 2))
-    estimator = LocalEstimator(settings.network.weights, device, settings.network.precision, settings.crops.views)
     crop_layout = layout(settings.crops.layout, settings.crops.views, settings.crops.custom)
+    with ThreadPoolExecutor(1) as beside:
+        # The network's preparation takes a second of arithmetic; the rest is mostly imports.
+        preparing = beside.submit(LocalEstimator, settings.network.weights, device, settings.network.precision, settings.crops.views)
+        detector = _detector(settings, device)
+        cropper = Cropper(crop_layout, upright=settings.crops.upright, device=device)
+        build_tracker(settings)
+        body = load_body(settings.body.model)
+        estimator = preparing.result()
     if crop_layout.crop_hw != estimator.crop_size_hw:
         raise UsageError(
             f"crops.layout {crop_layout.name} cuts crops of {crop_layout.crop_hw}, the network {estimator.name} takes "
             f"{estimator.crop_size_hw}; choose the layout that the weights were trained with"
         )
-    return Parts(
-        detector=_detector(settings, device),
-        cropper=Cropper(crop_layout, upright=settings.crops.upright, device=device),
-        estimator=estimator,
-        body=load_body(settings.body.model),
-    )
+    return Parts(detector, cropper, estimator, body)
 
 
 def _detector(settings: Settings, device: torch.device) -> Detector:

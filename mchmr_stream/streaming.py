@@ -7,8 +7,10 @@ item; leaving early joins every thread and closes the upstream; with `drop_oldes
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
@@ -76,8 +78,18 @@ class Channel(Generic[T]):
             yield item
 
 
+_LIVE: weakref.WeakSet[Workers] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """A program may end in the middle of a run that nobody closed; threads inside native code would then abort it."""
+    for workers in list(_LIVE):
+        workers.stop()
+
+
 class Workers:
-    """The threads of one run. Leaving the `with` block stops and joins them all."""
+    """The threads of one run. Leaving the `with` block stops and joins them all; the end of the program does too."""
 
     def __init__(self) -> None:
         self._channels: list[Channel] = []
@@ -85,9 +97,15 @@ class Workers:
         self._wake_ups: list[Callable[[], object]] = []
 
     def __enter__(self) -> Workers:
+        _LIVE.add(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End all threads and wait for them."""
+        _LIVE.discard(self)
         for channel in self._channels:
             channel.close()
         for wake_up in self._wake_ups:

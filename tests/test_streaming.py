@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import threading
 import time
 
@@ -141,3 +143,21 @@ def test_behind_still_consumes_what_was_handed_over_when_the_producer_fails():
     with pytest.raises(ValueError, match="no more"):
         produce()
     assert got == [0, 1, 2, 3, 4]
+
+
+def test_a_program_that_ends_in_the_middle_of_a_run_closes_its_source():
+    program = """
+import itertools
+from mchmr_stream.streaming import Workers
+
+def source():
+    try:
+        yield from itertools.count()
+    finally:
+        print("closed")
+
+items = Workers().__enter__().ahead(source(), 2, name="source")
+next(items)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "closed\n"), done.stderr

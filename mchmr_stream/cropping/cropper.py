@@ -7,7 +7,7 @@ import torch
 
 from mchmr_stream.cropping.base_box import base_boxes
 from mchmr_stream.cropping.layouts import Layout
-from mchmr_stream.cropping.warp import shared_reductions, warp_crops
+from mchmr_stream.cropping.warp import load_kornia, shared_reductions, warp_crops
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.geometry.crops import image_from_crop_affine, rolled_from_image
 from mchmr_stream.records import CropBatch, Float, Frame, Tracks
@@ -25,6 +25,7 @@ class Cropper:
         self.upright = upright
         self.device = torch.device(device)
         self._groups = shared_reductions(layout.views[:, 2].tolist())
+        load_kornia()
 
     def crop(self, frame: Frame, tracks: Tracks, intrinsics: Intrinsics) -> CropBatch:
         """The crops of everyone in `tracks`, and where they lie; an empty batch when nobody is there.

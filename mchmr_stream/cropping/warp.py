@@ -43,6 +43,11 @@ class _Part:
     """(2,) frame position of the centre of the part's first pixel"""
 
 
+def load_kornia() -> None:
+    """Import Kornia now: it takes 0.2 s or more, whichever of its modules is asked for, and would hold up the first frame."""
+    import kornia.geometry.transform  # noqa: F401
+
+
 def shared_reductions(scales: Sequence[float]) -> list[list[int]]:
     """Group views by scale: each group spans at most a factor of 1.8. Returns the views' indices, finest group first."""
     groups: list[list[int]] = []
@@ -66,7 +71,6 @@ def warp_crops(
     `rgb` (height, width, 3); `image_from_crop` (n, V, 2, 3) maps crop pixels to frame pixels, pixel centres at integers;
     `groups` from `shared_reductions` -> (n, V, 3, crop height, crop width) uint8 on `device`.
     """
-    # Kornia takes 0.2 s or more to import, whichever of its modules is asked for.
     from kornia.geometry.transform import remap
 
     n, views = image_from_crop.shape[:2]

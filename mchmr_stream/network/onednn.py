@@ -7,6 +7,7 @@ cores it halves MoveNet's time, and no compiler has to be installed, which torch
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,12 +67,16 @@ def _compile(module: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:
     return frozen
 
 
+_COMPILING = threading.RLock()
+
+
 @contextmanager
 def _fusion_enabled() -> Iterator[None]:
-    """The switch is the process's: put it back for whoever else uses TorchScript."""
-    before = torch.jit.onednn_fusion_enabled()
-    torch.jit.enable_onednn_fusion(True)
-    try:
-        yield
-    finally:
-        torch.jit.enable_onednn_fusion(before)
+    """The switch is the process's: put it back for whoever else uses TorchScript, and let one thread at a time turn it."""
+    with _COMPILING:
+        before = torch.jit.onednn_fusion_enabled()
+        torch.jit.enable_onednn_fusion(True)
+        try:
+            yield
+        finally:
+            torch.jit.enable_onednn_fusion(before)
