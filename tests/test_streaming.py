@@ -156,7 +156,8 @@ def source():
     finally:
         print("closed")
 
-items = Workers().__enter__().ahead(source(), 2, name="source")
+workers = Workers()
+items = workers.__enter__().ahead(source(), 2, name="source")
 next(items)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
