@@ -67,7 +67,11 @@ class TrackerSettings(_Section):
     high_score: float = Field(0.3, ge=0, le=1, description="detections from here on are matched first and may start a track")
     max_lost_s: float = Field(1.0, ge=0, description="forget a person not seen for this long")
     confirm_s: float = Field(0.1, ge=0, description="report a new person once seen for this long")
-    carry_s: float = Field(0.7, ge=0, description="show a person the detector misses for this long while the network still sees one")
+    carry_s: float = Field(
+        0.7,
+        ge=0,
+        description="show a person the detector misses for this long while the network still sees one; five times as long while it is sure",
+    )
     min_presence: float = Field(0.5, ge=0, le=1, description="the network sees a person in the crops from here on")
     max_people: int | None = Field(None, ge=1, description="keep only this many people per frame, the largest; none: all")
 
@@ -151,7 +155,8 @@ def load_settings(file: str | Path | None = None, overrides: list[str] | None = 
             ) from error
         if loaded is not None and not isinstance(loaded, dict):
             raise UsageError(f"settings {file} hold a {type(loaded).__name__}, expected sections as printed by `mchmr config`")
-        data = loaded or {}
+        # A section whose settings are all commented out reads as None.
+        data = {name: {} if section is None else section for name, section in (loaded or {}).items()}
     for text in overrides or []:
         apply_override(data, text)
     return settings_from(data)

@@ -105,3 +105,9 @@ def test_settings_files(tmp_path: Path, content: str, expected: str | None) -> N
 def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nothing\.yaml"):
         load_settings(tmp_path / "nothing.yaml")
+
+
+def test_a_section_with_everything_commented_out_is_the_default(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("source:\n  # every: 2\nsmoother:\n  strength: 2\n")
+    assert load_settings(file) == load_settings(None, ["smoother.strength=2"])
