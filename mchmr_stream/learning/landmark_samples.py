@@ -48,6 +48,10 @@ def _parts_of(names: tuple[str, ...]) -> Tensor:
     return torch.tensor([_PARTS.index(part(name)) for name in names])
 
 
+_EXCHANGED_TOGETHER = ((3, 6, 9), (12, 15), (13, 16, 18, 20), (14, 17, 19, 21), (1, 4, 7, 10), (2, 5, 8, 11))
+"""Joints of SMPL: trunk, head, left arm, right arm, left leg, right leg."""
+_HINGES = (4, 5, 18, 19)
+"""Knees and elbows bend about one axis."""
 _PARTS = ("head", "left arm", "right arm", "left leg", "right leg")
 _PART_OF_LANDMARK, _PART_OF_KEYPOINT = _parts_of(BLAZEPOSE_NAMES), _parts_of(KEYPOINT_NAMES)
 
@@ -57,6 +61,10 @@ class SamplerSettings:
     """How bodies and cameras are drawn."""
 
     beta_sd: float = 1.3
+    limbs_exchanged: float = 0.0
+    """chance of each limb, the trunk and the head to come from another pose: rare combinations become as known as common ones"""
+    pose_noise_rad: tuple[float, ...] = (0.0,)
+    """standard deviations of noise on every joint's axis-angle, one drawn per person"""
     truncated_share: float = 0.25
     neighbours: int = 20
     keypoints_dropped: float = 0.1
@@ -214,11 +222,24 @@ class LandmarkSampler:
 
     def _bodies(self, n: int) -> tuple[Tensor, Tensor]:
         """Rotations in camera axes and betas."""
-        local = matrix_from_axis_angle(self.poses[torch.randint(0, len(self.poses), (n,), generator=self.generator)])
+        local = matrix_from_axis_angle(self._poses(n))
         pitch = torch.where(self._rand(n) < 0.85, self._uniform(n, -0.2, 0.5), self._uniform(n, -0.6, 1.0))
         tilt = torch.where(self._rand(n) < 0.6, self._randn(n) * 0.05, self._uniform(n, -0.5, 0.5))
         camera = roll_matrix(tilt) @ _about_x(pitch) @ _OPENCV_FROM_UP @ _about_y(self._uniform(n, 0, 2 * torch.pi))
         return torch.cat([(camera @ local[:, 0])[:, None], local[:, 1:]], 1), self._randn(n, 10) * self.settings.beta_sd
+
+    def _poses(self, n: int) -> Tensor:
+        """(n, 24, 3) axis-angle."""
+        picked = self.poses[torch.randint(0, len(self.poses), (n,), generator=self.generator)]
+        for joints in _EXCHANGED_TOGETHER:
+            others = self.poses[torch.randint(0, len(self.poses), (n,), generator=self.generator)]
+            moved = self._rand(n) < self.settings.limbs_exchanged
+            picked[:, joints] = torch.where(moved[:, None, None], others[:, joints], picked[:, joints])
+        levels = torch.tensor(self.settings.pose_noise_rad)
+        noise = levels[torch.randint(0, len(levels), (n,), generator=self.generator)][:, None, None] * self._randn(*picked.shape)
+        noise[:, _HINGES] *= 0.5
+        noise[:, 22:] = 0
+        return picked + noise
 
     def _cameras(self, joints: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Picture size (n, 2), focal length (n,) and where the pelvis stands (n, 3); some people hang over the border."""
