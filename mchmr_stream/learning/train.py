@@ -13,6 +13,7 @@ import math
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ class Trainer:
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
             out = HeadOutput(*(value.float() for value in self.head(batch.seen)))
         terms = loss_terms(out, batch, focal_px, told, self.body)
-        weights = settings.losses.model_dump()
+        weights = asdict(settings.losses)
         total = sum((weights[name] * value for name, value in terms.items()), torch.zeros(()))
         if not torch.isfinite(total):
             raise MchmrError(f"the loss is {float(total)} at step {self.step}; resume from the last checkpoint with a lower learning_rate")
@@ -147,7 +148,7 @@ class Trainer:
             "generator": self.generator.get_state(),
             "sampler": self.sampler.generator.get_state() if self.sampler else None,
             "torch": torch.get_rng_state(),
-            "settings": self.settings.model_dump(mode="json"),
+            "settings": self.settings.to_dict(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -248,7 +249,7 @@ def provenance(config: Path, settings: TrainSettings, shards: Path) -> dict[str,
     ).stdout.strip()
     return {
         "config": config.name,
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.to_dict(),
         "revision": revision,
         "torch": torch.__version__,
         "shards": shards.name,

@@ -1,23 +1,23 @@
-"""What a training run is made of; read from YAML (configs/train_*.yaml)."""
+"""What a training run is made of; read from YAML (configs/train_*.yaml).
+
+Plain dataclasses, and the libraries that read and check YAML are loaded only for that: a packed run (`packing`) must start
+on a machine that has torch and numpy only.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from mchmr_stream.errors import UsageError
+from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.learning.landmark_samples import SamplerSettings
 from mchmr_stream.network.model import NetworkConfig
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class LossWeights(_Section):
+@dataclass(frozen=True)
+class LossWeights:
     """How much each loss counts."""
 
     joints_3d: float = 10.0
@@ -31,38 +31,103 @@ class LossWeights(_Section):
     uncertainty: float = 0.02
 
 
-class TrainSettings(_Section):
-    """One run. Everything random comes from `seed`."""
+@dataclass(frozen=True)
+class TrainSettings:
+    """One run. Everything random comes from `seed`. Raises UsageError for a number out of its range."""
 
-    network: dict[str, Any] = Field(default_factory=dict, description="NetworkConfig values that differ from the defaults")
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    network: dict[str, Any] = field(default_factory=dict)
+    """NetworkConfig values that differ from the defaults"""
     seed: int = 0
-    steps: int = Field(4000, ge=1)
-    landmark_people: int = Field(448, ge=0, description="people per step drawn without pictures")
-    rendered_people: int = Field(64, ge=0, description="people per step from rendered pictures")
-    pose_pool: int = Field(200_000, ge=100, description="poses drawn once from the library at the start")
-    learning_rate: float = Field(1.2e-3, gt=0)
-    weight_decay: float = Field(0.02, ge=0)
-    warmup_steps: int = Field(150, ge=1)
-    ema: float = Field(0.999, ge=0, lt=1)
-    single_view_share: float = Field(0.5, ge=0, le=1, description="share of steps with a random subset of the views")
-    assumed_focal_share: float = Field(0.5, ge=0, le=1, description="share of people whose focal length is not told")
-    keypoints_dropped: float = Field(0.15, ge=0, le=1, description="share of rendered people whose detector keypoints are hidden")
+    steps: int = 4000
+    landmark_people: int = 448
+    """people per step drawn without pictures"""
+    rendered_people: int = 64
+    """people per step from rendered pictures"""
+    pose_pool: int = 200_000
+    """poses drawn once from the library at the start"""
+    learning_rate: float = 1.2e-3
+    weight_decay: float = 0.02
+    warmup_steps: int = 150
+    ema: float = 0.999
+    single_view_share: float = 0.5
+    """share of steps with a random subset of the views"""
+    assumed_focal_share: float = 0.5
+    """share of people whose focal length is not told"""
+    keypoints_dropped: float = 0.15
+    """share of rendered people whose detector keypoints are hidden"""
     precision: str = "bf16"
-    checkpoint_every: int = Field(250, ge=1)
+    """bf16 or fp32"""
+    checkpoint_every: int = 250
+    """steps"""
+    checkpoint_minutes: float = 5.0
+    """a checkpoint is also written when this much time has passed since the last one"""
     losses: LossWeights = LossWeights()
     sampler: SamplerSettings = SamplerSettings()
 
+    def __post_init__(self) -> None:
+        for names, low, high in _RANGES:
+            for name in names:
+                value = getattr(self, name)
+                if not low <= value <= high:
+                    raise UsageError(f"training setting {name} is {value}, expected {low} to {high}")
+        if self.precision not in ("bf16", "fp32"):
+            raise UsageError(f"training setting precision is {self.precision!r}, expected bf16 or fp32")
+
     def network_config(self) -> NetworkConfig:
+        """Raises UsageError for a name the network does not have."""
+        known = {each.name for each in fields(NetworkConfig)}
+        unknown = sorted(set(self.network) - known)
+        if unknown:
+            raise UsageError(f"training setting network.{unknown[0]} is unknown, expected one of {', '.join(sorted(known))}")
         return NetworkConfig(**self.network)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers, strings, lists and dictionaries, as JSON has them."""
+        return _plain(asdict(self))
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> TrainSettings:
+        """Inverse of `to_dict`; what is missing takes its default. Raises InputError for names that do not exist."""
+        try:
+            values = dict(data)
+            losses = LossWeights(**values.pop("losses", {}))
+            lists: dict[str, Any] = values.pop("sampler", {})
+            sampler: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in lists.items()}
+            return TrainSettings(**values, losses=losses, sampler=SamplerSettings(**sampler))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"training settings were written by another version: {error}; pack or train again with this one") from error
+
+
+_MANY = 10**9
+_RANGES: tuple[tuple[tuple[str, ...], float, float], ...] = (
+    (("steps", "warmup_steps", "checkpoint_every"), 1, _MANY),
+    (("seed", "landmark_people", "rendered_people", "weight_decay"), 0, _MANY),
+    (("pose_pool",), 100, _MANY),
+    (("learning_rate",), 1e-9, 1.0),
+    (("ema",), 0, 1 - 1e-9),
+    (("single_view_share", "assumed_focal_share", "keypoints_dropped"), 0, 1),
+    (("checkpoint_minutes",), 0.01, _MANY),
+)
 
 
 def load_train_settings(path: Path) -> TrainSettings:
     """Read and check. Raises UsageError."""
+    import yaml
+    from pydantic import TypeAdapter, ValidationError
+
     try:
         data = yaml.safe_load(path.read_text()) or {}
-        return TrainSettings.model_validate(data)
+        return TypeAdapter(TrainSettings).validate_python(data)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"cannot read training settings {path}: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"training settings {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
