@@ -1,11 +1,19 @@
-"""`mchmr evaluate real3d|reprojection`: how far off the bodies are, in millimetres or pixels."""
+"""`mchmr evaluate real3d|synthetic|consistency|reprojection`: how far off the bodies are."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mchmr_stream.errors import UsageError
+
+if TYPE_CHECKING:
+    from mchmr_stream.learning.evaluation.results import Results
+    from mchmr_stream.learning.evaluation.synthetic_people import Labelled
+    from mchmr_stream.learning.evaluation.synthetic_predictions import SyntheticPredictions
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -15,48 +23,203 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     kinds = parser.add_subparsers(metavar="KIND", required=True)
 
     real3d = kinds.add_parser("real3d", help="3D joints of filmed people", description="Joint errors in mm on views with 3D ground truth.")
-    real3d.add_argument("--data", required=True, type=Path, metavar="DIR", help="folder with the views and their ground truth")
+    real3d.add_argument("--data", type=Path, metavar="DIR", help="folder with the views and their ground truth")
+    real3d.add_argument("--weights", metavar="FILE", help="weights other than the default (network.weights)")
     real3d.add_argument("--views", type=int, metavar="N", help="crops of each person (crops.views)")
     real3d.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     real3d.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="SECTION.NAME=VALUE", help="one setting; may be repeated"
     )
     real3d.add_argument("--mediapipe-model", type=Path, metavar="FILE.task", help="PoseLandmarker bundle to compare with")
-    real3d.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    _add_predictions(real3d)
+    _add_outputs(real3d, report=True)
     real3d.set_defaults(run=_real3d)
+
+    synthetic = kinds.add_parser("synthetic", help="rendered people", description="Body errors on people rendered by `mchmr synth`.")
+    _add_rendered(synthetic)
+    synthetic.add_argument(
+        "--crop-upper-body", action="store_true", help="instead compare people whole and cut off under the hips (needs --shards)"
+    )
+    synthetic.add_argument("--limit", type=int, default=200, metavar="N", help="people for --crop-upper-body (default 200)")
+    _add_predictions(synthetic)
+    _add_outputs(synthetic, report=True)
+    synthetic.set_defaults(run=_synthetic)
+
+    consistency = kinds.add_parser(
+        "consistency",
+        help="do the views' cameras agree",
+        description="Spread of the views' cameras of each person, in files of `mchmr video` or on rendered people.",
+    )
+    consistency.add_argument("files", nargs="*", type=Path, metavar="FILE.npz", help="bodies as written by `mchmr video`")
+    _add_rendered(consistency)
+    _add_predictions(consistency)
+    _add_outputs(consistency)
+    consistency.set_defaults(run=_consistency)
 
     reprojection = kinds.add_parser(
         "reprojection", help="bodies against detected keypoints", description="Distance of projected joints from detected keypoints."
     )
     reprojection.add_argument("files", nargs="+", type=Path, metavar="FILE.npz", help="bodies as written by `mchmr video`")
-    reprojection.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    _add_outputs(reprojection)
     reprojection.set_defaults(run=_reprojection)
 
 
-def _real3d(args: argparse.Namespace) -> int:
-    from mchmr_stream.learning.evaluate import real3d
+def _add_rendered(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--shards", type=Path, metavar="DIR", help="rendered people, as written by `mchmr synth`")
+    parser.add_argument(
+        "--observed",
+        type=Path,
+        metavar="FILE.npz",
+        help="what detector and encoder saw of them: read when it is there, else made of --shards",
+    )
+    parser.add_argument("--weights", default="default", metavar="FILE", help="weights other than the default")
+    parser.add_argument("--views", type=int, metavar="N", help="crops of each person (default: all that were observed)")
 
-    rows = real3d(args.data, views=args.views, device=args.device, overrides=args.overrides, mediapipe_model=args.mediapipe_model)
-    return _show(rows, args.json)
+
+def _add_predictions(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--predictions", type=Path, metavar="FILE.npz", help="keep what the network said here")
+    group.add_argument("--from", dest="earlier", type=Path, metavar="FILE.npz", help="take the predictions from here, run no network")
+
+
+def _add_outputs(parser: argparse.ArgumentParser, *, report: bool = False) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    if report:
+        parser.add_argument("--report", type=Path, metavar="DIR", help="write report.html with tables, plots and the worst cases")
+
+
+def _real3d(args: argparse.Namespace) -> int:
+    from mchmr_stream.learning.evaluation import real3d, real_predictions
+
+    _check_report(args)
+    if args.earlier is not None:
+        predictions = real_predictions.load_predictions(args.earlier)
+    elif args.data is None:
+        raise UsageError("expected --data DIR with the views, or --from FILE.npz with earlier predictions")
+    else:
+        overrides = [*([f"network.weights={args.weights}"] if args.weights else []), *args.overrides]
+        predictions = real_predictions.predict(
+            args.data, views=args.views, device=args.device, overrides=overrides, mediapipe_model=args.mediapipe_model
+        )
+        if args.predictions is not None:
+            predictions.save(args.predictions)
+    results = real3d.evaluate(predictions)
+    if args.report is not None:
+        from mchmr_stream.learning.evaluation.cases import worst_real
+        from mchmr_stream.learning.evaluation.real_views import load_views
+        from mchmr_stream.learning.evaluation.report import real_report
+
+        views = load_views(args.data) if args.data is not None else []
+        cases = worst_real(predictions, views, real_predictions.PER_FRAME_KNOWN)
+        _say(args, real_report(args.report, results, predictions, cases))
+    return _show(results, args.json)
+
+
+def _synthetic(args: argparse.Namespace) -> int:
+    _check_report(args)
+    if args.crop_upper_body:
+        return _upper_body(args)
+    from mchmr_stream.learning.evaluation import synthetic
+
+    predictions, labels = _rendered(args)
+    results = synthetic.evaluate(predictions)
+    if args.report is not None:
+        from mchmr_stream.learning.evaluation.cases import worst_rows, worst_synthetic
+        from mchmr_stream.learning.evaluation.report import synthetic_report
+
+        cases = worst_synthetic(predictions, labels, worst_rows(predictions)) if labels is not None else []
+        _say(args, synthetic_report(args.report, results, cases))
+    return _show(results, args.json)
+
+
+def _upper_body(args: argparse.Namespace) -> int:
+    from mchmr_stream.learning.evaluation import synthetic_people, upper_body
+    from mchmr_stream.network.weights import load_network
+
+    if args.shards is None:
+        raise UsageError("--crop-upper-body needs --shards DIR: it cuts the rendered pictures")
+    unused = [name for name in ("observed", "predictions", "earlier", "report") if getattr(args, name) is not None]
+    if unused:
+        raise UsageError(f"--crop-upper-body observes people anew; leave --{unused[0].replace('earlier', 'from')} out")
+    if args.limit < 1:
+        raise UsageError(f"--limit is {args.limit}, expected at least 1 person")
+    network = load_network(args.weights)
+    views = args.views or synthetic_people.STORED_VIEWS
+    results = upper_body.evaluate(args.shards, network, views=views, encoder=network.net.config.encoder, most_people=args.limit)
+    return _show(results, args.json)
+
+
+def _consistency(args: argparse.Namespace) -> int:
+    from mchmr_stream.learning.evaluation import consistency
+
+    rendered = [name for name in ("shards", "observed", "earlier") if getattr(args, name) is not None]
+    if args.files and rendered:
+        raise UsageError(f"got files of `mchmr video` and --{rendered[0].replace('earlier', 'from')}, expected one or the other")
+    if args.files:
+        return _show(consistency.evaluate_files(args.files), args.json)
+    return _show(consistency.evaluate_predictions(_rendered(args)[0]), args.json)
 
 
 def _reprojection(args: argparse.Namespace) -> int:
-    from mchmr_stream.learning.evaluate import reprojection
+    from mchmr_stream.learning.evaluation import reprojection
 
-    return _show({str(file): reprojection(file) for file in args.files}, args.json)
+    return _show(reprojection.evaluate(args.files), args.json)
 
 
-def _show(rows: Mapping[str, Mapping[str, float]], as_json: bool) -> int:
-    """A row per clip, a column per metric."""
+def _rendered(args: argparse.Namespace) -> tuple[SyntheticPredictions, list[Labelled] | None]:
+    """Predictions on rendered people, and their labels where --shards was given."""
+    from mchmr_stream.learning.evaluation import synthetic_people, synthetic_predictions
+    from mchmr_stream.network.weights import load_network
+
+    if args.earlier is not None:
+        predictions = synthetic_predictions.load_predictions(args.earlier)
+        labels = list(synthetic_people.labelled_people(args.shards)) if args.shards is not None else None
+        if labels is not None:
+            synthetic_people.check_same_people(labels, predictions.truth["betas"])
+        return predictions, labels
+    network = load_network(args.weights)
+    people = synthetic_people.observed_people(args.shards, args.observed, network.net.config.encoder, args.views, _progress(args))
+    labels = list(synthetic_people.labelled_people(args.shards)) if args.shards is not None else None
+    if labels is not None:
+        synthetic_people.check_same_people(labels, people.betas.numpy())
+    data = (args.shards or args.observed).name
+    predictions = synthetic_predictions.predict(people, network, views=args.views, labels=labels, data=data)
+    if args.predictions is not None:
+        predictions.save(args.predictions)
+    return predictions, labels
+
+
+def _check_report(args: argparse.Namespace) -> None:
+    if args.report is not None:
+        from mchmr_stream.learning.evaluation.figures import require_matplotlib
+
+        require_matplotlib()
+
+
+def _progress(args: argparse.Namespace) -> Callable[[int], None] | None:
+    if args.quiet or not sys.stderr.isatty():
+        return None
+    return lambda done: print(f"\robserved {done} people", end="", file=sys.stderr, flush=True)
+
+
+def _say(args: argparse.Namespace, page: Path) -> None:
+    if not args.quiet:
+        print(f"report: {page}", file=sys.stderr)
+
+
+def _show(results: Results, as_json: bool) -> int:
+    """Every table: a row per thing measured, a column per metric."""
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print(results.to_json())
         return 0
     from rich.console import Console
     from rich.table import Table
 
-    metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
-    table = Table("", *metrics)
-    for name, row in rows.items():
-        table.add_row(name, *(f"{row[metric]:.4g}" if metric in row else "" for metric in metrics))
-    Console().print(table)
+    console = Console()
+    for title, rows in results.tables.items():
+        metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
+        table = Table(title, *metrics)
+        for name, row in rows.items():
+            table.add_row(name, *(f"{row[metric]:.4g}" if metric in row else "" for metric in metrics))
+        console.print(table)
     return 0

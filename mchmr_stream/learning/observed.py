@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,17 +17,19 @@ from torch import Tensor
 
 from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.cropping.cropper import Cropper
-from mchmr_stream.detection.movenet import MoveNetDetector
 from mchmr_stream.geometry.camera import roll_matrix
 from mchmr_stream.learning.batches import TrainingBatch
 from mchmr_stream.learning.body_landmarks import SparseBody
 from mchmr_stream.learning.landmark_samples import Residuals
 from mchmr_stream.learning.metrics import LIMBS_IN_SMPL
-from mchmr_stream.learning.synthetic.samples import PersonLabel, SyntheticScene
 from mchmr_stream.network.encoders import CropFeatures
 from mchmr_stream.network.model import observe
 from mchmr_stream.network.observations import Observations
 from mchmr_stream.records import Detections, Frame, Tracks
+
+if TYPE_CHECKING:  # kept out of a packed training run, which has torch and numpy only
+    from mchmr_stream.detection.movenet import MoveNetDetector
+    from mchmr_stream.learning.synthetic.samples import PersonLabel, SyntheticScene
 
 _MATCH_WITHIN = 0.15
 """Mean keypoint distance over box size up to which a detection is taken for a labelled person."""
@@ -76,6 +79,10 @@ class ObservedPeople:
         arrays = read_npz(path, names, what="observations written by training")
         return ObservedPeople(**{name: torch.from_numpy(arrays[name]) for name in names})
 
+    def to(self, device: torch.device) -> ObservedPeople:
+        """The same on another device."""
+        return ObservedPeople(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
     def batch(self, rows: Tensor, body: SparseBody) -> TrainingBatch:
         """Some people as a training batch."""
         # Where bones were stretched the vertices of the betas fit only nearly; the joints are the true ones.
@@ -87,7 +94,7 @@ class ObservedPeople:
             keypoints=self.keypoints[rows],
             views=self.views[rows],
             base_info=self.base_info[rows],
-            has_image=torch.ones(len(rows)),
+            has_image=torch.ones(len(rows), device=self.base_px.device),
         )
         return TrainingBatch(
             seen, self.views_px[rows], self.base_px[rows], self.focal_px[rows], self.assumed_focal_px[rows], self.rotations[rows],
@@ -118,6 +125,11 @@ class ObservedPeople:
         )
 
 
+def observable(person: PersonLabel) -> bool:
+    """Whether enough of a labelled person can be seen for them to be observed at all."""
+    return person.visible_fraction >= _MIN_VISIBLE and person.truncated_fraction <= _MAX_TRUNCATED
+
+
 class Observer:
     """Runs the pipeline's own detector, cropper and encoder on labelled scenes."""
 
@@ -131,7 +143,7 @@ class Observer:
         columns: dict[str, list[Tensor]] = {field.name: [] for field in fields(ObservedPeople)}
         done = 0
         for scene in scenes:
-            people = [p for p in scene.people if p.visible_fraction >= _MIN_VISIBLE and p.truncated_fraction <= _MAX_TRUNCATED]
+            people = [person for person in scene.people if observable(person)]
             if people:
                 for name, value in self._scene(scene, people).items():
                     columns[name].append(value)

@@ -1,0 +1,106 @@
+"""The worst cases of an evaluation: who they are, and the pictures they are in. `figures` draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mchmr_stream.build import open_input
+from mchmr_stream.config import load_settings
+from mchmr_stream.geometry.camera import project
+from mchmr_stream.learning.evaluation.consistency import averaged
+from mchmr_stream.learning.evaluation.real_predictions import Predicted, RealPredictions, known_camera
+from mchmr_stream.learning.evaluation.real_views import RealView
+from mchmr_stream.learning.evaluation.synthetic_people import Labelled
+from mchmr_stream.learning.evaluation.synthetic_predictions import KNOWN, SyntheticPredictions
+from mchmr_stream.learning.metrics import LIMBS_IN_SMPL, centred_on_hips, errors_by_frame
+
+_APART_FRAMES = 10
+"""Neighbouring frames fail alike: one of them is shown."""
+_LEAST_DEPTH_M = 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One person in one picture, predicted and true."""
+
+    title: str
+    rgb: NDArray[np.uint8]
+    """(H, W, 3) the whole picture"""
+    predicted_px: NDArray[np.float64]
+    """(12, 2) limbs"""
+    target_px: NDArray[np.float64]
+    predicted_m: NDArray[np.float64]
+    """(12, 3) camera axes, from the middle of the hips"""
+    target_m: NDArray[np.float64]
+
+
+def worst_real(predictions: RealPredictions, views: Sequence[RealView], method: str, count: int = 6) -> list[Case]:
+    """The frames with the largest MPJPE of a method that knew the camera, at least 10 frames apart; worst first."""
+    cases: list[tuple[float, Case]] = []
+    by_name = {view.name: view for view in views}
+    clips = [one for one in predictions.of(method) if one.view in by_name]
+    ranked = sorted(((float(e), f, clip) for clip in clips for f, e in enumerate(_mpjpe(clip)) if np.isfinite(e)), key=lambda r: -r[0])
+    chosen: list[tuple[float, int, Predicted]] = []
+    for error, frame, clip in ranked:
+        if len(chosen) < count and all(clip is not c or abs(frame - f) >= _APART_FRAMES for _, f, c in chosen):
+            chosen.append((error, frame, clip))
+    for clip in clips:
+        wanted = {frame: error for error, frame, c in chosen if c is clip}
+        pictures = _undistorted_frames(by_name[clip.view], wanted) if wanted else {}
+        for frame, rgb in pictures.items():
+            aligned = errors_by_frame(clip.limbs_m[frame : frame + 1], clip.target_m[frame : frame + 1])[1][0]
+            title = f"{clip.view}, frame {frame}: {wanted[frame]:.0f} / {aligned:.0f} mm"
+            cases.append((wanted[frame], Case(
+                title, rgb, clip.limbs_px[frame], clip.target_px[frame],
+                centred_on_hips(clip.limbs_m[frame : frame + 1])[0], centred_on_hips(clip.target_m[frame : frame + 1])[0],
+            )))  # fmt: skip
+    return [case for _, case in sorted(cases, key=lambda pair: -pair[0])]
+
+
+def worst_synthetic(predictions: SyntheticPredictions, labels: Sequence[Labelled], rows: Sequence[int]) -> list[Case]:
+    """The people `rows`, known focal length, drawn in their rendered pictures."""
+    bodies, truth, limbs = predictions.predicted[KNOWN], predictions.truth, list(LIMBS_IN_SMPL)
+    cases = []
+    for row in rows:
+        scene, person = labels[row].scene, labels[row].person
+        # Labels are in the camera, predictions in the person's rolled camera; the root rotation is known in both.
+        camera_from_rolled = person.rotations[0] @ truth["rotations"][row, 0].T
+        place = averaged(bodies["transl_m"][row : row + 1])[0]
+        predicted = (bodies["joints_m"][row, limbs] + place) @ camera_from_rolled.T
+        target = person.joints_m[limbs].astype(np.float64)
+        pixels = [project(np.maximum(points, [-np.inf, -np.inf, _LEAST_DEPTH_M]), scene.intrinsics) for points in (predicted, target)]
+        centred = [centred_on_hips(points[None])[0] for points in (predicted, target)]
+        (mpjpe,), (aligned,) = errors_by_frame(predicted[None], target[None])
+        cases.append(Case(f"{person.pose_family}, {scene.shot}: {mpjpe:.0f} / {aligned:.0f} mm", scene.rgb(), *pixels, *centred))
+    return cases
+
+
+def worst_rows(predictions: SyntheticPredictions, count: int = 6, among: NDArray[np.bool_] | None = None) -> list[int]:
+    """People whom the detector found, by MPJPE with the known focal length, worst first. `among` (N,) leaves people out."""
+    limbs = list(LIMBS_IN_SMPL)
+    error, _ = errors_by_frame(
+        predictions.predicted[KNOWN]["joints_m"][:, limbs].astype(np.float64), predictions.truth["joints_m"][:, limbs].astype(np.float64)
+    )
+    allowed = predictions.truth["found"] > 0
+    if among is not None:
+        allowed = allowed & among
+    order = np.argsort(-np.where(allowed, error, -np.inf), kind="stable")
+    return order[: min(count, int(allowed.sum()))].tolist()
+
+
+def _mpjpe(clip: Predicted) -> NDArray[np.float64]:
+    return errors_by_frame(clip.limbs_m, clip.target_m)[0]
+
+
+def _undistorted_frames(view: RealView, wanted: Mapping[int, float]) -> dict[int, NDArray[np.uint8]]:
+    with known_camera(view) as camera:
+        source, _ = open_input(Path(view.video), load_settings(None, [camera]))
+        try:
+            return {frame.index: frame.rgb for frame in source.frames() if frame.index in wanted}
+        finally:
+            source.close()
