@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import shlex
 from pathlib import Path
 
 
@@ -10,31 +12,84 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "train", help="train weights", description="Train the network; the config says on what and for how long."
     )
-    parser.add_argument("config", type=Path, metavar="CONFIG.yaml", help="training settings, for example configs/train.yaml")
-    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="folder with poses and bodies (docs/training.md)")
-    parser.add_argument("--shards", required=True, type=Path, metavar="DIR", help="rendered people, as written by `mchmr synth`")
+    parser.add_argument(
+        "config", type=Path, nargs="?", metavar="CONFIG.yaml", help="training settings, for example configs/train_default.yaml"
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with poses and bodies (docs/training.md)")
+    parser.add_argument(
+        "--shards",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="rendered people, as written by `mchmr synth`; one or more folders",
+    )
     parser.add_argument("--test-shards", type=Path, metavar="DIR", help="other rendered people, to measure on while training")
     parser.add_argument(
         "-o", "--out", type=Path, default=Path("runs/train"), metavar="DIR", help="folder for checkpoints and weights (default runs/train)"
     )
+    parser.add_argument("--pack", type=Path, metavar="DIR", help="write all that the run reads to one small folder, and do not train")
+    parser.add_argument("--packed", type=Path, metavar="DIR", help="train from such a folder; needs torch and numpy only")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the output folder")
+    parser.add_argument("--minutes", type=_minutes, metavar="M", help="leave after M minutes with a checkpoint to go on from")
+    parser.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto: a GPU where there is one)"
+    )
+    parser.add_argument("--seed", type=_seed, metavar="K", help="instead of the config's")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    from mchmr_stream.learning.train import run as train
+    from mchmr_stream.cli.stopping import StopOnSignals
+    from mchmr_stream.errors import UsageError
+    from mchmr_stream.learning import train
 
-    weights = train(
-        args.config,
-        data=args.data,
-        shards=args.shards,
-        out=args.out,
-        test_shards=args.test_shards,
-        resume=args.resume,
-        report=_silent if args.quiet else _say,
-    )
-    print(weights)
-    return 0
+    report = _silent if args.quiet else _say
+    if args.pack is not None:
+        if args.config is None or args.data is None or not args.shards:
+            raise UsageError("--pack needs a config, --data and --shards")
+        size = train.pack_run(
+            args.config, data=args.data, shards=args.shards, out=args.out, folder=args.pack, test_shards=args.test_shards, seed=args.seed,
+            report=report,
+        )  # fmt: skip
+        print(f"{args.pack}: {size / 1e6:.1f} MB; train from it with `mchmr train --packed {shlex.quote(str(args.pack))}`")
+        return 0
+    with StopOnSignals() as stop, _progress(wanted=not args.quiet) as progress:
+        leg = train.run(
+            args.config, data=args.data, shards=args.shards, out=args.out, test_shards=args.test_shards, packed=args.packed,
+            resume=args.resume, device=args.device, minutes=args.minutes, seed=args.seed, report=report, progress=progress,
+            stopped=stop.event.is_set,
+        )  # fmt: skip
+    if leg.weights is not None:
+        print(leg.weights)
+    if not leg.finished:
+        print(f"stopped at step {leg.step} of {leg.steps}; the same command with --resume goes on from there")
+    return stop.exit_code or 0
+
+
+def _progress(wanted: bool):  # type: ignore[no-untyped-def]
+    """The bar needs rich, which a bare training machine does not have; the lines at every checkpoint are said without it."""
+    from contextlib import nullcontext
+
+    try:
+        from mchmr_stream.cli.progress import progress_bar
+    except ModuleNotFoundError:
+        return nullcontext(None)
+    return progress_bar("training", wanted, unit="steps/s")
+
+
+def _minutes(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text} minutes, expected more than 0")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"seed {text}, expected 0 or more")
+    return value
 
 
 def _say(line: str) -> None:

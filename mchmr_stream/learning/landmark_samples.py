@@ -11,28 +11,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mchmr_stream.cropping.base_box import KEYPOINTS_OVER_BOX, base_boxes
 from mchmr_stream.cropping.layouts import Layout
-from mchmr_stream.geometry.camera import Intrinsics, box_info, roll_matrix, turn
+from mchmr_stream.geometry.camera import box_info, roll_matrix, turn
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
 from mchmr_stream.learning.batches import TrainingBatch
 from mchmr_stream.learning.body_landmarks import SparseBody
+from mchmr_stream.learning.keypoint_boxes import base_of_keypoints
 from mchmr_stream.learning.metrics import LIMBS_IN_SMPL
 from mchmr_stream.network.landmarks import BLAZEPOSE_NAMES
 from mchmr_stream.network.observations import Observations
-from mchmr_stream.records import KEYPOINT_NAMES, Tracks
+from mchmr_stream.records import KEYPOINT_NAMES
 
 PICTURE_SIZES = ((1920, 1080), (1280, 720), (1440, 1080), (1080, 1920), (1000, 1000), (720, 1280), (640, 480))
 _OPENCV_FROM_UP = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
 """Bodies stand with y up and face +z; the camera looks along +z with y down."""
 _MIN_LIMBS_INSIDE = 4
 """A person of whom less is in the picture is drawn farther away instead."""
-_PLANE = Intrinsics(1.0, 1.0, 0.0, 0.0)
-"""A camera whose pixels are the plane itself."""
 
 
 def _parts_of(names: tuple[str, ...]) -> Tensor:
@@ -111,9 +108,12 @@ class ResidualBank:
         landmark = residuals.landmark_error.norm(dim=-1).flatten(1).median(1).values
         keypoint = residuals.keypoint_error[:, limbs].norm(dim=-1).median(1).values
         failed = torch.maximum(landmark, keypoint) > settings.failure_error
-        keep = ~failed | (torch.rand(len(failed), generator=torch.Generator().manual_seed(seed)) < settings.failures_kept)
+        spared = torch.rand(len(failed), generator=torch.Generator().manual_seed(seed)) < settings.failures_kept
+        keep = ~failed | spared.to(failed.device)
         self.residuals = residuals = Residuals(*(values[keep] for values in residuals))
         self._key = self._keys(residuals.joints_m, residuals.inside)
+        device = self._key.device
+        self._part_of_landmark, self._part_of_keypoint = _PART_OF_LANDMARK.to(device), _PART_OF_KEYPOINT.to(device)
 
     @staticmethod
     def _keys(joints_m: Tensor, inside: Tensor) -> Tensor:
@@ -126,11 +126,13 @@ class ResidualBank:
         """
         n = len(joints_m)
         near = torch.cdist(self._keys(joints_m, inside), self._key).topk(min(neighbours, len(self._key)), largest=False).indices
-        pick = torch.randint(0, near.shape[1], (n, len(_PARTS)), generator=generator)
-        whole = torch.rand(n, 1, generator=generator) >= mixed_share
+        device = near.device
+        pick = torch.randint(0, near.shape[1], (n, len(_PARTS)), generator=generator, device=device)
+        whole = torch.rand(n, 1, generator=generator, device=device) >= mixed_share
         rows = near.gather(1, torch.where(whole, pick[:, :1], pick))
-        of_landmark, of_keypoint = rows[:, _PART_OF_LANDMARK], rows[:, _PART_OF_KEYPOINT]
-        source, landmarks, keypoints = self.residuals, torch.arange(len(_PART_OF_LANDMARK)), torch.arange(len(_PART_OF_KEYPOINT))
+        of_landmark, of_keypoint = rows[:, self._part_of_landmark], rows[:, self._part_of_keypoint]
+        source = self.residuals
+        landmarks, keypoints = (torch.arange(of.shape[1], device=device) for of in (of_landmark, of_keypoint))
         return Residuals(
             joints_m=source.joints_m[rows[:, 0]],
             inside=source.inside[rows[:, 0]],
@@ -143,11 +145,12 @@ class ResidualBank:
 
 
 class LandmarkSampler:
-    """Draws `TrainingBatch`es. `poses` (N, 24, 3) axis-angle with the root in a world whose y is up."""
+    """Draws `TrainingBatch`es. `poses` (N, 24, 3) axis-angle with the root in a world whose y is up; bank and body are where they are."""
 
     def __init__(self, poses: Tensor, bank: ResidualBank, body: SparseBody, layout: Layout, settings: SamplerSettings, seed: int) -> None:
         self.poses, self.bank, self.body, self.layout, self.settings = poses, bank, body, layout, settings
-        self.generator = torch.Generator().manual_seed(seed)
+        self.device = poses.device
+        self.generator = torch.Generator(self.device).manual_seed(seed)
 
     def batch(self, n: int) -> TrainingBatch:
         """n people."""
@@ -189,13 +192,13 @@ class LandmarkSampler:
         views = borrowed.views
         return TrainingBatch(
             seen=Observations(
-                features=torch.zeros(n, views.shape[1], 1),
+                features=torch.zeros(n, views.shape[1], 1, device=self.device),
                 landmarks=torch.cat([landmarks_base, borrowed.visibility[..., None]], -1),
-                world=torch.zeros(n, views.shape[1], landmarks.shape[1], 3),
+                world=torch.zeros(n, views.shape[1], landmarks.shape[1], 3, device=self.device),
                 keypoints=torch.cat([keypoints_base, score[..., None]], -1),
                 views=views,
                 base_info=box_info(base[:, None], focal)[:, 0],
-                has_image=torch.zeros(n),
+                has_image=torch.zeros(n, device=self.device),
             ),
             views_px=torch.cat([base[:, None, :2] + views[..., :2] * side, views[..., 2:] * side], -1),
             base_px=base,
@@ -225,18 +228,18 @@ class LandmarkSampler:
         local = matrix_from_axis_angle(self._poses(n))
         pitch = torch.where(self._rand(n) < 0.85, self._uniform(n, -0.2, 0.5), self._uniform(n, -0.6, 1.0))
         tilt = torch.where(self._rand(n) < 0.6, self._randn(n) * 0.05, self._uniform(n, -0.5, 0.5))
-        camera = roll_matrix(tilt) @ _about_x(pitch) @ _OPENCV_FROM_UP @ _about_y(self._uniform(n, 0, 2 * torch.pi))
+        camera = roll_matrix(tilt) @ _about_x(pitch) @ _OPENCV_FROM_UP.to(self.device) @ _about_y(self._uniform(n, 0, 2 * torch.pi))
         return torch.cat([(camera @ local[:, 0])[:, None], local[:, 1:]], 1), self._randn(n, 10) * self.settings.beta_sd
 
     def _poses(self, n: int) -> Tensor:
         """(n, 24, 3) axis-angle."""
-        picked = self.poses[torch.randint(0, len(self.poses), (n,), generator=self.generator)]
+        picked = self.poses[self._randint(len(self.poses), n)]
         for joints in _EXCHANGED_TOGETHER:
-            others = self.poses[torch.randint(0, len(self.poses), (n,), generator=self.generator)]
+            others = self.poses[self._randint(len(self.poses), n)]
             moved = self._rand(n) < self.settings.limbs_exchanged
             picked[:, joints] = torch.where(moved[:, None, None], others[:, joints], picked[:, joints])
-        levels = torch.tensor(self.settings.pose_noise_rad)
-        noise = levels[torch.randint(0, len(levels), (n,), generator=self.generator)][:, None, None] * self._randn(*picked.shape)
+        levels = torch.tensor(self.settings.pose_noise_rad, device=self.device)
+        noise = levels[self._randint(len(levels), n)][:, None, None] * self._randn(*picked.shape)
         noise[:, _HINGES] *= 0.5
         noise[:, 22:] = 0
         return picked + noise
@@ -244,8 +247,8 @@ class LandmarkSampler:
     def _cameras(self, joints: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Picture size (n, 2), focal length (n,) and where the pelvis stands (n, 3); some people hang over the border."""
         n = len(joints)
-        sizes = torch.tensor(PICTURE_SIZES, dtype=torch.float32)
-        size = sizes[torch.randint(0, len(sizes), (n,), generator=self.generator)]
+        sizes = torch.tensor(PICTURE_SIZES, dtype=torch.float32, device=self.device)
+        size = sizes[self._randint(len(sizes), n)]
         fov_deg = torch.where(self._rand(n) < 0.85, self._uniform(n, 35, 75), self._uniform(n, 75, 100))
         focal = size.max(1).values / 2 / torch.tan(torch.deg2rad(fov_deg) / 2)
         low, high = joints[..., :2].amin(1), joints[..., :2].amax(1)
@@ -263,33 +266,16 @@ class LandmarkSampler:
         return size, focal, torch.where(hardly_seen[:, None], step_back, pelvis)
 
     def _rand(self, *shape: int) -> Tensor:
-        return torch.rand(*shape, generator=self.generator)
+        return torch.rand(*shape, generator=self.generator, device=self.device)
 
     def _randn(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self.generator)
+        return torch.randn(*shape, generator=self.generator, device=self.device)
+
+    def _randint(self, high: int, n: int) -> Tensor:
+        return torch.randint(0, high, (n,), generator=self.generator, device=self.device)
 
     def _uniform(self, n: int, low: float, high: float) -> Tensor:
         return low + (high - low) * self._rand(n)
-
-
-def base_of_keypoints(points_plane: Tensor, score: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-    """The pipeline's own rule for base box and roll, on (n, 17, 2) keypoints in the plane and their scores (n, 17)."""
-    landmarks = torch.cat([points_plane, score[..., None]], -1).numpy().astype(np.float32)
-    seen = landmarks[..., 2:] > 0
-    low = np.where(seen, landmarks[..., :2], np.inf).min(1)
-    high = np.where(seen, landmarks[..., :2], -np.inf).max(1)
-    margin = (high - low).max(1, keepdims=True) * (1 / KEYPOINTS_OVER_BOX - 1) / 2
-    n = len(landmarks)
-    tracks = Tracks(
-        track_id=np.arange(n),
-        boxes_xyxy_px=np.concatenate([low - margin, high + margin], 1).astype(np.float32),
-        scores=np.ones(n, np.float32),
-        keypoints_px=landmarks,
-        observed=np.ones(n, np.bool_),
-        landmarks_px=landmarks,
-    )
-    base, roll = base_boxes(tracks, _PLANE, layout)
-    return torch.from_numpy(base), torch.from_numpy(roll)
 
 
 def _project(points_m: Tensor, focal_px: Tensor) -> Tensor:

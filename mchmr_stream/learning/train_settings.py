@@ -63,8 +63,8 @@ class TrainSettings:
     """steps"""
     checkpoint_minutes: float = 5.0
     """a checkpoint is also written when this much time has passed since the last one"""
-    losses: LossWeights = LossWeights()
-    sampler: SamplerSettings = SamplerSettings()
+    losses: LossWeights = field(default_factory=LossWeights)
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
 
     def __post_init__(self) -> None:
         for names, low, high in _RANGES:

@@ -1,4 +1,7 @@
-"""Weights on disk: safetensors with the network's configuration and provenance in the header."""
+"""Weights on disk: safetensors with the network's configuration and provenance in the header.
+
+safetensors is imported where it is used: training runs on machines that have torch and numpy only.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from mchmr_stream.errors import InputError, MissingPart
 from mchmr_stream.network.model import MultiCropNet, NetworkConfig
@@ -41,6 +42,8 @@ def find_weights(which: str) -> Path:
 
 def save_network(path: Path, net: MultiCropNet, provenance: dict[str, Any], *, half: bool = True) -> None:
     """Write head and configuration; a frozen encoder is referred to by name, since its weights ship on their own."""
+    from safetensors.torch import save_file
+
     state = {f"head.{k}": (v.half() if half and v.is_floating_point() else v).contiguous() for k, v in net.head.state_dict().items()}
     header = {"config": json.dumps(net.config.to_dict()), "provenance": json.dumps(provenance), "format": "mchmr-stream 1"}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,6 +55,8 @@ def load_network(which: str) -> LoadedNetwork:
 
     Raises MissingPart when it is not there, InputError when it is something else.
     """
+    from safetensors import SafetensorError, safe_open
+
     path = find_weights(which)
     try:
         with safe_open(path, "pt") as file:

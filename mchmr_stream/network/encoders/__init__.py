@@ -7,9 +7,6 @@ from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
 from mchmr_stream.errors import InputError, MissingPart, UsageError
 from mchmr_stream.network.encoders.blazepose import BlazePose
 from mchmr_stream.network.encoders.encoder import CropFeatures, Encoder
@@ -52,6 +49,10 @@ def _shipped(name: str) -> Path:
 
 
 def _load(encoder: Encoder, path: Path) -> None:
+    # Imported here: training needs encoders' shapes on machines that have torch and numpy only.
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:

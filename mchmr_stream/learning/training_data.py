@@ -1,0 +1,95 @@
+"""What a training run reads: rendered people as the pipeline sees them, and a pool of poses.
+
+`gather` makes it from the developers' data and from what `mchmr synth` wrote; `packing` brings it to another machine.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mchmr_stream.cropping.layouts import layout
+from mchmr_stream.errors import UsageError
+from mchmr_stream.learning.observed import ObservedPeople
+from mchmr_stream.learning.train_settings import TrainSettings
+from mchmr_stream.learning.trainer import VIEWS
+
+log = logging.getLogger(__name__)
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """On the CPU."""
+
+    rendered: ObservedPeople
+    test: ObservedPeople | None
+    poses: Tensor | None
+    """(n, 24, 3) axis-angle; None where the settings draw nobody without pictures"""
+    shards: str
+    """names of the folders with rendered people, for the record"""
+
+
+def gather(
+    settings: TrainSettings, data: Path, shards: Sequence[Path], test_shards: Path | None, out: Path, report: Report = log.info
+) -> TrainingData:
+    """Observe the rendered people under each of `shards` (kept in `out`, done once) and draw the poses.
+
+    Raises UsageError when two folders have the same name, InputError when one holds no shards.
+    """
+    folders = [*shards, *([test_shards] if test_shards is not None else [])]
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        raise UsageError(f"the folders of rendered people are called {', '.join(names)}; give each its own name")
+    encoder = settings.network_config().encoder
+    people = [
+        prepare(folder, out / f"observed_{name}.npz", encoder, settings.seed, report) for folder, name in zip(folders, names, strict=True)
+    ]
+    poses = pose_pool(data, settings.pose_pool, settings.seed) if settings.landmark_people else None
+    return TrainingData(
+        joined(people[: len(shards)]), people[-1] if test_shards is not None else None, poses, " ".join(names[: len(shards)])
+    )
+
+
+def prepare(shards: Path, out: Path, encoder: str, seed: int, report: Report = log.info) -> ObservedPeople:
+    """Observe every rendered person under `shards`, once; kept in `out`."""
+    if out.is_file():
+        return ObservedPeople.load(out)
+    from mchmr_stream.cropping.cropper import Cropper
+    from mchmr_stream.detection.movenet import MoveNetDetector
+    from mchmr_stream.learning.observed import Observer
+    from mchmr_stream.learning.synthetic.shards import read_shards
+    from mchmr_stream.network.encoders import make_encoder, optimise_for_inference
+
+    cpu = torch.device("cpu")
+    net = optimise_for_inference(make_encoder(encoder), cpu, "auto")
+    observer = Observer(MoveNetDetector(device=cpu), Cropper(layout("wide", VIEWS), device=cpu), net, seed)
+    start = time.monotonic()
+    people = observer.observe(read_shards(shards))
+    report(f"observed {len(people)} people of {shards} in {time.monotonic() - start:.0f} s")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    people.save(out)
+    return people
+
+
+def pose_pool(data: Path, count: int, seed: int) -> Tensor:
+    """(count, 24, 3) axis-angle poses of the training split."""
+    from mchmr_stream.learning.synthetic.poses import PoseLibrary, PoseSettings
+    from mchmr_stream.learning.synthetic.rig import load_render_body
+
+    library = PoseLibrary(data, load_render_body(data), PoseSettings(split="train"))
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(np.stack([library.draw(rng).axis_angle for _ in range(count)]))
+
+
+def joined(people: Sequence[ObservedPeople]) -> ObservedPeople:
+    """All of them, in order."""
+    return ObservedPeople(**{field.name: torch.cat([getattr(some, field.name) for some in people]) for field in fields(ObservedPeople)})
