@@ -31,6 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--set", dest="overrides", action="append", default=[], metavar="SECTION.NAME=VALUE", help="one setting; may be repeated"
     )
     real3d.add_argument("--mediapipe-model", type=Path, metavar="FILE.task", help="PoseLandmarker bundle to compare with")
+    real3d.add_argument("--no-mediapipe", action="store_true", help="leave MediaPipe out")
     _add_predictions(real3d)
     _add_outputs(real3d, report=True)
     real3d.set_defaults(run=_real3d)
@@ -99,8 +100,9 @@ def _real3d(args: argparse.Namespace) -> int:
     else:
         overrides = [*([f"network.weights={args.weights}"] if args.weights else []), *args.overrides]
         predictions = real_predictions.predict(
-            args.data, views=args.views, device=args.device, overrides=overrides, mediapipe_model=args.mediapipe_model
-        )
+            args.data, views=args.views, device=args.device, overrides=overrides, mediapipe=not args.no_mediapipe,
+            mediapipe_model=args.mediapipe_model,
+        )  # fmt: skip
         if args.predictions is not None:
             predictions.save(args.predictions)
     results = real3d.evaluate(predictions)

@@ -89,11 +89,11 @@ def _crop_settings(motion: Motion, file: Path) -> CropSettings:
 
 def _row(spread: NDArray[np.float64]) -> Row:
     if not len(spread):
-        return {"people": 0.0}
+        return {"rows": 0.0}
     percent = spread * 100
     return {
         "median %": float(np.median(percent)),
         "mean %": float(percent.mean()),
         "p90 %": float(np.percentile(percent, 90)),
-        "people": float(len(percent)),
+        "rows": float(len(percent)),
     }

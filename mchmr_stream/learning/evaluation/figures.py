@@ -41,12 +41,12 @@ def draw_table(table: Table, title: str) -> bytes:
     figure = _figure(max(6.0, total * 0.095), 0.5 + 0.27 * (len(table) + 1))
     axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
     axes.set_axis_off()
-    axes.set_title(title, loc="left", fontsize=10)
+    axes.text(0, 1, title, fontsize=10, va="top")
     drawn = axes.table(
         [[name, *row] for name, row in zip(table, cells, strict=True)],
         colLabels=["", *columns],
         colWidths=[width / total for width in widths],
-        bbox=(0, 0, 1, 0.93),
+        bbox=(0, 0, 1, 1 - 0.3 / figure.get_figheight()),
     )
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(8)
@@ -68,7 +68,7 @@ def draw_bars(table: Table, columns: Sequence[str], label: str) -> bytes:
         values = [table[name].get(column, np.nan) for name in names]
         axes.barh(np.arange(len(names)) + (number - (len(columns) - 1) / 2) * height, values, height, label=column, color=_colour(number))
     axes.set_yticks(np.arange(len(names)), names, fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel(label)
     axes.grid(axis="x", alpha=0.3)
     if len(columns) > 1:
@@ -80,7 +80,7 @@ def draw_bars(table: Table, columns: Sequence[str], label: str) -> bytes:
 def draw_over_time(predictions: RealPredictions) -> bytes:
     """PA-MPJPE and MPJPE of every frame, a row of axes per view; a gap where nobody was found."""
     views = list(dict.fromkeys(one.view for one in predictions.predicted))
-    figure = _figure(11, 2.6 * len(views) + 0.4)
+    figure = _figure(11, 2.6 * len(views) + 0.5)
     grid = figure.subplots(len(views), 2, squeeze=False, sharex="row")
     for row, view in enumerate(views):
         for number, method in enumerate(predictions.methods()):
@@ -92,8 +92,9 @@ def draw_over_time(predictions: RealPredictions) -> bytes:
             axes.set_ylim(bottom=0)
             axes.grid(alpha=0.3)
         grid[row][0].set_xlabel("frame")
-    grid[0][0].legend(fontsize=7)
-    figure.tight_layout()
+    lines, names = grid[0][0].get_legend_handles_labels()
+    figure.tight_layout(rect=(0, 0.4 / figure.get_figheight(), 1, 1))
+    figure.legend(lines, names, loc="lower center", ncols=3, fontsize=8)
     return _png(figure)
 
 

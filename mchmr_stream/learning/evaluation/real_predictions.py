@@ -90,10 +90,13 @@ class RealPredictions:
 
 def load_predictions(path: Path) -> RealPredictions:
     """What `RealPredictions.save` wrote. Raises InputError for anything else."""
-    head = read_npz(path, ["kind", "about", "clips"], what=_WHAT)
+    kind = str(read_npz(path, ["kind"], what=_WHAT)["kind"])
+    if kind != "real3d":
+        raise InputError(f"{path} holds {kind!r} predictions, expected {_WHAT}")
+    head = read_npz(path, ["about", "clips"], what=_WHAT)
     clips = head["clips"]
-    if str(head["kind"]) != "real3d" or clips.ndim != 2 or clips.shape[1] != 2:
-        raise InputError(f"{path} holds {str(head['kind'])!r} predictions, expected {_WHAT}")
+    if clips.ndim != 2 or clips.shape[1] != 2:
+        raise InputError(f"{path}: clips has shape {clips.shape}, expected (clips, 2)")
     arrays = read_npz(path, [f"{number}.{column}" for number in range(len(clips)) for column in _COLUMNS], what=_WHAT)
     predicted = []
     for number, (view, method) in enumerate(clips.tolist()):
@@ -111,13 +114,19 @@ def load_predictions(path: Path) -> RealPredictions:
 
 
 def predict(
-    folder: Path, *, views: int | None = None, device: str = "auto", overrides: Sequence[str] = (), mediapipe_model: Path | None = None
+    folder: Path,
+    *,
+    views: int | None = None,
+    device: str = "auto",
+    overrides: Sequence[str] = (),
+    mediapipe: bool = True,
+    mediapipe_model: Path | None = None,
 ) -> RealPredictions:
     """Run everything over every view of the folder.
 
     Ours: each frame on its own with the assumed focal length, the same with the known camera, and smoothed to both
     sides with the known camera. MediaPipe's PoseLandmarker (video mode, world landmarks) on the same frames, as it
-    comes and smoothed; left out with a warning where mediapipe is not installed.
+    comes and smoothed; left out where `mediapipe` is False, and with a warning where it is not installed.
     """
     changes = [f"runtime.device={device}", *([f"crops.views={views}"] if views is not None else []), *overrides]
     settings = load_settings(None, changes)
@@ -131,7 +140,7 @@ def predict(
     }
     predicted: list[Predicted] = []
     for view in load_views(folder):
-        predicted += [*_ours(view, changes), *_mediapipe(view, mediapipe_model)]
+        predicted += [*_ours(view, changes), *(_mediapipe(view, mediapipe_model) if mediapipe else ())]
     return RealPredictions(about, tuple(predicted))
 
 

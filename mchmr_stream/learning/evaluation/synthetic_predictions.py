@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from mchmr_stream.body.files import load_body
-from mchmr_stream.body.model import forward_kinematics
+from mchmr_stream.body.model import BodyModel, forward_kinematics
 from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.geometry.camera import full_from_local
@@ -24,6 +24,8 @@ from mchmr_stream.network.weights import LoadedNetwork
 
 KNOWN, ASSUMED = "known focal", "assumed focal"
 UNKNOWN_FAMILY = "?"
+_BODY_AGREES_M = 0.01
+"""Above the millimetres of people with stretched bones, below the centimetres of another body."""
 _WHAT = "predictions written by `mchmr evaluate synthetic --predictions`"
 _TRUTH: dict[str, tuple[int, ...]] = {
     "rotations": (24, 3, 3), "betas": (10,), "joints_m": (24, 3), "pelvis_m": (3,), "focal_px": (), "assumed_focal_px": (),
@@ -92,6 +94,7 @@ def predict(
     """The head's bodies and cameras of everyone, with the true focal length and with the assumed one.
 
     `views`: only the first so many of the stored ones. `labels`, in the people's order, tell pose families.
+    Raises UsageError for more views than there are, InputError for observations that do not fit the network or the body.
     """
     head = network.net.head.eval()
     count = people.views.shape[1]
@@ -103,7 +106,9 @@ def predict(
             f"the people were observed with an encoder of {people.features.shape[-1]} features, {network.name} reads {head.feature_dim}; "
             "observe anew from --shards"
         )
-    body, sparse = load_body("free"), SparseBody(load_body("free"))
+    body = load_body("free")
+    _check_body(people, body)
+    sparse = SparseBody(body)
     collected: dict[str, list[Columns]] = {KNOWN: [], ASSUMED: []}
     for rows in torch.arange(len(people)).split(256):
         batch = people.batch(rows, sparse).choose_views(range(chosen))
@@ -124,6 +129,17 @@ def predict(
     exact = [label.person.betas_exact for label in labels] if labels is not None else [np.nan] * len(people)
     about = {"weights": network.name, "weights_sha256": network.sha256, "views": chosen, "data": data, "people": len(people)}
     return SyntheticPredictions(about, _truth(people, np.array(exact, np.float32)), np.array(family, np.str_), predicted)
+
+
+def _check_body(people: ObservedPeople, body: BodyModel) -> None:
+    """True betas mean something only with the body they were made for: it must put most people's joints where they truly are."""
+    joints, _ = forward_kinematics(body, people.rotations, people.betas)
+    distance = (joints - joints[:, :1] - people.joints_m).norm(dim=-1).mean(1)
+    if len(people) and float(distance.median()) > _BODY_AGREES_M:
+        raise InputError(
+            f"the true joints are {float(distance.median()) * 1e3:.0f} mm (median) from where the body {body.sha256[:12]} puts them; these "
+            "people were rendered with another body: render them anew with `mchmr synth`"
+        )
 
 
 def _truth(people: ObservedPeople, betas_exact: NDArray[np.float32]) -> Columns:
