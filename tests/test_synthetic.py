@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import mchmr_stream
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.learning.synthetic.backgrounds import Backdrop, BackgroundBank
@@ -19,7 +20,7 @@ from mchmr_stream.learning.synthetic.people import Identity, PosedPerson, pose_p
 from mchmr_stream.learning.synthetic.poses import Pose, PoseLibrary, PoseSettings, mirrored
 from mchmr_stream.learning.synthetic.raster import Triangles, rasterise
 from mchmr_stream.learning.synthetic.render import Drawing, draw_people
-from mchmr_stream.learning.synthetic.rig import SHAPE_SIZE
+from mchmr_stream.learning.synthetic.rig import BETAS
 from mchmr_stream.learning.synthetic.shapes import BodyShape, arm_to_leg_ratio
 from mchmr_stream.learning.synthetic.shards import contact_sheet, read_shard, read_shards, run_synth, write_shard
 
@@ -38,7 +39,7 @@ def _camera(distance_m: float = 3.2) -> SceneCamera:
 
 
 def _naked(generator: SceneGenerator, axis_angle: np.ndarray, shape: np.ndarray | None = None) -> PosedPerson:
-    build = BodyShape("male", np.zeros(SHAPE_SIZE, np.float32) if shape is None else shape)
+    build = BodyShape("male", np.zeros(BETAS, np.float32) if shape is None else shape)
     outfit = generator.wardrobe.naked()
     return pose_person(
         generator.body, Identity(build, outfit), generator.wardrobe.dress(outfit), Pose(axis_angle, "test/pose", "upright"), 0.0
@@ -59,11 +60,12 @@ def _standing_pose() -> np.ndarray:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_labels_give_the_drawn_skin_through_another_body_model(generator: SceneGenerator, shared: Path) -> None:
+def test_labels_give_the_drawn_skin_through_another_body_model(generator: SceneGenerator) -> None:
     """`smplx` on the shipped body, fed with our labels only, puts every vertex and joint where we drew it."""
     smplx = pytest.importorskip("smplx")
-    with np.load(shared / "data" / "body" / "free_body_smpl_f16.npz", allow_pickle=False) as archive:
-        fields = {name: archive[name] for name in archive.files}
+    shipped = Path(mchmr_stream.__file__).with_name("assets") / "free_body.npz"
+    with np.load(shipped, allow_pickle=False) as archive:
+        fields = {name: archive[name] for name in archive.files if not name.startswith("sample")}
     fields["posedirs"] = fields["posedirs"].astype(np.float32)
     fields["shapedirs"] = fields["shapedirs"].astype(np.float32)
     model = smplx.SMPL("", data_struct=smplx.utils.Struct(**fields), create_transl=False)
@@ -72,8 +74,6 @@ def test_labels_give_the_drawn_skin_through_another_body_model(generator: SceneG
         composition = generator.compose(np.random.default_rng([5, index]))
         scene = generator.render(composition)
         for label, person in zip(scene.people, composition.people, strict=True):
-            if not label.betas_exact:
-                continue
             with torch.no_grad():
                 output = model(
                     betas=torch.as_tensor(label.betas)[None], global_orient=torch.as_tensor(label.rotations[None, :1]),
@@ -84,22 +84,6 @@ def test_labels_give_the_drawn_skin_through_another_body_model(generator: SceneG
             np.testing.assert_allclose(output.joints[0, :24].numpy(), label.joints_m, atol=3e-4)
             checked += 1
     assert checked >= 3
-
-
-def test_stretched_bodies_are_flagged_and_fitted(generator: SceneGenerator) -> None:
-    shape = np.zeros(SHAPE_SIZE, np.float32)
-    shape[10:12] = 0.08
-    person = _naked(generator, np.zeros((24, 3), np.float32), shape)
-    rest = generator.body.rest_joints(torch.zeros(1, SHAPE_SIZE))[0]
-    length = lambda joints: float((joints[16] - joints[18]).norm())
-    assert length(person.joints_m) == pytest.approx(1.08 * length(rest), rel=0.02)
-    composition = Composition(_camera(), (person,), "full", 1, 2)
-    label = generator.render(composition).people[0]
-    assert not label.betas_exact
-    betas = torch.zeros(1, SHAPE_SIZE)
-    betas[0, :10] = torch.as_tensor(label.betas)
-    fitted, true = generator.body.rest_joints(betas)[0], generator.body.rest_joints(torch.as_tensor(shape)[None])[0]
-    assert float((fitted - true).norm(dim=-1).mean()) < 0.6 * float((rest - true).norm(dim=-1).mean())
 
 
 def test_joints_land_in_the_silhouette(generator: SceneGenerator) -> None:
@@ -185,13 +169,13 @@ def test_builds_are_balanced_and_arms_are_long_enough(generator: SceneGenerator)
     rng = np.random.default_rng(0)
     stature, ratio = {}, {}
     for sex in ("female", "male"):
-        shape = torch.as_tensor(np.stack([generator.shapes.draw(rng, sex).shape for _ in range(300)]))
+        shape = torch.as_tensor(np.stack([generator.shapes.draw(rng, sex).betas for _ in range(300)]))
         joints = generator.body.rest_joints(shape)
         stature[sex] = float((joints[:, 15, 1] - joints[:, 10, 1]).mean())
         ratio[sex] = arm_to_leg_ratio(joints)
     assert stature["male"] - stature["female"] > 0.08
     for values in ratio.values():
-        assert 0.62 < float(values.mean()) < 0.66
+        assert 0.63 < float(values.mean()) < 0.69
         assert float((values > 0.669).float().mean()) > 0.1
 
 

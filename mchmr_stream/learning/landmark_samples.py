@@ -75,6 +75,8 @@ class SamplerSettings:
     strength: tuple[float, float] = (0.4, 1.1)
     """mistakes are scaled by a factor drawn from this range: rendered people are harder to see than filmed ones, whose median
     landmark error on our validation views is two thirds as large"""
+    strength_power: float = 1.0
+    """over 1, most people are seen well and few badly: low + (high - low) u^power"""
     failures_kept: float = 0.25
     """share of complete failures (median error over `failure_error`) that stays in the bank"""
     failure_error: float = 0.1
@@ -170,7 +172,7 @@ class LandmarkSampler:
         )
 
         low, high = self.settings.strength
-        strength = low + (high - low) * self._rand(n, 1, 1)
+        strength = low + (high - low) * self._rand(n, 1, 1) ** self.settings.strength_power
         errors = turn(borrowed.keypoint_error, roll[:, None]) * base[:, 2, None, None] * strength
         score = borrowed.keypoint_score * (self._rand(n, 1) >= self.settings.keypoints_dropped)
         keypoints = coco + errors

@@ -118,11 +118,8 @@ class SceneGenerator:
         return person
 
     def _label(self, person: PosedPerson, number: int, camera: SceneCamera, drawing: Drawing) -> PersonLabel:
-        shape = torch.as_tensor(person.identity.build.shape)[None]
-        betas = self.body.betas_label(shape)
-        rest = torch.zeros_like(shape)
-        rest[:, :10] = betas
-        rest_pelvis = self.body.rest_joints(rest)[0, 0]
+        betas = torch.as_tensor(person.identity.build.betas)[None]
+        rest_pelvis = self.body.rest_joints(betas)[0, 0]
         joints = camera.camera_points(person.joints_m)
         rotations = person.rotations.clone()
         rotations[0] = camera.camera_from_world @ rotations[0]
@@ -133,7 +130,7 @@ class SceneGenerator:
         inside = (skin[:, 2] > 0) & ((skin_px >= -0.5) & (skin_px <= torch.tensor([camera.width - 0.5, camera.height - 0.5]))).all(-1)
         look, pose = person.identity.outfit, person.pose
         return PersonLabel(
-            rotations.numpy(), betas[0].numpy(), person.identity.build.exact, (joints[0] - rest_pelvis).numpy(), joints.numpy(),
+            rotations.numpy(), betas[0].numpy(), True, (joints[0] - rest_pelvis).numpy(), joints.numpy(),
             project(joints, camera.intrinsics).numpy(), _keypoints_px(keypoints, camera, drawing.depth_m).numpy(),
             drawing.boxes_xyxy_px[number].numpy(), float(drawing.visible_fraction[number]), float(1 - self.body.skin_share[inside].sum()),
             person.identity.build.sex, look.skin_tone, look.names, pose.clip, pose.family, pose.mirrored,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mchmr_stream.learning.synthetic.poses import Pose
-from mchmr_stream.learning.synthetic.rig import SHAPE_SIZE, SKIN_VERTICES, RenderBody, joint_transforms, rotations_from_axis_angle, skin
+from mchmr_stream.learning.synthetic.rig import BETAS, SKIN_VERTICES, RenderBody, joint_transforms, rotations_from_axis_angle, skin
 from mchmr_stream.learning.synthetic.shapes import BodyShape
 from mchmr_stream.learning.synthetic.wardrobe import DressedMesh, Outfit
 
@@ -60,9 +60,9 @@ def pose_person(body: RenderBody, identity: Identity, mesh: DressedMesh, pose: P
     rotations = rotations_from_axis_angle(pose.axis_angle)
     cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
     rotations[0] = torch.tensor([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]], dtype=torch.float32) @ rotations[0]
-    shape = torch.as_tensor(identity.build.shape)
+    shape = torch.as_tensor(identity.build.betas)
     rest = body.rest_joints(shape[None])[0]
-    shaped = lambda template, directions: template + (directions.reshape(-1, SHAPE_SIZE) @ shape).view(-1, 3)
+    shaped = lambda template, directions: template + (directions.reshape(-1, BETAS) @ shape).view(-1, 3)
     transforms, joints = joint_transforms(rotations, rest)
     skinned = [skin(part.weights, transforms, shaped(part.template_m, part.directions), part.normals) for part in mesh.parts]
     parts, normals = zip(*skinned, strict=True)

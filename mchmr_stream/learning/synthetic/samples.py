@@ -19,9 +19,9 @@ class PersonLabel:
     rotations: Float
     """(24, 3, 3): root in camera axes, each other joint relative to its parent"""
     betas: Float
-    """(10,) of the shipped free body; a least-squares fit of the rest surface where `betas_exact` is False"""
+    """(10,) of the shipped free body"""
     betas_exact: bool
-    """False where bones were stretched: then `joints_m` are the truth and the betas' joints differ a little"""
+    """False where bones were stretched, as in sets of before: then `joints_m` are the truth and the betas' joints differ a little"""
     transl: Float
     """(3,) m, SMPL's: posed pelvis = rest pelvis(betas) + transl"""
     joints_m: Float
