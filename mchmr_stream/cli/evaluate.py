@@ -145,9 +145,8 @@ def _upper_body(args: argparse.Namespace) -> int:
         raise UsageError(f"--crop-upper-body observes people anew; leave --{unused[0].replace('earlier', 'from')} out")
     if args.limit < 1:
         raise UsageError(f"--limit is {args.limit}, expected at least 1 person")
-    network = load_network(args.weights)
-    views = args.views or synthetic_people.STORED_VIEWS
-    results = upper_body.evaluate(args.shards, network, views=views, encoder=network.net.config.encoder, most_people=args.limit)
+    views = synthetic_people.STORED_VIEWS if args.views is None else args.views
+    results = upper_body.evaluate(args.shards, load_network(args.weights), views=views, most_people=args.limit)
     return _show(results, args.json)
 
 

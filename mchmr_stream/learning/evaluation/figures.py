@@ -22,6 +22,7 @@ _PREDICTED, _TARGET = "#d55e00", "#0072b2"
 _COLOURS = ("#d55e00", "#e69f00", "#009e73", "#0072b2", "#56b4e9", "#cc79a7", "#000000")
 """Okabe and Ito's colours, which most colour-blind people tell apart."""
 _CROP_MARGIN = 0.2
+_COUNTS = ("people", "rows", "keypoints")
 
 
 def require_matplotlib() -> None:
@@ -35,7 +36,7 @@ def require_matplotlib() -> None:
 def draw_table(table: Table, title: str) -> bytes:
     """A table as a picture."""
     columns = list(dict.fromkeys(metric for row in table.values() for metric in row))
-    cells = [[format_value(row.get(metric)) for metric in columns] for row in table.values()]
+    cells = [[format_value(row.get(metric), metric) for metric in columns] for row in table.values()]
     widths = [max(len(name) for name in table), *(max(len(column), 8) for column in columns)]
     total = sum(widths)
     figure = _figure(max(6.0, total * 0.095), 0.5 + 0.27 * (len(table) + 1))
@@ -124,11 +125,12 @@ def draw_cases(cases: Sequence[Case], columns: int = 2) -> bytes:
     return _png(figure)
 
 
-def format_value(value: float | None) -> str:
-    """Short, for tables: nothing where there is no value."""
+def format_value(value: float | None, metric: str = "") -> str:
+    """Short, for tables: nothing where there is no value, counts without decimals."""
     if value is None or not np.isfinite(value):
         return ""
-    return f"{value:.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    decimals = 0 if metric in _COUNTS or abs(value) >= 1000 else 1 if abs(value) >= 10 else 2
+    return f"{value:.{decimals}f}"
 
 
 def _crop(case: Case) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:

@@ -89,7 +89,7 @@ def _html_table(table: Table) -> str:
     columns = list(dict.fromkeys(metric for row in table.values() for metric in row))
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ("", *columns))
     rows = (
-        f"<tr><td>{html.escape(name)}</td>{''.join(f'<td>{format_value(row.get(metric))}</td>' for metric in columns)}</tr>"
+        f"<tr><td>{html.escape(name)}</td>{''.join(f'<td>{format_value(row.get(metric), metric)}</td>' for metric in columns)}</tr>"
         for name, row in table.items()
     )
     return f"<table><tr>{head}</tr>{''.join(rows)}</table>"

@@ -18,7 +18,7 @@ from PIL import Image
 
 from mchmr_stream.errors import InputError
 from mchmr_stream.learning.evaluation.results import Results, Row
-from mchmr_stream.learning.evaluation.synthetic_people import Labelled, labelled_people, make_observer
+from mchmr_stream.learning.evaluation.synthetic_people import STORED_VIEWS, Labelled, labelled_people, make_observer
 from mchmr_stream.learning.evaluation.synthetic_predictions import KNOWN, SyntheticPredictions, predict
 from mchmr_stream.learning.metrics import LEFT_HIP, LIMBS_IN_SMPL, RIGHT_HIP, centred_on_hips, per_joint_mm, similarity_aligned
 from mchmr_stream.learning.observed import Observer
@@ -33,7 +33,7 @@ _MIN_JOINTS = 6
 """Both shoulders, both hips and two of elbows and wrists: fewer points are aligned by almost any pose."""
 
 
-def evaluate(shards: Path, network: LoadedNetwork, *, views: int, encoder: str, most_people: int = 200) -> Results:
+def evaluate(shards: Path, network: LoadedNetwork, *, views: int = STORED_VIEWS, most_people: int = 200) -> Results:
     """Table `upper body`: the joints that stay in view, of people whom the detector finds both ways.
 
     `most_people` bounds the time it takes: everyone is observed twice.
@@ -42,7 +42,7 @@ def evaluate(shards: Path, network: LoadedNetwork, *, views: int, encoder: str, 
     pairs = list(islice(_pairs(shards), most_people))
     if not pairs:
         raise InputError(f"nobody in {shards} is wholly in the picture with their legs below the hips; render more people")
-    observer = make_observer(encoder, views)
+    observer = make_observer(network.net.config.encoder, views)
     whole = _predicted([pair[0] for pair in pairs], observer, network, shards.name)
     cut = _predicted([pair[1] for pair in pairs], observer, network, shards.name)
     return Results("upper body", cut.about | {"people": len(pairs)}, {"upper body (known focal)": compare(whole, cut)})
