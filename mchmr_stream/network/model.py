@@ -30,8 +30,6 @@ class NetworkConfig:
     dropout: float = 0.0
     feature_dropout: float = 0.2
     """of the encoder's features and world landmarks, in training: few rendered people must not be learnt by heart"""
-    direct_evidence: bool = False
-    """the trunk also reads the points themselves, averaged over the views, past the tokens"""
     use_features: bool = True
     """read the encoder's feature vector"""
     use_world: bool = True
@@ -77,8 +75,7 @@ class MultiCropHead(nn.Module):
         self.fusion = nn.ModuleList(
             CropAwareFusion(dim, config.fusion_heads, config.frequencies, config.dropout) for _ in range(config.fusion_layers)
         )
-        direct = landmark_count * 3 + 17 * 3 + 3 if config.direct_evidence else 0
-        self.person_in = nn.Linear(2 * dim + direct, config.trunk_dim)
+        self.person_in = nn.Linear(2 * dim, config.trunk_dim)
         self.trunk = ResidualMLP(config.trunk_dim, config.trunk_depth, config.dropout)
         self.person_out = nn.Linear(config.trunk_dim, dim)
         self.body = BodyDecoder(config.trunk_dim)
@@ -99,10 +96,7 @@ class MultiCropHead(nn.Module):
         embedding = self.project(tokens)
         for layer in self.fusion:
             tokens = layer(tokens, seen.views)
-        evidence = [tokens.mean(1), person_evidence]
-        if self.config.direct_evidence:
-            evidence += [median_over_views(points), detected.flatten(1), info]
-        person = self.trunk(self.person_in(torch.cat(evidence, -1)))
+        person = self.trunk(self.person_in(torch.cat([tokens.mean(1), person_evidence], -1)))
         rotations, betas, joint_log_sigma = self.body(person)
         views_cam = self.camera(tokens, self.person_out(person), seen.views)
         return HeadOutput(rotations, betas, views_cam, joint_log_sigma, embedding)
@@ -124,13 +118,6 @@ class MultiCropHead(nn.Module):
         if self.config.use_world:
             tokens = tokens + self.world_in(world.flatten(2) * 2)
         return tokens
-
-
-def median_over_views(points: Tensor) -> Tensor:
-    """(n, V, D) -> (n, D); the mean of the two middle ones where V is even. One crop that went wrong changes little."""
-    ordered = points.sort(1).values
-    count = points.shape[1]
-    return (ordered[:, (count - 1) // 2] + ordered[:, count // 2]) / 2
 
 
 class NetworkOutput(NamedTuple):
