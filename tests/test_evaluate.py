@@ -256,7 +256,8 @@ def observed(count: int = 12, views: int = 5) -> ObservedPeople:
     group[::2, 1] = 0.4
     group[:, 2] = torch.arange(count) % 2
     return ObservedPeople(
-        features=torch.zeros(count, views, feature_dim(), dtype=torch.float16), landmarks=torch.rand(count, views, 33, 3, generator=generator),
+        features=torch.zeros(count, views, feature_dim(), dtype=torch.float16),
+        landmarks=torch.rand(count, views, 33, 3, generator=generator),
         world=torch.zeros(count, views, 33, 3), keypoints=keypoints, views=torch.from_numpy(shape.views.copy()).expand(count, -1, -1),
         views_px=views_px, base_px=base, base_info=box_info(base[:, None], focal)[:, 0], focal_px=focal, assumed_focal_px=focal * 1.2,
         rotations=turned, betas=betas, joints_m=joints - joints[:, :1], pelvis_m=torch.tensor([0.1, 0.0, 4.0]).expand(count, 3),
