@@ -108,7 +108,7 @@ _RANGES: tuple[tuple[tuple[str, ...], float, float], ...] = (
     (("learning_rate",), 1e-9, 1.0),
     (("ema",), 0, 1 - 1e-9),
     (("single_view_share", "assumed_focal_share", "keypoints_dropped"), 0, 1),
-    (("checkpoint_minutes",), 0.01, _MANY),
+    (("checkpoint_minutes",), 0.001, _MANY),
 )
 
 
