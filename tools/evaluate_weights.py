@@ -11,6 +11,8 @@ measured beside the real views. For weights of further seeds run it again with a
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +23,11 @@ from mchmr_stream.learning.evaluation.cases import worst_real, worst_rows, worst
 from mchmr_stream.learning.evaluation.figures import draw_cases
 from mchmr_stream.learning.evaluation.real_views import load_views
 from mchmr_stream.learning.evaluation.results import Results
-from mchmr_stream.learning.evaluation.synthetic_people import STORED_VIEWS, Labelled, check_same_people, labelled_people, observed_people
+from mchmr_stream.learning.evaluation.synthetic_people import Labelled, check_same_people, labelled_people, observed_people
 from mchmr_stream.learning.evaluation.synthetic_predictions import predict
 from mchmr_stream.network.weights import LoadedNetwork, load_network
 
+PARTS = ("real", "rendered", "upper_body", "reprojection")
 FREE_BACKGROUND = "panorama:"
 """Pictures of people in front of these (CC0) may be shown; some others behind rendered people are copyleft."""
 
@@ -38,15 +41,23 @@ def main() -> None:
     parser.add_argument("--observed", type=Path, help="observations of them, made when missing")
     parser.add_argument("--clip", type=Path, nargs="*", default=[], help="more videos for reprojection")
     parser.add_argument("--limit", type=int, default=200, help="people cut off under the hips (default 200)")
+    parser.add_argument("--only", choices=PARTS, help="one part; without it all of them")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
 
-    real(args.weights, args.real, args.out)
-    network = load_network(args.weights)
-    rendered(network, args.shards, args.observed, args.out)
-    keep(args.out, "upper_body", upper_body.evaluate(args.shards, network, views=STORED_VIEWS, most_people=args.limit))
-    videos = [*(view.video for view in load_views(args.real)), *args.clip]
-    keep(args.out, "reprojection", reprojection.evaluate(run_videos(args.weights, videos, args.out / "video")))
+    if args.only is None:
+        # Each part in a process of its own: prepared networks and their workspaces add up to gigabytes otherwise.
+        for part in PARTS:
+            subprocess.run([sys.executable, *sys.argv, "--only", part], check=True)
+    elif args.only == "real":
+        real(args.weights, args.real, args.out)
+    elif args.only == "rendered":
+        rendered(load_network(args.weights), args.shards, args.observed, args.out)
+    elif args.only == "upper_body":
+        keep(args.out, "upper_body", upper_body.evaluate(args.shards, load_network(args.weights), most_people=args.limit))
+    else:
+        videos = [*(view.video for view in load_views(args.real)), *args.clip]
+        keep(args.out, "reprojection", reprojection.evaluate(run_videos(args.weights, videos, args.out / "video")))
 
 
 def real(weights: str, folder: Path, out: Path) -> None:

@@ -59,7 +59,7 @@ DATA = """\
 How the data is made and the commands: [training.md](training.md).
 """
 LIMITS = """\
-- The real views are one man in one laboratory, on two cameras: they say little about other people, clothes and places. The groups below are
+- The real views are one man in one laboratory, on two cameras: they say little about other people, clothes and places. The groups above are
   of rendered people, on whom detectors do worse than on filmed ones; compare groups with each other, not with the real views.
 - Rendered people with stretched bones have "true" shape coefficients that are a least-squares fit, which adds to their stature error.
 - Distance from the camera follows the focal length. Where that is assumed, distances are as wrong as it is.
@@ -148,7 +148,8 @@ def results(runs: Sequence[Run]) -> Iterator[str]:
     """All tables."""
     real = runs[0]["real3d"]
     yield f"### Real views ({real.about['frames']} frames, {real.about['views']} views)\n"
-    yield spread_table([{name: row for name, row in run["real3d"].tables["errors"].items() if name.startswith("mean: ")} for run in runs])
+    yield "Means over the cameras:\n"
+    yield spread_table([means_of(run["real3d"].tables["errors"]) for run in runs])
     yield "Mean error of each joint, mm, both sides with the middle of the hips together:\n"
     yield spread_table([run["real3d"].tables["per joint, mm"] for run in runs])
     synthetic = runs[0]["synthetic"]
@@ -231,10 +232,17 @@ def small_jpeg(picture: Image.Image) -> bytes:
 
 
 def groups_of(results: Results) -> Table:
+    """The table of groups, whatever it says in brackets."""
     return next(table for name, table in results.tables.items() if name.startswith("groups"))
 
 
+def means_of(errors: Table) -> Table:
+    """The rows over all cameras, by method."""
+    return {name.removeprefix("mean: "): row for name, row in errors.items() if name.startswith("mean: ")}
+
+
 def only(table: Table, metrics: Sequence[str]) -> Table:
+    """Some of the columns."""
     return {name: {metric: row[metric] for metric in metrics if metric in row} for name, row in table.items()}
 
 
@@ -263,6 +271,7 @@ def with_spread(values: Sequence[float], metric: str) -> str:
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", *(f"| {' | '.join(row)} |" for row in rows)]
     return "\n".join(lines) + "\n"
 
