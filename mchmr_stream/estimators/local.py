@@ -25,6 +25,8 @@ class LocalEstimator:
     ) -> None:
         loaded = load_network(weights)
         self.name, self.weights_sha256 = loaded.name, loaded.sha256
+        self.body_sha256: str | None = loaded.provenance.get("body_sha256")
+        """of the free body that the weights were trained on, where they say so"""
         self._device = device
         self._head = loaded.net.head.to(device)
         self._encoder = optimise_for_inference(loaded.net.encoder, device, precision, crops_at_once=views)

@@ -120,6 +120,7 @@ def _provenance(config: Path | None, packed: Path | None, settings: TrainSetting
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "shards": shards,
+        "body_sha256": load_body("free").sha256,
     }
 
 
