@@ -1,29 +1,54 @@
-"""`mchmr synth -o DIR -n N --data DIR`: render people with known bodies, to train on."""
+"""`mchmr synth -o DIR -n N --data DIR`: render people with known bodies, as single pictures to train on or as clips to measure with."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
-        "synth", help="render training people", description="Render people with known bodies into training files."
+        "synth",
+        help="render people to train on or to measure with",
+        description="Render people with known bodies: single pictures in training files, or clips of moving people (--clips).",
     )
-    parser.add_argument("-o", "--out", required=True, type=Path, metavar="DIR", help="folder for the rendered people")
-    parser.add_argument("-n", "--count", required=True, type=int, metavar="N", help="how many people")
+    parser.add_argument("-o", "--out", required=True, type=Path, metavar="DIR", help="folder for what is rendered")
+    parser.add_argument("-n", "--count", required=True, type=int, metavar="N", help="how many people; with --clips, how many clips")
     parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="folder with body/, people/ and poses/ (docs/training.md)")
     parser.add_argument("--seed", type=int, default=0, metavar="K", help="the same seed gives the same people (default 0)")
     parser.add_argument("--backgrounds", type=Path, metavar="DIR", help="folder of images to put behind them")
     parser.add_argument("--split", choices=("train", "test"), default="train", help="which half of the pose clips (default train)")
+    parser.add_argument("--clips", action="store_true", help="clips of moving people with identities: mp4, labels as npz, contact sheet")
+    parser.add_argument("--seconds", type=float, metavar="S", help="length of a clip (default 4)")
+    parser.add_argument("--fps", type=float, metavar="F", help="frames per second of a clip (default 25)")
+    parser.add_argument(
+        "--camera", choices=("still", "moving", "mixed"), help="of clips (default mixed: half of them pan and drift slowly)"
+    )
+    parser.add_argument("--long-side", type=int, metavar="PX", help="longer side of the pictures (default 640 to 960, drawn at random)")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     from mchmr_stream.cli.progress import progress_bar
+    from mchmr_stream.errors import UsageError
     from mchmr_stream.learning.synthetic.shards import run_synth
 
-    with progress_bar("people", wanted=not args.quiet) as progress:
-        shards = run_synth(args.data, args.out, args.count, args.seed, args.backgrounds, args.split, progress=progress)
-    print(f"{len(shards)} files in {args.out}; {args.out / 'contact.png'} shows some of the people")
+    if args.long_side is not None and not 64 <= args.long_side <= 4096:
+        raise UsageError(f"--long-side is {args.long_side}, expected 64 to 4096 px")
+    long_side: dict[str, Any] = {} if args.long_side is None else {"long_side_px": (args.long_side, args.long_side)}
+    of_clips: dict[str, Any] = {name: getattr(args, name) for name in ("seconds", "fps", "camera") if getattr(args, name) is not None}
+    where = (args.data, args.out, args.count, args.seed, args.backgrounds, args.split)
+    if args.clips:
+        from mchmr_stream.learning.synthetic.clip_files import run_clips
+        from mchmr_stream.learning.synthetic.clips import ClipSettings
+
+        with progress_bar("frames", wanted=not args.quiet) as progress:
+            made = run_clips(*where, settings=ClipSettings(**of_clips, **long_side), progress=progress)
+    elif of_clips:
+        raise UsageError(f"--{next(iter(of_clips))} is for clips; add --clips, or leave it out")
+    else:
+        with progress_bar("people", wanted=not args.quiet, unit="people/s") as progress:
+            made = run_synth(*where, **long_side, progress=progress)
+    print(f"{len(made)} files in {args.out}; {args.out / 'contact.png'} shows some of the people")
     return 0

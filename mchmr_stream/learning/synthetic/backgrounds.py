@@ -60,9 +60,14 @@ class BackgroundBank:
         if not self._pictures and not self._panoramas:
             raise InputError(f"no pictures or .exr panoramas found under {folder}; leave it out to use drawn rooms only")
 
-    def draw(self, rng: np.random.Generator, camera: SceneCamera, standing_m: np.ndarray) -> Backdrop:
-        """A backdrop for this camera. `standing_m` (n, 3): points of the world that must not be inside a wall."""
-        kinds = ["room"] * 2 + ["panorama"] * 2 * bool(self._panoramas) + ["picture"] * bool(self._pictures)
+    def draw(self, rng: np.random.Generator, camera: SceneCamera, standing_m: np.ndarray, moving: bool = False) -> Backdrop:
+        """A backdrop for this camera. `standing_m` (n, 3): points of the world that must not be inside a wall.
+
+        `moving`: of a camera that moves; a flat picture, which would go with it, is then never drawn. Where `standing_m` holds
+        everyone and the camera of all frames, the same random numbers give the same surroundings in every frame.
+        """
+        flat = bool(self._pictures) and not moving
+        kinds = ["room"] * 2 + ["panorama"] * 2 * bool(self._panoramas) + ["picture"] * flat
         kind = kinds[rng.integers(len(kinds))]
         if kind == "panorama":
             return self._draw_panorama(rng, camera)

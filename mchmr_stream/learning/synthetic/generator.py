@@ -1,7 +1,6 @@
 """Synthetic people: `SceneGenerator` makes scene after scene, each from its own seed, so any one can be made again alone.
 
-A scene is composed (`compose`: who, which pose, which camera, where) and then rendered (`render`). A moving clip is a row
-of compositions that share identities, camera and backdrop seed; nothing else would change.
+A scene is composed (`compose`: who, which pose, which camera, where) and then rendered (`render`). Moving clips are in `clips`.
 """
 
 from __future__ import annotations
@@ -106,7 +105,7 @@ class SceneGenerator:
         rng = np.random.default_rng(composition.effects_seed)
         jpeg = encode_jpeg(rng, degrade(rng, drawing.rgb, self.settings.effects), self.settings.effects)
         camera = composition.camera
-        labels = tuple(self._label(person, number, camera, drawing) for number, person in enumerate(composition.people))
+        labels = tuple(self.label(person, number, camera, drawing) for number, person in enumerate(composition.people))
         return SyntheticScene(index, jpeg, camera.width, camera.height, camera.intrinsics, labels, background, composition.shot)
 
     def _draw_person(self, rng: np.random.Generator) -> PosedPerson:
@@ -117,7 +116,8 @@ class SceneGenerator:
             return person.moved_by(torch.tensor([0.0, float(rng.uniform(0.05, 0.8)), 0.0]))
         return person
 
-    def _label(self, person: PosedPerson, number: int, camera: SceneCamera, drawing: Drawing) -> PersonLabel:
+    def label(self, person: PosedPerson, number: int, camera: SceneCamera, drawing: Drawing) -> PersonLabel:
+        """What is true of a person, the `number`-th of those drawn."""
         betas = torch.as_tensor(person.identity.build.betas)[None]
         rest_pelvis = self.body.rest_joints(betas)[0, 0]
         joints = camera.camera_points(person.joints_m)

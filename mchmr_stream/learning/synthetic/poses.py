@@ -115,6 +115,10 @@ class PoseLibrary:
         """(T, 24, 3) float32: every frame of a motion clip, for moving people."""
         return self._clips[name].astype(np.float32)
 
+    def clip_frames(self, name: str) -> int:
+        """How many frames a motion clip has."""
+        return len(self._clips[name])
+
     def draw(self, rng: np.random.Generator) -> Pose:
         """A random pose: weighted, perhaps with another's limbs, mirrored, a little noisy, inside the joints' limits."""
         set_ = self.settings

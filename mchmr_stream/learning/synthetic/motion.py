@@ -1,0 +1,130 @@
+"""Motion for synthetic clips: a stretch of a captured clip at any frame rate, and where it leads over the ground.
+
+The pose data hold rotations only, no translation. Where a person goes is derived: whatever touches the ground does not
+slide on it, so the pelvis moves by the opposite of how the lowest joints move relative to it. Walking clips thereby walk
+at the speed of their own legs. What this cannot give is flight: jumps and runs stay in touch with the ground.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mchmr_stream.errors import UsageError
+from mchmr_stream.geometry.rotation import axis_angle_from_matrix, matrix_from_axis_angle
+from mchmr_stream.learning.synthetic.poses import PoseLibrary, mirrored
+from mchmr_stream.learning.synthetic.rig import forward_kinematics
+
+_SOURCE_FPS = {"iclone": 60.0, "papagina": 60.0, "bvh11": 60.0}
+"""The other sources have 30. Told by the stride of walking clips, which lasts a good second."""
+_SUPPORTS = {0: 0.10, 4: 0.05, 5: 0.05, 7: 0.08, 8: 0.08, 10: 0.02, 11: 0.02, 15: 0.10, 20: 0.03, 21: 0.03}
+"""Joints that a body rests on, and how far each is from the ground then, metres."""
+_CONTACT_M = 0.02
+"""Joints higher than the lowest by this much count for a third."""
+_SMOOTHED_S = 0.06
+_FASTEST_M_S = 7.0
+"""A joint that moves faster is a fault of the capture, or too rare a motion to bother: a sprinter's foot does 20, a walker's 4."""
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """One person's poses over a clip, and the way over the ground before anybody turns or places it."""
+
+    axis_angle: np.ndarray
+    """(frames, 24, 3) float32, root in a world with y up"""
+    path_m: np.ndarray
+    """(frames, 2) x and z of the pelvis"""
+    joints_m: np.ndarray
+    """(frames, 24, 3) on that way, the lowest support on the ground"""
+    clip: str
+    mirrored: bool
+
+    @property
+    def length_m(self) -> float:
+        """From start to end, straight."""
+        return float(np.linalg.norm(self.path_m[-1] - self.path_m[0]))
+
+
+def source_fps(clip: str) -> float:
+    """Frames per second of a clip `source/name` of the pose library."""
+    return _SOURCE_FPS.get(clip.split("/")[0], 30.0)
+
+
+def resampled(axis_angle: np.ndarray, fps: float, times_s: np.ndarray) -> np.ndarray:
+    """(T, 24, 3) at `fps` -> (n, 24, 3) at `times_s`, on the shortest rotation between the two frames around each time.
+
+    Raises UsageError for times outside of the clip.
+    """
+    last = len(axis_angle) - 1
+    place = np.asarray(times_s, np.float64) * fps
+    if last < 1 or place.min() < 0 or place.max() > last + 1e-6:
+        raise UsageError(f"times {place.min() / fps:.3f} to {place.max() / fps:.3f} s were asked of a clip of {max(last, 0) / fps:.3f} s")
+    before = np.minimum(place.astype(int), last - 1)
+    start = matrix_from_axis_angle(axis_angle[before].astype(np.float64))
+    end = matrix_from_axis_angle(axis_angle[before + 1].astype(np.float64))
+    between = axis_angle_from_matrix(np.swapaxes(start, -1, -2) @ end)
+    share = (place - before)[:, None, None]
+    return axis_angle_from_matrix(start @ matrix_from_axis_angle(between * share)).astype(np.float32)
+
+
+def ground_path(joints_m: np.ndarray, fps: float) -> np.ndarray:
+    """(frames, 24, 3) joints around a pelvis that stays at one place, y up -> (frames, 2) x and z of the pelvis, from 0."""
+    if len(joints_m) < 2:
+        return np.zeros((len(joints_m), 2))
+    supports = list(_SUPPORTS)
+    points = joints_m[:, supports]
+    height = points[..., 1] - np.array(list(_SUPPORTS.values()))
+    weight = np.exp(-(height - height.min(1, keepdims=True)) / _CONTACT_M)
+    weight = np.minimum(weight[1:], weight[:-1])
+    step = -(np.diff(points[..., [0, 2]], axis=0) * weight[..., None]).sum(1) / weight.sum(1)[:, None]
+    return np.concatenate([np.zeros((1, 2)), np.cumsum(_smoothed(step, _SMOOTHED_S * fps), 0)])
+
+
+def draw_motion(
+    rng: np.random.Generator, library: PoseLibrary, rest_joints_m: Tensor, fps: float, frames: int, walking: bool, tries: int = 200
+) -> Motion:
+    """A random stretch of a random clip, perhaps mirrored; `walking`: one that gets on by at least half a metre per second.
+
+    Raises UsageError when no clip is long enough, or none of `tries` stretches will do.
+    """
+    seconds = (frames - 1) / fps
+    names = [name for name in library.clip_names if (library.clip_frames(name) - 1) / source_fps(name) >= seconds + 0.05]
+    if not names:
+        raise UsageError(f"no motion clip is {seconds:.1f} s long; make shorter clips")
+    weights = np.array([np.sqrt(library.clip_frames(name) / source_fps(name)) for name in names])
+    for _ in range(tries):
+        name = names[rng.choice(len(names), p=weights / weights.sum())]
+        poses, rate = library.clip(name), source_fps(name)
+        start = rng.uniform(0, (len(poses) - 1) / rate - seconds)
+        flip = bool(rng.random() < 0.5)
+        angles = resampled(poses, rate, start + np.arange(frames) / fps)
+        motion = _on_the_ground(mirrored(angles) if flip else angles, rest_joints_m, fps, name, flip)
+        fastest = np.linalg.norm(np.diff(motion.joints_m, axis=0), axis=-1).max() * fps
+        if fastest <= _FASTEST_M_S and (not walking or motion.length_m >= 0.5 * seconds):
+            return motion
+    raise UsageError(
+        f"none of {tries} stretches of {seconds:.1f} s walks without a joint faster than {_FASTEST_M_S:g} m/s; make shorter clips"
+    )
+
+
+def _on_the_ground(angles: np.ndarray, rest_joints_m: Tensor, fps: float, clip: str, flip: bool) -> Motion:
+    rotations = torch.as_tensor(matrix_from_axis_angle(angles.astype(np.float64)), dtype=torch.float32)
+    joints = forward_kinematics(rotations, rest_joints_m.expand(len(angles), 24, 3))[0].double().numpy()
+    joints = joints - joints[:, :1]
+    path = ground_path(joints, fps)
+    lowest = (joints[:, list(_SUPPORTS), 1] - np.array(list(_SUPPORTS.values()))).min(1)
+    joints = joints + np.stack([path[:, 0], -lowest, path[:, 1]], -1)[:, None]
+    return Motion(angles, path, joints, clip, flip)
+
+
+def _smoothed(values: np.ndarray, sigma: float) -> np.ndarray:
+    """(n, k) smoothed along n by a Gaussian; the ends are repeated."""
+    reach = int(np.ceil(3 * sigma))
+    if reach < 1:
+        return values
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    padded = np.pad(values, ((reach, reach), (0, 0)), mode="edge")
+    return np.stack([np.convolve(column, kernel / kernel.sum(), mode="valid") for column in padded.T], -1)
