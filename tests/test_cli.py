@@ -127,7 +127,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["video", "a.mp4", "-o", "out", "--set", "crops.view=1"], "did you mean crops.views?"),
         (["video", "a.mp4", "-o", "out", "--views", "0"], "crops.views: got 0"),
         (["config", "--config", "nothing-here.yaml"], "nothing-here.yaml"),
-        (["train"], "CONFIG.yaml"),
+        (["train"], "--packed"),
         (["train", "t.yaml", "--data", "d"], "--shards"),
         (["synth", "-o", "x"], "-n/--count"),
         (["evaluate"], "KIND"),

@@ -79,8 +79,8 @@ def run(
     if checkpoint.is_file() and not resume:
         raise UsageError(f"{out} already holds a training run; go on with it by --resume, or choose another folder with --out")
     on = pick_device(device)
-    out.mkdir(parents=True, exist_ok=True)
     settings, training_data = _read(config, data, shards, test_shards, packed, seed, out, report)
+    out.mkdir(parents=True, exist_ok=True)
     trainer, test = _on_device(settings, training_data, on)
     if resume and checkpoint.is_file():
         _restore(trainer, checkpoint)
@@ -102,7 +102,6 @@ def pack_run(
     report: Report = log.info,
 ) -> int:
     """Write what the run would read to `folder` (see `packing`), and do not train; returns the bytes written."""
-    out.mkdir(parents=True, exist_ok=True)
     settings, training_data = _read(config, data, shards, test_shards, None, seed, out, report)
     return pack(training_data, settings, folder)
 
