@@ -51,6 +51,8 @@ class ClipSettings:
     walking_probability: float = 0.65
     crossing_probability: float = 0.75
     """of a further person being placed where it crosses the others in the picture most"""
+    border_probability: float = 0.35
+    """of a walking person passing the picture's left or right border: it enters or leaves"""
     camera: CameraMotion = "mixed"
     pan_deg_s: float = 6.0
     """at most"""
@@ -151,11 +153,12 @@ class ClipGenerator:
         grain = torch.Generator().manual_seed(int(look.integers(2**62)))
         effects_seed = int(look.integers(2**62))
         holds = np.concatenate([*(actor.joints_m().reshape(-1, 3) for actor in clip.actors), _positions(clip.cameras)])
+        lifts = [self._lift_m(actor) for actor in clip.actors]
         backdrop: Backdrop | None = None
         for number, camera in enumerate(clip.cameras):
             if backdrop is None or clip.camera_moves:
                 backdrop = self.scenes.backgrounds.draw(np.random.default_rng(clip.backdrop_seed), camera, holds, clip.camera_moves)
-            people = [self._posed(actor, number) for actor in clip.actors]
+            people = [self._posed(actor, number, lift) for actor, lift in zip(clip.actors, lifts, strict=True)]
             drawing = draw_people(people, camera, backdrop, self.scenes.wardrobe.textures, self.scenes.wardrobe.patterns, exposure)
             rgb = degrade(np.random.default_rng(effects_seed), drawing.rgb, self.settings.effects)
             if noise:
@@ -175,25 +178,31 @@ class ClipGenerator:
     def _place(self, rng: np.random.Generator, actor: Actor, cameras: tuple[SceneCamera, ...], others: list[Actor]) -> Actor | None:
         """Turn and move an actor; None when it would run into somebody wherever it was tried.
 
-        At a random moment the pelvis is at a random place of the stage, around the world's origin, that the camera sees.
+        At a random moment the pelvis is at a random place of the stage, around the world's origin, that the camera sees, or
+        at the border of what it sees.
         """
         frames, stage = len(cameras), float(cameras[0].position_m[2])
+        walks = actor.motion.length_m > 0.5
+        at_border = walks and bool(rng.random() < self.settings.border_probability)
         crossing = bool(others) and bool(rng.random() < self.settings.crossing_probability)
         best, most = None, -1.0
         for _ in range(_PLACES):
             moment = int(frames * rng.uniform(0.15, 0.85))
             yaw = rng.uniform(0, 2 * np.pi)
-            if actor.motion.length_m > 0.5 and rng.random() < 0.7:
+            if at_border or (walks and rng.random() < 0.7):
                 # Across the picture rather than along the line of sight.
                 way = actor.motion.path_m[-1] - actor.motion.path_m[0]
                 yaw = np.arctan2(way[1], way[0]) + rng.normal(0, 0.45) + (np.pi if rng.random() < 0.5 else 0)
             spread = 0.15 if not others else 0.4
             spot = rng.normal(0, spread * stage, 2) * [0.7, 1.0 if others else 0.5]
+            if at_border:
+                half_width = cameras[moment].width / 2 / cameras[moment].intrinsics.fx * (stage - spot[1])
+                spot[0] = half_width * rng.choice([-1, 1])
             there = (_about_y(yaw) @ actor.motion.joints_m[moment, 0])[[0, 2]]
             placed = replace(actor, yaw_rad=float(yaw), offset_m=spot - there)
             joints = placed.joints_m()
             pixels, depth = _seen(joints, cameras)
-            if depth.min() < _NEAREST_M or not _inside(pixels[moment, 0], cameras[moment]):
+            if depth.min() < _NEAREST_M or not (at_border or _inside(pixels[moment, 0], cameras[moment])):
                 continue
             if any(np.linalg.norm(joints[:, :, None] - other.joints_m()[:, None], axis=-1).min() < _APART_M for other in others):
                 continue
@@ -204,12 +213,23 @@ class ClipGenerator:
                 best, most = placed, overlap
         return best
 
-    def _posed(self, actor: Actor, frame: int) -> PosedPerson:
+    def _posed(self, actor: Actor, frame: int, lift_m: float) -> PosedPerson:
         motion = actor.motion
         pose = Pose(motion.axis_angle[frame], motion.clip, "motion", motion.mirrored)
         person = pose_person(self.scenes.body, actor.identity, actor.mesh, pose, actor.yaw_rad)
-        x, _, z = _about_y(actor.yaw_rad) @ [motion.path_m[frame, 0], 0, motion.path_m[frame, 1]]
-        return person.moved_by(torch.tensor([x + actor.offset_m[0], 0.0, z + actor.offset_m[1]], dtype=torch.float32))
+        pelvis = actor.joints_m()[frame, 0]
+        height = pelvis[1] + lift_m - float(person.joints_m[0, 1])
+        return person.moved_by(torch.tensor([pelvis[0], height, pelvis[2]], dtype=torch.float32))
+
+    def _lift_m(self, actor: Actor) -> float:
+        """How much higher than its joints suggest an actor stands, for soles and flesh: the median over some frames."""
+        motion = actor.motion
+        lifts = []
+        for frame in np.linspace(0, len(motion.path_m) - 1, 5).astype(int):
+            pose = Pose(motion.axis_angle[frame], motion.clip, "motion", motion.mirrored)
+            standing = pose_person(self.scenes.body, actor.identity, actor.mesh, pose, 0.0)
+            lifts.append(float(standing.joints_m[0, 1]) - motion.joints_m[frame, 0, 1])
+        return float(np.median(lifts))
 
 
 def _draw_cameras(rng: np.random.Generator, settings: ClipSettings) -> tuple[SceneCamera, ...]:

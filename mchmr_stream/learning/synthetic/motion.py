@@ -20,10 +20,32 @@ from mchmr_stream.learning.synthetic.rig import forward_kinematics
 
 _SOURCE_FPS = {"iclone": 60.0, "papagina": 60.0, "bvh11": 60.0}
 """The other sources have 30. Told by the stride of walking clips, which lasts a good second."""
-_SUPPORTS = {0: 0.10, 4: 0.05, 5: 0.05, 7: 0.08, 8: 0.08, 10: 0.02, 11: 0.02, 15: 0.10, 20: 0.03, 21: 0.03}
-"""Joints that a body rests on, and how far each is from the ground then, metres."""
-_CONTACT_M = 0.02
-"""Joints higher than the lowest by this much count for a third."""
+_NOT_ON_THE_GROUND = (
+    "cmu_amc/01_",
+    "kaykit/",
+    "flip",
+    "cartwheel",
+    "roll",
+    "jump",
+    "hang",
+    "climb",
+    "swim",
+    "fly",
+    "spin_kick",
+    "spinkick",
+)
+"""Clips (by parts of their names) that need the air, or things that are not there; and kaykit, whose arms are stylised."""
+_SUPPORTS = (
+    ((7, 0.08), (10, 0.02)), ((8, 0.08), (11, 0.02)), ((0, 0.10),), ((4, 0.05),), ((5, 0.05),), ((15, 0.10),), ((20, 0.03),), ((21, 0.03),),
+)  # fmt: skip
+"""What a body rests on: feet (ankle and toes), pelvis, knees, head, hands; joints, and how high each is above the ground then, m."""
+_JOINT_OF = [joint for support in _SUPPORTS for joint, _ in support]
+_HEIGHT_OF = np.array([height for support in _SUPPORTS for _, height in support])
+_SUPPORT_OF = np.repeat(np.arange(len(_SUPPORTS)), [len(support) for support in _SUPPORTS])
+_CONTACT_M = 0.005
+"""A support higher than the lowest by this much counts for a third; likewise the ankle or the toes within a foot."""
+_FINE_FPS = 60.0
+"""Ways are derived at least at this rate, so that they do not depend on the clip's."""
 _SMOOTHED_S = 0.06
 _FASTEST_M_S = 7.0
 """A joint that moves faster is a fault of the capture, or too rare a motion to bother: a sprinter's foot does 20, a walker's 4."""
@@ -38,7 +60,7 @@ class Motion:
     path_m: np.ndarray
     """(frames, 2) x and z of the pelvis"""
     joints_m: np.ndarray
-    """(frames, 24, 3) on that way, the lowest support on the ground"""
+    """(frames, 24, 3) on that way, resting on the ground but for a centimetre or two"""
     clip: str
     mirrored: bool
 
@@ -74,11 +96,15 @@ def ground_path(joints_m: np.ndarray, fps: float) -> np.ndarray:
     """(frames, 24, 3) joints around a pelvis that stays at one place, y up -> (frames, 2) x and z of the pelvis, from 0."""
     if len(joints_m) < 2:
         return np.zeros((len(joints_m), 2))
-    supports = list(_SUPPORTS)
-    points = joints_m[:, supports]
-    height = points[..., 1] - np.array(list(_SUPPORTS.values()))
-    weight = np.exp(-(height - height.min(1, keepdims=True)) / _CONTACT_M)
-    weight = np.minimum(weight[1:], weight[:-1])
+    points = joints_m[:, _JOINT_OF]
+    height = points[..., 1] - _HEIGHT_OF
+    supports = range(len(_SUPPORTS))
+    mean = np.stack([height[:, support == _SUPPORT_OF].mean(1) for support in supports], 1)
+    low = np.stack([height[:, support == _SUPPORT_OF].min(1) for support in supports], 1)
+    # A swinging foot's toes pass close over the ground, its ankle does not: the mean of both tells which foot stands.
+    above = (mean - mean.min(1, keepdims=True))[:, _SUPPORT_OF] + height - low[:, _SUPPORT_OF]
+    weight = np.exp(-above / _CONTACT_M)
+    weight = np.minimum(weight[1:], weight[:-1]) + 1e-12
     step = -(np.diff(points[..., [0, 2]], axis=0) * weight[..., None]).sum(1) / weight.sum(1)[:, None]
     return np.concatenate([np.zeros((1, 2)), np.cumsum(_smoothed(step, _SMOOTHED_S * fps), 0)])
 
@@ -91,7 +117,8 @@ def draw_motion(
     Raises UsageError when no clip is long enough, or none of `tries` stretches will do.
     """
     seconds = (frames - 1) / fps
-    names = [name for name in library.clip_names if (library.clip_frames(name) - 1) / source_fps(name) >= seconds + 0.05]
+    long_enough = (name for name in library.clip_names if (library.clip_frames(name) - 1) / source_fps(name) >= seconds + 0.05)
+    names = [name for name in long_enough if not any(part in name.lower() for part in _NOT_ON_THE_GROUND)]
     if not names:
         raise UsageError(f"no motion clip is {seconds:.1f} s long; make shorter clips")
     weights = np.array([np.sqrt(library.clip_frames(name) / source_fps(name)) for name in names])
@@ -100,8 +127,9 @@ def draw_motion(
         poses, rate = library.clip(name), source_fps(name)
         start = rng.uniform(0, (len(poses) - 1) / rate - seconds)
         flip = bool(rng.random() < 0.5)
-        angles = resampled(poses, rate, start + np.arange(frames) / fps)
-        motion = _on_the_ground(mirrored(angles) if flip else angles, rest_joints_m, fps, name, flip)
+        finer = max(1, int(np.ceil(_FINE_FPS / fps)))
+        angles = resampled(poses, rate, start + np.arange((frames - 1) * finer + 1) / (fps * finer))
+        motion = _on_the_ground(mirrored(angles) if flip else angles, rest_joints_m, fps, finer, name, flip)
         fastest = np.linalg.norm(np.diff(motion.joints_m, axis=0), axis=-1).max() * fps
         if fastest <= _FASTEST_M_S and (not walking or motion.length_m >= 0.5 * seconds):
             return motion
@@ -110,14 +138,16 @@ def draw_motion(
     )
 
 
-def _on_the_ground(angles: np.ndarray, rest_joints_m: Tensor, fps: float, clip: str, flip: bool) -> Motion:
+def _on_the_ground(angles: np.ndarray, rest_joints_m: Tensor, fps: float, finer: int, clip: str, flip: bool) -> Motion:
+    """`angles` come `finer` times denser than the frames."""
     rotations = torch.as_tensor(matrix_from_axis_angle(angles.astype(np.float64)), dtype=torch.float32)
     joints = forward_kinematics(rotations, rest_joints_m.expand(len(angles), 24, 3))[0].double().numpy()
     joints = joints - joints[:, :1]
-    path = ground_path(joints, fps)
-    lowest = (joints[:, list(_SUPPORTS), 1] - np.array(list(_SUPPORTS.values()))).min(1)
-    joints = joints + np.stack([path[:, 0], -lowest, path[:, 1]], -1)[:, None]
-    return Motion(angles, path, joints, clip, flip)
+    path = ground_path(joints, fps * finer)
+    # Smoothed, for the lowest point changes from one foot to the other at once.
+    lift = _smoothed(-(joints[:, _JOINT_OF, 1] - _HEIGHT_OF).min(1)[:, None], _SMOOTHED_S * fps * finer)
+    joints = joints + np.concatenate([path[:, :1], lift, path[:, 1:]], 1)[:, None]
+    return Motion(angles[::finer], path[::finer], joints[::finer], clip, flip)
 
 
 def _smoothed(values: np.ndarray, sigma: float) -> np.ndarray:
