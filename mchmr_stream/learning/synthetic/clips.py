@@ -29,7 +29,7 @@ from mchmr_stream.learning.synthetic.wardrobe import DressedMesh
 
 _FLIP = np.diag([1.0, -1.0, -1.0])
 _NEAREST_M = 0.8
-_APART_M = 0.15
+_APART_M = 0.25
 """Between any joints of two people."""
 _PLACES = 40
 """Places that are tried for each further person."""
@@ -52,7 +52,7 @@ class ClipSettings:
     crossing_probability: float = 0.75
     """of a further person being placed where it crosses the others in the picture most"""
     border_probability: float = 0.35
-    """of a walking person passing the picture's left or right border: it enters or leaves"""
+    """of a further person who walks passing the left or right border of the picture: it enters or leaves"""
     camera: CameraMotion = "mixed"
     pan_deg_s: float = 6.0
     """at most"""
@@ -183,7 +183,7 @@ class ClipGenerator:
         """
         frames, stage = len(cameras), float(cameras[0].position_m[2])
         walks = actor.motion.length_m > 0.5
-        at_border = walks and bool(rng.random() < self.settings.border_probability)
+        at_border = walks and bool(others) and bool(rng.random() < self.settings.border_probability)
         crossing = bool(others) and bool(rng.random() < self.settings.crossing_probability)
         best, most = None, -1.0
         for _ in range(_PLACES):
