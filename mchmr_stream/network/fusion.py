@@ -1,4 +1,8 @@
-"""Crop-aware fusion: every crop looks at all crops of the person, guided by where each was cut (arXiv 2402.02074, section 3.2)."""
+"""Crop-aware fusion: every crop looks at all crops of the person, guided by where each was cut (arXiv 2402.02074, section 3.2).
+
+`CropAwareFusion` is what ships. The others are there to be compared with it (tools/ablate.py). All of them take tokens
+(n, V, D) and views (n, V, 3) and give tokens (n, V, D); whatever they are, the head takes the mean over the views for the body.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,31 @@ import math
 
 import torch
 from torch import Tensor, nn
+
+from mchmr_stream.errors import UsageError
+
+FUSIONS = ("crop_aware", "self_attention", "concat", "mean")
+
+
+def make_fusion(
+    kind: str, dim: int, *, layers: int, heads: int, frequencies: int, dropout: float, relative_encoding: bool, concat_views: int
+) -> nn.ModuleList:
+    """The fusion layers of a head; none for `mean`. Raises UsageError for a kind there is not.
+
+    `relative_encoding` False: no layer is told where the crops lie to each other; `self_attention` and `mean` never are.
+    """
+    if kind not in FUSIONS:
+        raise UsageError(f"network fusion is {kind!r}, expected one of {', '.join(FUSIONS)}")
+    relations = frequencies if relative_encoding else None
+
+    def layer() -> nn.Module:
+        if kind == "concat":
+            return ConcatFusion(dim, concat_views, relations, dropout)
+        if kind == "self_attention":
+            return SelfAttentionFusion(dim, heads, dropout)
+        return CropAwareFusion(dim, heads, relations, dropout)
+
+    return nn.ModuleList(layer() for _ in range(0 if kind == "mean" else layers))
 
 
 def relative_boxes(views: Tensor) -> Tensor:
@@ -41,22 +70,23 @@ class CropAwareFusion(nn.Module):
 
     The token is linear in both of its parts, so no tensor of V x V tokens is ever made:
     ``q . (k_j + R g) = q . k_j + (R^T q) . g`` and ``sum_j a_ij (v_j + R' g_ij) = sum_j a_ij v_j + R' (sum_j a_ij g_ij)``.
+
+    `frequencies` None leaves the relation out.
     """
 
-    def __init__(self, dim: int, heads: int = 4, frequencies: int = 4, dropout: float = 0.0) -> None:
+    def __init__(self, dim: int, heads: int = 4, frequencies: int | None = 4, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads, self.frequencies = heads, frequencies
-        relation_dim = 3 * (1 + 2 * frequencies)
         self.norm = nn.LayerNorm(dim)
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim)
         self.value = nn.Linear(dim, dim)
-        self.key_from_relation = nn.Parameter(torch.randn(heads, dim // heads, relation_dim) * relation_dim**-0.5)
-        self.value_from_relation = nn.Parameter(torch.randn(heads, dim // heads, relation_dim) * relation_dim**-0.5)
+        if frequencies is not None:
+            relation_dim = _relation_dim(frequencies)
+            self.key_from_relation = nn.Parameter(torch.randn(heads, dim // heads, relation_dim) * relation_dim**-0.5)
+            self.value_from_relation = nn.Parameter(torch.randn(heads, dim // heads, relation_dim) * relation_dim**-0.5)
         self.out = nn.Linear(dim, dim)
-        self.feed_forward = nn.Sequential(
-            nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * dim, dim)
-        )
+        self.feed_forward = _feed_forward(dim, dropout)
 
     def forward(self, features: Tensor, views: Tensor) -> Tensor:
         """features (n, V, D), views (n, V, 3) -> (n, V, D)."""
@@ -66,9 +96,12 @@ class CropAwareFusion(nn.Module):
 
     def fuse(self, x: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised features (n, V, D) -> fused (n, V, D) and the weights (n, heads, V, V): how much target i takes of source j."""
-        relation = fourier(relative_boxes(views), self.frequencies).to(x.dtype)
         query, key, value = (self._by_head(layer(x)) for layer in (self.query, self.key, self.value))
         from_features = query @ key.transpose(-1, -2)
+        if self.frequencies is None:
+            weights = (from_features / math.sqrt(query.shape[-1])).softmax(-1)
+            return self.out((weights @ value).transpose(1, 2).flatten(2)), weights
+        relation = fourier(relative_boxes(views), self.frequencies).to(x.dtype)
         from_relation = torch.einsum("nhir,nijr->nhij", torch.einsum("nhid,hdr->nhir", query, self.key_from_relation), relation)
         weights = ((from_features + from_relation) / math.sqrt(query.shape[-1])).softmax(-1)
         mean_relation = torch.einsum("nhij,nijr->nhir", weights, relation)
@@ -77,3 +110,57 @@ class CropAwareFusion(nn.Module):
 
     def _by_head(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+class SelfAttentionFusion(nn.Module):
+    """The textbook's layer: attention over the views' tokens and a feed-forward layer, nothing said of where the crops lie."""
+
+    def __init__(self, dim: int, heads: int = 4, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
+        self.feed_forward = _feed_forward(dim, dropout)
+
+    def forward(self, features: Tensor, views: Tensor) -> Tensor:
+        """features (n, V, D); views are not looked at -> (n, V, D)."""
+        x = self.norm(features)
+        features = features + self.attention(x, x, x, need_weights=False)[0]
+        return features + self.feed_forward(features)
+
+
+class ConcatFusion(nn.Module):
+    """All tokens of a person side by side through an MLP, which fixes V and the order of the views.
+
+    With relations this is the paper's own fusion: target i reads ``[x_1 ; g(d_i1) ; ... ; x_V ; g(d_iV)]``. `frequencies`
+    None leaves them out, and every view gets the same. Raises UsageError for another number of views than `views`.
+    """
+
+    def __init__(self, dim: int, views: int, frequencies: int | None = None, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.views, self.frequencies = views, frequencies
+        self.norm = nn.LayerNorm(dim)
+        self.from_features = nn.Linear(views * dim, 2 * dim)
+        if frequencies is not None:
+            self.from_relations = nn.Linear(views * _relation_dim(frequencies), 2 * dim, bias=False)
+        self.out = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * dim, dim))
+
+    def forward(self, features: Tensor, views: Tensor) -> Tensor:
+        """features (n, V, D), views (n, V, 3) -> (n, V, D)."""
+        count = int(features.shape[1])
+        if count != self.views:
+            raise UsageError(
+                f"network fusion concat was made for {self.views} views, got {count}; give as many views, or take another fusion"
+            )
+        # A linear layer over side-by-side inputs is the sum of linear layers over its parts.
+        hidden = self.from_features(self.norm(features).flatten(1))[:, None]
+        if self.frequencies is not None:
+            hidden = hidden + self.from_relations(fourier(relative_boxes(views), self.frequencies).to(features.dtype).flatten(2))
+        return features + self.out(hidden)
+
+
+def _relation_dim(frequencies: int) -> int:
+    return 3 * (1 + 2 * frequencies)
+
+
+def _feed_forward(dim: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * dim, dim))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mchmr_stream.geometry.camera import box_info, full_from_local
 from mchmr_stream.network.encoders import CropFeatures, make_encoder
-from mchmr_stream.network.fusion import CropAwareFusion
+from mchmr_stream.network.fusion import make_fusion
 from mchmr_stream.network.heads import BodyDecoder, CameraDecoder, ProjectionHead, ResidualMLP
 from mchmr_stream.network.landmarks import BLAZEPOSE_NAMES, COCO_FROM_BLAZEPOSE
 from mchmr_stream.network.observations import Observations, agree_on_sides, base_from_unit, points_to_base, view_geometry
@@ -34,6 +34,12 @@ class NetworkConfig:
     """read the encoder's feature vector"""
     use_world: bool = True
     """read the encoder's own metric landmarks"""
+    fusion: str = "crop_aware"
+    """how the views' tokens are joined, one of `fusion.FUSIONS`"""
+    relative_encoding: bool = True
+    """tell the fusion where the crops lie to each other"""
+    concat_views: int = 5
+    """the number of views that fusion `concat` is made for; the others take any"""
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -55,7 +61,7 @@ class HeadOutput(NamedTuple):
 
 
 class MultiCropHead(nn.Module):
-    """Observations of V crops -> one body and V local cameras. Any V with the same weights."""
+    """Observations of V crops -> one body and V local cameras. Any V with the same weights, unless they are fused by `concat`."""
 
     def __init__(self, config: NetworkConfig, feature_dim: int, landmark_count: int) -> None:
         super().__init__()
@@ -72,9 +78,10 @@ class MultiCropHead(nn.Module):
         self.view_in = nn.Linear(3, dim)
         self.info_in = nn.Linear(3, dim)
         self.mix = ResidualMLP(dim, 1, config.dropout)
-        self.fusion = nn.ModuleList(
-            CropAwareFusion(dim, config.fusion_heads, config.frequencies, config.dropout) for _ in range(config.fusion_layers)
-        )
+        self.fusion = make_fusion(
+            config.fusion, dim, layers=config.fusion_layers, heads=config.fusion_heads, frequencies=config.frequencies,
+            dropout=config.dropout, relative_encoding=config.relative_encoding, concat_views=config.concat_views,
+        )  # fmt: skip
         self.person_in = nn.Linear(2 * dim, config.trunk_dim)
         self.trunk = ResidualMLP(config.trunk_dim, config.trunk_depth, config.dropout)
         self.person_out = nn.Linear(config.trunk_dim, dim)
