@@ -16,7 +16,7 @@ from mchmr_stream.geometry.rotation import geodesic_rad, matrix_from_axis_angle
 from mchmr_stream.learning.synthetic.clip_files import ClipLabels, read_labels, run_clips
 from mchmr_stream.learning.synthetic.clips import ClipGenerator, ClipSettings
 from mchmr_stream.learning.synthetic.generator import SynthSettings
-from mchmr_stream.learning.synthetic.motion import draw_motion, ground_path, resampled, source_fps
+from mchmr_stream.learning.synthetic.motion import draw_motion, ground_path, resampled
 
 FEET, TOES = [7, 8], [10, 11]
 SMALL = ClipSettings(
@@ -151,7 +151,7 @@ def test_walking_clips_walk_at_the_speed_of_their_legs(generator):
 def test_resampling_keeps_frames_and_goes_halfway_between_them(generator):
     name = generator.scenes.poses.clip_names[0]
     poses = generator.scenes.poses.clip(name)[:20]
-    rate = source_fps(name)
+    rate = generator.scenes.poses.clip_fps(name)
     matrix = lambda angles: matrix_from_axis_angle(angles.astype(np.float64))
     same = resampled(poses, rate, np.arange(20) / rate)
     assert geodesic_rad(matrix(same), matrix(poses)).max() < 1e-5

@@ -18,6 +18,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="folder with body/, people/ and poses/ (docs/training.md)")
     parser.add_argument("--seed", type=int, default=0, metavar="K", help="the same seed gives the same people (default 0)")
     parser.add_argument("--backgrounds", type=Path, metavar="DIR", help="folder of images to put behind them")
+    parser.add_argument(
+        "--poses", type=Path, nargs="+", default=[], metavar="PATH", help="motion of your own: AMASS or SMPL .npz, .bvh, or folders of them"
+    )
+    parser.add_argument(
+        "--poses-share",
+        type=_share,
+        default=0.3,
+        metavar="S",
+        help="of the poses that are drawn from it (default 0.3; all if DATA has none)",
+    )
     parser.add_argument("--split", choices=("train", "test"), default="train", help="which half of the pose clips (default train)")
     parser.add_argument("--clips", action="store_true", help="clips of moving people with identities: mp4, labels as npz, contact sheet")
     parser.add_argument("--seconds", type=float, metavar="S", help="length of a clip (default 4)")
@@ -32,13 +42,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     from mchmr_stream.cli.progress import progress_bar
     from mchmr_stream.errors import UsageError
+    from mchmr_stream.learning.synthetic.poses import PoseSettings
     from mchmr_stream.learning.synthetic.shards import run_synth
 
     if args.long_side is not None and not 64 <= args.long_side <= 4096:
         raise UsageError(f"--long-side is {args.long_side}, expected 64 to 4096 px")
     long_side: dict[str, Any] = {} if args.long_side is None else {"long_side_px": (args.long_side, args.long_side)}
     of_clips: dict[str, Any] = {name: getattr(args, name) for name in ("seconds", "fps", "camera") if getattr(args, name) is not None}
-    where = (args.data, args.out, args.count, args.seed, args.backgrounds, args.split)
+    poses = PoseSettings(split=args.split, files=tuple(args.poses), files_share=args.poses_share)
+    where = (args.data, args.out, args.count, args.seed, args.backgrounds, poses)
     if args.clips:
         from mchmr_stream.learning.synthetic.clip_files import run_clips
         from mchmr_stream.learning.synthetic.clips import ClipSettings
@@ -52,3 +64,10 @@ def run(args: argparse.Namespace) -> int:
             made = run_synth(*where, **long_side, progress=progress)
     print(f"{len(made)} files in {args.out}; {args.out / 'contact.png'} shows some of the people")
     return 0
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"share {text}, expected more than 0 and less than 1")
+    return value

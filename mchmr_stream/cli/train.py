@@ -24,6 +24,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="DIR",
         help="rendered people, as written by `mchmr synth`; one or more folders",
     )
+    parser.add_argument(
+        "--poses", type=Path, nargs="+", default=[], metavar="PATH", help="motion of your own: AMASS or SMPL .npz, .bvh, or folders of them"
+    )
     parser.add_argument("--test-shards", type=Path, metavar="DIR", help="other rendered people, to measure on while training")
     parser.add_argument(
         "-o", "--out", type=Path, default=Path("runs/train"), metavar="DIR", help="folder for checkpoints and weights (default runs/train)"
@@ -50,15 +53,15 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError("--pack needs a config, --data and --shards")
         size = train.pack_run(
             args.config, data=args.data, shards=args.shards, out=args.out, folder=args.pack, test_shards=args.test_shards, seed=args.seed,
-            report=report,
+            poses=args.poses, report=report,
         )  # fmt: skip
         print(f"{args.pack}: {size / 1e6:.1f} MB; train from it with `mchmr train --packed {shlex.quote(str(args.pack))}`")
         return 0
     with StopOnSignals() as stop, _progress(wanted=not args.quiet) as progress:
         leg = train.run(
-            args.config, data=args.data, shards=args.shards, out=args.out, test_shards=args.test_shards, packed=args.packed,
-            resume=args.resume, device=args.device, minutes=args.minutes, seed=args.seed, report=report, progress=progress,
-            stopped=stop.event.is_set,
+            args.config, data=args.data, shards=args.shards, out=args.out, test_shards=args.test_shards, poses=args.poses,
+            packed=args.packed, resume=args.resume, device=args.device, minutes=args.minutes, seed=args.seed, report=report,
+            progress=progress, stopped=stop.event.is_set,
         )  # fmt: skip
     if leg.weights is not None:
         print(leg.weights)

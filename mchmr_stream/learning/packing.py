@@ -44,7 +44,7 @@ def pack(data: TrainingData, settings: TrainSettings, folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for name, group in arrays.items():
         np.savez(folder / f"{name}.npz", allow_pickle=False, **group)
-    about = {"settings": settings.to_dict(), "shards": data.shards, "body": load_body("free").sha256}
+    about = {"settings": settings.to_dict(), "shards": data.shards, "own_poses": data.own_poses, "body": load_body("free").sha256}
     (folder / "settings.json").write_text(json.dumps(about, indent=1) + "\n")
     return sum((folder / name).stat().st_size for name in ("settings.json", *(f"{name}.npz" for name in arrays)))
 
@@ -53,7 +53,8 @@ def load_packed(folder: Path) -> tuple[TrainSettings, TrainingData]:
     """Raises InputError when `folder` is no pack, or was made for another body."""
     try:
         about = json.loads((folder / "settings.json").read_text())
-        settings, shards, body = TrainSettings.from_dict(about["settings"]), str(about["shards"]), about["body"]
+        settings, body = TrainSettings.from_dict(about["settings"]), about["body"]
+        shards, own_poses = str(about["shards"]), str(about.get("own_poses", ""))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} is no packed training data ({error}); make it with `mchmr train ... --pack DIR`") from error
     if body != load_body("free").sha256:
@@ -62,7 +63,7 @@ def load_packed(folder: Path) -> tuple[TrainSettings, TrainingData]:
     poses = None
     if (folder / "poses.npz").is_file():
         poses = torch.from_numpy(read_npz(folder / "poses.npz", ["poses"], what="packed poses")["poses"].astype(np.float32))
-    return settings, TrainingData(_people(folder / "rendered.npz"), test, poses, shards)
+    return settings, TrainingData(_people(folder / "rendered.npz"), test, poses, shards, own_poses)
 
 
 def _arrays(people: ObservedPeople, settings: TrainSettings) -> dict[str, np.ndarray]:

@@ -58,6 +58,7 @@ def run(
     shards: Path | Sequence[Path] = (),
     out: Path,
     test_shards: Path | None = None,
+    poses: Sequence[Path] = (),
     packed: Path | None = None,
     resume: bool = False,
     device: str = "auto",
@@ -69,9 +70,10 @@ def run(
 ) -> Leg:
     """Train as `config` says until its steps are done, `minutes` have passed or `stopped` says so; then a checkpoint is there.
 
-    Reads either `data` (poses and bodies) and `shards` (what `mchmr synth` wrote; one or more folders), or `packed`, whose own
-    settings hold where `config` is None. `seed` overrides the config's. `report` gets a line at every checkpoint, `progress`
-    (steps done, steps) after every step. On one CPU a run in legs gives the same weights as one in one go, bit for bit.
+    Reads either `data` (poses and bodies), `shards` (what `mchmr synth` wrote; one or more folders) and perhaps `poses` (files and
+    folders of the user's own), or `packed`, whose own settings hold where `config` is None. `seed` overrides the config's. `report`
+    gets a line at every checkpoint, `progress` (steps done, steps) after every step. On one CPU a run in legs gives the same
+    weights as one in one go, bit for bit.
     Raises UsageError when the request makes no sense, MchmrError when the loss or its gradients are no longer finite; the
     last checkpoint then stays as it is.
     """
@@ -79,15 +81,14 @@ def run(
     if checkpoint.is_file() and not resume:
         raise UsageError(f"{out} already holds a training run; go on with it by --resume, or choose another folder with --out")
     on = pick_device(device)
-    settings, training_data = _read(config, data, shards, test_shards, packed, seed, out, report)
+    settings, training_data = _read(config, data, shards, test_shards, poses, packed, seed, out, report)
     out.mkdir(parents=True, exist_ok=True)
     trainer, test = _on_device(settings, training_data, on)
     if resume and checkpoint.is_file():
         _restore(trainer, checkpoint)
         report(f"resumed at step {trainer.step} of {settings.steps}")
-    return _Loop(trainer, test, out, _provenance(config, packed, settings, training_data.shards, on), report, progress).until(
-        minutes, stopped
-    )
+    made_by = _provenance(config, packed, settings, training_data.shards, on) | _if_any("own_poses", training_data.own_poses)
+    return _Loop(trainer, test, out, made_by, report, progress).until(minutes, stopped)
 
 
 def pack_run(
@@ -98,11 +99,12 @@ def pack_run(
     out: Path,
     folder: Path,
     test_shards: Path | None = None,
+    poses: Sequence[Path] = (),
     seed: int | None = None,
     report: Report = log.info,
 ) -> int:
     """Write what the run would read to `folder` (see `packing`), and do not train; returns the bytes written."""
-    settings, training_data = _read(config, data, shards, test_shards, None, seed, out, report)
+    settings, training_data = _read(config, data, shards, test_shards, poses, None, seed, out, report)
     return pack(training_data, settings, folder)
 
 
@@ -123,6 +125,10 @@ def _provenance(config: Path | None, packed: Path | None, settings: TrainSetting
     }
 
 
+def _if_any(name: str, value: str) -> dict[str, str]:
+    return {name: value} if value else {}
+
+
 def _revision() -> str:
     """Of the code that trains; with a mark where files differ from it; empty where there is no git."""
     try:
@@ -137,6 +143,7 @@ def _read(
     data: Path | None,
     shards: Path | Sequence[Path],
     test_shards: Path | None,
+    poses: Sequence[Path],
     packed: Path | None,
     seed: int | None,
     out: Path,
@@ -144,8 +151,8 @@ def _read(
 ) -> tuple[TrainSettings, TrainingData]:
     folders = [shards] if isinstance(shards, Path) else list(shards)
     if packed is not None:
-        if data is not None or folders or test_shards is not None:
-            raise UsageError("packed data already hold poses and rendered people; leave --data, --shards and --test-shards out")
+        if data is not None or folders or test_shards is not None or poses:
+            raise UsageError("packed data already hold poses and rendered people; leave --data, --shards, --test-shards and --poses out")
         packed_settings, training_data = load_packed(packed)
         settings = _seeded(load_train_settings(config) if config is not None else packed_settings, seed)
         _check_fits(settings, packed_settings, packed)
@@ -153,7 +160,7 @@ def _read(
     if config is None or data is None or not folders:
         raise UsageError("training needs a config, --data and --shards, or --packed; docs/training.md has the commands")
     settings = _seeded(load_train_settings(config), seed)
-    return settings, gather(settings, data, folders, test_shards, out, report)
+    return settings, gather(settings, data, folders, test_shards, out, report, poses)
 
 
 def _seeded(settings: TrainSettings, seed: int | None) -> TrainSettings:
@@ -256,7 +263,7 @@ class _Loop:
         weights = self._write_weights()
         record: Record = {}
         if trainer.step > self._first:
-            tested = validate(trainer.average, self._test, trainer.body) if self._test is not None else {}
+            tested = validate(trainer.average, self._test, trainer.body, settings.views) if self._test is not None else {}
             record = self._record({f"test {name}": value for name, value in tested.items()})
             self._log.draw()
         rate = (trainer.step - self._first) / max(time.monotonic() - self._start, 1e-9)

@@ -47,10 +47,14 @@ class TrainSettings:
     """people per step from rendered pictures"""
     pose_pool: int = 200_000
     """poses drawn once from the library at the start"""
+    own_poses_share: float = 0.3
+    """of them that come from the user's own files, where some are given"""
     learning_rate: float = 1.2e-3
     weight_decay: float = 0.02
     warmup_steps: int = 150
     ema: float = 0.999
+    views: int = 5
+    """views of each person, the first so many of those that were observed"""
     single_view_share: float = 0.5
     """share of steps with a random subset of the views"""
     assumed_focal_share: float = 0.5
@@ -106,6 +110,8 @@ _RANGES: tuple[tuple[tuple[str, ...], float, float], ...] = (
     (("seed", "landmark_people", "rendered_people", "weight_decay"), 0, _MANY),
     (("pose_pool",), 100, _MANY),
     (("learning_rate",), 1e-9, 1.0),
+    (("own_poses_share",), 0.001, 0.999),
+    (("views",), 1, 9),
     (("ema",), 0, 1 - 1e-9),
     (("single_view_share", "assumed_focal_share", "keypoints_dropped"), 0, 1),
     (("checkpoint_minutes",), 0.001, _MANY),

@@ -52,6 +52,7 @@ class Trainer:
     ) -> None:
         if sampler is None and rendered is None:
             raise InputError("training has neither rendered people nor poses to draw from")
+        _check_views(settings, sampler, rendered)
         torch.manual_seed(settings.seed)
         self.settings, self.sampler, self.rendered, self.body, self.device = settings, sampler, rendered, body, device
         # People whom the detector misses are seldom tracked; hidden keypoints stand for the moments when they are.
@@ -95,10 +96,10 @@ class Trainer:
 
     def _views(self) -> list[int]:
         """All views in order, or some in any order: one set of weights for every V."""
-        everything: list[int] = torch.randperm(VIEWS, generator=self.generator).tolist()
+        everything: list[int] = torch.randperm(self.settings.views, generator=self.generator).tolist()
         if float(torch.rand(1, generator=self.generator)) >= self.settings.single_view_share:
             return sorted(everything)
-        return everything[: int(torch.randint(1, VIEWS + 1, (1,), generator=self.generator))]
+        return everything[: int(torch.randint(1, self.settings.views + 1, (1,), generator=self.generator))]
 
     def train_step(self) -> dict[str, float]:
         """One step; returns the losses. Raises MchmrError, and changes nothing, when they or their gradients are not finite."""
@@ -174,6 +175,19 @@ class Trainer:
             # The generators of a CPU and a GPU cannot take over each other's state.
             self.sampler.generator.manual_seed(self.settings.seed + 3 + self.step)
             log.warning("the checkpoint was made on %s: it goes on, but with other random people", state.get("device", "cpu"))
+
+
+def _check_views(settings: TrainSettings, sampler: LandmarkSampler | None, rendered: ObservedPeople | None) -> None:
+    """Raises UsageError when fewer views were observed than the settings ask for, or the fusion does not bear how they are drawn."""
+    for views in ([rendered.views] if rendered is not None else []) + ([sampler.bank.residuals.views] if sampler is not None else []):
+        if views.shape[1] < settings.views:
+            raise UsageError(f"training setting views is {settings.views}, but {views.shape[1]} views of each person were observed")
+    network = settings.network_config()
+    if network.fusion == "concat" and (settings.single_view_share > 0 or network.concat_views != settings.views):
+        raise UsageError(
+            f"network fusion concat takes one number of views in one order: set single_view_share to 0 and network.concat_views "
+            f"to {settings.views}, the training setting views"
+        )
 
 
 def learning_rate_share(step: int, warmup: int, steps: int) -> float:

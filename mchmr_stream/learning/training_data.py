@@ -36,15 +36,25 @@ class TrainingData:
     """(n, 24, 3) axis-angle; None where the settings draw nobody without pictures"""
     shards: str
     """names of the folders with rendered people, for the record"""
+    own_poses: str = ""
+    """names of the user's files and folders of poses, for the record"""
 
 
 def gather(
-    settings: TrainSettings, data: Path, shards: Sequence[Path], test_shards: Path | None, out: Path, report: Report = log.info
+    settings: TrainSettings,
+    data: Path,
+    shards: Sequence[Path],
+    test_shards: Path | None,
+    out: Path,
+    report: Report = log.info,
+    own_poses: Sequence[Path] = (),
 ) -> TrainingData:
-    """Observe the rendered people under each of `shards` (kept in `out`, done once) and draw the poses.
+    """Observe the rendered people under each of `shards` (kept in `out`, done once) and draw the poses, the user's own among them.
 
-    Raises UsageError when two folders have the same name, InputError when one holds no shards.
+    Raises UsageError when two folders have the same name or poses would not be used, InputError when a folder holds no shards.
     """
+    if own_poses and not settings.landmark_people:
+        raise UsageError("poses are for people without pictures, and the settings draw none of those (landmark_people is 0)")
     folders = [*shards, *([test_shards] if test_shards is not None else [])]
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
@@ -53,9 +63,13 @@ def gather(
     people = [
         prepare(folder, out / f"observed_{name}.npz", encoder, settings.seed, report) for folder, name in zip(folders, names, strict=True)
     ]
-    poses = pose_pool(data, settings.pose_pool, settings.seed) if settings.landmark_people else None
+    poses = pose_pool(data, settings, own_poses) if settings.landmark_people else None
     return TrainingData(
-        joined(people[: len(shards)]), people[-1] if test_shards is not None else None, poses, " ".join(names[: len(shards)])
+        joined(people[: len(shards)]),
+        people[-1] if test_shards is not None else None,
+        poses,
+        " ".join(names[: len(shards)]),
+        " ".join(path.resolve().name for path in own_poses),
     )
 
 
@@ -80,14 +94,15 @@ def prepare(shards: Path, out: Path, encoder: str, seed: int, report: Report = l
     return people
 
 
-def pose_pool(data: Path, count: int, seed: int) -> Tensor:
-    """(count, 24, 3) axis-angle poses of the training split."""
+def pose_pool(data: Path, settings: TrainSettings, own_poses: Sequence[Path] = ()) -> Tensor:
+    """(settings.pose_pool, 24, 3) axis-angle poses of the training split."""
     from mchmr_stream.learning.synthetic.poses import PoseLibrary, PoseSettings
     from mchmr_stream.learning.synthetic.rig import load_render_body
 
-    library = PoseLibrary(data, load_render_body(data), PoseSettings(split="train"))
-    rng = np.random.default_rng(seed)
-    return torch.from_numpy(np.stack([library.draw(rng).axis_angle for _ in range(count)]))
+    chosen = PoseSettings(split="train", files=tuple(own_poses), files_share=settings.own_poses_share)
+    library = PoseLibrary(data, load_render_body(data), chosen)
+    rng = np.random.default_rng(settings.seed)
+    return torch.from_numpy(np.stack([library.draw(rng).axis_angle for _ in range(settings.pose_pool)]))
 
 
 def joined(people: Sequence[ObservedPeople]) -> ObservedPeople:

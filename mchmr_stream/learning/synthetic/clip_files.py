@@ -21,7 +21,7 @@ from mchmr_stream.errors import UsageError
 from mchmr_stream.learning.synthetic.cameras import SceneCamera
 from mchmr_stream.learning.synthetic.clips import ClipFrame, ClipGenerator, ClipSettings
 from mchmr_stream.learning.synthetic.generator import SynthSettings
-from mchmr_stream.learning.synthetic.poses import PoseSettings, Split
+from mchmr_stream.learning.synthetic.poses import PoseSettings
 from mchmr_stream.records import Float
 
 _QUALITY = "20"
@@ -77,7 +77,7 @@ def run_clips(
     count: int,
     seed: int = 0,
     backgrounds: Path | None = None,
-    split: Split = "train",
+    poses: PoseSettings | None = None,
     settings: ClipSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
@@ -91,7 +91,7 @@ def run_clips(
     out.mkdir(parents=True, exist_ok=True)
     if any(out.glob("clip_*.mp4")):
         raise UsageError(f"{out} already holds clips; choose an empty folder, or delete them")
-    generator = ClipGenerator(SynthSettings(data, backgrounds, poses=PoseSettings(split=split)), settings)
+    generator = ClipGenerator(SynthSettings(data, backgrounds, poses=poses or PoseSettings()), settings)
     frames = generator.settings.frames
     movies: list[Path] = []
     rows: list[list[Image.Image]] = []

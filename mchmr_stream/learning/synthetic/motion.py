@@ -18,8 +18,6 @@ from mchmr_stream.geometry.rotation import axis_angle_from_matrix, matrix_from_a
 from mchmr_stream.learning.synthetic.poses import PoseLibrary, mirrored
 from mchmr_stream.learning.synthetic.rig import forward_kinematics
 
-_SOURCE_FPS = {"iclone": 60.0, "papagina": 60.0, "bvh11": 60.0}
-"""The other sources have 30. Told by the stride of walking clips, which lasts a good second."""
 _NOT_ON_THE_GROUND = (
     "cmu_amc/01_",
     "kaykit/",
@@ -70,11 +68,6 @@ class Motion:
         return float(np.linalg.norm(self.path_m[-1] - self.path_m[0]))
 
 
-def source_fps(clip: str) -> float:
-    """Frames per second of a clip `source/name` of the pose library."""
-    return _SOURCE_FPS.get(clip.split("/")[0], 30.0)
-
-
 def resampled(axis_angle: np.ndarray, fps: float, times_s: np.ndarray) -> np.ndarray:
     """(T, 24, 3) at `fps` -> (n, 24, 3) at `times_s`, on the shortest rotation between the two frames around each time.
 
@@ -117,14 +110,14 @@ def draw_motion(
     Raises UsageError when no clip is long enough, or none of `tries` stretches will do.
     """
     seconds = (frames - 1) / fps
-    long_enough = (name for name in library.clip_names if (library.clip_frames(name) - 1) / source_fps(name) >= seconds + 0.05)
+    long_enough = (name for name in library.clip_names if (library.clip_frames(name) - 1) / library.clip_fps(name) >= seconds + 0.05)
     names = [name for name in long_enough if not any(part in name.lower() for part in _NOT_ON_THE_GROUND)]
     if not names:
         raise UsageError(f"no motion clip is {seconds:.1f} s long; make shorter clips")
-    weights = np.array([np.sqrt(library.clip_frames(name) / source_fps(name)) for name in names])
+    weights = np.array([np.sqrt(library.clip_frames(name) / library.clip_fps(name)) for name in names])
     for _ in range(tries):
         name = names[rng.choice(len(names), p=weights / weights.sum())]
-        poses, rate = library.clip(name), source_fps(name)
+        poses, rate = library.clip(name), library.clip_fps(name)
         start = rng.uniform(0, (len(poses) - 1) / rate - seconds)
         flip = bool(rng.random() < 0.5)
         finer = max(1, int(np.ceil(_FINE_FPS / fps)))

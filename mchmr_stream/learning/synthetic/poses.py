@@ -2,12 +2,14 @@
 
 Files (under `poses/` of the data folder): npz of `source/clip` -> (T, 24, 3) float16 axis-angle, root included, y up, real
 gravity. `procedural/*` keys hold independent poses, not motion. What each source is good for is in SOURCES.md beside them.
+Files of the user's own (`pose_files`) come beside them, or instead of them where that folder is not there.
 """
 
 from __future__ import annotations
 
+import logging
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -17,7 +19,11 @@ import torch
 
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
+from mchmr_stream.learning.synthetic.pose_files import SOURCE as USER
+from mchmr_stream.learning.synthetic.pose_files import read_pose_files
 from mchmr_stream.learning.synthetic.rig import RenderBody, forward_kinematics
+
+log = logging.getLogger(__name__)
 
 Split = Literal["train", "test"]
 FAMILIES = ("upright", "overhead", "legs_apart", "seated", "kneeling", "bent", "lying", "inverted")
@@ -32,6 +38,10 @@ _TEST_SHARE = 8
 """one clip in so many is for testing"""
 _STRIDE = {"cmu_smpl24": 3, "extra_smpl24": 1}
 """every n-th frame of the dense files is enough for single poses"""
+_SINGLE_FPS = 12.0
+"""likewise for the user's files, frames per second"""
+_SOURCE_FPS = {"iclone": 60.0, "papagina": 60.0, "bvh11": 60.0}
+"""The other stored sources have 30. Told by the stride of walking clips, which lasts a good second."""
 _GROUP_SHARE = {"cmu": 0.45, "extra": 0.28, "procedural": 0.27}
 _SOURCE_WEIGHT = {"kaykit": 0.5, "cmu_fbx": 0.5}
 """kaykit's arms are stylised, cmu_fbx's heads look up: see SOURCES.md"""
@@ -47,6 +57,10 @@ class PoseSettings:
     swap_arms_probability: float = 0.2
     noise_rad: tuple[float, ...] = (0.0, 0.04, 0.1, 0.18)
     noise_probability: tuple[float, ...] = (0.35, 0.35, 0.2, 0.1)
+    files: tuple[Path, ...] = ()
+    """the user's own files and folders, see `pose_files`"""
+    files_share: float = 0.3
+    """of all poses that come from them, where there are others"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,32 +88,46 @@ def clip_split(clip: str) -> Split:
     return "test" if zlib.crc32(clip.encode()) % _TEST_SHARE == 0 else "train"
 
 
+@dataclass(frozen=True, eq=False)
+class _Clip:
+    """What one key of a file, or one of the user's files, gives to one split."""
+
+    name: str
+    group: str
+    poses: np.ndarray
+    """(T, 24, 3)"""
+    stride: int
+    """every n-th frame for single poses"""
+    fps: float
+
+
 class PoseLibrary:
-    """All poses of one split, with weights."""
+    """All poses of one split, with weights.
+
+    Raises UsageError when the settings make no sense or nothing is left for the split, InputError for files that cannot be used.
+    """
 
     def __init__(self, data: Path, body: RenderBody, settings: PoseSettings | None = None) -> None:
         self.settings = settings or PoseSettings()
         if self.settings.split not in ("train", "test"):
             raise UsageError(f"pose split is {self.settings.split!r}, expected 'train' or 'test'")
-        self._clips: dict[str, np.ndarray] = {}
-        frames, clip_index, groups = [], [], []
-        self._names: list[str] = []
-        for file in _STRIDE:
-            for name, poses in _read(data / "poses" / f"{file}.npz"):
-                poses = _part_of_split(name, poses, self.settings.split)
-                if not len(poses):
-                    continue
-                if not name.startswith("procedural/"):
-                    self._clips[name] = poses
-                poses = poses[:: 1 if name.startswith("procedural/") else _STRIDE[file]]
-                frames.append(poses)
-                clip_index.append(np.full(len(poses), len(self._names)))
-                groups.append("procedural" if name.startswith("procedural/") else file.split("_")[0])
-                self._names.append(name)
-        self._poses = np.concatenate(frames)
-        self._clip_of = np.concatenate(clip_index)
+        if not 0 < self.settings.files_share < 1:
+            raise UsageError(f"the share of the user's poses is {self.settings.files_share}, expected more than 0 and less than 1")
+        clips = [*_stored(data, self.settings), *_own(self.settings, body)]
+        if not clips:
+            raise UsageError(
+                f"no clip is in the {self.settings.split} split: one in {_TEST_SHARE}, told by its name, is for testing; give more files"
+            )
+        self._clips = {clip.name: clip for clip in clips if clip.group != "procedural"}
+        self._names = [clip.name for clip in clips]
+        singles = [clip.poses[:: clip.stride] for clip in clips]
+        self._poses = np.concatenate(singles)
+        self._clip_of = np.repeat(np.arange(len(clips)), [len(poses) for poses in singles])
         self._family_of = _families(self._poses, body)
-        weights = _weights(self._names, groups, self._clip_of, self._family_of)
+        share = {group: share * (1 - self.settings.files_share) for group, share in _GROUP_SHARE.items()} | {
+            USER: self.settings.files_share
+        }
+        weights = _weights(self._names, [clip.group for clip in clips], share, self._clip_of, self._family_of)
         self._cumulative = np.cumsum(weights)
         self._low, self._high = _limits(self._poses)
 
@@ -113,11 +141,15 @@ class PoseLibrary:
 
     def clip(self, name: str) -> np.ndarray:
         """(T, 24, 3) float32: every frame of a motion clip, for moving people."""
-        return self._clips[name].astype(np.float32)
+        return self._clips[name].poses.astype(np.float32)
 
     def clip_frames(self, name: str) -> int:
         """How many frames a motion clip has."""
-        return len(self._clips[name])
+        return len(self._clips[name].poses)
+
+    def clip_fps(self, name: str) -> float:
+        """Frames per second of a motion clip."""
+        return self._clips[name].fps
 
     def draw(self, rng: np.random.Generator) -> Pose:
         """A random pose: weighted, perhaps with another's limbs, mirrored, a little noisy, inside the joints' limits."""
@@ -143,6 +175,30 @@ class PoseLibrary:
         row = int(np.searchsorted(self._cumulative, rng.random() * self._cumulative[-1], side="right"))
         row = min(row, len(self._poses) - 1)
         return Pose(self._poses[row].astype(np.float32), self._names[self._clip_of[row]], FAMILIES[self._family_of[row]])
+
+
+def _stored(data: Path, settings: PoseSettings) -> Iterator[_Clip]:
+    """Of the data folder; of nothing where it is not there and the user's files stand in for it."""
+    folder = data / "poses"
+    if settings.files and not folder.is_dir():
+        log.info("%s is not there: only the poses of %s are used", folder, ", ".join(map(str, settings.files)))
+        return
+    for file, stride in _STRIDE.items():
+        for name, poses in _read(folder / f"{file}.npz"):
+            source = name.split("/")[0]
+            procedural = source == "procedural"
+            poses = _part_of_split(name, poses, settings.split)
+            if len(poses):
+                group = source if procedural else file.split("_")[0]
+                yield _Clip(name, group, poses, 1 if procedural else stride, _SOURCE_FPS.get(source, 30.0))
+
+
+def _own(settings: PoseSettings, body: RenderBody) -> Iterator[_Clip]:
+    """The user's."""
+    for clip in read_pose_files(settings.files, body.joints_m.numpy()):
+        if clip_split(clip.name) == settings.split:
+            stride = max(1, round(clip.fps / _SINGLE_FPS))
+            yield _Clip(clip.name, USER, clip.axis_angle.astype(np.float16), stride, clip.fps)
 
 
 def _read(path: Path) -> Iterator[tuple[str, np.ndarray]]:
@@ -198,7 +254,9 @@ def _family(joints: np.ndarray) -> np.ndarray:
     return np.select([hit for _, hit in rules], [FAMILIES.index(name) for name, _ in rules], FAMILIES.index("upright"))
 
 
-def _weights(names: list[str], groups: list[str], clip_of: np.ndarray, family_of: np.ndarray) -> np.ndarray:
+def _weights(
+    names: Sequence[str], groups: Sequence[str], shares: Mapping[str, float], clip_of: np.ndarray, family_of: np.ndarray
+) -> np.ndarray:
     """(n,): each group has its share. Within it long clips count by the square root of their length (procedural families
     equally), and rare families are lifted by one over the square root of their frequency."""
     length = np.bincount(clip_of, minlength=len(names)).astype(np.float64)
@@ -207,7 +265,7 @@ def _weights(names: list[str], groups: list[str], clip_of: np.ndarray, family_of
     per_clip *= [_SOURCE_WEIGHT.get(name.split("/")[0], 1.0) for name in names]
     weights = per_clip[clip_of]
     group_of = group_of_clip[clip_of]
-    for group, share in _GROUP_SHARE.items():
+    for group, share in shares.items():
         rows = group_of == group
         if not rows.any():
             continue

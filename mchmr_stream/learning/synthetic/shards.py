@@ -18,7 +18,7 @@ from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.learning.synthetic.cameras import CameraSettings
 from mchmr_stream.learning.synthetic.generator import SceneGenerator, SynthSettings
-from mchmr_stream.learning.synthetic.poses import PoseSettings, Split
+from mchmr_stream.learning.synthetic.poses import PoseSettings
 from mchmr_stream.learning.synthetic.samples import PersonLabel, SyntheticScene
 
 _SHARD_BYTES = 40_000_000
@@ -36,13 +36,14 @@ def run_synth(
     count: int,
     seed: int = 0,
     backgrounds: Path | None = None,
-    split: Split = "train",
+    poses: PoseSettings | None = None,
     long_side_px: tuple[int, int] = (640, 960),
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Write shards with at least `count` people to the folder `out`, and `contact.png` beside them; returns the shards.
 
-    `data` is the developers' data folder (body/, people/, poses/), `backgrounds` see `backgrounds.py`. `progress` is
+    `data` is the developers' data folder (body/, people/, poses/), `backgrounds` see `backgrounds.py`, `poses` says which poses
+    are drawn and how (default: the training half). `progress` is
     called with the people made so far and `count`. Same arguments, same bytes.
     One process uses one core well (torch.set_num_threads(1)); for more cores run several with other seeds. With glibc,
     MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296 in the environment saves about a tenth of the
@@ -54,7 +55,7 @@ def run_synth(
     out.mkdir(parents=True, exist_ok=True)
     if any(out.glob("shard_*.npz")):
         raise UsageError(f"{out} already holds shards; choose an empty folder, or delete them")
-    settings = SynthSettings(data, backgrounds, poses=PoseSettings(split=split), cameras=CameraSettings(long_side_px=long_side_px))
+    settings = SynthSettings(data, backgrounds, poses=poses or PoseSettings(), cameras=CameraSettings(long_side_px=long_side_px))
     generator = SceneGenerator(settings)
     shards: list[Path] = []
     held: list[SyntheticScene] = []
