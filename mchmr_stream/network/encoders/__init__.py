@@ -10,15 +10,23 @@ from pathlib import Path
 from mchmr_stream.errors import InputError, MissingPart, UsageError
 from mchmr_stream.network.encoders.blazepose import BlazePose
 from mchmr_stream.network.encoders.encoder import CropFeatures, Encoder
+from mchmr_stream.network.encoders.hrnet import HRNetW48, HRNetW48Classifier
 from mchmr_stream.network.encoders.inference import fastest_precision, optimise_for_inference
+from mchmr_stream.network.encoders.resnet import ResNet50
 
 _BUILDERS: dict[str, Callable[[], Encoder]] = {
     "blazepose_lite": lambda: BlazePose("lite"),
     "blazepose_full": lambda: BlazePose("full"),
     "blazepose_heavy": lambda: BlazePose("heavy"),
+    "resnet50": ResNet50,
+    "hrnet_w48": HRNetW48,
+    "hrnet_w48_classifier": HRNetW48Classifier,
 }
 
 ENCODER_NAMES = tuple(_BUILDERS)
+
+TRAINED_ENCODERS = ("resnet50", "hrnet_w48", "hrnet_w48_classifier")
+"""Encoders that are trained together with a head: their weights lie in the network's own file. The others are frozen."""
 
 
 def make_encoder(name: str, weights: Path | None = None, *, pretrained: bool = True) -> Encoder:
@@ -39,6 +47,10 @@ def make_encoder(name: str, weights: Path | None = None, *, pretrained: bool = T
 
 
 def _shipped(name: str) -> Path:
+    if name in TRAINED_ENCODERS:
+        raise MissingPart(
+            f"no weights for encoder {name} ship with the package; make a file of somebody's with `mchmr import-weights` (docs/paper.md)"
+        )
     path = Path(str(resources.files("mchmr_stream.assets"))) / f"{name}.safetensors"
     if not path.is_file():
         raise MissingPart(
