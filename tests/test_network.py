@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
-from mchmr_stream.errors import InputError, MissingPart
+from mchmr_stream.errors import InputError, MissingPart, UsageError
 from mchmr_stream.geometry.camera import box_info, full_from_local
-from mchmr_stream.network.fusion import CropAwareFusion, fourier, relative_boxes
+from mchmr_stream.network.fusion import FUSIONS, ConcatFusion, CropAwareFusion, SelfAttentionFusion, fourier, relative_boxes
 from mchmr_stream.network.heads import CameraDecoder
 from mchmr_stream.network.landmarks import BLAZEPOSE_MIRROR, COCO_FROM_BLAZEPOSE
 from mchmr_stream.network.model import MultiCropHead, MultiCropNet, NetworkConfig
 from mchmr_stream.network.observations import Observations, agree_on_sides, base_from_unit, points_to_base, view_geometry
-from mchmr_stream.network.weights import load_network, save_network
+from mchmr_stream.network.weights import find_weights, load_network, save_network
 
 CONFIG = NetworkConfig(encoder="blazepose_lite", token_dim=32, fusion_layers=2, trunk_dim=64, trunk_depth=1, feature_dropout=0.0)
 
@@ -102,6 +106,85 @@ def test_fusion_equals_the_slow_obvious_sum_over_tokens():
             assert torch.allclose(fused[n, i], layer.out(torch.cat(parts)), atol=1e-5)
 
 
+def test_concatenation_equals_the_slow_obvious_mlp_over_tokens_and_relations():
+    torch.manual_seed(7)
+    layer = ConcatFusion(16, views=3, frequencies=2)
+    x, views = torch.randn(2, 3, 16), torch.rand(2, 3, 3) + 0.5
+    relation = fourier(relative_boxes(views), 2)
+    # In the module all features come first and then all relations; an MLP does not mind the order.
+    weight = torch.cat([layer.from_features.weight, layer.from_relations.weight], 1)
+    for n in range(2):
+        for i in range(3):
+            tokens = torch.cat([layer.norm(x[n]).flatten(), relation[n, i].flatten()])
+            expected = x[n, i] + layer.out(weight @ tokens + layer.from_features.bias)
+            assert torch.allclose(layer(x, views)[n, i], expected, atol=1e-5)
+
+
+def test_plain_attention_is_crop_aware_fusion_without_relations():
+    torch.manual_seed(8)
+    ours, plain = CropAwareFusion(16, heads=2, frequencies=None), SelfAttentionFusion(16, heads=2)
+    parts = [getattr(ours, name) for name in ("query", "key", "value")]
+    plain.attention.in_proj_weight.data = torch.cat([part.weight.data for part in parts])
+    plain.attention.in_proj_bias.data = torch.cat([part.bias.data for part in parts])
+    plain.attention.out_proj.load_state_dict(ours.out.state_dict())
+    plain.feed_forward.load_state_dict(ours.feed_forward.state_dict())
+    x, views = torch.randn(2, 4, 16), torch.rand(2, 4, 3) + 0.5
+    assert torch.allclose(ours(x, views), plain(x, views), atol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("relative", [True, False])
+def test_every_fusion_joins_the_views_and_only_those_that_are_told_mind_where_they_lie(fusion, relative):
+    torch.manual_seed(9)
+    head = MultiCropHead(replace(CONFIG, fusion=fusion, relative_encoding=relative, concat_views=4), 48, 33).eval()
+    tokens, views = torch.randn(2, 4, 32), torch.rand(2, 4, 3) + 0.5
+
+    def fuse(views: torch.Tensor) -> torch.Tensor:
+        fused = tokens
+        for layer in head.fusion:
+            fused = layer(fused, views)
+        return fused
+
+    told = relative and fusion in ("crop_aware", "concat")
+    assert torch.equal(fuse(views), fuse(views + torch.tensor([0.3, 0.2, 0.1]) * torch.rand(2, 4, 3))) != told
+    assert head(observations(views=4)).rotations.shape == (3, 24, 3, 3)
+    if fusion == "concat":
+        with pytest.raises(UsageError, match="made for 4 views, got 3"):
+            head(observations(views=3))
+    else:
+        assert head(observations(views=2)).views_cam.shape == (3, 2, 3)
+
+
+def test_an_unknown_fusion_is_named():
+    with pytest.raises(UsageError, match="'sum', expected one of crop_aware, self_attention, concat, mean"):
+        MultiCropHead(replace(CONFIG, fusion="sum"), 48, 33)
+
+
+def test_weights_from_before_fusions_could_be_chosen_say_what_they_said(tmp_path):
+    shipped = find_weights("default")
+    with safe_open(shipped, "pt") as file:
+        header = file.metadata()
+    config = json.loads(header["config"])
+    told = {"fusion": "crop_aware", "relative_encoding": True, "concat_views": 5}
+    for name, values in (("old", {k: v for k, v in config.items() if k not in told}), ("new", config | told)):
+        save_file(load_file(shipped), tmp_path / f"{name}.safetensors", header | {"config": json.dumps(values)})
+    heads = [load_network(str(tmp_path / f"{name}.safetensors")).net.head for name in ("old", "new")]
+    seen = observations()._replace(features=torch.zeros(3, 5, heads[0].feature_dim))
+    for one, other in zip(heads[0](seen), heads[1](seen), strict=True):
+        assert torch.equal(one, other)
+    # Fused as before there was a choice: by layers with these parameters, in this order.
+    layers = [CropAwareFusion(config["token_dim"], config["fusion_heads"], config["frequencies"]) for _ in range(config["fusion_layers"])]
+    for number, layer in enumerate(layers):
+        layer.load_state_dict(
+            {k.removeprefix(f"fusion.{number}."): v for k, v in heads[0].state_dict().items() if k.startswith(f"fusion.{number}.")}
+        )
+    tokens = torch.randn(2, 5, config["token_dim"])
+    fused = again = tokens
+    for layer, loaded in zip(layers, heads[0].fusion, strict=True):
+        fused, again = layer(fused, seen.views[:2]), loaded(again, seen.views[:2])
+    assert torch.equal(fused, again)
+
+
 def test_relative_boxes_do_not_change_when_the_person_moves_or_grows():
     views = torch.rand(2, 5, 3) + 0.5
     moved = views * 3 + torch.tensor([7.0, -2.0, 0.0])
@@ -161,9 +244,10 @@ def test_weights_survive_a_round_trip_and_say_what_they_are(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
-def test_the_whole_network_can_be_traced(tmp_path):
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_the_whole_network_can_be_traced(fusion):
     torch.manual_seed(6)
-    net = MultiCropNet(CONFIG).eval()
+    net = MultiCropNet(replace(CONFIG, fusion=fusion, concat_views=3)).eval()
     inputs = lambda n, views: (
         torch.randint(0, 256, (n, views, 3, 256, 256), dtype=torch.uint8),
         torch.rand(n, views, 3) * 100 + 200,
