@@ -117,7 +117,7 @@ def _provenance(config: Path | None, packed: Path | None, settings: TrainSetting
     return {
         "config": config.name if config is not None else f"of the pack {packed.resolve().name if packed else ''}",
         "settings": settings.to_dict(),
-        "revision": _revision(),
+        "revision": revision(),
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "shards": shards,
@@ -129,7 +129,7 @@ def _if_any(name: str, value: str) -> dict[str, str]:
     return {name: value} if value else {}
 
 
-def _revision() -> str:
+def revision() -> str:
     """Of the code that trains; with a mark where files differ from it; empty where there is no git."""
     try:
         git = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
