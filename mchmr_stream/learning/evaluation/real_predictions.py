@@ -15,10 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
+from mchmr_stream.body.coco_points import coco_points
+from mchmr_stream.body.files import load_body
 from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.config import Settings, SourceSettings, load_settings
 from mchmr_stream.detection.mediapipe import MediaPipeReference
 from mchmr_stream.errors import InputError, MissingPart
+from mchmr_stream.geometry.camera import project
 from mchmr_stream.learning.evaluation.real_views import RealView, load_views
 from mchmr_stream.learning.metrics import LIMBS_IN_BLAZEPOSE, LIMBS_IN_SMPL
 from mchmr_stream.network.weights import find_weights, sha256_of
@@ -41,7 +44,7 @@ class Predicted:
     view: str
     method: str
     limbs_m: NDArray[np.float64]
-    """(T, 12, 3); camera axes for ours, MediaPipe's own for its"""
+    """(T, 12, 3) COCO's points, as the truth has them; camera axes for ours, MediaPipe's own for its"""
     limbs_px: NDArray[np.float64]
     """(T, 12, 2): ours projected, MediaPipe's picture landmarks"""
     joints_m: NDArray[np.float64]
@@ -168,16 +171,18 @@ def _main_person(view: RealView, method: str, settings: Settings, undistorted: b
     """The largest person of each frame."""
     frames = len(view.limbs_m)
     empty = lambda *shape: np.full((frames, *shape), np.nan)
-    joints_m, limbs_px, confidence = empty(24, 3), empty(12, 2), empty()
+    joints_m, limbs_m, limbs_px, confidence = empty(24, 3), empty(12, 3), empty(12, 2), empty()
+    points = coco_points(load_body(settings.body.model))
     for scene in stream(view.video, settings):
         if not len(scene) or scene.frame.index >= frames:
             continue
         boxes = scene.bodies.boxes_xyxy_px
         largest = int(np.argmax((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])))
-        joints_m[scene.frame.index] = scene.joints_m[largest]
-        limbs_px[scene.frame.index] = scene.joints_px[largest, list(LIMBS_IN_SMPL)]
+        joints_m[scene.frame.index] = joints = scene.joints_m[largest]
+        rotations = np.concatenate([scene.bodies.global_orient[largest][None], scene.bodies.body_pose[largest]])
+        limbs = joints[list(LIMBS_IN_SMPL)] if points is None else points.place(joints[None], rotations[None])[0]
+        limbs_m[scene.frame.index], limbs_px[scene.frame.index] = limbs, project(limbs, scene.intrinsics)
         confidence[scene.frame.index] = scene.bodies.confidence[largest]
-    limbs_m = joints_m[:, list(LIMBS_IN_SMPL)]
     target_px = view.limbs_px(undistorted=undistorted)
     return Predicted(view.name, method, limbs_m, limbs_px, joints_m, confidence, view.limbs_m, target_px)
 
