@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 import torch
 
+from mchmr_stream.errors import UsageError
 from mchmr_stream.network.encoders import optimise_for_inference
-from mchmr_stream.network.model import finish, observe
+from mchmr_stream.network.model import finish, observe, presence_logits
 from mchmr_stream.network.weights import load_network
 from mchmr_stream.records import CropBatch, CropEstimates
 
@@ -24,9 +25,14 @@ class LocalEstimator:
         self, weights: str, device: torch.device, precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto", views: int = 5
     ) -> None:
         loaded = load_network(weights)
+        fixed_views = loaded.net.config.fixed_views
+        if fixed_views not in (None, views):
+            raise UsageError(f"the weights {loaded.name} were made for {fixed_views} views, got {views}; set crops.views={fixed_views}")
         self.name, self.weights_sha256 = loaded.name, loaded.sha256
         self.body_sha256: str | None = loaded.provenance.get("body_sha256")
         """of the free body that the weights were trained on, where they say so"""
+        self.trained_on_smpl = loaded.provenance.get("body") == "smpl"
+        """weights of others: their betas mean nothing on the free body"""
         self._device = device
         self._head = loaded.net.head.to(device)
         self._encoder = optimise_for_inference(loaded.net.encoder, device, precision, crops_at_once=views)
@@ -42,7 +48,7 @@ class LocalEstimator:
         views_px, base_px, focal_px = to_device(batch.views_px), to_device(batch.base_px), to_device(batch.focal_px)
         encoded = self._encoder(batch.crops.to(self._device).flatten(0, 1).float() / 255)
         seen = observe(encoded, n, count, views_px, base_px, focal_px, to_device(batch.keypoints_px))
-        out = finish(self._head(seen), seen, encoded.presence.reshape(n, count), views_px, base_px, focal_px)
+        out = finish(self._head(seen), seen, presence_logits(encoded, n, count), views_px, base_px, focal_px)
         return CropEstimates(*(value.float().cpu().numpy() for value in out))
 
     def close(self) -> None:

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from mchmr_stream.geometry.rotation import matrix_from_sixd
 
 JOINTS, BETAS = 24, 10
+
+
+class HeadOutput(NamedTuple):
+    """What the head says of each person, rolled camera."""
+
+    rotations: Tensor
+    """(n, 24, 3, 3)"""
+    betas: Tensor
+    """(n, 10)"""
+    views_cam: Tensor
+    """(n, V, 3)"""
+    joint_log_sigma: Tensor
+    """(n, 24)"""
+    embedding: Tensor
+    """(n, V, E) unit vectors, for the contrastive loss"""
 
 
 class ResidualMLP(nn.Module):

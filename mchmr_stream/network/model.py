@@ -8,12 +8,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import box_info, full_from_local
-from mchmr_stream.network.encoders import CropFeatures, make_encoder
+from mchmr_stream.network.encoders import TRAINED_ENCODERS, CropFeatures, Encoder, make_encoder
 from mchmr_stream.network.fusion import make_fusion
-from mchmr_stream.network.heads import BodyDecoder, CameraDecoder, ProjectionHead, ResidualMLP
+from mchmr_stream.network.heads import BodyDecoder, CameraDecoder, HeadOutput, ProjectionHead, ResidualMLP
 from mchmr_stream.network.landmarks import BLAZEPOSE_NAMES, COCO_FROM_BLAZEPOSE
 from mchmr_stream.network.observations import Observations, agree_on_sides, base_from_unit, points_to_base, view_geometry
+from mchmr_stream.network.paper_head import PaperHead
+
+HEADS = ("tokens", "paper")
 
 
 @dataclass(frozen=True)
@@ -35,45 +39,48 @@ class NetworkConfig:
     use_world: bool = True
     """read the encoder's own metric landmarks"""
     fusion: str = "crop_aware"
-    """how the views' tokens are joined, one of `fusion.FUSIONS`"""
+    """how the views' tokens are joined, one of `fusion.FUSIONS`; with head `paper` one of `paper_head.PAPER_FUSIONS`"""
     relative_encoding: bool = True
     """tell the fusion where the crops lie to each other"""
     concat_views: int = 5
-    """the number of views that fusion `concat` is made for; the others take any"""
+    """the number of views that head `paper` and fusion `concat` are made for; the others take any"""
+    head: str = "tokens"
+    """`tokens`: ours, `MultiCropHead`; `paper`: as published, `PaperHead`"""
+    bodies: str = "shared"
+    """head `paper`: `shared`, or `per_view` as in the authors' code"""
+    regressor_dim: int = 2048
+    """head `paper`: width of the regressor's first layer"""
+
+    @property
+    def fixed_views(self) -> int | None:
+        """The number of views the network is made for; None where it takes any."""
+        fixed = self.fusion == "concat" or (self.head == "paper" and self.concat_views > 1)
+        return self.concat_views if fixed else None
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
 
 
-class HeadOutput(NamedTuple):
-    """What the head says of each person, rolled camera."""
-
-    rotations: Tensor
-    """(n, 24, 3, 3)"""
-    betas: Tensor
-    """(n, 10)"""
-    views_cam: Tensor
-    """(n, V, 3)"""
-    joint_log_sigma: Tensor
-    """(n, 24)"""
-    embedding: Tensor
-    """(n, V, 64) unit vectors, for the contrastive loss"""
-
-
 class MultiCropHead(nn.Module):
-    """Observations of V crops -> one body and V local cameras. Any V with the same weights, unless they are fused by `concat`."""
+    """Observations of V crops -> one body and V local cameras. Any V with the same weights, unless they are fused by `concat`.
+
+    With an encoder that knows no landmarks it reads features and the detector's keypoints. Raises UsageError where `config`
+    is of another head.
+    """
 
     def __init__(self, config: NetworkConfig, feature_dim: int, landmark_count: int) -> None:
         super().__init__()
+        if config.head != "tokens":
+            raise UsageError(f"network head is {config.head!r}: `mchmr train` trains head tokens only so far (docs/paper.md)")
         dim = config.token_dim
         self.config = config
         self.feature_dim, self.landmark_count = feature_dim, landmark_count
         if config.use_features:
             forget = nn.Dropout(config.feature_dropout)
             self.feature_in = nn.Sequential(nn.LayerNorm(feature_dim), forget, nn.Linear(feature_dim, dim), nn.GELU(), nn.Linear(dim, dim))
-        if config.use_world:
+        if config.use_world and landmark_count:
             self.world_in = nn.Sequential(nn.Dropout(config.feature_dropout), nn.Linear(landmark_count * 3, dim))
-        self.landmark_in = nn.Linear(landmark_count * 3, dim)
+        self.landmark_in = nn.Linear(landmark_count * 3, dim) if landmark_count else None
         self.keypoint_in = nn.Linear(17 * 3, dim)
         self.view_in = nn.Linear(3, dim)
         self.info_in = nn.Linear(3, dim)
@@ -92,10 +99,13 @@ class MultiCropHead(nn.Module):
     def forward(self, seen: Observations) -> HeadOutput:
         landmarks, keypoints = seen.landmarks, seen.keypoints
         visibility, score = landmarks[..., 2:], keypoints[..., 2:]
-        # A point that is hardly seen says little about where it is: its position fades to the origin with its visibility.
-        points = torch.cat([landmarks[..., :2] * 3 * (visibility > 0.05), visibility], -1).flatten(2)
         detected = torch.cat([keypoints[..., :2] * 3 * (score > 0.1), score], -1)
-        tokens = self.landmark_in(points) + self.view_in(seen.views) + self._from_pictures(seen)
+        tokens = self.view_in(seen.views)
+        if self.landmark_in is not None:
+            # A point that is hardly seen says little about where it is: its position fades to the origin with its visibility.
+            points = torch.cat([landmarks[..., :2] * 3 * (visibility > 0.05), visibility], -1).flatten(2)
+            tokens = tokens + self.landmark_in(points)
+        tokens = tokens + self._from_pictures(seen)
         # A person's size in the picture spans several units of the paper's third number; a quarter brings it to order one.
         info = seen.base_info * torch.tensor([1.0, 1.0, 0.25], device=tokens.device)
         person_evidence = self.keypoint_in(detected.flatten(1)) + self.info_in(info)
@@ -122,9 +132,22 @@ class MultiCropHead(nn.Module):
         tokens = torch.zeros(*world.shape[:2], self.config.token_dim, device=world.device)
         if self.config.use_features:
             tokens = tokens + self.feature_in(features)
-        if self.config.use_world:
+        if self.config.use_world and self.landmark_count:
             tokens = tokens + self.world_in(world.flatten(2) * 2)
         return tokens
+
+
+def make_head(config: NetworkConfig, encoder: Encoder) -> MultiCropHead | PaperHead:
+    """An untrained head for what `encoder` gives. Raises UsageError for a configuration that names what there is not."""
+    if config.head not in HEADS:
+        raise UsageError(f"network head is {config.head!r}, expected one of {', '.join(HEADS)}")
+    if config.head == "tokens":
+        return MultiCropHead(config, encoder.feature_dim, min(encoder.landmark_count, len(BLAZEPOSE_NAMES)))
+    return PaperHead(
+        encoder.feature_dim, views=config.concat_views, fusion=config.fusion, bodies=config.bodies, token_dim=config.token_dim,
+        frequencies=config.frequencies, relative_encoding=config.relative_encoding, fusion_layers=config.fusion_layers,
+        fusion_heads=config.fusion_heads, regressor_dim=config.regressor_dim, dropout=config.dropout,
+    )  # fmt: skip
 
 
 class NetworkOutput(NamedTuple):
@@ -139,20 +162,23 @@ class NetworkOutput(NamedTuple):
 
 
 class MultiCropNet(nn.Module):
-    """Crops in, bodies out: `CropBatch` as tensors to `CropEstimates` as tensors."""
+    """Crops in, bodies out: `CropBatch` as tensors to `CropEstimates` as tensors.
+
+    A frozen encoder comes with its weights, one that is trained with the head is new.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = make_encoder(config.encoder)
-        self.head = MultiCropHead(config, self.encoder.feature_dim, min(self.encoder.landmark_count, len(BLAZEPOSE_NAMES)))
+        self.encoder = make_encoder(config.encoder, pretrained=config.encoder not in TRAINED_ENCODERS)
+        self.head = make_head(config, self.encoder)
 
     def forward(self, crops: Tensor, views_px: Tensor, base_px: Tensor, focal_px: Tensor, keypoints_px: Tensor) -> NetworkOutput:
         """crops (n, V, 3, h, w) uint8, views_px (n, V, 3), base_px (n, 3), focal_px (n,), keypoints_px (n, 17, 3)."""
         n, count = crops.shape[:2]
         encoded = self.encoder(crops.flatten(0, 1).float() / 255)
         seen = observe(encoded, n, count, views_px, base_px, focal_px, keypoints_px)
-        return finish(self.head(seen), seen, encoded.presence.reshape(n, count), views_px, base_px, focal_px)
+        return finish(self.head(seen), seen, presence_logits(encoded, n, count), views_px, base_px, focal_px)
 
 
 def observe(
@@ -171,14 +197,27 @@ def observe(
     return Observations(encoded.features.reshape(n, count, -1), points, world, keypoints, views, info, torch.ones_like(focal_px))
 
 
+def presence_logits(encoded: CropFeatures, n: int, count: int) -> Tensor:
+    """(n, count) of n * count crops; 0, neither yes nor no, from an encoder that does not say."""
+    if not encoded.landmarks.shape[1]:
+        return torch.zeros(n, count, device=encoded.features.device)
+    return encoded.presence.reshape(n, count)
+
+
 def finish(out: HeadOutput, seen: Observations, presence: Tensor, views_px: Tensor, base_px: Tensor, focal_px: Tensor) -> NetworkOutput:
-    """Attach what the pipeline needs beside the body: confidence, presence, and where the keypoints were seen."""
+    """Attach what the pipeline needs beside the body: confidence, presence, and where the keypoints were seen.
+
+    Where the encoder knows no landmarks the keypoints are the detector's, so that nobody is carried through frames
+    in which the detector missed them: no one looked.
+    """
     transl = full_from_local(out.views_cam, views_px, focal_px)
     middle = transl.mean(1, keepdim=True)
     spread = ((transl - middle) / middle[..., 2:]).square().sum(-1).mean(1).sqrt() * (focal_px / base_px[:, 2])
     sigma = out.joint_log_sigma.exp().mean(1)
     confidence = torch.exp(-4 * sigma) * torch.exp(-2 * spread)
-    landmarks = seen.landmarks.mean(1)[:, torch.tensor(COCO_FROM_BLAZEPOSE, device=base_px.device)]
+    landmarks = seen.keypoints
+    if seen.landmarks.shape[2]:
+        landmarks = seen.landmarks.mean(1)[:, torch.tensor(COCO_FROM_BLAZEPOSE, device=base_px.device)]
     xy = landmarks[..., :2] * base_px[:, None, 2:] + base_px[:, None, :2]
     return NetworkOutput(
         out.rotations, out.betas, out.views_cam, confidence, presence.sigmoid().mean(1), torch.cat([xy, landmarks[..., 2:]], -1)

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from mchmr_stream.errors import InputError, MissingPart
+from mchmr_stream.errors import InputError, MissingPart, UsageError
+from mchmr_stream.network.encoders import TRAINED_ENCODERS
 from mchmr_stream.network.model import MultiCropNet, NetworkConfig
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -41,10 +43,19 @@ def find_weights(which: str) -> Path:
 
 
 def save_network(path: Path, net: MultiCropNet, provenance: dict[str, Any], *, half: bool = True) -> None:
-    """Write head and configuration; a frozen encoder is referred to by name, since its weights ship on their own."""
+    """Write head and configuration, and an encoder that was trained with the head.
+
+    A frozen encoder is referred to by name, since its weights ship on their own. `half`: the head in float16; an encoder
+    stays float32, whose batch norms hold variances beyond float16.
+    """
     from safetensors.torch import save_file
 
-    state = {f"head.{k}": (v.half() if half and v.is_floating_point() else v).contiguous() for k, v in net.head.state_dict().items()}
+    parts = {"head": net.head, **_trained_encoder(net)}
+    state = {
+        f"{part}.{key}": (value.half() if half and part == "head" and value.is_floating_point() else value).contiguous()
+        for part, module in parts.items()
+        for key, value in module.state_dict().items()
+    }
     header = {"config": json.dumps(net.config.to_dict()), "provenance": json.dumps(provenance), "format": "mchmr-stream 1"}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, path, header)
@@ -65,21 +76,35 @@ def load_network(which: str) -> LoadedNetwork:
     except (SafetensorError, OSError) as error:
         raise InputError(f"cannot read weights {path}: {error}; expected a .safetensors file of this project") from error
     config = _config(header, path)
-    net = MultiCropNet(config)
-    head = {
-        key.removeprefix("head."): value.float() if value.is_floating_point() else value
+    try:
+        net = MultiCropNet(config)
+    except UsageError as error:
+        raise InputError(f"weights {path} name a network that is not here: {error}") from error
+    for part, module in {"head": net.head, **_trained_encoder(net)}.items():
+        _fill(module, part, state, path)
+    name = which if which in SHIPPED else path.stem
+    return LoadedNetwork(net.eval().requires_grad_(False), name, sha256_of(path), json.loads(header.get("provenance", "{}")))
+
+
+def _trained_encoder(net: MultiCropNet) -> dict[str, nn.Module]:
+    return {"encoder": net.encoder} if net.config.encoder in TRAINED_ENCODERS else {}
+
+
+def _fill(module: nn.Module, part: str, state: dict[str, Tensor], path: Path) -> None:
+    """Load a part's weights as float32. Raises InputError unless they fit exactly."""
+    prefix = f"{part}."
+    given = {
+        key.removeprefix(prefix): value.float() if value.is_floating_point() else value
         for key, value in state.items()
-        if key.startswith("head.")
+        if key.startswith(prefix)
     }
-    expected = net.head.state_dict()
-    wrong = [k for k in expected if k not in head or head[k].shape != expected[k].shape] + [k for k in head if k not in expected]
+    expected = module.state_dict()
+    wrong = [k for k in expected if k not in given or given[k].shape != expected[k].shape] + [k for k in given if k not in expected]
     if wrong:
         raise InputError(
             f"weights {path} do not fit their own configuration: {len(wrong)} of {len(expected)} tensors differ, first {wrong[0]}"
         )
-    net.head.load_state_dict(head)
-    name = which if which in SHIPPED else path.stem
-    return LoadedNetwork(net.eval().requires_grad_(False), name, sha256_of(path), json.loads(header.get("provenance", "{}")))
+    module.load_state_dict(given)
 
 
 def sha256_of(path: Path) -> str:
