@@ -14,13 +14,13 @@ import pytest
 import torch
 from test_training import packed_data
 
+from mchmr_stream.body.coco_points import coco_points
 from mchmr_stream.body.files import load_body
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.geometry.camera import roll_matrix
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
 from mchmr_stream.learning.body_landmarks import SparseBody
 from mchmr_stream.learning.evaluation.real_observations import ObservedView, load_observed, real_errors, save_observed
-from mchmr_stream.learning.metrics import LIMBS_IN_SMPL
 from mchmr_stream.learning.train_settings import TrainSettings
 from mchmr_stream.learning.trainer import new_head
 from mchmr_stream.network.model import HeadOutput
@@ -125,7 +125,8 @@ def test_real_errors_turn_the_rolled_camera_back_and_count_frames_without_anybod
     rotations = matrix_from_axis_angle(torch.randn(5, 24, 3, generator=generator) * 0.3)
     joints = body.pose(rotations, torch.zeros(5, 10))[0]
     target = torch.zeros(6, 12, 3, dtype=torch.float64)
-    target[frame] = joints[:, list(LIMBS_IN_SMPL)].double() + torch.tensor([0.0, 0.0, 3.0])
+    limbs = coco_points(body.model).place(joints.numpy(), rotations.numpy())
+    target[frame] = torch.from_numpy(limbs) + torch.tensor([0.0, 0.0, 3.0])
     rolled = rotations.clone()
     rolled[:, 0] = roll_matrix(-roll) @ rotations[:, 0]
     empty = lambda *shape: torch.zeros(5, *shape)

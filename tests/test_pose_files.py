@@ -12,13 +12,17 @@ from scipy.spatial.transform import Rotation
 
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import forward_kinematics
+from mchmr_stream.cli import main
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.learning.synthetic.bvh import read_bvh
 from mchmr_stream.learning.synthetic.bvh_retarget import find_joints, smallest_rotation
 from mchmr_stream.learning.synthetic.pose_files import read_pose_file, read_pose_files
 from mchmr_stream.learning.synthetic.poses import PoseLibrary, PoseSettings, clip_split
 from mchmr_stream.learning.synthetic.rig import load_render_body
+from mchmr_stream.learning.synthetic.shards import read_shards
 from mchmr_stream.learning.synthetic.source_body import PARENTS
+from mchmr_stream.learning.train_settings import TrainSettings
+from mchmr_stream.learning.training_data import gather, pose_pool
 from mchmr_stream.records import JOINT_NAMES
 
 Z_UP_FROM_Y_UP = Rotation.from_euler("X", 90, degrees=True)
@@ -409,6 +413,37 @@ def test_the_library_takes_its_share_of_poses_from_the_users_files(shared, tmp_p
     assert all(clip_split(name) == "train" for name in mine)
     assert (library.clip_fps(mine[0]), library.clip_frames(mine[0])) == (30, 120)
     assert any(pose.mirrored for pose in drawn if pose.source == "user")
+    weights = library.clip_weights(library.clip_names)
+    of_mine = np.array([name.startswith("user/") for name in library.clip_names])
+    assert weights[of_mine].sum() / weights.sum() == pytest.approx(0.4)
+
+
+def test_the_commands_take_own_poses_and_refuse_them_where_they_would_not_be_used(shared, tmp_path, capsys):
+    mine = own_files(tmp_path / "mine", 6)
+    command = [
+        "synth",
+        "-n",
+        "3",
+        "--data",
+        str(shared / "data"),
+        "--quiet",
+        "--long-side",
+        "160",
+        "--poses",
+        str(mine),
+        "--poses-share",
+        "0.99",
+    ]
+    assert main([*command, "-o", str(tmp_path / "out")]) == 0
+    assert any(person.pose_clip.startswith("user/") for scene in read_shards(tmp_path / "out") for person in scene.people)
+    assert main([*command[:-3], str(tmp_path / "out" / "shard_0000.npz"), "-o", str(tmp_path / "other")]) == 1
+    assert not (tmp_path / "other").exists()
+    assert main(["train", "--packed", str(tmp_path), "--poses", str(mine), "-o", str(tmp_path / "run")]) == 2
+    assert "leave --data, --shards, --test-shards and --poses out" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="landmark_people is 0"):
+        gather(TrainSettings(landmark_people=0), shared / "data", [tmp_path / "out"], None, tmp_path, own_poses=[mine])
+    pool = pose_pool(shared / "data", TrainSettings(pose_pool=100, own_poses_share=0.9), [mine])
+    assert not torch.equal(pool, pose_pool(shared / "data", TrainSettings(pose_pool=100)))
 
 
 def test_the_users_files_alone_are_enough(shared, tmp_path):

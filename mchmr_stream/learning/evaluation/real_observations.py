@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mchmr_stream.body.coco_points import coco_points
 from mchmr_stream.build import open_input
 from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.config import load_settings
@@ -27,7 +28,7 @@ from mchmr_stream.learning.evaluation.real_predictions import known_camera
 from mchmr_stream.learning.evaluation.real_views import RealView, load_views
 from mchmr_stream.learning.metrics import LIMBS_IN_SMPL, pose_errors
 from mchmr_stream.network.encoders import optimise_for_inference
-from mchmr_stream.network.model import MultiCropHead, finish, observe
+from mchmr_stream.network.model import HeadOutput, MultiCropHead, finish, observe
 from mchmr_stream.network.observations import Observations
 from mchmr_stream.network.weights import load_network
 from mchmr_stream.pipeline import Pipeline
@@ -65,12 +66,20 @@ def real_errors(head: MultiCropHead, observed: Sequence[ObservedView], body: Spa
             raise UsageError(f"{views} views were asked for, {one.seen.views.shape[1]} were observed")
         chosen = range(views)
         out = head(one.seen._replace(**{name: getattr(one.seen, name)[:, chosen] for name in ("features", "landmarks", "world", "views")}))
-        joints = body.pose(out.rotations, out.betas)[0][:, list(LIMBS_IN_SMPL)]
-        limbs = torch.full_like(one.target_m, torch.nan)
-        limbs[one.frame] = (roll_matrix(one.roll_rad)[:, None] @ joints[..., None])[..., 0].to(limbs.dtype)
-        errors.append(pose_errors(limbs.numpy(), one.target_m.numpy()))
+        limbs = np.full(one.target_m.shape, np.nan)
+        limbs[one.frame.numpy()] = _limbs_m(out, one.roll_rad, body)
+        errors.append(pose_errors(limbs, one.target_m.numpy()))
     mean = lambda name: float(np.mean([getattr(each, name) for each in errors]))
     return {"MPJPE mm": mean("mpjpe"), "PA-MPJPE mm": mean("pa_mpjpe"), "found %": mean("found") * 100}
+
+
+def _limbs_m(out: HeadOutput, roll_rad: Tensor, body: SparseBody) -> NDArray[np.float64]:
+    """(n, 12, 3) COCO's points around the pelvis, camera axes."""
+    camera_from_rolled = roll_matrix(roll_rad)
+    rotations = torch.cat([(camera_from_rolled @ out.rotations[:, 0])[:, None], out.rotations[:, 1:]], 1)
+    joints = body.pose(rotations, out.betas)[0].double().numpy()
+    points = coco_points(body.model)
+    return joints[:, list(LIMBS_IN_SMPL)] if points is None else points.place(joints, rotations.double().numpy())
 
 
 def save_observed(path: Path, observed: Sequence[ObservedView]) -> None:

@@ -88,10 +88,10 @@ def run_clips(
     """
     if count < 1:
         raise UsageError(f"count is {count}, expected at least 1 clip")
-    out.mkdir(parents=True, exist_ok=True)
     if any(out.glob("clip_*.mp4")):
         raise UsageError(f"{out} already holds clips; choose an empty folder, or delete them")
     generator = ClipGenerator(SynthSettings(data, backgrounds, poses=poses or PoseSettings()), settings)
+    out.mkdir(parents=True, exist_ok=True)
     frames = generator.settings.frames
     movies: list[Path] = []
     rows: list[list[Image.Image]] = []

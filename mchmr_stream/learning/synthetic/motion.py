@@ -114,7 +114,7 @@ def draw_motion(
     names = [name for name in long_enough if not any(part in name.lower() for part in _NOT_ON_THE_GROUND)]
     if not names:
         raise UsageError(f"no motion clip is {seconds:.1f} s long; make shorter clips")
-    weights = np.array([np.sqrt(library.clip_frames(name) / library.clip_fps(name)) for name in names])
+    weights = library.clip_weights(names)
     for _ in range(tries):
         name = names[rng.choice(len(names), p=weights / weights.sum())]
         poses, rate = library.clip(name), library.clip_fps(name)

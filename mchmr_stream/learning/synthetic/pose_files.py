@@ -107,6 +107,8 @@ def _read_npz(path: Path, name: str) -> PoseClip:
     there = _names(path)
     if "schema" in there and "track_id" in there:
         raise InputError(f"{path} was written by `mchmr video`: what a network said is no pose to train on; {_EXPECTED}")
+    if "poses" not in there and not {"global_orient", "body_pose"} <= there:
+        raise InputError(f"{path} holds {', '.join(sorted(there))[:100] or 'nothing'}; {_EXPECTED}")
     fps = _fps(path, there)
     step = _step(fps)
     if "poses" in there:
@@ -116,14 +118,12 @@ def _read_npz(path: Path, name: str) -> PoseClip:
             raise InputError(f"{path}: poses has shape {poses.shape}, expected one of {widths}")
         body = _as_matrices(path, "poses", poses[::step, : _BODY_JOINTS * 3].reshape(-1, _BODY_JOINTS, 3))
         body[:, 0] = _Y_UP_FROM_Z_UP @ body[:, 0]
-    elif {"global_orient", "body_pose"} <= there:
+    else:
         orient, pose = (_numbers(path, array)[::step] for array in ("global_orient", "body_pose"))
         if len(orient) != len(pose):
             raise InputError(f"{path}: global_orient has {len(orient)} frames, body_pose {len(pose)}; expected as many of both")
         root = _joints(path, "global_orient", orient, (1,))
         body = np.concatenate([root, _joints(path, "body_pose", pose, (21, 23))[:, : _BODY_JOINTS - 1]], 1)
-    else:
-        raise InputError(f"{path} holds {', '.join(sorted(there))[:100] or 'nothing'}; {_EXPECTED}")
     if not len(body):
         raise InputError(f"{path} has no frames; {_EXPECTED}")
     axis_angle = np.zeros((len(body), 24, 3), np.float32)

@@ -151,6 +151,15 @@ class PoseLibrary:
         """Frames per second of a motion clip."""
         return self._clips[name].fps
 
+    def clip_weights(self, names: Sequence[str]) -> np.ndarray:
+        """(n,) how often each of these motion clips should be drawn: by the root of its length, the user's with their share."""
+        weights = np.array([np.sqrt(self.clip_frames(name) / self.clip_fps(name)) for name in names])
+        own = np.array([self._clips[name].group == USER for name in names], np.bool_)
+        if own.any() and not own.all():
+            for rows, share in ((own, self.settings.files_share), (~own, 1 - self.settings.files_share)):
+                weights[rows] *= share / weights[rows].sum()
+        return weights
+
     def draw(self, rng: np.random.Generator) -> Pose:
         """A random pose: weighted, perhaps with another's limbs, mirrored, a little noisy, inside the joints' limits."""
         set_ = self.settings

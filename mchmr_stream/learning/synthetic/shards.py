@@ -52,11 +52,11 @@ def run_synth(
     """
     if count < 1:
         raise UsageError(f"count is {count}, expected at least 1 person")
-    out.mkdir(parents=True, exist_ok=True)
     if any(out.glob("shard_*.npz")):
         raise UsageError(f"{out} already holds shards; choose an empty folder, or delete them")
     settings = SynthSettings(data, backgrounds, poses=poses or PoseSettings(), cameras=CameraSettings(long_side_px=long_side_px))
     generator = SceneGenerator(settings)
+    out.mkdir(parents=True, exist_ok=True)
     shards: list[Path] = []
     held: list[SyntheticScene] = []
     looked_at: list[SyntheticScene] = []
