@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
-from test_training import packed_data
+from test_training import packed_data, sampler_of, small
 
 from mchmr_stream.body.coco_points import coco_points
 from mchmr_stream.body.files import load_body
@@ -22,7 +22,7 @@ from mchmr_stream.geometry.rotation import matrix_from_axis_angle
 from mchmr_stream.learning.body_landmarks import SparseBody
 from mchmr_stream.learning.evaluation.real_observations import ObservedView, load_observed, real_errors, save_observed
 from mchmr_stream.learning.train_settings import TrainSettings
-from mchmr_stream.learning.trainer import new_head
+from mchmr_stream.learning.trainer import Trainer, new_head
 from mchmr_stream.network.model import HeadOutput
 from mchmr_stream.network.observations import Observations
 
@@ -93,6 +93,20 @@ def test_requests_that_make_no_sense_are_refused_in_one_line(tool, tmp_path, cap
     for arguments, said in (([], "expected --packed"), (["--variants", "bigger"], "'bigger' is unknown")):
         assert tool.main(["-o", str(tmp_path), *arguments]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_training_refuses_views_that_were_not_observed_and_a_concatenation_of_changing_views(body):
+    settings = small(2)
+    with pytest.raises(UsageError, match="views is 7, but 5 views"):
+        Trainer(replace(settings, views=7), sampler_of(body), None, body)
+    concatenated = replace(settings, network=settings.network | {"fusion": "concat"})
+    with pytest.raises(UsageError, match="set single_view_share to 0"):
+        Trainer(concatenated, sampler_of(body), None, body)
+    with pytest.raises(UsageError, match="concat_views to 3"):
+        Trainer(replace(concatenated, single_view_share=0.0, views=3), sampler_of(body), None, body)
+    trainer = Trainer(replace(settings, views=1), sampler_of(body), None, body)
+    assert trainer._views() == [0]
+    assert trainer.train_step()["camera_consistency"] == 0
 
 
 def test_the_table_gives_mean_and_deviation_and_says_what_is_missing(tool):
