@@ -61,6 +61,10 @@ def build_parts(settings: Settings) -> Parts:
             f"crops.layout {crop_layout.name} cuts crops of {crop_layout.crop_hw}, the network {estimator.name} takes "
             f"{estimator.crop_size_hw}; choose the layout that the weights were trained with"
         )
+    if estimator.trained_on_smpl and settings.body.model == "free":
+        log.warning(
+            "the weights %s speak of SMPL: on the free body shapes and statures are off; set body.model to your SMPL file", estimator.name
+        )
     free = body if settings.body.model == "free" else load_body("free")
     if estimator.body_sha256 not in (None, free.sha256):
         log.warning("the weights %s were trained with another version of the free body: shapes and statures will be off", estimator.name)

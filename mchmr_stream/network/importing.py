@@ -1,0 +1,280 @@
+"""Other people's checkpoints -> networks and encoders of this package.
+
+Our modules are named as the published ones, so every layout is a few prefixes; the sizes of the published tensors say
+which encoder, how many views and which fusion they are of. What each layout holds is in docs/paper.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.network.encoders import Encoder, make_encoder
+from mchmr_stream.network.foreign_weights import read_tensors
+from mchmr_stream.network.model import MultiCropNet, NetworkConfig
+from mchmr_stream.network.weights import save_network, sha256_of
+
+NETWORK_LAYOUTS = ("multi-roi", "cliff")
+"""Encoder and head: the result is a network, for `network.weights`."""
+ENCODER_LAYOUTS = ("torchvision", "timm", "coco-pose")
+"""An encoder to start training from: the result is for `make_encoder(name, file)`."""
+LAYOUTS = NETWORK_LAYOUTS + ENCODER_LAYOUTS
+
+_REGRESSOR_STATE = 24 * 6 + 10 + 3
+_DROPOUT = 0.5
+"""What all published ones were trained with; a checkpoint does not say."""
+_FUSION_PARTS = ("fuse_fc.", "attention.")
+_COUNTER = "num_batches_tracked"
+"""Of every batch norm: a count of training steps that nothing here reads."""
+
+# What a layout holds beside what is taken, and what it may lack; the rest is either needed or unknown.
+_NOT_USED = {
+    "multi-roi": ("backbone.final_layer.", "pos_enc."),
+    "cliff": (),
+    "torchvision": ("fc.",),
+    "timm": ("fc.", "classifier.", "incre_modules.", "downsamp_modules.", "final_layer."),
+    "coco-pose": ("final_layer.", "deconv_layers."),
+}
+_MAY_LACK = {
+    "multi-roi": ("head.proj_head.",),
+    "cliff": (),
+    "torchvision": (),
+    "timm": ("downsample_stage_",),
+    "coco-pose": ("downsample_stage_", "stage4.2.fuse_layers.1.", "stage4.2.fuse_layers.2.", "stage4.2.fuse_layers.3."),
+}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of a checkpoint. Lists hold names of tensors: published ones, in `started_anew` ours."""
+
+    layout: str
+    encoder: str
+    views: int | None
+    """that the network is made for; None: any, or an encoder alone"""
+    taken: int
+    not_used: list[str]
+    """known to the layout, of no use here"""
+    unknown: list[str]
+    """not known to the layout"""
+    started_anew: list[str]
+    """not in the file; drawn at random, for training to fill"""
+
+
+def import_weights(source: Path, layout: str, out: Path) -> Imported:
+    """Read the checkpoint `source`, published as `layout`, and write it to `out` (.safetensors) with where it came from.
+
+    Raises UsageError for an unknown layout or output name, MissingPart or InputError for a file that cannot be read, is of
+    another layout or architecture, or holds numbers that are not finite. Nothing is written then.
+    """
+    if layout not in LAYOUTS:
+        raise UsageError(f"layout is {layout!r}, expected one of {', '.join(LAYOUTS)}")
+    if out.suffix != ".safetensors":
+        raise UsageError(f"output is {out}, expected a name that ends in .safetensors")
+    if out.exists() and out.samefile(source):
+        raise UsageError(f"output {out} is the checkpoint itself; choose another name")
+    published = read_tensors(source)
+    # Whatever has to be drawn at random is the same every time.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _import(published, source, layout, out)
+
+
+def _import(published: dict[str, Tensor], source: Path, layout: str, out: Path) -> Imported:
+    file = _Checkpoint(published, source, layout)
+    if layout in ENCODER_LAYOUTS:
+        encoder = make_encoder(file.encoder_alone(), pretrained=False)
+        result = file.fill(encoder, "", encoder.name, None)
+        with _whole(out) as part:
+            _save_encoder(part, encoder, file.provenance(result))
+        return result
+    trunk, encoder_name = file.trunk()
+    net = MultiCropNet(file.config(encoder_name)).eval()
+    result = file.fill(net, trunk, encoder_name, net.config.fixed_views)
+    with _whole(out) as part:
+        save_network(part, net, file.provenance(result), half=False)
+    return result
+
+
+class _Checkpoint:
+    """Published tensors, and what can be read off their names and shapes."""
+
+    def __init__(self, tensors: dict[str, Tensor], path: Path, layout: str) -> None:
+        self.tensors, self.path, self.layout = tensors, path, layout
+
+    def trunk(self) -> tuple[str, str]:
+        """Where the encoder lies in a whole network (a prefix) and which of ours it is."""
+        prefixes = ("", "backbone.") if self.layout == "multi-roi" else ("encoder.", "")
+        hrnet = "hrnet_w48" if self.layout == "multi-roi" else "hrnet_w48_classifier"
+        for prefix in prefixes:
+            if f"{prefix}layer4.0.conv1.weight" in self.tensors:
+                return prefix, "resnet50"
+            if f"{prefix}stage4.0.branches.0.0.conv1.weight" in self.tensors:
+                return prefix, hrnet
+        raise self._other("no ResNet-50 and no HRNet-W48 in it")
+
+    def encoder_alone(self) -> str:
+        if "layer4.0.conv1.weight" in self.tensors:
+            return "resnet50"
+        if "stage4.0.branches.0.0.conv1.weight" in self.tensors:
+            return "hrnet_w48"
+        raise self._other("no ResNet-50 and no HRNet-W48 in it")
+
+    def config(self, encoder: str) -> NetworkConfig:
+        """The network that the head's tensors fit."""
+        feature_dim = make_encoder(encoder, pretrained=False).feature_dim
+        regressor_dim, regressor_in = self._shape("fc1.weight")
+        views, rest = divmod(regressor_in - feature_dim - _REGRESSOR_STATE, 3)
+        if views < 1 or rest:
+            raise self._other(f"fc1.weight reads {regressor_in} numbers, which does not go with {feature_dim} features of {encoder}")
+        common: dict[str, Any] = {
+            "encoder": encoder,
+            "head": "paper",
+            "concat_views": views,
+            "regressor_dim": regressor_dim,
+            "dropout": 0.5,
+        }
+        if self.layout == "cliff" or "fuse_fc.weight" not in self.tensors:
+            # Without fusion, views are read one by one, or, in the authors' ablation, each beside the others' box information.
+            if self.layout == "cliff" and views != 1:
+                raise self._other(f"fc1.weight reads the box information of {views} crops")
+            return NetworkConfig(**common, fusion="none", bodies="shared" if views == 1 else "per_view")
+        if views < 2:
+            raise self._other("fc1.weight reads the box information of one crop, which nothing can be fused with")
+        token_dim, token_in = self._shape("fuse_fc.weight")
+        frequencies, rest = divmod(token_in - feature_dim - 3, 6)
+        told = token_in != feature_dim
+        if told and (rest or frequencies < 1):
+            raise self._other(f"fuse_fc.weight reads {token_in} numbers, which does not go with {feature_dim} features of {encoder}")
+        if told:
+            self._check_encoding(frequencies)
+        fusion: dict[str, Any] = {
+            "fusion": "paper",
+            "token_dim": token_dim,
+            "relative_encoding": told,
+            "frequencies": frequencies if told else 32,
+        }
+        return NetworkConfig(**common, **fusion, bodies="per_view")
+
+    def _check_encoding(self, frequencies: int) -> None:
+        """The tables of the positional encoding are constants of ours; weights for others would be read wrongly."""
+        expected = {
+            "pos_enc._freqs": torch.tensor([math.pi * 2.0**k for k in range(frequencies)]).repeat_interleave(2),
+            "pos_enc._phases": torch.tensor([0.0, math.pi / 2]).repeat(frequencies),
+        }
+        for name, values in expected.items():
+            given = self.tensors.get(name)
+            if given is not None and not (given.numel() == len(values) and torch.allclose(given.float().flatten(), values, rtol=1e-6)):
+                raise self._other(f"its positional encoding {name} is not the published one")
+
+    def fill(self, module: nn.Module, trunk: str, encoder: str, views: int | None) -> Imported:
+        """Load all that is there into `module`. Raises InputError when something needed is missing or has another shape."""
+        state = module.state_dict()
+        taken: dict[str, Tensor] = {}
+        names: set[str] = set()
+        missing: list[str] = []
+        anew: list[str] = []
+        for ours, expected in state.items():
+            theirs = published_name(ours, trunk)
+            given = self.tensors.get(theirs)
+            if given is None:
+                optional = ours.endswith(_COUNTER) or ours.startswith(_MAY_LACK[self.layout])
+                (anew if optional else missing).append(ours if optional else theirs)
+                continue
+            if given.shape != expected.shape:
+                raise self._other(f"{theirs} is {tuple(given.shape)}, expected {tuple(expected.shape)}")
+            if given.is_floating_point() and not torch.isfinite(given).all():
+                raise InputError(f"checkpoint {self.path}: {theirs} holds values that are not finite")
+            names.add(theirs)
+            taken[ours] = given.to(expected.dtype)
+        if missing:
+            raise self._other(f"it lacks {len(missing)} of {len(state)} tensors, first {_first(missing)}")
+        module.load_state_dict({**state, **taken})
+        left = [name for name in self.tensors if name not in names]
+        not_used = [name for name in left if name.startswith(_NOT_USED[self.layout]) or name.endswith(_COUNTER)]
+        unknown = [name for name in left if name not in not_used]
+        anew = [name for name in anew if not name.endswith(_COUNTER)]
+        return Imported(self.layout, encoder, views, len(taken), not_used, unknown, anew)
+
+    def provenance(self, result: Imported) -> dict[str, Any]:
+        """For the header of the file that is written."""
+        from mchmr_stream import __version__
+
+        of_body = {"body": "smpl"} if self.layout in NETWORK_LAYOUTS else {}
+        return {
+            "imported_from": self.path.name,
+            "source_sha256": sha256_of(self.path),
+            "layout": self.layout,
+            "imported_by": f"mchmr-stream {__version__}",
+            "left_out": sorted(result.not_used + result.unknown),
+            "started_anew": result.started_anew,
+            **of_body,
+        }
+
+    def _shape(self, name: str) -> tuple[int, int]:
+        given = self.tensors.get(name)
+        if given is None or given.ndim != 2:
+            raise self._other(f"it lacks {name}" if given is None else f"{name} is {tuple(given.shape)}, expected a matrix")
+        return int(given.shape[0]), int(given.shape[1])
+
+    def _other(self, why: str) -> InputError:
+        likely = likely_layout(self.tensors)
+        hint = f"; it looks like {likely}, try --from {likely}" if likely not in (None, self.layout) else ""
+        return InputError(f"{self.path} is no checkpoint of layout {self.layout}: {why}{hint}")
+
+
+def published_name(ours: str, trunk: str) -> str:
+    """The name that one of our tensors has in a published file, whose encoder lies under the prefix `trunk`."""
+    part, _, rest = ours.partition(".")
+    if part == "encoder":
+        return trunk + rest
+    if part != "head":
+        return ours
+    published = rest.removeprefix("fusion.0.")
+    return published if published.startswith(_FUSION_PARTS) else rest
+
+
+def likely_layout(names: Sequence[str] | dict[str, Tensor]) -> str | None:
+    """Which layout names of tensors look like; None for no known one."""
+    if "decpose.weight" in names:
+        return "cliff" if any(name.startswith("encoder.") for name in names) else "multi-roi"
+    if any(name.startswith("deconv_layers.") for name in names):
+        return "coco-pose"
+    if "layer4.0.conv1.weight" in names:
+        return "torchvision"
+    if "stage4.0.branches.0.0.conv1.weight" in names:
+        return "timm" if any(name.startswith("incre_modules.") for name in names) else "coco-pose"
+    return None
+
+
+def _first(names: Sequence[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+
+
+def _save_encoder(out: Path, encoder: Encoder, provenance: dict[str, Any]) -> None:
+    from safetensors.torch import save_file
+
+    state = {name: value.contiguous() for name, value in encoder.state_dict().items()}
+    save_file(state, out, {"encoder": encoder.name, "provenance": json.dumps(provenance), "format": "mchmr-stream encoder 1"})
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A name beside `out` to write to; what was written gets its name only when it is whole."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
