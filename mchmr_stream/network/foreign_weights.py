@@ -17,6 +17,11 @@ MAX_FILE_BYTES = 4 * 2**30
 MAX_VALUES = 2**25
 """Of one tensor: three times the largest that any known layout has. A file can claim more than it stores."""
 
+# torch.load raises any of these on damaged bytes, depending on where it stumbles.
+_DAMAGE = (
+    RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, AssertionError, OverflowError, MemoryError,
+    UnicodeError, ArithmeticError, ImportError,
+)  # fmt: skip
 _CONTAINERS = ("model", "state_dict")
 _WRAPPER = "module."
 
@@ -75,7 +80,7 @@ def _read_pickled(path: Path) -> Any:
             f"checkpoint {path} pickles {what}: it could run code when read, so it is not read; "
             "save its state_dict alone, or as .safetensors, where you trust it"
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+    except _DAMAGE as error:
         raise InputError(f"cannot read checkpoint {path}: damaged, cut off, or no file of torch.save") from error
 
 

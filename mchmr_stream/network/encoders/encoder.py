@@ -47,6 +47,8 @@ class Encoder(nn.Module):
     """submodules that may compute in 16 bits without harm; `forward` gives them `reduced_dtype` and takes float32 on from there"""
     reduced_dtype: torch.dtype = torch.float32
     """set by `optimise_for_inference` only"""
+    onednn_fusion: bool = True
+    """False where the fused kernels for the CPU give wrong numbers"""
 
     def forward(self, crops: Tensor) -> CropFeatures:
         """`crops` (B, 3, *input_hw) float, RGB, 0 to 1."""

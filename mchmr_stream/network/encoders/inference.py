@@ -51,12 +51,12 @@ def optimise_for_inference(
         raise UsageError(f"crops_at_once is {crops_at_once}, expected 1 or more")
     dtype = _DTYPES[precision]
     model = copy.deepcopy(encoder).cpu().float().eval().requires_grad_(False)
-    if dtype == torch.bfloat16:
+    if dtype == torch.bfloat16 and model.reduced_parts:
         _round_to_bf16(model)
     model.reduced_dtype = dtype
     for part in model.reduced_parts:
         model.get_submodule(part).to(dtype)
-    if device.type == "cpu":
+    if device.type == "cpu" and model.onednn_fusion:
         return _InPasses(model, crops_at_once)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload] # lacks memory_format
 
