@@ -110,7 +110,7 @@ def test_help_comes_without_loading_anything_heavy(argv: list[str]) -> None:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    for name in ("video", "demo", "config", "doctor", "evaluate", "synth", "train"):
+    for name in ("video", "demo", "config", "doctor", "evaluate", "synth", "train", "import-weights"):
         assert f"\n    {name} " in out
 
 

@@ -68,13 +68,14 @@ def bottlenecks(channels: int, width: int, count: int, stride: int = 1) -> nn.Se
 
 def normalised(crops: Tensor) -> Tensor:
     """(B, 3, h, w) RGB, 0 to 1 -> zero mean and unit variance per channel over ImageNet."""
-    mean, sd = (torch.tensor(values, dtype=crops.dtype, device=crops.device)[:, None, None] for values in (_IMAGENET_MEAN, _IMAGENET_SD))
-    return (crops - mean) / sd
+    # Channel by channel and not with a tensor of constants, about which tracing warns.
+    channels = (crops[:, i] for i in range(3))
+    return torch.stack([(x - mean) / sd for x, mean, sd in zip(channels, _IMAGENET_MEAN, _IMAGENET_SD, strict=True)], 1)
 
 
 def features_only(features: Tensor, last_map: Tensor) -> CropFeatures:
     """What an encoder says that knows no landmarks: `features` (B, C) and the map (B, C', h/32, w/32) they were read from."""
-    nothing = features.new_zeros((len(features), 0, 5))
+    nothing = features.new_zeros((features.shape[0], 0, 5))
     return CropFeatures(features, last_map, nothing, nothing[..., :3], features.new_zeros(0))
 
 
