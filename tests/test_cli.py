@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import signal
+import re
 import subprocess
 import sys
 import threading
@@ -111,7 +112,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--help")
     assert code == 0
     for name in ("video", "demo", "config", "doctor", "evaluate", "synth", "train", "import-weights"):
-        assert f"\n    {name} " in out
+        assert re.search(rf"^    {name}\s", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

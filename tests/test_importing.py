@@ -157,12 +157,20 @@ def test_multi_roi_computes_step_by_step_what_was_published(multi_roi: tuple[str
         assert_close(said.views_cam[0, view], cam)
 
 
-@torch.inference_mode()
-def test_multi_roi_whole_network_shows_the_first_views_body_and_all_cameras(tmp_path: Path) -> None:
-    """From pixels to bodies, with few frequencies, so that rounding of the box information stays rounding."""
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> tuple[Weights, Path]:
+    """Multi-RoI with few frequencies, so that rounding of the box information stays rounding; and the imported file."""
+    folder = tmp_path_factory.mktemp("few")
     weights = published.random_weights(published.multi_roi("resnet50", frequencies=4))
-    import_weights(save(tmp_path / "few.pt", weights), "multi-roi", tmp_path / "few.safetensors")
-    net = load_network(str(tmp_path / "few.safetensors")).net
+    import_weights(save(folder / "few.pt", weights), "multi-roi", folder / "few.safetensors")
+    return weights, folder / "few.safetensors"
+
+
+@torch.inference_mode()
+def test_multi_roi_whole_network_shows_the_first_views_body_and_all_cameras(few: tuple[Weights, Path]) -> None:
+    """From pixels to bodies."""
+    weights, path = few
+    net = load_network(str(path)).net
     crops = crops_of(5)
     out = run(net, crops, VIEWS_PX)
     features, infos = published.run_resnet50(weights, crops), published.box_information(VIEWS_PX, FOCAL_PX)
@@ -338,8 +346,6 @@ def test_weights_for_another_positional_encoding_are_refused(tmp_path: Path) -> 
         import_weights(save(tmp_path / "other.pt", weights), "multi-roi", tmp_path / "mine.safetensors")
 
 
-def test_views_other_than_the_networks_are_refused_before_the_first_frame(tmp_path: Path) -> None:
-    weights = published.random_weights(published.multi_roi("resnet50", frequencies=4))
-    import_weights(save(tmp_path / "theirs.pt", weights), "multi-roi", tmp_path / "mine.safetensors")
+def test_views_other_than_the_networks_are_refused_before_the_first_frame(few: tuple[Weights, Path]) -> None:
     with pytest.raises(UsageError, match="made for 5 views, got 1; set crops.views=5"):
-        LocalEstimator(str(tmp_path / "mine.safetensors"), torch.device("cpu"), "fp32", views=1)
+        LocalEstimator(str(few[1]), torch.device("cpu"), "fp32", views=1)

@@ -223,7 +223,8 @@ def test_gradients_reach_the_first_convolution_of_a_trained_encoder() -> None:
     assert gradient.abs().max() > 0
 
 
-@pytest.mark.parametrize("name", ["resnet50", pytest.param("hrnet_w48", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet50", "hrnet_w48"])
 def test_the_encoder_prepared_for_speed_sees_the_same(name: str) -> None:
     torch.manual_seed(8)
     encoder = make_encoder(name, pretrained=False)
