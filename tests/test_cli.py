@@ -6,8 +6,8 @@ import hashlib
 import inspect
 import json
 import os
-import signal
 import re
+import signal
 import subprocess
 import sys
 import threading
