@@ -144,8 +144,8 @@ class VideoSource:
         with open_container(self._path) as container:
             stream = choose_stream(container, self._path, self._stream_number)
             # With frame threads FFmpeg now and then (2 of 60 times) does not say that a picture was patched up. Where the container
-            # declares no length, that is the only sign of a missing end, so one thread decodes a picture there.
-            stream.thread_type = "SLICE" if container.format.name in JOINED_RECORDINGS else "AUTO"
+            # declares no length, that is the only sign of a missing end, so one thread decodes there.
+            stream.thread_type = "NONE" if container.format.name in JOINED_RECORDINGS else "AUTO"
             deinterlacer = Deinterlacer()
             converter = PictureConverter(self._probe.width, self._probe.height)
             first_index: int | None = None
