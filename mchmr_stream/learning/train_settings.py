@@ -55,6 +55,8 @@ class TrainSettings:
     ema: float = 0.999
     views: int = 5
     """views of each person, the first so many of those that were observed"""
+    observed_views: int = 5
+    """views that rendered people are looked at with, when a run gathers its data"""
     single_view_share: float = 0.5
     """share of steps with a random subset of the views"""
     assumed_focal_share: float = 0.5
@@ -111,7 +113,7 @@ _RANGES: tuple[tuple[tuple[str, ...], float, float], ...] = (
     (("pose_pool",), 100, _MANY),
     (("learning_rate",), 1e-9, 1.0),
     (("own_poses_share",), 0.001, 0.999),
-    (("views",), 1, 9),
+    (("views", "observed_views"), 1, 9),
     (("ema",), 0, 1 - 1e-9),
     (("single_view_share", "assumed_focal_share", "keypoints_dropped"), 0, 1),
     (("checkpoint_minutes",), 0.001, _MANY),
@@ -120,17 +122,31 @@ _RANGES: tuple[tuple[tuple[str, ...], float, float], ...] = (
 
 def load_train_settings(path: Path) -> TrainSettings:
     """Read and check. Raises UsageError."""
+    return settings_from(read_yaml(path, "training settings"), str(path))
+
+
+def read_yaml(path: Path, what: str) -> dict[str, Any]:
+    """The names and values of a YAML file. Raises UsageError."""
     import yaml
-    from pydantic import TypeAdapter, ValidationError
 
     try:
         data = yaml.safe_load(path.read_text()) or {}
-        return TypeAdapter(TrainSettings).validate_python(data)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"cannot read training settings {path}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"cannot read {what} {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"{what} {path} holds a {type(data).__name__}, expected `name: value` lines")
+    return data
+
+
+def settings_from(data: Mapping[str, Any], whose: str) -> TrainSettings:
+    """Check what was read from YAML. Raises UsageError."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(TrainSettings).validate_python(dict(data))
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(f"training settings {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise UsageError(f"training settings {whose}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def _plain(value: Any) -> Any:

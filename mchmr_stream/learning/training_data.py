@@ -19,7 +19,6 @@ from mchmr_stream.cropping.layouts import layout
 from mchmr_stream.errors import UsageError
 from mchmr_stream.learning.observed import ObservedPeople
 from mchmr_stream.learning.train_settings import TrainSettings
-from mchmr_stream.learning.trainer import VIEWS
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +60,8 @@ def gather(
         raise UsageError(f"the folders of rendered people are called {', '.join(names)}; give each its own name")
     encoder = settings.network_config().encoder
     people = [
-        prepare(folder, out / f"observed_{name}.npz", encoder, settings.seed, report) for folder, name in zip(folders, names, strict=True)
+        prepare(folder, out / f"observed_{name}.npz", encoder, settings.observed_views, settings.seed, report)
+        for folder, name in zip(folders, names, strict=True)
     ]
     poses = pose_pool(data, settings, own_poses) if settings.landmark_people else None
     return TrainingData(
@@ -73,10 +73,16 @@ def gather(
     )
 
 
-def prepare(shards: Path, out: Path, encoder: str, seed: int, report: Report = log.info) -> ObservedPeople:
-    """Observe every rendered person under `shards`, once; kept in `out`."""
+def prepare(shards: Path, out: Path, encoder: str, views: int, seed: int, report: Report = log.info) -> ObservedPeople:
+    """Observe every rendered person under `shards` with so many views, once; kept in `out`.
+
+    Raises UsageError when what is kept there was observed with fewer.
+    """
     if out.is_file():
-        return ObservedPeople.load(out)
+        kept = ObservedPeople.load(out)
+        if kept.views.shape[1] < views:
+            raise UsageError(f"{out} holds {kept.views.shape[1]} views of each person, the settings say {views}; delete it to look again")
+        return kept
     from mchmr_stream.cropping.cropper import Cropper
     from mchmr_stream.detection.movenet import MoveNetDetector
     from mchmr_stream.learning.observed import Observer
@@ -85,7 +91,7 @@ def prepare(shards: Path, out: Path, encoder: str, seed: int, report: Report = l
 
     cpu = torch.device("cpu")
     net = optimise_for_inference(make_encoder(encoder), cpu, "auto")
-    observer = Observer(MoveNetDetector(device=cpu), Cropper(layout("wide", VIEWS), device=cpu), net, seed)
+    observer = Observer(MoveNetDetector(device=cpu), Cropper(layout("wide", views), device=cpu), net, seed)
     start = time.monotonic()
     people = observer.observe(read_shards(shards))
     report(f"observed {len(people)} people of {shards} in {time.monotonic() - start:.0f} s")

@@ -1,6 +1,6 @@
 """Crop-aware fusion: every crop looks at all crops of the person, guided by where each was cut (arXiv 2402.02074, section 3.2).
 
-`CropAwareFusion` is what ships. The others are there to be compared with it (tools/ablate.py). All of them take tokens
+`CropAwareFusion` is what ships. The others are there to be compared with it (`mchmr ablate`). All of them take tokens
 (n, V, D) and views (n, V, 3) and give tokens (n, V, D); whatever they are, the head takes the mean over the views for the body.
 """
 

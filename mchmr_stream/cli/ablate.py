@@ -1,0 +1,50 @@
+"""`mchmr ablate VARIANT.yaml...`: what every part of the method is worth, by training without it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "ablate",
+        help="measure what the parts of the method are worth",
+        description="Train the network with one thing changed at a time, with several seeds, and write a page with table and plot. "
+        "The same command again goes on where it was stopped.",
+    )
+    parser.add_argument(
+        "variants", type=Path, nargs="+", metavar="VARIANT.yaml", help="what to change, for example configs/ablations/*.yaml"
+    )
+    parser.add_argument("--packed", type=Path, required=True, metavar="DIR", help="data with test people, from `mchmr train --pack`")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="folder for the runs and RESULTS.json")
+    parser.add_argument("--config", type=Path, metavar="CONFIG.yaml", help="training settings of the base (default: those of the pack)")
+    parser.add_argument("--steps", type=_positive, metavar="N", help="of each run, instead of the settings'")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="K", help="(default 0 1 2)")
+    parser.add_argument("--processes", type=_positive, default=1, metavar="N", help="runs side by side, each on its share of the cores")
+    parser.add_argument("--real", type=Path, metavar="DIR", help="real views to measure on as well (docs/evaluation.md)")
+    parser.add_argument("--table", type=Path, metavar="FILE.md", help="the page (default ablations.md in the output folder)")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from mchmr_stream.cli.stopping import StopOnSignals
+    from mchmr_stream.learning.ablation import ablate
+
+    table = args.table or args.out / "ablations.md"
+    report = (lambda line: None) if args.quiet else (lambda line: print(line, flush=True))
+    with StopOnSignals() as stop:
+        done = ablate(
+            args.variants, packed=args.packed, out=args.out, table=table, config=args.config, steps=args.steps, seeds=args.seeds,
+            real=args.real, processes=args.processes, device=args.device, report=report, stopped=stop.event.is_set,
+        )  # fmt: skip
+    print(table if done else "stopped; the same command goes on from there")
+    return stop.exit_code or 0
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}, expected 1 or more")
+    return value
