@@ -111,7 +111,7 @@ def ablate(
     once, to be measured on as well. `processes` run side by side, each on its share of the cores.
     Raises UsageError when the request makes no sense or a run was made with other settings.
     """
-    chosen = [load_variant(path) for path in variants]
+    chosen = sorted((load_variant(path) for path in variants), key=lambda variant: variant.name != BASE)
     _check_names(chosen)
     base, data = load_packed(packed)
     if config is not None:

@@ -187,7 +187,7 @@ def draw(results: Results, path: Path) -> None:
                 values = list(results.errors(name, kind, metric).values())
                 mean, half = interval(values)
                 colour = "tab:blue" if name == _BASE else "black"
-                panel.plot(values, [place] * len(values), ".", color="grey", alpha=0.7, markersize=5)
+                panel.plot(values, [place + 0.27] * len(values), ".", color="grey", markersize=4)
                 panel.errorbar(mean, place, xerr=half if math.isfinite(half) else None, fmt="o", color=colour, markersize=5, capsize=3)
             panel.set_title(f"{_TITLES[kind]}: {metric}", fontsize="medium")
             panel.grid(axis="x", alpha=0.3)
