@@ -28,10 +28,10 @@ from mchmr_stream.learning import train
 from mchmr_stream.learning.ablation_report import Results, Run, write_report
 from mchmr_stream.learning.body_landmarks import SparseBody
 from mchmr_stream.learning.evaluation.real_observations import load_observed, observe_real, real_errors, save_observed
+from mchmr_stream.learning.loop import Report, revision
 from mchmr_stream.learning.packing import load_packed
 from mchmr_stream.learning.train_settings import TrainSettings, load_train_settings, read_yaml, settings_from
 from mchmr_stream.learning.trainer import validate
-from mchmr_stream.learning.training_data import Report
 from mchmr_stream.network.model import MultiCropHead
 from mchmr_stream.network.weights import load_network, pick_device
 
@@ -139,7 +139,7 @@ def ablate(
         {
             "machine": _machine(device), "threads": threads, "torch": torch.__version__,
             "date": datetime.now(UTC).date().isoformat(),
-            "revision": train.revision(), "steps": base.steps, "seeds": list(seeds), "pack": packed.resolve().name,
+            "revision": revision(), "steps": base.steps, "seeds": list(seeds), "pack": packed.resolve().name,
             "people per step": base.landmark_people + base.rendered_people, "rendered per step": base.rendered_people,
             "rendered people": int(data.rendered.found().sum()), "test people": int(data.test.found().sum()), "views": base.views,
             "reads features": base.network_config().use_features,
@@ -283,7 +283,7 @@ def _train_and_measure(job: _Job, stopped: Callable[[], bool]) -> Run | None:
         head = _head(weights)
         result = {
             "settings": job.settings.to_dict(), "pack": job.packed.resolve().name, "seconds": round(time.monotonic() - start, 1),
-            "revision": train.revision(), "rendered": {str(count): validate(head, data.test, body, count) for count in views},
+            "revision": revision(), "rendered": {str(count): validate(head, data.test, body, count) for count in views},
         }  # fmt: skip
     if job.real is not None and "real" not in result:
         head, observed = _head(weights), load_observed(job.real)

@@ -15,6 +15,10 @@ from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.learning.landmark_samples import SamplerSettings
 from mchmr_stream.network.model import NetworkConfig
 
+MANY = 10**9
+Range = tuple[tuple[str, ...], float, float]
+"""Names of settings, their lowest and their highest value."""
+
 
 @dataclass(frozen=True)
 class LossWeights:
@@ -32,8 +36,8 @@ class LossWeights:
 
 
 @dataclass(frozen=True)
-class TrainSettings:
-    """One run. Everything random comes from `seed`. Raises UsageError for a number out of its range."""
+class RunSettings:
+    """What every training run has. Everything random comes from `seed`. Raises UsageError for a number out of its range."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
@@ -41,45 +45,34 @@ class TrainSettings:
     """NetworkConfig values that differ from the defaults"""
     seed: int = 0
     steps: int = 4000
-    landmark_people: int = 448
-    """people per step drawn without pictures"""
-    rendered_people: int = 64
-    """people per step from rendered pictures"""
-    pose_pool: int = 200_000
-    """poses drawn once from the library at the start"""
-    own_poses_share: float = 0.3
-    """of them that come from the user's own files, where some are given"""
     learning_rate: float = 1.2e-3
     weight_decay: float = 0.02
     warmup_steps: int = 150
     ema: float = 0.999
-    views: int = 5
-    """views of each person, the first so many of those that were observed"""
-    observed_views: int = 5
-    """views that rendered people are looked at with, when a run gathers its data"""
-    single_view_share: float = 0.5
-    """share of steps with a random subset of the views"""
-    assumed_focal_share: float = 0.5
-    """share of people whose focal length is not told"""
-    keypoints_dropped: float = 0.15
-    """share of rendered people whose detector keypoints are hidden"""
     precision: str = "bf16"
     """bf16 or fp32"""
     checkpoint_every: int = 250
     """steps"""
     checkpoint_minutes: float = 5.0
     """a checkpoint is also written when this much time has passed since the last one"""
-    losses: LossWeights = field(default_factory=LossWeights)
-    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+
+    precisions: ClassVar[tuple[str, ...]] = ("bf16", "fp32")
+    ranges: ClassVar[tuple[Range, ...]] = (
+        (("steps", "warmup_steps", "checkpoint_every"), 1, MANY),
+        (("seed", "weight_decay"), 0, MANY),
+        (("learning_rate",), 1e-9, 1.0),
+        (("ema",), 0, 1 - 1e-9),
+        (("checkpoint_minutes",), 0.001, MANY),
+    )
 
     def __post_init__(self) -> None:
-        for names, low, high in _RANGES:
+        for names, low, high in self.ranges:
             for name in names:
                 value = getattr(self, name)
                 if not low <= value <= high:
                     raise UsageError(f"training setting {name} is {value}, expected {low} to {high}")
-        if self.precision not in ("bf16", "fp32"):
-            raise UsageError(f"training setting precision is {self.precision!r}, expected bf16 or fp32")
+        if self.precision not in self.precisions:
+            raise UsageError(f"training setting precision is {self.precision!r}, expected {' or '.join(self.precisions)}")
 
     def network_config(self) -> NetworkConfig:
         """Raises UsageError for a name the network does not have."""
@@ -93,6 +86,41 @@ class TrainSettings:
         """Numbers, strings, lists and dictionaries, as JSON has them."""
         return _plain(asdict(self))
 
+
+@dataclass(frozen=True)
+class TrainSettings(RunSettings):
+    """A run that trains a head on what a frozen encoder saw."""
+
+    landmark_people: int = 448
+    """people per step drawn without pictures"""
+    rendered_people: int = 64
+    """people per step from rendered pictures"""
+    pose_pool: int = 200_000
+    """poses drawn once from the library at the start"""
+    own_poses_share: float = 0.3
+    """of them that come from the user's own files, where some are given"""
+    views: int = 5
+    """views of each person, the first so many of those that were observed"""
+    observed_views: int = 5
+    """views that rendered people are looked at with, when a run gathers its data"""
+    single_view_share: float = 0.5
+    """share of steps with a random subset of the views"""
+    assumed_focal_share: float = 0.5
+    """share of people whose focal length is not told"""
+    keypoints_dropped: float = 0.15
+    """share of rendered people whose detector keypoints are hidden"""
+    losses: LossWeights = field(default_factory=LossWeights)
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+
+    ranges: ClassVar[tuple[Range, ...]] = (
+        *RunSettings.ranges,
+        (("landmark_people", "rendered_people"), 0, MANY),
+        (("pose_pool",), 100, MANY),
+        (("own_poses_share",), 0.001, 0.999),
+        (("views", "observed_views"), 1, 9),
+        (("single_view_share", "assumed_focal_share", "keypoints_dropped"), 0, 1),
+    )
+
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> TrainSettings:
         """Inverse of `to_dict`; what is missing takes its default. Raises InputError for names that do not exist."""
@@ -104,20 +132,6 @@ class TrainSettings:
             return TrainSettings(**values, losses=losses, sampler=SamplerSettings(**sampler))
         except (TypeError, ValueError) as error:
             raise InputError(f"training settings were written by another version: {error}; pack or train again with this one") from error
-
-
-_MANY = 10**9
-_RANGES: tuple[tuple[tuple[str, ...], float, float], ...] = (
-    (("steps", "warmup_steps", "checkpoint_every"), 1, _MANY),
-    (("seed", "landmark_people", "rendered_people", "weight_decay"), 0, _MANY),
-    (("pose_pool",), 100, _MANY),
-    (("learning_rate",), 1e-9, 1.0),
-    (("own_poses_share",), 0.001, 0.999),
-    (("views", "observed_views"), 1, 9),
-    (("ema",), 0, 1 - 1e-9),
-    (("single_view_share", "assumed_focal_share", "keypoints_dropped"), 0, 1),
-    (("checkpoint_minutes",), 0.001, _MANY),
-)
 
 
 def load_train_settings(path: Path) -> TrainSettings:

@@ -40,7 +40,13 @@ def new_head(config: NetworkConfig) -> MultiCropHead:
 
 
 class Trainer:
-    """Everything on one device. `sampler` draws people without pictures, `rendered` holds the ones with; one may be None."""
+    """Everything on one device. `sampler` draws people without pictures, `rendered` holds the ones with; one may be None.
+
+    `test` are rendered people to measure on.
+    """
+
+    name = "mchmr_default"
+    half = True
 
     def __init__(
         self,
@@ -49,12 +55,14 @@ class Trainer:
         rendered: ObservedPeople | None,
         body: SparseBody,
         device: torch.device = _CPU,
+        test: ObservedPeople | None = None,
     ) -> None:
         if sampler is None and rendered is None:
             raise InputError("training has neither rendered people nor poses to draw from")
         _check_views(settings, sampler, rendered)
         torch.manual_seed(settings.seed)
         self.settings, self.sampler, self.rendered, self.body, self.device = settings, sampler, rendered, body, device
+        self._test = test
         # People whom the detector misses are seldom tracked; hidden keypoints stand for the moments when they are.
         self._usable = torch.nonzero(rendered.found())[:, 0] if rendered is not None else None
         # The few numbers that steer a step are drawn on the CPU: reading them back from a GPU would make it wait.
@@ -65,13 +73,16 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(self.head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
         self.step = 0
 
-    @property
-    def net(self) -> MultiCropNet:
-        """The head in training within the whole network, encoder and its weights included (reads a file: needs safetensors)."""
+    def averaged(self) -> MultiCropNet:
+        """The averaged head within the whole network, encoder and its weights included (reads a file: needs safetensors)."""
         with torch.random.fork_rng(devices=[]):
             net = MultiCropNet(self.settings.network_config())
-        net.head = self.head
+        net.head = self.average
         return net
+
+    def test(self) -> dict[str, float]:
+        """Errors of the averaged head on rendered people it does not train on; empty where there are none."""
+        return validate(self.average, self._test, self.body, self.settings.views) if self._test is not None else {}
 
     @property
     def learning_rate(self) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -17,12 +17,11 @@ from torch import Tensor
 
 from mchmr_stream.cropping.layouts import layout
 from mchmr_stream.errors import UsageError
+from mchmr_stream.learning.loop import Report
 from mchmr_stream.learning.observed import ObservedPeople
 from mchmr_stream.learning.train_settings import TrainSettings
 
 log = logging.getLogger(__name__)
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
