@@ -39,6 +39,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@# A Triton server for the tests. It asks for numpy 1, which only its Python part needs, and that part is never run here.
+	$(BIN)/python -m pip install --quiet --no-deps nvidia-pytriton || echo "no Triton server for this system: its tests will skip"
 	@touch $@ $(VENV)/.installed
 
 $(BIN)/python:

@@ -40,7 +40,6 @@ def build_parts(settings: Settings) -> Parts:
     from mchmr_stream.body.files import load_body
     from mchmr_stream.cropping.cropper import Cropper
     from mchmr_stream.cropping.layouts import layout
-    from mchmr_stream.estimators.local import LocalEstimator
     from mchmr_stream.network.weights import pick_device
 
     device = pick_device(settings.runtime.device)
@@ -50,7 +49,7 @@ def build_parts(settings: Settings) -> Parts:
     crop_layout = layout(settings.crops.layout, settings.crops.views, settings.crops.custom)
     with ThreadPoolExecutor(1) as beside:
         # The network's preparation takes a second of arithmetic; the rest is mostly imports.
-        preparing = beside.submit(LocalEstimator, settings.network.weights, device, settings.network.precision, settings.crops.views)
+        preparing = beside.submit(_estimator, settings, device)
         detector = _detector(settings, device)
         cropper = Cropper(crop_layout, upright=settings.crops.upright, device=device)
         build_tracker(settings)
@@ -69,6 +68,29 @@ def build_parts(settings: Settings) -> Parts:
     if estimator.body_sha256 not in (None, free.sha256):
         log.warning("the weights %s were trained with another version of the free body: shapes and statures will be off", estimator.name)
     return Parts(detector, cropper, estimator, body)
+
+
+def _estimator(settings: Settings, device: torch.device) -> MeshEstimator:
+    weights, chosen = settings.network.weights, settings.triton
+    if not chosen.servers:
+        from mchmr_stream.estimators.local import LocalEstimator
+
+        return LocalEstimator(weights, device, settings.network.precision, settings.crops.views)
+    from mchmr_stream.estimators.triton import Patience, TritonEstimator
+    from mchmr_stream.estimators.triton_connection import Access
+    from mchmr_stream.network.weights import find_weights, sha256_of
+
+    headers = {name: value.get_secret_value() for name, value in chosen.headers.items()}
+    return TritonEstimator(
+        chosen.servers,
+        chosen.model,
+        expected_sha256=None if chosen.any_weights else sha256_of(find_weights(weights)),
+        views=settings.crops.views,
+        in_flight=chosen.in_flight,
+        patience=Patience(chosen.deadline_s, chosen.budget_s),
+        shm=chosen.shm,
+        access=Access(chosen.tls, chosen.ca_file, chosen.cert_file, chosen.key_file, headers),
+    )
 
 
 def _detector(settings: Settings, device: torch.device) -> Detector:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from mchmr_stream.errors import UsageError
 
@@ -94,6 +94,35 @@ class NetworkSettings(_Section):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device is faster with it")
 
 
+class TritonSettings(_Section):
+    """The network on a Triton Inference Server, not in this process; docs/triton.md says how to have one."""
+
+    servers: list[str] = Field([], description="HOST:PORT of gRPC; several: the next is used when one is lost; none: in process")
+    model: str = Field("mchmr", description="what the model is called on the server")
+    any_weights: bool = Field(False, description="take whatever weights are served, not only those of network.weights")
+    shm: Literal["auto", "system", "cuda", "off"] = Field(
+        "auto",
+        description="crops through shared memory: auto, where the server is on this machine and sees it; or system, cuda, off",
+    )
+    in_flight: int = Field(4, ge=1, le=64, description="frames on their way to the server and back")
+    deadline_s: float = Field(10.0, gt=0, description="a request without an answer for this long counts as lost")
+    budget_s: float = Field(60.0, ge=0, description="how long to go on trying once something failed, for instance while a server restarts")
+    tls: bool = Field(False, description="encrypt")
+    ca_file: Path | None = Field(None, description="PEM of who signed the server's certificate; none: the system's")
+    cert_file: Path | None = Field(None, description="PEM of this client's certificate, where the server asks for one")
+    key_file: Path | None = Field(None, description="PEM of the key of cert_file")
+    headers: dict[str, SecretStr] = Field({}, description='sent with every call, as {"authorization": "Bearer ..."}; never written down')
+
+    @field_validator("servers")
+    @classmethod
+    def _addresses(cls, servers: list[str]) -> list[str]:
+        for server in servers:
+            host, colon, port = server.rpartition(":")
+            if not (colon and host and port.isdecimal() and int(port) < 65536) or "/" in host:
+                raise ValueError(f"expected HOST:PORT, for example 127.0.0.1:8001, got {server!r}")
+        return servers
+
+
 class BodySettings(_Section):
     """The body model."""
 
@@ -134,6 +163,7 @@ class Settings(_Section):
     tracker: TrackerSettings = TrackerSettings()
     crops: CropSettings = CropSettings()
     network: NetworkSettings = NetworkSettings()
+    triton: TritonSettings = TritonSettings()
     body: BodySettings = BodySettings()
     smoother: SmootherSettings = SmootherSettings()
     output: OutputSettings = OutputSettings()

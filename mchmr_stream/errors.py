@@ -23,3 +23,7 @@ class TruncatedInput(InputError):
 
 class MissingPart(MchmrError):
     """An optional package, weights file or body file is not there; the message says how to get it."""
+
+
+class ServerError(MchmrError):
+    """A server cannot be used, or did not come back in time; the message names it and what to do."""

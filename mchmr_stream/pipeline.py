@@ -17,6 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.geometry.crops import image_from_rolled
 from mchmr_stream.placing import place_in_image
 from mchmr_stream.protocols import Smoother, Source, Tracker
-from mchmr_stream.records import Bodies, CropBatch, Detections, Float, Frame, Scene, Tracks
+from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Detections, Float, Frame, Scene, Tracks
 from mchmr_stream.streaming import Stopwatch, Workers
 
 Seen = tuple[Float, Float]
@@ -68,7 +69,11 @@ class Pipeline:
             waiting: set[Future[Seen]] = set()
             workers.before_joining(lambda: [answer.cancel() for answer in list(waiting)])
             found = self._find(self._detect(frames, watch), intrinsics, tracker, waiting, watch)
-            bodies = self._estimate(workers.ahead(found, 1, name="find"), intrinsics, watch)
+            sent = self._send(workers.ahead(found, 1, name="find"), intrinsics, watch)
+            if self.parts.estimator.in_flight > 1:
+                # Elsewhere: sending and waiting go on at once, so that the way there and back costs time but no speed.
+                sent = workers.ahead(sent, self.parts.estimator.in_flight, name="send")
+            bodies = self._estimate(sent, watch)
             for frame, smooth in smoothed(bodies, smoother, watch):
                 yield self.scene(frame, smooth, intrinsics)
 
@@ -115,13 +120,17 @@ class Pipeline:
             before = Found(frame, tracks, watch.call("crop", self.parts.cropper.crop, frame, tracks, intrinsics), answer)
             yield before
 
-    def _estimate(self, found: Iterator[Found], intrinsics: Intrinsics, watch: Stopwatch) -> Iterator[tuple[Frame, Bodies]]:
-        for frame, tracks, batch, answer in found:
-            estimates = watch.call("network", self.parts.estimator.estimate, batch)
-            seen_px = image_from_rolled(estimates.landmarks_px[..., :2], intrinsics, batch.roll_rad)
-            landmarks_px = np.concatenate([seen_px, estimates.landmarks_px[..., 2:]], -1).astype(np.float32)
-            answer.set_result((landmarks_px, estimates.presence))
-            yield frame, place_in_image(frame, tracks, batch, estimates, self.parts.body)
+    def _send(self, found: Iterator[Found], intrinsics: Intrinsics, watch: Stopwatch) -> Iterator[tuple[Found, Future[CropEstimates]]]:
+        """Give every frame's crops to the network, and its answer to the tracker as soon as it is there."""
+        for item in found:
+            estimates = watch.call("network", self.parts.estimator.submit, item.batch)
+            estimates.add_done_callback(partial(_tell_tracker, item, intrinsics))
+            yield item, estimates
+
+    def _estimate(self, sent: Iterator[tuple[Found, Future[CropEstimates]]], watch: Stopwatch) -> Iterator[tuple[Frame, Bodies]]:
+        for (frame, tracks, batch, _), estimates in sent:
+            arrived = watch.call("network", estimates.result) if not estimates.done() else estimates.result()
+            yield frame, place_in_image(frame, tracks, batch, arrived, self.parts.body)
 
     def scene(self, frame: Frame, bodies: Bodies, intrinsics: Intrinsics) -> Scene:
         """Pose the body model and project."""
@@ -139,6 +148,16 @@ class Pipeline:
         """Release what detectors and estimators hold."""
         self.parts.detector.close()
         self.parts.estimator.close()
+
+
+def _tell_tracker(found: Found, intrinsics: Intrinsics, done: Future[CropEstimates]) -> None:
+    if done.exception() is not None:
+        return  # raised to whoever takes the frame's bodies
+    estimates = done.result()
+    seen_px = image_from_rolled(estimates.landmarks_px[..., :2], intrinsics, found.batch.roll_rad)
+    landmarks_px = np.concatenate([seen_px, estimates.landmarks_px[..., 2:]], -1).astype(np.float32)
+    if not found.seen.cancelled():
+        found.seen.set_result((landmarks_px, estimates.presence))
 
 
 def smoothed(bodies: Iterator[tuple[Frame, Bodies]], smoother: Smoother, watch: Stopwatch) -> Iterator[tuple[Frame, Bodies]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from typing import Protocol
 
 from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Detections, Float, Frame, Int, Scene, SourceInfo, Tracks
@@ -69,7 +70,28 @@ class MeshEstimator(Protocol):
     @property
     def crop_size_hw(self) -> tuple[int, int]: ...
 
-    def estimate(self, batch: CropBatch) -> CropEstimates: ...
+    @property
+    def body_sha256(self) -> str | None:
+        """Of the free body that the weights were trained on, where they say so."""
+        ...
+
+    @property
+    def trained_on_smpl(self) -> bool:
+        """Weights of others: their betas mean nothing on the free body."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """How many batches may be on their way at once; 1 where `submit` computes."""
+        ...
+
+    def estimate(self, batch: CropBatch) -> CropEstimates:
+        """Of one batch, and wait for it."""
+        ...
+
+    def submit(self, batch: CropBatch) -> Future[CropEstimates]:
+        """Of one batch, perhaps later. May wait while `in_flight` are on their way; may raise what the future would."""
+        ...
 
     def close(self) -> None: ...
 

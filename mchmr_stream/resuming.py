@@ -84,7 +84,7 @@ class EarlierRun:
 
     def _refuse_other(self, settings: Settings) -> None:
         """Only where it runs may change."""
-        for section, values in settings.model_dump(mode="json", exclude={"runtime"}).items():
+        for section, values in settings.model_dump(mode="json", exclude={"runtime", "triton"}).items():
             begun = self.motion.settings.get(section)
             if begun == values:
                 continue

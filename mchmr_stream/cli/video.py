@@ -56,6 +56,23 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="SECTION.NAME=VALUE", help="one setting; may be repeated"
     )
+    add_triton_arguments(group)
+
+
+def add_triton_arguments(parser: argparse._ActionsContainer) -> None:
+    """`--triton` and `--shm`, beside a `--set` that keeps its settings in `overrides`."""
+    parser.add_argument(
+        "--triton", dest="overrides", action="append", type=_servers, metavar="HOST:PORT[,HOST:PORT]",
+        help="the network on a Triton server, the next one when it is lost (triton.servers); `mchmr serve` starts one",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shm", dest="overrides", action="append", type="triton.shm={}".format, metavar="HOW",
+        help="crops to a Triton server through shared memory: auto, system, cuda or off (triton.shm)",
+    )  # fmt: skip
+
+
+def _servers(text: str) -> str:
+    return f"triton.servers={json.dumps([server.strip() for server in text.split(',')])}"
 
 
 def run(args: argparse.Namespace) -> int:

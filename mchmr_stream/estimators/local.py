@@ -8,13 +8,14 @@ import numpy as np
 import torch
 
 from mchmr_stream.errors import UsageError
+from mchmr_stream.estimators.at_once import ComputesAtOnce
 from mchmr_stream.network.encoders import optimise_for_inference
 from mchmr_stream.network.model import finish, observe, presence_logits
 from mchmr_stream.network.weights import load_network
 from mchmr_stream.records import CropBatch, CropEstimates
 
 
-class LocalEstimator:
+class LocalEstimator(ComputesAtOnce):
     """`CropBatch` in, `CropEstimates` out, in process.
 
     `weights`: a shipped name or a .safetensors file. `precision` of the encoder (bf16 is for CPUs, fp16 for CUDA); the head
@@ -50,6 +51,3 @@ class LocalEstimator:
         seen = observe(encoded, n, count, views_px, base_px, focal_px, to_device(batch.keypoints_px))
         out = finish(self._head(seen), seen, presence_logits(encoded, n, count), views_px, base_px, focal_px)
         return CropEstimates(*(value.float().cpu().numpy() for value in out))
-
-    def close(self) -> None:
-        """Nothing is held open."""

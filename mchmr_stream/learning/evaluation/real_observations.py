@@ -22,6 +22,7 @@ from mchmr_stream.build import open_input
 from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.config import load_settings
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.estimators.at_once import ComputesAtOnce
 from mchmr_stream.geometry.camera import roll_matrix
 from mchmr_stream.learning.body_landmarks import SparseBody
 from mchmr_stream.learning.evaluation.real_predictions import known_camera
@@ -109,7 +110,7 @@ def load_observed(path: Path) -> list[ObservedView]:
     return observed
 
 
-class _Recorder:
+class _Recorder(ComputesAtOnce):
     """An estimator that keeps what it shows the head."""
 
     def __init__(self, weights: str, views: int) -> None:
@@ -134,9 +135,6 @@ class _Recorder:
         self.kept.append((seen, batch))
         out = finish(self._head(seen), seen, encoded.presence.reshape(n, count), views_px, base_px, focal_px)
         return CropEstimates(*(value.float().numpy() for value in out))
-
-    def close(self) -> None:
-        """Nothing is held open."""
 
 
 def _observe_view(view: RealView, changes: Sequence[str]) -> ObservedView:

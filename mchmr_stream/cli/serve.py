@@ -1,0 +1,59 @@
+"""`mchmr serve`: the network on a Triton Inference Server, until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from mchmr_stream.errors import ServerError, UsageError
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "serve",
+        help="the network on a Triton server",
+        description="Start a Triton Inference Server with the network, for `--triton HOST:PORT` of the other commands. Ctrl-C stops it.",
+    )
+    parser.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto: every GPU, else the CPU)"
+    )
+    parser.add_argument("--host", default="127.0.0.1", metavar="IP", help="address to listen on (default 127.0.0.1: this machine only)")
+    parser.add_argument("--port", type=int, default=8001, metavar="N", help="of gRPC (default 8001); HTTP is one below, metrics one above")
+    parser.add_argument("--instances", type=int, default=1, metavar="N", help="copies of the network, on each GPU or the CPU (default 1)")
+    parser.add_argument("--views", type=int, default=5, metavar="N", help="crops a person will usually have (default 5; any number works)")
+    parser.add_argument("--weights", default="default", metavar="FILE", help="weights other than the default")
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="of the encoder (default auto)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads of each instance (default: half the cores)")
+    parser.add_argument("--tritonserver", type=Path, metavar="FILE", help="the server program (default: on PATH, else in nvidia-pytriton)")
+    parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENT", help="handed to tritonserver as they are")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.instances < 1 or args.threads < 0 or not 1 < args.port < 65535:
+        raise UsageError(
+            f"got --instances {args.instances} --threads {args.threads} --port {args.port}, expected at least 1, at least 0, 2 to 65534"
+        )
+    from mchmr_stream.cli.stopping import StopOnSignals
+    from mchmr_stream.network.weights import load_network
+    from mchmr_stream.serving.binary import find_tritonserver
+    from mchmr_stream.serving.repository import ModelOptions, write_python_repository
+    from mchmr_stream.serving.server import TritonServer
+
+    binary = find_tritonserver(args.tritonserver)
+    options = ModelOptions(args.device, args.instances, args.views, args.precision, args.threads)
+    ports = (args.port, args.port - 1, args.port + 1)
+    with tempfile.TemporaryDirectory(prefix="mchmr-models-") as folder, StopOnSignals() as stop:
+        write_python_repository(Path(folder), load_network(args.weights), args.weights, options)
+        relay = (lambda line: None) if args.quiet else (lambda line: print(line, file=sys.stderr, flush=True))
+        with TritonServer(binary, Path(folder), host=args.host, ports=ports, relay=relay, arguments=args.arguments) as server:
+            about = server.wait(stop=stop.event)
+            if about is not None:
+                print(f"serving {about.weights} (SHA-256 {about.weights_sha256[:12]}) on {server.grpc_address}; HTTP {server.http_url}, "
+                      f"metrics {server.metrics_url}", flush=True)  # fmt: skip
+            while not stop.event.wait(0.2):
+                if server.exit_code is not None:
+                    raise ServerError(f"tritonserver ended with exit code {server.exit_code}: {server.reason()}")
+    return stop.exit_code or 0

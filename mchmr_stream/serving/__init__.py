@@ -1,0 +1,1 @@
+"""The network on Triton Inference Server: model repository, model process, server process, metrics."""

@@ -1,0 +1,57 @@
+"""Runs one tritonserver and cleans up after it, whatever ends: the server, its parent, or both at once.
+
+Started by `server.py` as a process of its own (`python -I -S keeper.py PREFIX FOLDER COMMAND...`), standard library only. Its
+standard input is a pipe from the parent: when that closes, because the parent asked for it or has died, the server is stopped.
+In the end no process of the server, no /dev/shm file whose name begins with PREFIX, and no FOLDER is left. The exit code is the server's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+GRACE_S = 15
+_PR_SET_PDEATHSIG = 1
+
+
+def main(prefix: str, folder: str, command: list[str]) -> int:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # what ends this process is the pipe
+    libc = ctypes.CDLL(None)
+
+    def at_start() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # should even the keeper be killed
+
+    # A group of its own: model processes that outlive a killed server can be found by it.
+    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=at_start, process_group=0)
+    threading.Thread(target=_stop_at_end_of_input, args=(server,), daemon=True).start()
+    code = server.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    for left in Path("/dev/shm").glob(f"{prefix}*"):
+        left.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    return code if code >= 0 else 128 - code
+
+
+def _stop_at_end_of_input(server: subprocess.Popen[bytes]) -> None:
+    while os.read(0, 1024):
+        pass
+    server.terminate()
+    try:
+        server.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3:]))

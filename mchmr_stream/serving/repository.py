@@ -1,0 +1,135 @@
+"""Write the folder that Triton loads the model from: `mchmr/config.pbtxt` and `mchmr/1/`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from mchmr_stream import __version__
+from mchmr_stream.errors import UsageError
+from mchmr_stream.network.weights import SHIPPED, LoadedNetwork, find_weights
+from mchmr_stream.wire import MODEL, OUTPUT_SPECS, VIEWS, About, TensorSpec, input_specs
+
+VERSION = "1"
+WEIGHTS_FILE = "weights.safetensors"
+
+_MODEL_PY = '''\
+"""What Triton's python backend loads. The model itself is mchmr_stream/serving/python_model.py."""
+
+import os
+import sys
+
+# The interpreter in the server is an isolated one: it takes no notice of PYTHONPATH.
+sys.path[:0] = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+
+from mchmr_stream.serving.python_model import TritonPythonModel  # noqa: E402, F401
+'''
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How the model is to run; what it computes is fixed by the weights."""
+
+    device: str = "auto"
+    """auto: every GPU that the server sees, else the CPU; cpu, cuda, or cuda:N"""
+    instances: int = 1
+    """on the CPU, or on each GPU"""
+    prepared_views: int = 5
+    """how many crops a person will usually have: other numbers work, on a CPU more slowly"""
+    precision: str = "auto"
+    threads: int = 0
+    """CPU threads of each instance; 0: half the cores, as in process"""
+    most_people: int = 32
+    """in one executed batch"""
+
+
+def about_weights(network: LoadedNetwork) -> About:
+    """What a server of these weights says of itself."""
+    return About(
+        weights=network.name,
+        weights_sha256=network.sha256,
+        crop_size_hw=network.net.encoder.input_hw,
+        fixed_views=network.net.config.fixed_views,
+        body_sha256=network.provenance.get("body_sha256"),
+        trained_on_smpl=network.provenance.get("body") == "smpl",
+        version=__version__,
+    )
+
+
+def write_python_repository(folder: Path, network: LoadedNetwork, weights: str, options: ModelOptions) -> Path:
+    """The model for Triton's python backend under `folder`; a file of weights that do not ship is copied into it.
+
+    Returns the model's folder. `weights` is what `network` was loaded from. Raises UsageError where options do not fit the weights.
+    """
+    about = about_weights(network)
+    if about.fixed_views not in (None, options.prepared_views):
+        raise UsageError(f"the weights {about.weights} were made for {about.fixed_views} views, got {options.prepared_views}")
+    model = folder / MODEL
+    (model / VERSION).mkdir(parents=True, exist_ok=True)
+    (model / VERSION / "model.py").write_text(_MODEL_PY)
+    if weights not in SHIPPED:
+        shutil.copyfile(find_weights(weights), model / VERSION / WEIGHTS_FILE)
+    settings = {
+        "weights_file": weights if weights in SHIPPED else WEIGHTS_FILE,
+        "precision": options.precision,
+        "prepared_views": str(options.prepared_views),
+        "threads": str(options.threads),
+    }
+    (model / "config.pbtxt").write_text(_python_config(about, settings, options))
+    return model
+
+
+def _python_config(about: About, settings: dict[str, str], options: ModelOptions) -> str:
+    inputs = input_specs(about.crop_size_hw)
+    return "\n".join(
+        [
+            "# Written by `mchmr export-model`; docs/triton.md explains it.",
+            f"name: {_text(MODEL)}",
+            'backend: "python"',
+            f"max_batch_size: {options.most_people}",
+            _tensors("input", inputs),
+            _tensors("output", OUTPUT_SPECS),
+            "# People of any streams are computed together. No default_queue_policy: it stalls for half a second at a time.",
+            "dynamic_batching { }",
+            _instances(options),
+            _warm_up(inputs, options.prepared_views),
+            *_parameters({**about.to_parameters(), **settings}),
+            "# Crops that are on the GPU already (CUDA shared memory) stay there.",
+            *_parameters({"FORCE_CPU_ONLY_INPUT_TENSORS": "no"}),
+            "",
+        ]
+    )
+
+
+def _tensors(kind: str, specs: tuple[TensorSpec, ...]) -> str:
+    rows = [f"  {{ name: {_text(spec.name)}, data_type: TYPE_{spec.datatype}, dims: {list(spec.dims)} }}" for spec in specs]
+    return f"{kind} [\n" + ",\n".join(rows) + "\n]"
+
+
+def _instances(options: ModelOptions) -> str:
+    kind, _, number = options.device.partition(":")
+    kinds = {"auto": "KIND_AUTO", "cpu": "KIND_CPU", "cuda": "KIND_GPU"}
+    if kind not in kinds or (number and not (kind == "cuda" and number.isdecimal())):
+        raise UsageError(f"device is {options.device!r}, expected auto, cpu, cuda or cuda:N")
+    gpus = f", gpus: [{number}]" if number else ""
+    return f"instance_group [ {{ count: {options.instances}, kind: {kinds[kind]}{gpus} }} ]"
+
+
+def _warm_up(specs: tuple[TensorSpec, ...], views: int) -> str:
+    """One person through the network before the server calls itself ready."""
+
+    def sample(spec: TensorSpec) -> str:
+        dims = [views if size == VIEWS else size for size in spec.dims]
+        return f"    inputs {{ key: {_text(spec.name)}, value: {{ data_type: TYPE_{spec.datatype}, dims: {dims}, random_data: true }} }}"
+
+    return 'model_warmup [ {\n    name: "one person"\n    batch_size: 1\n' + "\n".join(map(sample, specs)) + "\n} ]"
+
+
+def _parameters(values: dict[str, str]) -> list[str]:
+    return [f"parameters {{ key: {_text(key)}, value: {{ string_value: {_text(value)} }} }}" for key, value in values.items()]
+
+
+def _text(value: str) -> str:
+    return json.dumps(value)
