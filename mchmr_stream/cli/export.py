@@ -1,0 +1,49 @@
+"""`mchmr export FILE.npz --to FORMAT`: finished motion for Blender, game engines, OpenSim, SMPL tools and spreadsheets."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+_FORMATS = ("glb", "usd", "bvh", "amass", "smpl", "trc", "csv", "pkl")
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "export",
+        help="bodies for Blender and other programs",
+        description="Write a STEM.npz as a scene (glb, usd: mesh, skeleton, camera), as the motion of one person each (bvh, amass, smpl, "
+        "trc), or as a table (csv, pkl). docs/export.md says what is in each.",
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.npz", help="bodies as written by `mchmr video`")
+    parser.add_argument("--to", required=True, choices=_FORMATS, metavar="FORMAT", help=", ".join(_FORMATS))
+    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for the files, made when missing (default: beside FILE.npz)")
+    parser.add_argument("--person", type=int, action="append", metavar="ID", help="only this person; may be repeated")
+    parser.add_argument("--per-person", action="store_true", help="glb, usd: one file per person instead of one scene")
+    parser.add_argument("--fps", type=float, metavar="N", help="bvh, amass, smpl, trc: frames per second (default: the clip's)")
+    parser.add_argument(
+        "--fill-gaps", type=float, default=0.5, metavar="S", help="fill gaps up to this many seconds, leave longer ones open (default 0.5)"
+    )
+    parser.add_argument("--body", type=Path, metavar="FILE", help="the SMPL file that the run used, where it is no longer in its place")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from mchmr_stream.exporting.formats import body_of, export
+    from mchmr_stream.motion import load
+
+    for file in args.files:
+        motion = load(file)
+        folder = args.out or file.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        written = export(
+            motion, file.stem, args.to, folder,
+            people=args.person, per_person=args.per_person, rate=args.fps, longest_gap_s=args.fill_gaps,
+            body=body_of(motion, args.body), overwrite=args.overwrite,
+        )  # fmt: skip
+        for one in [] if args.quiet else written:
+            who = ("person " if len(one.people) == 1 else "people ") + ", ".join(str(identity) for identity in one.people)
+            rate = f" at {one.rate:g} frames per second" if one.rate is not None else ""
+            print(f"{one.path}: {who}, {one.first_s:.3f} to {one.last_s:.3f} s, {one.frames} frames{rate}")
+    return 0

@@ -1,0 +1,89 @@
+"""One person in the form that every format wants: one shape, one skeleton, turning joints, a path of the pelvis.
+
+A body's shape is estimated anew in every frame, but the skeletons of other programs have bones of fixed length: here a person has
+one shape, the median over the frames. The pelvis is where the file says in every frame; how far the other joints
+come to lie from the file's is `joint_differences_m`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mchmr_stream.body.model import BodyModel, forward_kinematics, rest_joints
+from mchmr_stream.body.model import skin as skin_body
+from mchmr_stream.motion import Track
+
+Array = NDArray[np.float64]
+
+Y_UP_FROM_CAMERA: Array = np.diag([1.0, -1.0, -1.0])
+"""x right, y up, z towards the viewer: the axes of glTF, BVH, USD and `.smpl`. The camera looks along -z, as glTF's and USD's do."""
+Z_UP_FROM_CAMERA: Array = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])
+"""x right, y away from the viewer, z up: the axes of AMASS."""
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """F frames of one person, in the axes of `world_from_camera`."""
+
+    track_id: int
+    time_s: Array
+    """(F,) rising"""
+    rotations: Array
+    """(F, 24, 3, 3): root first, world axes from body axes; each other joint relative to its parent"""
+    pelvis_m: Array
+    """(F, 3) world axes"""
+    betas: Array
+    """(10,)"""
+    rest_joints_m: Array
+    """(24, 3): joints of the T-pose, body axes (x to the body's left, y up, z forward)"""
+    joints_m: Array
+    """(F, 24, 3) world axes, as in the file: with the shape of every single frame"""
+
+    def __len__(self) -> int:
+        return len(self.time_s)
+
+    @property
+    def transl_m(self) -> Array:
+        """(F, 3): SMPL's translation of the body with `betas`."""
+        return self.pelvis_m - self.rest_joints_m[0]
+
+
+def person_of(track: Track, body: BodyModel, world_from_camera: Array) -> Person:
+    """Raises ValueError for a track without rows: nobody has no shape."""
+    if not len(track):
+        raise ValueError(f"person {track.track_id} has no rows")
+    betas = np.median(track.betas.astype(np.float64), axis=0)
+    rotations = np.concatenate([track.global_orient[:, None], track.body_pose], 1).astype(np.float64)
+    rotations[:, 0] = world_from_camera @ rotations[:, 0]
+    joints_m = track.joints_m @ world_from_camera.T
+    return Person(
+        track_id=track.track_id,
+        time_s=track.time_s,
+        rotations=rotations,
+        pelvis_m=joints_m[:, 0],
+        betas=betas,
+        rest_joints_m=rest_joints(body, torch.from_numpy(betas)[None])[0].double().numpy(),
+        joints_m=joints_m,
+    )
+
+
+def rest_vertices_m(person: Person, body: BodyModel) -> Array:
+    """(V, 3): the skin of the T-pose, body axes."""
+    identity = torch.eye(3).expand(1, 24, 3, 3)
+    return skin_body(body, identity, torch.from_numpy(person.betas)[None])[0][0].double().numpy()
+
+
+def posed_joints_m(person: Person, body: BodyModel) -> Array:
+    """(F, 24, 3) world axes: where the joints come to lie with the one shape."""
+    betas = torch.from_numpy(person.betas).expand(len(person), -1)
+    joints = forward_kinematics(body, torch.from_numpy(person.rotations), betas, torch.from_numpy(person.transl_m))[0]
+    return joints.double().numpy()
+
+
+def joint_differences_m(person: Person, body: BodyModel) -> Array:
+    """(F, 24): distance of every joint, with the one shape, from where the file has it."""
+    return np.linalg.norm(posed_joints_m(person, body) - person.joints_m, axis=-1)

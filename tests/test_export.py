@@ -1,0 +1,391 @@
+"""`mchmr export`: every format read back by a reader that is not ours.
+
+three.js and Khronos' validator read GLB where node has them: `npm install three gltf-validator` in a folder named by MCHMR_NODE_MODULES.
+Blender reads GLB, BVH and USD where MCHMR_BPY names a Python that can `import bpy`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from motions import CAMERA, HEIGHT, WIDTH, write_motion
+from scipy.spatial.transform import Rotation
+
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import skin
+from mchmr_stream.cli import main
+from mchmr_stream.motion import Motion, Track, load
+from mchmr_stream.records import JOINT_NAMES
+
+TOLERANCE_M = 0.002
+FPS = 25.0
+TIMES_S = [number / FPS for number in range(60)]
+THERE = {1: [number for number in range(60) if number not in (20, 21)], 2: [*range(5, 15), *range(40, 60)]}
+"""Person 1 is missing for two frames, person 2 comes late and is away for a second."""
+AWAY_S, PRESENT_S = (0.0, 0.16, 0.6, 1.0, 1.56), (0.2, 0.4, 0.56, 1.6, 2.36)
+"""Of person 2."""
+Y_UP = np.array([1.0, -1.0, -1.0])
+Z_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+READER = Path(__file__).parent / "gltf_reader.mjs"
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_motion(tmp_path_factory.mktemp("motion") / "clip.npz", THERE, TIMES_S)
+
+
+@pytest.fixture(scope="module")
+def motion(clip: Path) -> Motion:
+    return load(clip)
+
+
+def export(clip: Path, to: str, folder: Path, *options: str) -> list[Path]:
+    assert main(["-q", "export", str(clip), "--to", to, "-o", str(folder), *options]) == 0
+    return sorted(folder.iterdir())
+
+
+def five_rows(track: Track) -> list[int]:
+    return np.linspace(0, len(track) - 1, 5).astype(int).tolist()
+
+
+def distance_m(found: Any, expected: Any) -> float:
+    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    assert found.shape == expected.shape
+    return float(np.linalg.norm(found - expected, axis=-1).max())
+
+
+def test_trimesh_finds_mesh_skeleton_and_camera_in_the_glb(clip: Path, motion: Motion, tmp_path: Path) -> None:
+    import trimesh
+
+    (path,) = export(clip, "glb", tmp_path)
+    scene = trimesh.load_scene(path)
+    body = load_body("free")
+    assert set(scene.geometry) == {"person_1", "person_2"}
+    for identity, mesh in scene.geometry.items():
+        assert len(mesh.faces) == len(body.faces)
+        assert mesh.is_winding_consistent
+        betas = torch.from_numpy(motion.tracks[int(identity[-1])].betas[:1])
+        rest = skin(body, torch.eye(3).expand(1, 24, 3, 3), betas)[0][0].numpy()
+        np.testing.assert_allclose(mesh.bounds, [rest.min(0), rest.max(0)], atol=1e-5)
+    assert set(JOINT_NAMES) <= {name.split("_1")[0] for name in scene.graph.nodes}
+
+
+def node_reader(path: Path, times_s: list[float]) -> dict[str, Any]:
+    folder = os.environ.get("MCHMR_NODE_MODULES")
+    if folder is None or shutil.which("node") is None:
+        pytest.skip("three.js is not here: npm install three gltf-validator, and name the folder in MCHMR_NODE_MODULES")
+    command = ["node", str(READER), str(path), *(repr(time_s) for time_s in times_s)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def test_three_js_and_the_validator_agree_with_the_glb(clip: Path, motion: Motion, tmp_path: Path) -> None:
+    (path,) = export(clip, "glb", tmp_path)
+    first, second = motion.tracks[1], motion.tracks[2]
+    rows = five_rows(first)
+    seen = node_reader(path, [*first.time_s[rows].tolist(), *PRESENT_S, *AWAY_S])
+    assert (seen["issues"]["numErrors"], seen["issues"]["numWarnings"]) == (0, 0), seen["issues"]["messages"]
+    assert seen["duration"] == pytest.approx(TIMES_S[-1])
+    tall = 2 * np.degrees(np.arctan(HEIGHT / 2 / CAMERA.fy))
+    assert (seen["fov"], seen["aspect"]) == (pytest.approx(tall), pytest.approx(WIDTH / HEIGHT))
+
+    body, frames = load_body("free"), iter(seen["times"])
+    for row in rows:
+        person = next(frames)["person_1_skin"]
+        assert distance_m(person["joints"], first.joints_m[row] * Y_UP) < TOLERANCE_M
+        rotations = np.concatenate([first.global_orient[row][None], first.body_pose[row]])[None]
+        true = skin(body, *(torch.from_numpy(values) for values in (rotations, first.betas[[row]], first.transl[[row]])))[0][0].numpy()
+        off = np.linalg.norm(np.array(person["vertices"]) - (true * Y_UP)[::50], axis=-1)
+        # three.js takes four joints per vertex, the body has up to six
+        assert off.max() < 0.02
+        assert off.mean() < 0.0005
+    for time_s in PRESENT_S:
+        person = next(frames)["person_2_skin"]
+        row = int(np.argmin(np.abs(second.time_s - time_s)))
+        assert distance_m(person["joints"], second.joints_m[row] * Y_UP) < TOLERANCE_M
+    assert [person["person_2_skin"]["size"] for person in frames] == [0.0] * len(AWAY_S)
+
+
+def test_usd_core_poses_hides_and_frames_the_people(clip: Path, motion: Motion, tmp_path: Path) -> None:
+    from pxr import Usd, UsdGeom, UsdSkel, UsdValidation
+
+    (path,) = export(clip, "usd", tmp_path)
+    stage = Usd.Stage.Open(str(path))
+    context = UsdValidation.ValidationContext(UsdValidation.ValidationRegistry().GetOrLoadAllValidators())
+    assert [error.GetMessage() for error in context.Validate(stage)] == []
+    assert (UsdGeom.GetStageUpAxis(stage), UsdGeom.GetStageMetersPerUnit(stage), stage.GetTimeCodesPerSecond()) == ("Y", 1.0, FPS)
+    assert (stage.GetStartTimeCode(), stage.GetEndTimeCode()) == (0.0, pytest.approx(59.0))
+
+    body = load_body("free")
+    for identity, track in motion.tracks.items():
+        root = UsdSkel.Root(stage.GetPrimAtPath(f"/clip/person_{identity}"))
+        cache = UsdSkel.Cache()
+        assert cache.Populate(root, Usd.PrimDefaultPredicate)
+        skeleton = cache.GetSkelQuery(UsdSkel.Skeleton(stage.GetPrimAtPath(f"/clip/person_{identity}/skeleton")))
+        mesh = stage.GetPrimAtPath(f"/clip/person_{identity}/skin")
+        skinning = cache.GetSkinningQuery(mesh)
+        for row in five_rows(track):
+            code = track.time_s[row] * FPS
+            transforms = skeleton.ComputeJointSkelTransforms(code)
+            found = [transform.ExtractTranslation() for transform in transforms]
+            assert distance_m(found, track.joints_m[row] * Y_UP) < TOLERANCE_M
+            points = UsdGeom.Mesh(mesh).GetPointsAttr().Get()
+            assert skinning.ComputeSkinnedPoints(skeleton.ComputeSkinningTransforms(code), points, code)
+            rotations = np.concatenate([track.global_orient[row][None], track.body_pose[row]])[None]
+            true = skin(body, *(torch.from_numpy(values) for values in (rotations, track.betas[[row]], track.transl[[row]])))[0][0].numpy()
+            assert distance_m(np.array(points), true * Y_UP) < 5e-4  # the free body's weights sum to one within 1e-4
+    visible = lambda time_s: UsdGeom.Imageable(stage.GetPrimAtPath("/clip/person_2")).ComputeVisibility(time_s * FPS) != "invisible"
+    assert [visible(time_s) for time_s in AWAY_S] == [False] * 5
+    assert [visible(time_s) for time_s in PRESENT_S] == [True] * 5
+
+    frustum = UsdGeom.Camera(stage.GetPrimAtPath("/clip/camera")).GetCamera(0).frustum
+    view, projection = (np.array(matrix) for matrix in (frustum.ComputeViewMatrix(), frustum.ComputeProjectionMatrix()))
+    track = motion.tracks[1]
+    seen = np.append(track.joints_m[0] * Y_UP, np.ones((24, 1)), 1) @ view @ projection
+    seen = seen[:, :2] / seen[:, 3:]
+    pixels = np.stack([(seen[:, 0] + 1) * WIDTH / 2 - 0.5, (1 - seen[:, 1]) * HEIGHT / 2 - 0.5], 1)
+    np.testing.assert_allclose(pixels, track.joints_px[0], atol=0.05)
+
+
+def bvh_joints_m(path: Path, frames: list[int]) -> list[np.ndarray]:
+    """World positions of the 24 joints by bvhio's own hierarchy."""
+    import bvhio
+
+    root = bvhio.readAsHierarchy(str(path))
+    found = []
+    for frame in frames:
+        root.loadPose(frame)
+        by_name = {joint.Name: np.array(list(joint.PositionWorld)) for joint, _, _ in root.layout()}
+        found.append(np.stack([by_name[name] for name in JOINT_NAMES]))
+    return found
+
+
+def test_bvhio_agrees_and_every_stretch_has_its_file(clip: Path, motion: Motion, tmp_path: Path) -> None:
+    import bvhio
+
+    paths = export(clip, "bvh", tmp_path)
+    assert [path.name for path in paths] == ["clip_person1_frame0.bvh", "clip_person2_frame40.bvh", "clip_person2_frame5.bvh"]
+    whole = bvhio.readAsBvh(str(paths[0]))
+    assert (whole.FrameCount, whole.FrameTime) == (60, pytest.approx(1 / FPS, abs=1e-9))
+    assert bvhio.readAsBvh(str(paths[1])).FrameCount == 20
+    first, second = motion.tracks[1], motion.tracks[2]
+    rows = five_rows(first)
+    for row, joints in zip(rows, bvh_joints_m(paths[0], first.frame[rows].tolist()), strict=True):
+        assert distance_m(joints, first.joints_m[row] * Y_UP) < TOLERANCE_M
+    for row, joints in zip((10, 29), bvh_joints_m(paths[1], [0, 19]), strict=True):
+        assert distance_m(joints, second.joints_m[row] * Y_UP) < TOLERANCE_M
+    rest = np.stack([np.array(joint.Offset) for joint, _, _ in whole.Root.layout() if joint.Name in ("pelvis", "left_knee", "head")])
+    assert rest[0].tolist() == [0, 0, 0]
+    assert rest[1][1] < -0.2, "legs hang down"
+    assert rest[2][1] > 0.02, "the head is up"
+
+
+def test_bvh_angles_never_jump(clip: Path, tmp_path: Path) -> None:
+    """The person turns twice: angles go on past 180 degrees, so that what lies between two frames is what lies between them."""
+    lines = export(clip, "bvh", tmp_path)[0].read_text().splitlines()
+    rows = np.array([line.split() for line in lines[lines.index("MOTION") + 3 :]], float)
+    assert np.abs(np.diff(rows[:, 3:], axis=0)).max() < 60
+    assert np.ptp(rows[:, 3:6], axis=0).max() > 700
+
+
+def test_a_short_gap_is_filled_on_the_way_between_its_ends(clip: Path, motion: Motion, tmp_path: Path) -> None:
+    path = export(clip, "bvh", tmp_path)[0]
+    track = motion.tracks[1]
+    before, between, after = (joints[0] for joints in bvh_joints_m(path, [19, 20, 22]))
+    np.testing.assert_allclose(between, before + (after - before) / 3, atol=1e-4)
+    row = track.frame.tolist().index(19)
+    assert track.frame[row + 1] == 22
+    paths = export(clip, "bvh", tmp_path / "open", "--fill-gaps", "0")
+    assert [path.name for path in paths][:2] == ["clip_person1_frame0.bvh", "clip_person1_frame22.bvh"]
+
+
+def test_uneven_times_come_out_even_and_scenes_keep_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    times_s = (np.arange(40) + rng.uniform(-0.3, 0.3, 40)) / FPS
+    clip = write_motion(tmp_path / "uneven.npz", {1: range(40)}, times_s.tolist())
+    track = load(clip).tracks[1]
+    from pxr import Usd, UsdSkel
+
+    (scene,) = export(clip, "usd", tmp_path / "usd")
+    stage = Usd.Stage.Open(str(scene))
+    animation = UsdSkel.Animation(stage.GetPrimAtPath("/clip/person_1/animation"))
+    np.testing.assert_allclose(animation.GetRotationsAttr().GetTimeSamples(), track.time_s * FPS, atol=1e-9)
+
+    (path,) = export(clip, "trc", tmp_path / "trc")
+    table = read_trc(path)
+    np.testing.assert_allclose(np.diff(table[:, 1]), 1 / FPS, atol=2e-6)
+    assert table[0, 1] == pytest.approx(track.time_s[0], abs=1e-6)
+    pelvis = np.stack([np.interp(table[:, 1], track.time_s, column) for column in (track.joints_m[:, 0] * Y_UP).T], 1)
+    np.testing.assert_allclose(table[:, 2:5], pelvis, atol=1e-5)
+
+
+def read_trc(path: Path) -> np.ndarray:
+    lines = path.read_text().splitlines()
+    head = dict(zip(lines[1].split("\t"), lines[2].split("\t"), strict=True))
+    rows = np.array([line.split("\t") for line in lines[6:]], float)
+    assert (int(head["NumFrames"]), int(head["NumMarkers"]), head["Units"]) == (len(rows), 24, "m")
+    assert rows.shape[1] == 2 + 3 * 24
+    assert [name for name in lines[3].split("\t")[2:] if name] == list(JOINT_NAMES)
+    return rows
+
+
+def test_trc_is_the_joints_in_metres(clip: Path, motion: Motion, tmp_path: Path) -> None:
+    paths = export(clip, "trc", tmp_path, "--person", "2")
+    table, track = read_trc(paths[0]), motion.tracks[2]
+    assert paths[0].name == "clip_person2_frame40.trc"
+    np.testing.assert_allclose(table[:, 2:].reshape(-1, 24, 3), track.joints_m[10:] * Y_UP, atol=1e-5)
+    np.testing.assert_allclose(table[:, 1], track.time_s[10:], atol=1e-6)
+
+
+def test_amass_and_smpl_are_read_by_smplcodec_and_put_smpls_pelvis_in_its_place(clip: Path, motion: Motion, tmp_path: Path) -> None:
+    from smplcodec import SMPLCodec
+
+    track = motion.tracks[1]
+    amass = SMPLCodec.from_amass_npz(export(clip, "amass", tmp_path / "amass")[0])
+    smpl = SMPLCodec.from_file(export(clip, "smpl", tmp_path / "smpl")[0])
+    assert (amass.frame_count, amass.frame_rate) == (60, FPS)
+    assert (smpl.frame_count, smpl.frame_rate) == (60, FPS)
+    for content, axes in ((amass, Z_UP), (smpl, np.diag(Y_UP))):
+        assert not content.shape_parameters.any(), "the free body's shape means nothing to SMPL"
+        pelvis = content.body_translation + np.array([-0.0018, -0.2233, 0.0282])  # of SMPL's neutral body
+        for row in five_rows(track):
+            frame = track.frame[row]
+            assert distance_m(pelvis[frame], axes @ track.joints_m[row, 0]) < TOLERANCE_M
+            turned = Rotation.from_rotvec(content.body_pose[frame, 0]).as_matrix()
+            np.testing.assert_allclose(turned, axes @ track.global_orient[row], atol=1e-5)
+            others = Rotation.from_rotvec(content.body_pose[frame, 1:22]).as_matrix()
+            np.testing.assert_allclose(others, track.body_pose[row, :21], atol=1e-5)
+
+
+def test_csv_has_the_rows_of_the_file(clip: Path, motion: Motion, tmp_path: Path) -> None:
+    (path,) = export(clip, "csv", tmp_path)
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == sum(len(track) for track in motion.tracks.values())
+    assert [int(row["frame"]) for row in rows] == sorted(int(row["frame"]) for row in rows)
+    mine = [row for row in rows if row["track_id"] == "2"]
+    track = motion.tracks[2]
+    np.testing.assert_allclose([float(row["left_wrist_z_m"]) for row in mine], track.joints_m[:, 20, 2], atol=1e-5)
+    np.testing.assert_allclose([float(row["left_wrist_y_px"]) for row in mine], track.joints_px[:, 20, 1], atol=0.01)
+
+
+def test_pkl_projects_as_4d_humans_scripts_project(clip: Path, motion: Motion, tmp_path: Path) -> None:
+    (path,) = export(clip, "pkl", tmp_path)
+    pictures = pickle.loads(path.read_bytes())
+    assert list(pictures)[:2] == ["clip/img/000001.jpg", "clip/img/000002.jpg"]
+    assert [len(picture["tid"]) for picture in pictures.values()][18:24] == [1, 1, 0, 0, 1, 1]
+    picture = pictures["clip/img/000006.jpg"]
+    assert picture["tid"] == [1, 2]
+    assert picture["smpl"][1]["global_orient"].shape == (1, 3, 3)
+    np.testing.assert_array_equal(picture["smpl"][1]["body_pose"], motion.tracks[2].body_pose[0])
+    pelvis = picture["camera"][1] + np.array([-0.0018, -0.2233, 0.0282])
+    focal, side = 5000 / 256 * max(WIDTH, HEIGHT), max(WIDTH, HEIGHT)
+    in_square = focal * pelvis[:2] / pelvis[2] + (side - 1) / 2
+    in_picture = in_square - [(side - WIDTH) / 2, (side - HEIGHT) / 2]
+    np.testing.assert_allclose(in_picture, motion.tracks[2].joints_px[0, 0], atol=0.05)
+    assert picture["bbox"][0].tolist() == [10, 20, 50, 180]
+
+
+def test_nothing_is_replaced_unless_asked(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path,) = export(clip, "glb", tmp_path)
+    before = path.read_bytes()
+    assert main(["export", str(clip), "--to", "glb", "-o", str(tmp_path), "--person", "2"]) == 2
+    assert "is there already; use --overwrite" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert export(clip, "glb", tmp_path, "--person", "2", "--overwrite") == [path]
+    assert path.read_bytes() != before
+
+
+def test_one_scene_each_on_request(clip: Path, tmp_path: Path) -> None:
+    paths = export(clip, "glb", tmp_path, "--per-person")
+    assert [path.name for path in paths] == ["clip_person1.glb", "clip_person2.glb"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--to", "glb", "--person", "7"], "person 7 is not in the file; there: 1, 2"),
+        (["--to", "csv", "--per-person"], "csv is one table of everybody"),
+        (["--to", "bvh", "--fps", "0"], "rate is 0.0 frames per second"),
+        (["--to", "bvh", "--fill-gaps", "-1"], "longest gap is -1.0 s"),
+    ],
+)
+def test_requests_that_make_no_sense_are_refused(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["export", str(clip), "-o", str(tmp_path), *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_without_people_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = write_motion(tmp_path / "empty.npz", {}, [0.0, 0.04])
+    assert main(["export", str(clip), "--to", "glb"]) == 1
+    assert "there is nobody in the file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("to", "module"), [("glb", "pygltflib"), ("usd", "pxr"), ("smpl", "smplcodec")])
+def test_a_missing_library_is_one_line_with_the_extra(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, to: str, module: str
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, name)
+    # As if it had never been installed: no finder knows it.
+    finders = [_Blind(finder, module) for finder in sys.meta_path]
+    monkeypatch.setattr(sys, "meta_path", finders)
+    assert main(["export", str(clip), "--to", to, "-o", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert "pip install 'mchmr-stream[export]'" in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+class _Blind:
+    def __init__(self, finder: Any, module: str) -> None:
+        self._finder, self._module = finder, module
+
+    def find_spec(self, name: str, *args: Any) -> Any:
+        return None if name.partition(".")[0] == self._module else self._finder.find_spec(name, *args)
+
+
+def test_a_shape_that_varies_is_fixed_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = write_motion(tmp_path / "clip.npz", {1: range(10)}, [number / FPS for number in range(10)])
+    arrays = dict(np.load(clip))
+    arrays["betas"] = arrays["betas"] + np.linspace(-1, 1, 10, dtype=np.float32)[:, None]
+    arrays["joints_m"] = arrays["joints_m"] * np.linspace(0.98, 1.02, 10, dtype=np.float32)[:, None, None]
+    np.savez(clip, **arrays)
+    assert main(["export", str(clip), "--to", "bvh"]) == 0
+    assert "the shape varies from frame to frame in the file and is fixed here" in capsys.readouterr().err
+    assert len(list(tmp_path.glob("*.bvh"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["glb", "bvh", "usd"])
+def test_blender_agrees(clip: Path, motion: Motion, tmp_path: Path, to: str) -> None:
+    python = os.environ.get("MCHMR_BPY")
+    if python is None:
+        pytest.skip("Blender is not here: MCHMR_BPY does not name a Python with bpy")
+    path = export(clip, to, tmp_path, "--person", "1")[0]
+    track = motion.tracks[1]
+    rows = five_rows(track)
+    # Blender puts the first frame of a BVH at frame 1, and time 0 of the others at frame 0.
+    frames = [str(track.frame[row] + (to == "bvh")) for row in rows]
+    command = [python, str(Path(__file__).parent / "blender_reader.py"), str(path), str(FPS), str(WIDTH), str(HEIGHT), *frames]
+    seen = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    for row, joints in zip(rows, seen["joints_m"], strict=True):
+        x, y, z = np.array([joints[name] for name in JOINT_NAMES]).T  # Blender: x right, y away, z up
+        assert distance_m(np.stack([x, -z, y], -1), track.joints_m[row]) < TOLERANCE_M
+    if to != "bvh":
+        assert seen["field_of_view_deg"] == pytest.approx(2 * np.degrees(np.arctan(WIDTH / 2 / CAMERA.fx)), abs=0.01)
