@@ -38,26 +38,23 @@ def build_parts(settings: Settings) -> Parts:
     import torch
 
     from mchmr_stream.body.files import load_body
-    from mchmr_stream.cropping.cropper import Cropper
-    from mchmr_stream.cropping.layouts import layout
     from mchmr_stream.network.weights import pick_device
 
     device = pick_device(settings.runtime.device)
     # Detector and network compute at the same time, each on a thread with a team of this size. More threads than cores make
     # every team sleep at its barriers instead of spinning, which costs a quarter of the speed.
     torch.set_num_threads(settings.runtime.threads or max(1, (os.cpu_count() or 1) // 2))
-    crop_layout = layout(settings.crops.layout, settings.crops.views, settings.crops.custom)
+    cropper = build_cropper(settings)
     with ThreadPoolExecutor(1) as beside:
         # The network's preparation takes a second of arithmetic; the rest is mostly imports.
         preparing = beside.submit(_estimator, settings, device)
         detector = _detector(settings, device)
-        cropper = Cropper(crop_layout, upright=settings.crops.upright, device=device)
         build_tracker(settings)
         body = load_body(settings.body.model)
         estimator = preparing.result()
-    if crop_layout.crop_hw != estimator.crop_size_hw:
+    if cropper.layout.crop_hw != estimator.crop_size_hw:
         raise UsageError(
-            f"crops.layout {crop_layout.name} cuts crops of {crop_layout.crop_hw}, the network {estimator.name} takes "
+            f"crops.layout {cropper.layout.name} cuts crops of {cropper.layout.crop_hw}, the network {estimator.name} takes "
             f"{estimator.crop_size_hw}; choose the layout that the weights were trained with"
         )
     if estimator.trained_on_smpl and settings.body.model == "free":
@@ -91,6 +88,16 @@ def _estimator(settings: Settings, device: torch.device) -> MeshEstimator:
         shm=chosen.shm,
         access=Access(chosen.tls, chosen.ca_file, chosen.cert_file, chosen.key_file, headers),
     )
+
+
+def build_cropper(settings: Settings) -> Cropper:
+    """What cuts the views of each person."""
+    from mchmr_stream.cropping.cropper import Cropper
+    from mchmr_stream.cropping.layouts import layout
+    from mchmr_stream.network.weights import pick_device
+
+    crop_layout = layout(settings.crops.layout, settings.crops.views, settings.crops.custom)
+    return Cropper(crop_layout, upright=settings.crops.upright, device=pick_device(settings.runtime.device))
 
 
 def _detector(settings: Settings, device: torch.device) -> Detector:
@@ -137,13 +144,14 @@ def open_input(path: str | Path, settings: Settings) -> tuple[Source, Intrinsics
 
     source = open_source(path, settings.source)
     try:
-        return _with_camera(source, settings)
+        return with_camera(source, settings)
     except BaseException:
         source.close()
         raise
 
 
-def _with_camera(source: Source, settings: Settings) -> tuple[Source, Intrinsics]:
+def with_camera(source: Source, settings: Settings) -> tuple[Source, Intrinsics]:
+    """An open source and its camera; the source comes back wrapped where there is distortion to undo."""
     width, height, camera = source.info.width, source.info.height, settings.camera
     if camera.focal_px is not None:
         return source, Intrinsics.from_focal(width, height, camera.focal_px)

@@ -24,8 +24,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from mchmr_stream.adjusting import AdjustableSettings, AdjustedSmoother
 from mchmr_stream.body.model import forward_kinematics, skin
-from mchmr_stream.build import Parts, build_parts, build_smoother, build_tracker, open_input
+from mchmr_stream.build import Parts, build_cropper, build_parts, build_smoother, build_tracker, open_input
 from mchmr_stream.config import Settings
 from mchmr_stream.errors import TruncatedInput
 from mchmr_stream.geometry.camera import Intrinsics, project
@@ -51,25 +52,43 @@ class Found(NamedTuple):
 class Pipeline:
     """Networks and settings; `scenes` runs one source through them. One run at a time."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, parts: Parts | None = None) -> None:
+        """`parts`: what is loaded already, from the same settings; then several pipelines have one set of networks."""
         self.settings = settings or Settings()
-        self.parts: Parts = build_parts(self.settings)
+        self.parts: Parts = parts or build_parts(self.settings)
+
+    def adjustable(self) -> AdjustableSettings:
+        """The settings, for a run in which some of them may change."""
+        return AdjustableSettings(self.settings, fixed_views=self.parts.estimator.fixed_views)
 
     def scenes(
-        self, source: Source, intrinsics: Intrinsics, *, stop: threading.Event | None = None, watch: Stopwatch | None = None
+        self,
+        source: Source,
+        intrinsics: Intrinsics,
+        *,
+        stop: threading.Event | None = None,
+        watch: Stopwatch | None = None,
+        live: bool = False,
+        adjust: AdjustableSettings | None = None,
     ) -> Generator[Scene]:
         """Every frame of the source as a finished scene, in order; frames without people too.
 
-        Setting `stop` ends the run after what was already decoded. Raises TruncatedInput after the last good frame.
+        Setting `stop` ends the run after what was already decoded. `live`: no frame is taken from the source before there is
+        work for it, so that what waits is the source's matter; an early end closes the source. `adjust`: settings that may
+        change on the way. Raises TruncatedInput after the last good frame.
         """
-        watch, ahead = watch or Stopwatch(), self.settings.runtime.ahead
-        tracker, smoother = build_tracker(self.settings), build_smoother(self.settings)
+        watch, adjust = watch or Stopwatch(), adjust or self.adjustable()
+        tracker, smoother = build_tracker(self.settings), AdjustedSmoother(adjust, build_smoother)
         with Workers() as workers:
-            frames = workers.ahead(watch.timed("decode", until(stop, source.frames())), ahead, name="decode")
+            frames = until(stop, source.frames())
+            if live:
+                workers.before_joining(source.close)
+            else:
+                frames = workers.ahead(watch.timed("decode", frames), self.settings.runtime.ahead, name="decode")
             waiting: set[Future[Seen]] = set()
             workers.before_joining(lambda: [answer.cancel() for answer in list(waiting)])
-            found = self._find(self._detect(frames, watch), intrinsics, tracker, waiting, watch)
-            sent = self._send(workers.ahead(found, 1, name="find"), intrinsics, watch)
+            found = self._find(self._detect(frames, adjust, watch), intrinsics, tracker, waiting, adjust, watch)
+            sent = self._send(workers.ahead(found, 0 if live else 1, name="find"), intrinsics, watch)
             if self.parts.estimator.in_flight > 1:
                 # Elsewhere: sending and waiting go on at once, so that the way there and back costs time but no speed.
                 sent = workers.ahead(sent, self.parts.estimator.in_flight, name="send")
@@ -77,28 +96,31 @@ class Pipeline:
             for frame, smooth in smoothed(bodies, smoother, watch):
                 yield self.scene(frame, smooth, intrinsics)
 
-    def _detect(self, frames: Iterator[Frame], watch: Stopwatch) -> Iterator[tuple[Frame, Detections | None]]:
-        """Ask the detector on each n-th frame, a batch at a time; None on the frames between."""
-        interval, batch = self.settings.detector.interval, self.settings.detector.batch
+    def _detect(self, frames: Iterator[Frame], adjust: AdjustableSettings, watch: Stopwatch) -> Iterator[tuple[Frame, Detections | None]]:
+        """Ask the detector on each n-th frame, a batch at a time; None on the frames between, which wait for no later one."""
         waiting: list[Frame] = []
+        asked: list[int] = []
+        since_asked: int | None = None
         broken: TruncatedInput | None = None
         try:
             for frame in frames:
+                since_asked = 1 if since_asked is None or since_asked >= adjust.now.detector.interval else since_asked + 1
+                if since_asked == 1:
+                    asked.append(len(waiting))
                 waiting.append(frame)
-                if len(waiting) == interval * batch:
-                    yield from self._detected(waiting, interval, watch)
-                    waiting = []
+                if not asked or (since_asked == 1 and len(asked) == adjust.now.detector.batch):
+                    yield from self._detected(waiting, asked, watch)
+                    waiting, asked = [], []
         except TruncatedInput as error:
             broken = error
-        if waiting:
-            yield from self._detected(waiting, interval, watch)
+        yield from self._detected(waiting, asked, watch)
         if broken is not None:
             raise broken
 
-    def _detected(self, frames: list[Frame], interval: int, watch: Stopwatch) -> Iterator[tuple[Frame, Detections | None]]:
-        found = iter(watch.call("detect", self.parts.detector.detect, frames[::interval]))
+    def _detected(self, frames: list[Frame], asked: list[int], watch: Stopwatch) -> Iterator[tuple[Frame, Detections | None]]:
+        found = dict(zip(asked, watch.call("detect", self.parts.detector.detect, [frames[i] for i in asked]), strict=True)) if asked else {}
         for i, frame in enumerate(frames):
-            yield frame, next(found) if i % interval == 0 else None
+            yield frame, found.get(i)
 
     def _find(
         self,
@@ -106,18 +128,22 @@ class Pipeline:
         intrinsics: Intrinsics,
         tracker: Tracker,
         waiting: set[Future[Seen]],
+        adjust: AdjustableSettings,
         watch: Stopwatch,
     ) -> Iterator[Found]:
         """Track and crop. `waiting` holds the answers that are still to come, so that they can be cancelled."""
         before: Found | None = None
+        cropper = self.parts.cropper
         for frame, detections in detected:
+            if adjust.now.crops.views != cropper.layout.count:
+                cropper = build_cropper(adjust.now)
             if before is not None and tracker.needs_confirmation(detections):
                 tracker.confirm(before.tracks.track_id, *before.seen.result())
             tracks = watch.call("track", tracker.update, detections, frame.time_s)
             answer: Future[Seen] = Future()
             waiting.add(answer)
             answer.add_done_callback(waiting.discard)
-            before = Found(frame, tracks, watch.call("crop", self.parts.cropper.crop, frame, tracks, intrinsics), answer)
+            before = Found(frame, tracks, watch.call("crop", cropper.crop, frame, tracks, intrinsics), answer)
             yield before
 
     def _send(self, found: Iterator[Found], intrinsics: Intrinsics, watch: Stopwatch) -> Iterator[tuple[Found, Future[CropEstimates]]]:

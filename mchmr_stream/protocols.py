@@ -71,6 +71,11 @@ class MeshEstimator(Protocol):
     def crop_size_hw(self) -> tuple[int, int]: ...
 
     @property
+    def fixed_views(self) -> int | None:
+        """The only number of views it takes; None: any."""
+        ...
+
+    @property
     def body_sha256(self) -> str | None:
         """Of the free body that the weights were trained on, where they say so."""
         ...

@@ -1,8 +1,9 @@
 """Run stages on threads that stay a bounded number of items ahead. The only file of the package with threads.
 
 Stages are plain generators; a thread boundary is put in from outside with `Workers.ahead`. What holds:
-order and completeness; never more than `size` finished items wait; an error upstream arrives after the last good
-item; leaving early joins every thread and closes the upstream; with `drop_oldest` the newest item is kept.
+order and completeness; never more than `size` finished items wait, and with size 0 the next one is not begun before this one
+was taken; an error upstream arrives after the last good item; leaving early joins every thread and closes the upstream; with
+`drop_oldest` the newest item is kept.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ T = TypeVar("T")
 
 
 class Channel(Generic[T]):
-    """Hand items from one thread to the next, holding at most `size`."""
+    """Hand items from one thread to the next, holding at most `size`. Size 0: `put` returns once the item was taken."""
 
     def __init__(self, size: int, *, drop_oldest: bool = False) -> None:
-        if size < 1:
-            raise ValueError(f"size must be at least 1, got {size}")
+        if size < (1 if drop_oldest else 0):
+            raise ValueError(f"size must be at least {1 if drop_oldest else 0}, got {size}")
         self._size, self._drop_oldest = size, drop_oldest
         self._items: deque[T] = deque()
         self._changed = threading.Condition()
@@ -37,7 +38,7 @@ class Channel(Generic[T]):
     def put(self, item: T) -> bool:
         """Add `item`, waiting for room unless the oldest are dropped. False once the reader has gone."""
         with self._changed:
-            while len(self._items) == self._size and not self._closed:
+            while len(self._items) >= max(1, self._size) and not self._closed:
                 if self._drop_oldest:
                     self._items.popleft()
                     self.dropped += 1
@@ -48,6 +49,9 @@ class Channel(Generic[T]):
             self._items.append(item)
             self.highest = max(self.highest, len(self._items))
             self._changed.notify_all()
+            if self._size == 0:
+                self._changed.wait_for(lambda: not self._items or self._closed)
+                return not self._closed
             return True
 
     def end(self, error: BaseException | None = None) -> None:
@@ -164,16 +168,45 @@ class Behind(Generic[T]):
             self._channel.close()
 
 
-class Stopwatch:
-    """Seconds that each stage spent working, per item; stages run on different threads."""
+class Task:
+    """A function on a thread of its own, begun at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, work: Callable[[], object], *, name: str) -> None:
+        self._work = work
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for its end; an error that it ended with is raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that joins
+            self._error = error
+
+
+class Stopwatch:
+    """Seconds that each stage spent working, per item; stages run on different threads. `last`: keep only so many items."""
+
+    def __init__(self, last: int | None = None) -> None:
         self._lock = threading.Lock()
-        self.seconds: dict[str, list[float]] = {}
+        self._last = last
+        self._seconds: dict[str, deque[float]] = {}
+
+    @property
+    def seconds(self) -> dict[str, list[float]]:
+        """Of each stage, in order."""
+        with self._lock:
+            return {stage: list(kept) for stage, kept in self._seconds.items()}
 
     def add(self, stage: str, seconds: float) -> None:
         with self._lock:
-            self.seconds.setdefault(stage, []).append(seconds)
+            self._seconds.setdefault(stage, deque(maxlen=self._last)).append(seconds)
 
     def timed(self, stage: str, items: Iterable[T]) -> Iterator[T]:
         """Pass `items` on and note how long each took to come."""

@@ -89,8 +89,32 @@ def test_put_says_so_when_the_reader_has_gone():
 
 
 def test_a_channel_without_room_is_refused():
+    with pytest.raises(ValueError, match="at least 0"):
+        Channel(-1)
     with pytest.raises(ValueError, match="at least 1"):
-        Channel(0)
+        Channel(0, drop_oldest=True)
+
+
+def test_without_room_the_next_item_is_begun_only_when_the_one_before_was_taken():
+    begun = []
+
+    def source():
+        for i in range(5):
+            begun.append(i)
+            yield i
+
+    with Workers() as workers:
+        for item in workers.ahead(source(), 0, name="source"):
+            time.sleep(0.02)
+            assert begun[-1] <= item + 1
+    assert begun == [0, 1, 2, 3, 4]
+
+
+def test_a_stopwatch_may_forget():
+    watch = Stopwatch(last=2)
+    for seconds in (1.0, 2.0, 3.0):
+        watch.add("network", seconds)
+    assert watch.seconds == {"network": [2.0, 3.0]}
 
 
 def test_stopwatch_counts_work_and_not_waiting_downstream(monkeypatch):

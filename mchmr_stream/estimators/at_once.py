@@ -13,6 +13,7 @@ class ComputesAtOnce:
     in_flight = 1
     body_sha256: str | None = None
     trained_on_smpl = False
+    fixed_views: int | None = None
 
     def estimate(self, batch: CropBatch) -> CropEstimates:
         """Of one batch."""

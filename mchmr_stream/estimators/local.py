@@ -26,9 +26,11 @@ class LocalEstimator(ComputesAtOnce):
         self, weights: str, device: torch.device, precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto", views: int = 5
     ) -> None:
         loaded = load_network(weights)
-        fixed_views = loaded.net.config.fixed_views
-        if fixed_views not in (None, views):
-            raise UsageError(f"the weights {loaded.name} were made for {fixed_views} views, got {views}; set crops.views={fixed_views}")
+        self.fixed_views = loaded.net.config.fixed_views
+        if self.fixed_views not in (None, views):
+            raise UsageError(
+                f"the weights {loaded.name} were made for {self.fixed_views} views, got {views}; set crops.views={self.fixed_views}"
+            )
         self.name, self.weights_sha256 = loaded.name, loaded.sha256
         self.body_sha256: str | None = loaded.provenance.get("body_sha256")
         """of the free body that the weights were trained on, where they say so"""

@@ -160,7 +160,7 @@ class TritonEstimator:
                 )
             self._expected = about.weights_sha256  # from now on every server must have these
             self.name, self.weights_sha256, self.crop_size_hw = about.weights, about.weights_sha256, about.crop_size_hw
-            self.body_sha256, self.trained_on_smpl = about.body_sha256, about.trained_on_smpl
+            self.body_sha256, self.trained_on_smpl, self.fixed_views = about.body_sha256, about.trained_on_smpl, about.fixed_views
             self._most_people = link.connection.most_people
             return link
         raise reasons[0]

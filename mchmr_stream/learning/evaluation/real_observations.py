@@ -116,6 +116,7 @@ class _Recorder(ComputesAtOnce):
     def __init__(self, weights: str, views: int) -> None:
         loaded = load_network(weights)
         self.name, self.weights_sha256, self.crop_size_hw = loaded.name, loaded.sha256, loaded.net.encoder.input_hw
+        self.fixed_views = loaded.net.config.fixed_views
         self._head = loaded.net.head
         self._encoder = optimise_for_inference(loaded.net.encoder, torch.device("cpu"), "auto", crops_at_once=views)
         self.kept: deque[tuple[Observations, CropBatch] | None] = deque()

@@ -1,0 +1,70 @@
+"""Settings that may change while a run goes on, from any thread: the next frame already follows them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from mchmr_stream.config import Settings, apply_override, settings_from
+from mchmr_stream.errors import UsageError
+from mchmr_stream.protocols import Smoother
+from mchmr_stream.records import Bodies
+
+ADJUSTABLE = ("crops.views", "detector.interval", "smoother.strength")
+"""What a run looks up anew for each frame. Everything else is read once, when it begins."""
+
+
+class AdjustableSettings:
+    """The settings of a run, of which those in `ADJUSTABLE` may be changed.
+
+    `fixed_views`: the only number of views the weights can take, where they are so. Reading and changing are safe from any thread.
+    """
+
+    def __init__(self, settings: Settings, *, fixed_views: int | None = None) -> None:
+        self._now = settings
+        self._fixed_views = fixed_views
+        self._lock = threading.Lock()
+
+    @property
+    def now(self) -> Settings:
+        """The settings in force."""
+        return self._now
+
+    def change(self, name: str, value: Any) -> Settings:
+        """Change one, as in `change("crops.views", 3)`, and return the settings then in force.
+
+        Raises UsageError for a name that cannot change in a run and for a value out of range; nothing changes then.
+        """
+        if name not in ADJUSTABLE:
+            raise UsageError(f"{name} cannot change while a run goes on, expected one of {', '.join(ADJUSTABLE)}")
+        with self._lock:
+            data = self._now.model_dump()
+            apply_override(data, f"{name}={value}")
+            changed = settings_from(data)
+            if self._fixed_views is not None and changed.crops.views != self._fixed_views:
+                raise UsageError(f"these weights were made for {self._fixed_views} views, got {changed.crops.views}")
+            if changed.crops.custom is not None and changed.crops.views > len(changed.crops.custom):
+                raise UsageError(f"crops.custom names {len(changed.crops.custom)} views, got crops.views {changed.crops.views}")
+            self._now = changed
+            return changed
+
+
+class AdjustedSmoother:
+    """A smoother that is made anew when its settings change; what it held back goes out first. Implements `protocols.Smoother`."""
+
+    def __init__(self, settings: AdjustableSettings, build: Callable[[Settings], Smoother]) -> None:
+        self._settings, self._build = settings, build
+        self._made_for = settings.now
+        self._smoother = build(self._made_for)
+
+    def push(self, bodies: Bodies) -> list[Bodies]:
+        now = self._settings.now
+        if now.smoother == self._made_for.smoother:
+            return self._smoother.push(bodies)
+        ready = self._smoother.flush()
+        self._made_for, self._smoother = now, self._build(now)
+        return ready + self._smoother.push(bodies)
+
+    def flush(self) -> list[Bodies]:
+        return self._smoother.flush()

@@ -1,0 +1,22 @@
+"""`mchmr gst-path`: the folder that GST_PLUGIN_PATH has to name so that GStreamer finds the element `mchmr`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+PLUGINS = Path(__file__).resolve().parents[1] / "gst" / "plugins"
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "gst-path",
+        help="print the folder for GST_PLUGIN_PATH",
+        description='Print the folder of the GStreamer plugin: export GST_PLUGIN_PATH="$(mchmr gst-path)". docs/gstreamer.md has the rest.',
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    print(PLUGINS)
+    return 0

@@ -1,0 +1,61 @@
+"""Scenes as JSON, one line each: for programs that read along while it runs. docs/output.md lists the fields."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mchmr_stream.geometry.rotation import axis_angle_from_matrix
+from mchmr_stream.records import Scene
+
+SCHEMA = 1
+
+
+def scene_line(scene: Scene, **more: Any) -> str:
+    """One line without its end. `more` comes first: what the sender knows beside the scene, such as a clock time."""
+    return json.dumps({"schema": SCHEMA, **more, **scene_record(scene)}, separators=(",", ":"), allow_nan=False)
+
+
+def scene_record(scene: Scene) -> dict[str, Any]:
+    """The numbers of a scene in plain types; rotations as axis-angle, what is not known as None."""
+    bodies, camera = scene.bodies, scene.intrinsics
+    rotations = axis_angle_from_matrix(np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1))
+    people = [
+        {
+            "id": int(bodies.track_id[row]),
+            "box_xyxy_px": _rounded(bodies.boxes_xyxy_px[row], 1),
+            "score": _rounded(bodies.scores[row], 3),
+            "confidence": _rounded(bodies.confidence[row], 3),
+            "interpolated": bool(bodies.interpolated[row]),
+            "global_orient": _rounded(rotations[row, 0], 4),
+            "body_pose": _rounded(rotations[row, 1:], 4),
+            "betas": _rounded(bodies.betas[row], 3),
+            "transl": _rounded(bodies.transl[row], 4),
+            "joints_m": _rounded(scene.joints_m[row], 4),
+            "joints_px": _rounded(scene.joints_px[row], 1),
+            "keypoints_px": _rounded(bodies.keypoints_px[row], 2),
+        }
+        for row in range(len(scene))
+    ]
+    return {
+        "frame": bodies.frame,
+        "time_s": round(bodies.time_s, 6),
+        "width": scene.frame.width,
+        "height": scene.frame.height,
+        "camera": {name: round(getattr(camera, name), 3) for name in ("fx", "fy", "cx", "cy")},
+        "people": people,
+    }
+
+
+def _rounded(values: NDArray[np.floating] | np.floating, digits: int) -> Any:
+    """Nested lists, or one number. JSON has no NaN and no infinity: they become None."""
+    array = np.asarray(values, np.float64).round(digits)
+    known = np.isfinite(array)
+    if known.all():
+        return array.tolist()
+    plain = array.astype(object)
+    plain[~known] = None
+    return plain.tolist()

@@ -1,0 +1,208 @@
+"""The element in real GStreamer: its own loader, gst-launch-1.0, and applications (tests/gst_app.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import av
+import media
+import numpy as np
+import pytest
+from people import FPS, HEIGHT, WIDTH, people_pictures
+
+import mchmr_stream
+from mchmr_stream.cli import main
+from mchmr_stream.cli.config import settings_yaml
+from mchmr_stream.config import Settings, settings_from
+
+FRAMES = 24
+HERE = Path(__file__).parent
+SYSTEM_PYTHON = "/usr/bin/python3"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What docs/gstreamer.md says for a virtual environment: one of the system's Python, first on PATH, and GST_PLUGIN_PATH."""
+    if shutil.which("gst-launch-1.0") is None:
+        pytest.skip("GStreamer's tools are not installed (docs/gstreamer.md names the packages)")
+    probe = 'import sys, gi; gi.require_version("Gst", "1.0"); from gi.repository import Gst; print(*sys.version_info[:2])'
+    found = subprocess.run([SYSTEM_PYTHON, "-c", probe], capture_output=True, text=True, check=False)
+    if found.returncode:
+        pytest.skip(f"{SYSTEM_PYTHON} has no GStreamer bindings (docs/gstreamer.md names the packages): {found.stderr[-200:]}")
+    if found.stdout.split() != [str(number) for number in sys.version_info[:2]]:
+        pytest.skip(
+            f"GStreamer's Python is {found.stdout.split()}, these tests run on {sys.version_info[:2]}: it cannot use what is installed here"
+        )
+    folder = tmp_path_factory.mktemp("gstreamer")
+    subprocess.run([SYSTEM_PYTHON, "-m", "venv", "--system-site-packages", "--without-pip", folder / "venv"], check=True)
+    packages = next((folder / "venv" / "lib").glob("python*/site-packages"))
+    packages.joinpath("installed.pth").write_text(sysconfig.get_path("purelib") + "\n")  # in place of `pip install mchmr-stream`
+    package = Path(mchmr_stream.__file__).parents[1]
+    return {
+        **os.environ,
+        "PATH": f"{folder / 'venv' / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": f"{package}{os.pathsep}{HERE}",
+        "GST_PLUGIN_PATH": str(package / "mchmr_stream" / "gst" / "plugins"),
+        "GST_REGISTRY": str(folder / "registry.bin"),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pictures = people_pictures(FRAMES, [((-0.6, 0.3, 4.0), (0.0, 0.3, 4.0)), ((0.9, 0.3, 4.5), (0.9, 0.3, 4.5))])
+    return media.write_video(tmp_path_factory.mktemp("clip") / "people.mp4", pictures, fps=FPS)
+
+
+@pytest.fixture(scope="module")
+def config(quick_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small network of the other tests; `.causal` beside it has the smoother without look-ahead."""
+    path = tmp_path_factory.mktemp("config") / "quick.yaml"
+    path.write_text(settings_yaml(quick_settings))
+    causal = settings_from({**quick_settings.model_dump(), "smoother": {"kind": "causal"}})
+    path.with_name("quick.yaml.causal").write_text(settings_yaml(causal))
+    return path
+
+
+def launch(environment: dict[str, str], line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["gst-launch-1.0", "-e", *line.split()], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def app(environment: dict[str, str], clip: Path, config: Path) -> Any:
+    """Run one case of gst_app.py and return what it printed."""
+
+    def run(case: str) -> dict[str, Any]:
+        command = [str(Path(environment["PATH"].split(os.pathsep)[0]) / "python3"), str(HERE / "gst_app.py"), case, str(clip), str(config)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+def test_the_path_that_is_printed_holds_the_loader_shim(capsys: pytest.CaptureFixture[str]):
+    assert main(["gst-path"]) == 0
+    assert (Path(capsys.readouterr().out.strip()) / "python" / "mchmr.py").is_file()
+
+
+def test_file_to_file_keeps_count_and_times_draws_bodies_and_finishes_the_mp4(environment, clip, config, tmp_path):
+    done = launch(
+        environment,
+        f"filesrc location={clip} ! decodebin ! videoconvert ! mchmr name=m config={config} ! queue ! videoconvert ! "
+        f"x264enc speed-preset=ultrafast qp-min=1 qp-max=8 ! mp4mux ! filesink location={tmp_path}/out.mp4 "
+        f"m.json ! queue ! filesink location={tmp_path}/out.jsonl",
+    )
+    assert done.returncode == 0, done.stderr
+    with av.open(str(clip)) as before, av.open(str(tmp_path / "out.mp4")) as after:
+        frames = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in before.decode(video=0)]
+        drawn = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in after.decode(video=0)]
+    assert len(drawn) == len(frames) == FRAMES
+    np.testing.assert_allclose([time_s for time_s, _ in drawn], [time_s for time_s, _ in frames], atol=1e-3)
+    differences = [np.abs(a[1].astype(int) - b[1]).mean() for a, b in zip(frames, drawn, strict=True)]
+    assert np.median(differences) > 5
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    np.testing.assert_allclose([line["time_s"] for line in lines], [time_s for time_s, _ in frames], atol=1e-3)
+    assert [line["frame"] for line in lines] == list(range(FRAMES))
+    assert all((line["width"], line["height"]) == (WIDTH, HEIGHT) for line in lines)
+    assert sorted({person["id"] for line in lines for person in line["people"]}) == [1, 2]
+    assert len(lines[-1]["people"]) == 2
+    assert np.shape(lines[-1]["people"][0]["body_pose"]) == (23, 3)
+
+
+@pytest.mark.parametrize("text", ["crops: {vews: 3}", "not: [yaml"])
+def test_a_bad_config_is_an_error_on_the_bus_and_a_failure_of_gst_launch(environment, tmp_path, text):
+    (tmp_path / "bad.yaml").write_text(text)
+    done = launch(environment, f"videotestsrc num-buffers=5 ! videoconvert ! mchmr config={tmp_path}/bad.yaml ! fakesink")
+    assert done.returncode != 0
+    assert "ERROR" in done.stderr
+    assert ("did you mean crops.views" in done.stderr) == text.startswith("crops")
+
+
+def test_metadata_survives_conversion_and_is_read_by_another_element(app):
+    outcome = app("metadata")
+    assert outcome["error"] is None
+    assert len(outcome["read"]) == FRAMES
+    assert [result["pts_ns"] for _, result in outcome["read"]] == [pts for pts, _ in outcome["read"]]
+    assert len(outcome["read"][-1][1]["people"]) == 2
+    assert all(result["unique_id"] == 0 for _, result in outcome["read"])
+    assert all(result["unique_id"] == 7 and len(result["people"]) <= 1 for result in outcome["second"])
+    assert outcome["second"][-1]["people"]
+    assert [pts for pts, _ in outcome["posted"]] == [pts for pts, _ in outcome["read"]]
+    assert [line for _, line in outcome["posted"]] == [result for _, result in outcome["read"]]
+
+
+def test_every_format_is_painted_where_people_are_and_nowhere_else(app):
+    outcome = app("formats")
+    assert len(outcome) == 5
+    for name, seen in outcome.items():
+        assert seen["error"] is None, name
+        assert seen["frames"] == FRAMES, name
+        assert f"format=(string){name.split()[0]}" in seen["caps"]
+        assert min(seen["changed"][-10:]) > 1000, name
+        assert seen["outside"] == 0, name
+        # The same colour whatever the format: channels are not swapped, and the matrix is the right one.
+        np.testing.assert_allclose(seen["colour"], outcome["RGB 322"]["colour"], atol=16)
+
+
+def test_seeking_flushes_and_begins_anew(app):
+    outcome = app("seek")
+    assert outcome["error"] is None
+    assert [result["frame"] for result in outcome["first"]] == list(range(12))
+    times = [result["time_s"] for result in outcome["second"]]
+    assert times == sorted(times)
+    assert times[0] == pytest.approx(0.4, abs=1 / FPS)
+    assert len(times) == FRAMES - round(times[0] * FPS)
+    before = {person["id"] for result in outcome["first"] for person in result["people"]}
+    after = {person["id"] for result in outcome["second"] for person in result["people"]}
+    assert before
+    assert after
+    assert not before & after
+    assert len(outcome["reverse"]) > 5
+    assert outcome["reverse"] == sorted(outcome["reverse"], reverse=True)
+
+
+def test_caps_changes_and_events_keep_their_place(app):
+    outcome = app("changes")
+    pts = [number * 100_000_000 for number in range(9)]
+    assert outcome["order"] == ["caps", "segment", *pts[:3], "custom-downstream", "segment", *pts[3:6], "caps", *pts[6:], "eos"]
+    assert outcome["sizes"] == [[64, 48]] * 6 + [[48, 64]] * 3
+
+
+def test_latency_is_declared_and_late_frames_are_dropped_when_a_sink_says_so(app):
+    outcome = app("live")
+    assert outcome["two-sided"] - outcome["causal"] == pytest.approx(0.25 + 1 / 30, abs=0.15)
+    assert outcome["two-sided"] >= 0.25 + 1 / 30
+    assert outcome["two-sided end"] == outcome["causal end"] == "eos"
+    # The sink was 0.25 s late at 0.5 s: go on from 1 s. One or two frames may have been in before it said so.
+    assert outcome["qos messages"] + len(outcome["left"]) == 40
+    assert outcome["left"][-10:] == [number * 1_000_000_000 // 30 for number in range(30, 40)]
+    assert 27 <= outcome["qos messages"] <= 30
+
+
+def test_errors_arrive_on_the_bus(app):
+    outcome = app("failures")
+    assert "the detector broke" in outcome["broken"]
+    assert "Traceback" in outcome["debug"]
+    assert outcome["threads"] == []
+    assert "meta is 'everything'" in outcome["unknown meta"][1]
+    assert "/nowhere.yaml" in outcome["no config"][1]
+    assert outcome["unknown meta"][0] == outcome["no config"][0] == "failure"
+    assert outcome["views"] == ["async", None]
+
+
+def test_views_change_while_it_plays(app):
+    outcome = app("adjusting")
+    assert outcome["frames"] == FRAMES
+    assert outcome["views"][0] == 1
+    assert outcome["views"][-1] == 2
+    assert outcome["views"] == sorted(outcome["views"])
