@@ -1,0 +1,119 @@
+"""`mchmr tracks FILE.npz`: who is in a file, and who is who put right, without running the network again."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mchmr_stream.errors import UsageError
+
+if TYPE_CHECKING:
+    from mchmr_stream.motion import Motion
+
+
+class _Edit(argparse.Action):
+    """Edits of all kinds in one list, in the order in which they were given."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
+        namespace.edits = [*namespace.edits, ((option or "").removeprefix("--"), values)]
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "tracks",
+        help="list the people of a file, merge, split, rename, select them",
+        description="List the people of a STEM.npz. With edits, which are done in the order given, write a new one to --out.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE.npz", help="bodies as written by `mchmr video`")
+    for option, metavar, what in (
+        ("--merge", "A+B", "B is the same person as A; C may follow: A+B+C"),
+        ("--split", "A@S", "from S seconds on person A is somebody else, who gets a new number"),
+        ("--rename", "A=B", "person A gets number B"),
+        ("--select", "A,B", "keep only these people"),
+    ):
+        parser.add_argument(option, action=_Edit, metavar=metavar, help=what)
+    parser.add_argument("-o", "--out", type=Path, metavar="OUT.npz", help="where to write the result of edits")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT.npz when it is there; it may be FILE.npz itself")
+    parser.set_defaults(run=run, edits=[])
+
+
+def run(args: argparse.Namespace) -> int:
+    from mchmr_stream import motion as motions
+    from mchmr_stream import track_editing
+
+    if args.edits and args.out is None:
+        raise UsageError("edits need -o OUT.npz, where to write the result")
+    if args.out is not None and not args.edits:
+        raise UsageError("-o is given but there is nothing to change; expected --merge, --split, --rename or --select")
+    if args.out is not None and args.out.exists() and not args.overwrite:
+        raise UsageError(f"{args.out} is there already; use --overwrite, or another name")
+    motion = motions.load(args.file)
+    for kind, text in args.edits:
+        motion = _edited(motion, kind, text, args.quiet)
+    if args.out is not None:
+        track_editing.write(args.out, motion)
+    if not args.quiet:
+        _show(motion, args.out or args.file)
+    return 0
+
+
+def _edited(motion: Motion, kind: str, text: str, quiet: bool) -> Motion:
+    from mchmr_stream import track_editing
+
+    if kind == "merge":
+        into, *others = _numbers(kind, text, "+", "A+B", least=2)
+        for other in others:
+            motion = track_editing.merge(motion, into, other)
+        return motion
+    if kind == "split":
+        identity, _, time = text.partition("@")
+        motion, new = track_editing.split(motion, _number(kind, identity, text, "A@S"), _time_s(time, text))
+        if not quiet:
+            print(f"person {identity} from {time} s on is now person {new}")
+        return motion
+    if kind == "rename":
+        old, to = _numbers(kind, text, "=", "A=B", least=2, most=2)
+        return track_editing.rename(motion, old, to)
+    return track_editing.select(motion, _numbers(kind, text, ",", "A,B", least=1))
+
+
+def _numbers(kind: str, text: str, between: str, form: str, *, least: int, most: int | None = None) -> list[int]:
+    parts = text.split(between)
+    if len(parts) < least or (most is not None and len(parts) > most):
+        raise UsageError(f"--{kind} got {text}, expected {form} with people's numbers")
+    return [_number(kind, part, text, form) for part in parts]
+
+
+def _number(kind: str, part: str, text: str, form: str) -> int:
+    try:
+        return int(part)
+    except ValueError as error:
+        raise UsageError(f"--{kind} got {text}, expected {form} with people's numbers") from error
+
+
+def _time_s(part: str, text: str) -> float:
+    try:
+        time_s = float(part)
+    except ValueError:
+        time_s = math.nan
+    if not math.isfinite(time_s):
+        raise UsageError(f"--split got {text}, expected A@S with a person's number and seconds, such as 3@12.5")
+    return time_s
+
+
+def _show(motion: Motion, path: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mchmr_stream.track_editing import summaries
+
+    columns = ("person", "from s", "to s", "rows", "missing", "interp.", "conf.", "away m", "first at px")
+    table = Table(*columns, title=str(path))
+    for one in summaries(motion):
+        times = (f"{one.first_s:.3f}", f"{one.last_s:.3f}")
+        counts = (str(one.rows), str(one.missing_frames), str(one.interpolated_rows))
+        place = f"{one.place_px[0]:.0f},{one.place_px[1]:.0f}"
+        table.add_row(str(one.track_id), *times, *counts, f"{one.confidence:.2f}", f"{one.distance_m:.2f}", place)
+    Console().print(table)

@@ -1,0 +1,149 @@
+"""Who is who, put right in a finished STEM.npz: merge, split, rename, select.
+
+What was found in a row stays as it is; only `track_id` changes, and which rows there are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mchmr_stream.errors import UsageError
+from mchmr_stream.geometry.camera import Intrinsics
+from mchmr_stream.motion import Motion, Track
+from mchmr_stream.records import SourceInfo
+from mchmr_stream.sinks.npz import NpzSink
+
+
+@dataclass(frozen=True)
+class TrackSummary:
+    """One person in a few numbers, for a list."""
+
+    track_id: int
+    first_s: float
+    last_s: float
+    rows: int
+    missing_frames: int
+    """Processed frames between the first and the last in which the person has no row"""
+    interpolated_rows: int
+    confidence: float
+    """Mean"""
+    distance_m: float
+    """Median, of the pelvis from the camera"""
+    place_px: tuple[float, float]
+    """Middle of the box in the first frame"""
+
+
+def summaries(motion: Motion) -> list[TrackSummary]:
+    """In order of first appearance."""
+    return [_summary(motion, track) for track in motion.tracks.values()]
+
+
+def _summary(motion: Motion, track: Track) -> TrackSummary:
+    spanned = (motion.frames >= track.frame[0]) & (motion.frames <= track.frame[-1])
+    left, top, right, bottom = track.box_xyxy_px[0].tolist()
+    return TrackSummary(
+        track_id=track.track_id,
+        first_s=float(track.time_s[0]),
+        last_s=float(track.time_s[-1]),
+        rows=len(track),
+        missing_frames=int(spanned.sum()) - len(track),
+        interpolated_rows=int(track.interpolated.sum()),
+        confidence=float(track.confidence.mean()),
+        distance_m=float(np.median(np.linalg.norm(track.joints_m[:, 0], axis=-1))),
+        place_px=((left + right) / 2, (top + bottom) / 2),
+    )
+
+
+def merge(motion: Motion, into: int, other: int) -> Motion:
+    """`other` was `into` all along. Raises UsageError when both are there in one frame: nobody is in two places."""
+    first, second = _track(motion, into), _track(motion, other)
+    if into == other:
+        raise UsageError(f"person {into} cannot be merged with themselves")
+    both, at, _ = np.intersect1d(first.frame, second.frame, return_indices=True)
+    if len(both):
+        raise UsageError(
+            f"people {into} and {other} are both there in {len(both)} frames, the first at {first.time_s[at[0]]:.3f} s; "
+            "split one of them before, and merge only what belongs together"
+        )
+    order = np.argsort(np.concatenate([first.frame, second.frame]), kind="stable")
+    joined = {name: np.concatenate([getattr(first, name), getattr(second, name)])[order] for name in _columns()}
+    return _with(motion, {**motion.tracks, into: Track(into, **joined)}, without=[other])
+
+
+def split(motion: Motion, identity: int, time_s: float) -> tuple[Motion, int]:
+    """From `time_s` on it is somebody else. Returns the number of the new person, one that nobody has.
+
+    Raises UsageError when one of the two would have no rows.
+    """
+    track = _track(motion, identity)
+    later = track.time_s >= time_s
+    if later.all() or not later.any():
+        raise UsageError(
+            f"person {identity} is there from {track.time_s[0]:.3f} to {track.time_s[-1]:.3f} s, expected a time between to split at, "
+            f"got {time_s:g}"
+        )
+    new = max(motion.tracks) + 1
+    return _with(motion, {**motion.tracks, identity: _rows(track, ~later, identity), new: _rows(track, later, new)}), new
+
+
+def rename(motion: Motion, identity: int, to: int) -> Motion:
+    """Another number for the same person. Raises UsageError when somebody has it."""
+    track = _track(motion, identity)
+    if to < 1:
+        raise UsageError(f"the new number of person {identity} is {to}, expected 1 or more")
+    if to in motion.tracks:
+        raise UsageError(f"person {identity} cannot become {to}: there is a person {to} already; merge them, or rename that one before")
+    return _with(motion, {**motion.tracks, to: dataclasses.replace(track, track_id=to)}, without=[identity])
+
+
+def select(motion: Motion, identities: Sequence[int]) -> Motion:
+    """Only these people. Frames stay, also those that are now without anybody."""
+    kept = {identity: _track(motion, identity) for identity in identities}
+    return _with(motion, kept)
+
+
+def write(path: Path, motion: Motion) -> None:
+    """As a STEM.npz, like one from a run. Raises UsageError when the folder is not there, MchmrError when the disk refuses."""
+    K = motion.K
+    views = {track.views_cam.shape[1] for track in motion.tracks.values()}
+    sink = NpzSink(
+        path,
+        Intrinsics(float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2])),
+        SourceInfo(path.stem, motion.width, motion.height, motion.fps),
+        views.pop() if views else 1,
+        body_model=motion.body_model,
+        body_model_sha256=motion.body_model_sha256,
+        weights=motion.weights,
+        weights_sha256=motion.weights_sha256,
+        settings=motion.settings,
+    )
+    try:
+        sink.extend(motion)
+        sink.close()
+    finally:
+        sink.discard()
+
+
+def _track(motion: Motion, identity: int) -> Track:
+    if identity not in motion.tracks:
+        raise UsageError(f"person {identity} is not in the file; there: {', '.join(map(str, motion.tracks)) or 'nobody'}")
+    return motion.tracks[identity]
+
+
+def _with(motion: Motion, tracks: dict[int, Track], without: Sequence[int] = ()) -> Motion:
+    left = [track for identity, track in tracks.items() if identity not in without]
+    left.sort(key=lambda track: (track.frame[0], track.track_id))
+    return dataclasses.replace(motion, tracks={track.track_id: track for track in left})
+
+
+def _rows(track: Track, rows: np.ndarray, identity: int) -> Track:
+    return Track(identity, **{name: getattr(track, name)[rows] for name in _columns()})
+
+
+def _columns() -> list[str]:
+    return [field.name for field in dataclasses.fields(Track) if field.name != "track_id"]
