@@ -57,17 +57,18 @@ OUTPUT_SPECS = (
 """What an answer holds: `CropEstimates`, in the order of its fields."""
 
 
-def request_arrays(batch: CropBatch, people: slice = slice(None)) -> dict[str, NDArray]:
+def request_arrays(batch: CropBatch, people: slice = slice(None), *, with_crops: bool = True) -> dict[str, NDArray]:
     """A batch, or some of its people, as contiguous arrays; the roll stays here, the network does not need it."""
     arrays = {
-        "CROPS": batch.crops[people].cpu().numpy(),
         "VIEWS_PX": batch.views_px[people],
         "BASE_PX": batch.base_px[people],
         "FOCAL_PX": batch.focal_px[people, None],
         "KEYPOINTS_PX": batch.keypoints_px[people],
     }
-    specs = input_specs((0, 0))
-    return {spec.name: np.ascontiguousarray(arrays[spec.name], DTYPES[spec.datatype]) for spec in specs}
+    if with_crops:
+        arrays["CROPS"] = batch.crops[people].cpu().numpy()
+    datatypes = {spec.name: spec.datatype for spec in input_specs((0, 0))}
+    return {name: np.ascontiguousarray(array, DTYPES[datatypes[name]]) for name, array in arrays.items()}
 
 
 def batch_from_request(tensors: Mapping[str, Tensor]) -> CropBatch:

@@ -70,7 +70,7 @@ def people(count: int, views: int, seed: int = 0) -> CropBatch:
     )
 
 
-@pytest.mark.parametrize("shm", ["off"])
+@pytest.mark.parametrize("shm", ["off", "system"])
 def test_the_same_numbers_as_in_process(server: TritonServer, local: MeshEstimator, shm: Shm) -> None:
     served = TritonEstimator([server.grpc_address], "mchmr", expected_sha256=local.weights_sha256, views=5, shm=shm)
     try:

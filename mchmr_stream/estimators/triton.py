@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import queue
+import random
 import threading
 import time
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from typing import Any, Literal
 
 from mchmr_stream.errors import ServerError, UsageError
 from mchmr_stream.estimators.triton_connection import Access, Answer, Connection, Refused, Stream, StubDied
+from mchmr_stream.estimators.triton_memory import CropMemory, NoMemory, Place
 from mchmr_stream.records import CropBatch, CropEstimates
 from mchmr_stream.streaming import Stopwatch
 from mchmr_stream.wire import About, empty_estimates, input_specs, joined, request_arrays
@@ -29,6 +31,7 @@ Shm = Literal["auto", "system", "cuda", "off"]
 
 _CONNECT_S = 3.0
 _LOAD_S = 120.0
+_REVIVE_S = 0.3
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 
 
@@ -62,7 +65,7 @@ class _Link:
     connection: Connection
     stream: Stream
     number: int
-    memory: Any = None
+    memory: CropMemory | None
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class TritonEstimator:
         """seconds of `copy` (crops into the request) and `round trip` (from sending to the answer)"""
         self._servers, self._model, self._expected = list(servers), model, expected_sha256
         self._patience, self._shm, self._access = patience or Patience(), shm, access or Access()
+        self._views = views
         self._at = 0
         """index of the server that is used"""
         self._ids = itertools.count()
@@ -109,7 +113,7 @@ class TritonEstimator:
         self._failed: ServerError | None = None
         self._closed = False
         self._room = threading.BoundedSemaphore(in_flight)
-        self._link: _Link | None = self._first_link(views)
+        self._link: _Link | None = self._first_link()
         self._thread = threading.Thread(target=self._run, name="triton", daemon=True)
         self._thread.start()
 
@@ -140,7 +144,7 @@ class TritonEstimator:
         self._events.put(None)
         self._thread.join()
 
-    def _first_link(self, views: int) -> _Link:
+    def _first_link(self) -> _Link:
         """Raises the last server's reason where none can be used."""
         reasons: list[ServerError] = []
         for index in range(len(self._servers)):
@@ -152,10 +156,10 @@ class TritonEstimator:
             for reason in reasons:
                 log.warning("%s; using %s", reason, self._servers[index])
             self._at = index
-            if about.fixed_views not in (None, views):
+            if about.fixed_views not in (None, self._views):
                 self._drop(link)
                 raise UsageError(
-                    f"the weights {about.weights} at {self._servers[index]} were made for {about.fixed_views} views, got {views}; "
+                    f"the weights {about.weights} at {self._servers[index]} were made for {about.fixed_views} views, got {self._views}; "
                     f"set crops.views={about.fixed_views}"
                 )
             self._expected = about.weights_sha256  # from now on every server must have these
@@ -179,9 +183,8 @@ class TritonEstimator:
             try:
                 connection.probe(about, self._patience.deadline_s)
             except StubDied:
-                log.warning("the model's process on %s had died; loading the model again", address)
-                connection.reload(_LOAD_S)
-                connection.probe(about, self._patience.deadline_s)
+                self._revive(connection, about)
+            memory = self._memory(connection, about)
             number = next(self._link_numbers)
             stream = connection.stream(
                 lambda answer: self._events.put((number, answer)), lambda error: self._events.put(_Ended(number, error))
@@ -189,7 +192,33 @@ class TritonEstimator:
         except BaseException:
             connection.close()
             raise
-        return _Link(connection, stream, number), about
+        return _Link(connection, stream, number, memory), about
+
+    def _revive(self, connection: Connection, about: About) -> None:
+        """Load the model again, unless another client just did. Raises ServerError."""
+        time.sleep(random.uniform(0, _REVIVE_S))
+        try:
+            connection.probe(about, self._patience.deadline_s)
+        except StubDied as died:
+            log.warning("%s; loading the model again", died)
+            try:
+                connection.reload(_LOAD_S)
+            except Refused as refusal:
+                raise Refused(f"{died}, and the server does not load it again: {refusal}; restart the server") from refusal
+            connection.probe(about, self._patience.deadline_s)
+
+    def _memory(self, connection: Connection, about: About) -> CropMemory | None:
+        """What `shm` asks for. Raises ServerError where it asks for what there cannot be."""
+        if self._shm == "off" or (self._shm == "auto" and not _on_this_machine(connection.address)):
+            return None
+        height, width = about.crop_size_hw
+        try:
+            return CropMemory(connection, "cuda" if self._shm == "cuda" else "system", self._views * 3 * height * width)
+        except ServerError as error:
+            if self._shm == "auto":
+                log.info("no shared memory with %s (%s): crops go over gRPC", connection.address, error)
+                return None
+            raise Refused(f"--shm {self._shm} cannot be had with {connection.address}: {error}") from error
 
     def _run(self) -> None:
         while True:
@@ -233,12 +262,17 @@ class TritonEstimator:
             return
         if answer.estimates is None:
             assert answer.error is not None
-            self._put_off(request, answer.error)
+            if isinstance(answer.error, StubDied):
+                self._lose(answer.error)  # what it was computing will never be answered: all of it has to be sent again
+            else:
+                self._put_off(request, answer.error)
             return
         self._done(answer.request_id, answer.estimates)
 
     def _done(self, request_id: str, estimates: CropEstimates) -> None:
         request = self._outstanding.pop(request_id)
+        if self._link is not None and self._link.memory is not None:
+            self._link.memory.release(request_id)
         self.watch.add("round trip", time.monotonic() - request.sent)
         self._trouble = None
         request.future.set_result(estimates)
@@ -273,18 +307,10 @@ class TritonEstimator:
 
     def _try_alone(self, link: _Link, request_id: str, request: _Request) -> None:
         """Outside of the stream, where an error comes with its kind."""
-        message = link.connection.message(request_id, self._arrays(request), input_specs(self.crop_size_hw))
+        arrays = request_arrays(request.batch, request.people)
+        message = link.connection.message(request_id, arrays, input_specs(self.crop_size_hw))
         try:
             estimates = link.connection.infer(message, self._patience.deadline_s)
-        except StubDied as error:
-            log.warning("%s; loading the model again", error)
-            self._put_off(request, error)
-            try:
-                link.connection.reload(_LOAD_S)
-            except Refused as refusal:
-                raise ServerError(f"{error}, and the server does not load it again: {refusal}; restart the server") from refusal
-            except ServerError as failure:
-                self._lose(failure)
         except Refused as error:
             if "has no model" not in str(error):
                 raise
@@ -299,7 +325,7 @@ class TritonEstimator:
         """The server is gone, or as good as gone."""
         assert self._link is not None
         log.warning("lost %s: %s", self._link.connection.address, error)
-        self._drop(self._link)
+        self._drop(self._link, lost=True)
         self._link, self._trouble = None, error
         now = time.monotonic()
         for request in self._outstanding.values():
@@ -325,12 +351,22 @@ class TritonEstimator:
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
 
     def _send(self, link: _Link, request_id: str, request: _Request) -> None:
-        message = link.connection.message(request_id, self._arrays(request), input_specs(self.crop_size_hw))
+        start = time.perf_counter()
+        elsewhere: dict[str, Place] = {}
+        if link.memory is not None:
+            try:
+                elsewhere["CROPS"] = link.memory.put(request_id, request.batch.crops[request.people])
+            except NoMemory as error:
+                if self._shm != "auto":
+                    raise
+                log.warning("%s; crops now go over gRPC", error)
+                link.memory.close(server_is_there=True)
+                link.memory = None
+        arrays = request_arrays(request.batch, request.people, with_crops=not elsewhere)
+        message = link.connection.message(request_id, arrays, input_specs(self.crop_size_hw), elsewhere)
+        self.watch.add("copy", time.perf_counter() - start)
         request.sent = time.monotonic()
         link.stream.send(message)
-
-    def _arrays(self, request: _Request) -> dict[str, Any]:
-        return self.watch.call("copy", request_arrays, request.batch, request.people)
 
     def _wait_s(self) -> float | None:
         """Until something is due; None while nothing is outstanding."""
@@ -353,9 +389,16 @@ class TritonEstimator:
             request.future.set_exception(error)
         self._outstanding.clear()
 
-    def _drop(self, link: _Link) -> None:
+    def _drop(self, link: _Link, *, lost: bool = False) -> None:
         link.stream.close()
+        if link.memory is not None:
+            link.memory.close(server_is_there=not lost)
         link.connection.close()
+
+
+def _on_this_machine(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _join(whole: Future[CropEstimates], parts: list[Future[CropEstimates]]) -> None:

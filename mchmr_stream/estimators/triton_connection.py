@@ -115,17 +115,24 @@ class Connection:
         return about
 
     def message(
-        self, request_id: str, arrays: Mapping[str, NDArray], specs: Iterable[TensorSpec], places: Mapping[str, Any] | None = None
+        self,
+        request_id: str,
+        arrays: Mapping[str, NDArray],
+        specs: Iterable[TensorSpec],
+        elsewhere: Mapping[str, tuple[str, int, tuple[int, ...]]] | None = None,
     ) -> Any:
-        """A request with its data inside, except for tensors in `places`: name -> (region, offset, bytes) of shared memory."""
+        """A request with its data inside, except for tensors that are `elsewhere`: region of shared memory, bytes, shape."""
         request = pb.ModelInferRequest(model_name=self.model, id=request_id)
         for spec in specs:
-            array = arrays[spec.name]
-            tensor = request.inputs.add(name=self._wire_names[spec.name], datatype=spec.datatype, shape=array.shape)
-            if places is not None and spec.name in places:
-                _place(tensor, *places[spec.name])
+            tensor = request.inputs.add(name=self._wire_names[spec.name], datatype=spec.datatype)
+            if elsewhere is not None and spec.name in elsewhere:
+                region, byte_size, shape = elsewhere[spec.name]
+                tensor.shape.extend(shape)
+                tensor.parameters["shared_memory_region"].string_param = region
+                tensor.parameters["shared_memory_byte_size"].int64_param = byte_size
             else:
-                request.raw_input_contents.append(array.tobytes())
+                tensor.shape.extend(arrays[spec.name].shape)
+                request.raw_input_contents.append(arrays[spec.name].tobytes())
         for spec in OUTPUT_SPECS:
             request.outputs.add(name=self._wire_names[spec.name])
         return request
@@ -162,6 +169,10 @@ class Connection:
         """`kind`: System or Cuda."""
         request = getattr(pb, f"{kind}SharedMemoryUnregisterRequest")(name=region)
         self._call(f"{kind}SharedMemoryUnregister", request, timeout_s)
+
+    def memory_regions(self, timeout_s: float) -> list[str]:
+        """Names of all system shared memory that the server has open."""
+        return list(self._call("SystemSharedMemoryStatus", pb.SystemSharedMemoryStatusRequest(), timeout_s).regions)
 
     def statistics(self, timeout_s: float) -> Any:
         """Triton's ModelStatistics of the model."""
@@ -260,12 +271,6 @@ def _estimates(reply: Any) -> CropEstimates:
         return estimates_from_answer(arrays)
     except (KeyError, ValueError) as error:
         raise Refused(f"model {reply.model_name} answers with something else than bodies ({error}); update client or server") from error
-
-
-def _place(tensor: Any, region: str, offset: int, size: int) -> None:
-    tensor.parameters["shared_memory_region"].string_param = region
-    tensor.parameters["shared_memory_offset"].int64_param = offset
-    tensor.parameters["shared_memory_byte_size"].int64_param = size
 
 
 def _read(path: Path) -> bytes:

@@ -29,7 +29,7 @@ class TritonServer:
     """Context manager. `repository` is a folder as `repository.py` writes it.
 
     `ports`: gRPC, HTTP and metrics; 0 picks a free one. `relay` gets every line of the server's log as it comes.
-    `arguments` are handed to tritonserver as they are. `pid` is the server's, for tests that kill it.
+    `arguments` are handed to tritonserver as they are.
     """
 
     def __init__(
@@ -68,6 +68,14 @@ class TritonServer:
     @property
     def _own_host(self) -> str:
         return "127.0.0.1" if self.host == "0.0.0.0" else self.host
+
+    @property
+    def pid(self) -> int | None:
+        """Of the server itself, while it runs."""
+        if self._keeper is None or self._keeper.poll() is not None:
+            return None
+        children = Path(f"/proc/{self._keeper.pid}/task/{self._keeper.pid}/children").read_text().split()
+        return int(children[0]) if children else None
 
     @property
     def exit_code(self) -> int | None:
