@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from mchmr_stream.serving.binary import TritonBinary
@@ -58,18 +56,6 @@ def children(pid: int) -> list[int]:
     for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
         found += [int(child) for child in tasks.read_text().split()]
     return found
-
-
-@contextmanager
-def stopped(pids: list[int]) -> Iterator[None]:
-    """These processes hang, until the block is left."""
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 def gone(pid: int, within_s: float = 20) -> bool:

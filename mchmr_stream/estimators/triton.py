@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mchmr_stream.errors import ServerError, UsageError
-from mchmr_stream.estimators.triton_connection import Access, Answer, Connection, Refused, Stream, StubDied
+from mchmr_stream.estimators.triton_connection import Access, Answer, Connection, Gone, Refused, Stream, StubDied
 from mchmr_stream.estimators.triton_memory import CropMemory, NoMemory, Place
 from mchmr_stream.records import CropBatch, CropEstimates
 from mchmr_stream.streaming import Stopwatch
@@ -213,7 +213,9 @@ class TritonEstimator:
             return None
         height, width = about.crop_size_hw
         try:
-            return CropMemory(connection, "cuda" if self._shm == "cuda" else "system", self._views * 3 * height * width)
+            return CropMemory(
+                connection, "cuda" if self._shm == "cuda" else "system", self._views * 3 * height * width, self._patience.deadline_s
+            )
         except ServerError as error:
             if self._shm == "auto":
                 log.info("no shared memory with %s (%s): crops go over gRPC", connection.address, error)
@@ -315,9 +317,10 @@ class TritonEstimator:
             if "has no model" not in str(error):
                 raise
             self._put_off(request, error)  # it was there: somebody is loading it again
+        except (Gone, StubDied) as error:
+            self._lose(error)
         except ServerError as error:
             self._put_off(request, error)
-            self._lose(error)
         else:
             self._done(request_id, estimates)
 
@@ -346,6 +349,8 @@ class TritonEstimator:
             self._at, self._link = index, link
             for request_id, request in self._outstanding.items():
                 self._send(link, request_id, request)
+                if self._link is None:
+                    break
             return
         self._retry_at = time.monotonic() + self._pause_s
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
@@ -362,6 +367,9 @@ class TritonEstimator:
                 log.warning("%s; crops now go over gRPC", error)
                 link.memory.close(server_is_there=True)
                 link.memory = None
+            except ServerError as error:
+                self._lose(error)
+                return
         arrays = request_arrays(request.batch, request.people, with_crops=not elsewhere)
         message = link.connection.message(request_id, arrays, input_specs(self.crop_size_hw), elsewhere)
         self.watch.add("copy", time.perf_counter() - start)

@@ -41,6 +41,10 @@ class Refused(ServerError):
     """The server will say the same again: wrong model, wrong shape, no permission."""
 
 
+class Gone(ServerError):
+    """Nobody answers: the connection is of no use any more."""
+
+
 class StubDied(ServerError):
     """The server runs, the model's process in it does not; it has to be loaded again."""
 
@@ -199,12 +203,14 @@ class Connection:
         details = " ".join(details.split())[:300]
         if "tub process" in details and "not healthy" in details:
             return StubDied(f"the model's process on {self.address} has died ({details})")
-        if code == grpc.StatusCode.UNAVAILABLE and not details.startswith(("[request id", "Request for unknown", "Exceeds")):
+        if "xceeds maximum queue size" in details:
+            return ServerError(f"Triton's queue is full at {self.address} ({details}); see max_queue_size in the model's configuration")
+        if code == grpc.StatusCode.UNAVAILABLE and not details.startswith(("[request id", "Request for unknown")):
             tls = "with" if self._access.tls else "without"
-            return ServerError(f"no Triton server answers at {self.address} ({tls} TLS): {details}; start one with `mchmr serve`")
+            return Gone(f"no Triton server answers at {self.address} ({tls} TLS): {details}; start one with `mchmr serve`")
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             within = f" within {timeout_s:g} s" if timeout_s is not None else " in time"
-            return ServerError(f"Triton at {self.address} gave no answer{within}; see its log, or raise triton.deadline_s")
+            return Gone(f"Triton at {self.address} gave no answer{within}; see its log, or raise triton.deadline_s")
         if code == grpc.StatusCode.NOT_FOUND:
             return Refused(f"Triton at {self.address} has no model {self.model} ({details}); name another with --set triton.model=NAME")
         if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
@@ -250,7 +256,7 @@ class Stream:
         except grpc.RpcError as error:
             self._on_end(self._explained(error.code(), error.details() or ""))
         else:
-            self._on_end(ServerError("the server closed the stream"))
+            self._on_end(Gone("the server closed the stream"))
 
     def _answer(self, reply: Any) -> Answer:
         request_id = reply.infer_response.id

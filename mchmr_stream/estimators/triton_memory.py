@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TIMEOUT_S = 5.0
 _FOLDER = Path("/dev/shm")
 
 
@@ -49,12 +48,12 @@ class _Region(Protocol):
 class CropMemory:
     """The regions of one connection. Raises ServerError from the start where the server cannot open the client's memory."""
 
-    def __init__(self, connection: Connection, kind: Literal["system", "cuda"], first_size: int) -> None:
-        self._connection, self._kind = connection, kind
+    def __init__(self, connection: Connection, kind: Literal["system", "cuda"], first_size: int, timeout_s: float) -> None:
+        self._connection, self._kind, self._timeout_s = connection, kind, timeout_s
         self._free: list[_Region] = []
         self._used: dict[str, _Region] = {}
         if kind == "system":
-            _drop_regions_of_the_dead(connection)
+            _drop_regions_of_the_dead(connection, timeout_s)
         self._free.append(self._new(first_size))
 
     def put(self, request_id: str, crops: Tensor) -> Place:
@@ -88,18 +87,22 @@ class CropMemory:
         self._used.clear()
 
     def _new(self, size: int) -> _Region:
-        return _SystemRegion(self._connection, size) if self._kind == "system" else _CudaRegion(self._connection, size)
+        return (
+            _SystemRegion(self._connection, size, self._timeout_s)
+            if self._kind == "system"
+            else _CudaRegion(self._connection, size, self._timeout_s)
+        )
 
     def _forget(self, region: _Region) -> None:
         with contextlib.suppress(ServerError):  # the server goes away, and its side of the region with it
-            self._connection.unregister_memory(region.name, self._kind.title(), _TIMEOUT_S)
+            self._connection.unregister_memory(region.name, self._kind.title(), self._timeout_s)
         region.close()
 
 
 class _SystemRegion:
     """Shared memory without a name: the file is gone once the server has opened it, so that nothing can stay behind."""
 
-    def __init__(self, connection: Connection, size: int) -> None:
+    def __init__(self, connection: Connection, size: int, timeout_s: float) -> None:
         self.name, self.size = f"{_owner()}{uuid.uuid4().hex[:8]}", size
         path = _FOLDER / self.name
         try:
@@ -110,7 +113,7 @@ class _SystemRegion:
             # Take the room now: without it, the first write to a full /dev/shm kills the process.
             os.posix_fallocate(file, 0, size)
             self._map = mmap.mmap(file, size)
-            connection.register_memory(self.name, f"/{self.name}", size, _TIMEOUT_S)
+            connection.register_memory(self.name, f"/{self.name}", size, timeout_s)
         except OSError as error:
             free = os.statvfs(_FOLDER)
             raise NoMemory(
@@ -134,7 +137,7 @@ class _SystemRegion:
 class _CudaRegion:
     """Memory of the GPU that the crops are on; they never leave it."""
 
-    def __init__(self, connection: Connection, size: int) -> None:
+    def __init__(self, connection: Connection, size: int, timeout_s: float) -> None:
         import torch
 
         try:
@@ -151,7 +154,7 @@ class _CudaRegion:
             raise NoMemory(f"no room for {size / 2**20:.0f} MiB of crops on cuda:{device}: {error}; use --shm system") from error
         try:
             handle = base64.b64decode(cuda.get_raw_handle(self._handle))
-            connection.register_cuda_memory(self.name, handle, device, size, _TIMEOUT_S)
+            connection.register_cuda_memory(self.name, handle, device, size, timeout_s)
         except BaseException:
             self.close()
             raise
@@ -168,11 +171,11 @@ def _owner() -> str:
     return f"mchmr-{os.stat('/proc/self/ns/pid').st_ino}-{os.getpid()}-"
 
 
-def _drop_regions_of_the_dead(connection: Connection) -> None:
+def _drop_regions_of_the_dead(connection: Connection, timeout_s: float) -> None:
     """A client that was killed could not give its regions back: the server would keep their memory until it ends."""
     ours = _owner().rsplit("-", 2)[0] + "-"
-    for name in connection.memory_regions(_TIMEOUT_S):
+    for name in connection.memory_regions(timeout_s):
         pid = name.removeprefix(ours).partition("-")[0]
         if name.startswith(ours) and not Path(f"/proc/{pid}").exists():
             log.info("region %s was left by a client that has died; the server forgets it", name)
-            connection.unregister_memory(name, "System", _TIMEOUT_S)
+            connection.unregister_memory(name, "System", timeout_s)
