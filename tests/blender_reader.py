@@ -1,6 +1,6 @@
 """Run by a Python with bpy: blender_reader.py FILE FPS WIDTH HEIGHT FRAME...
 
-Prints JSON: where Blender has the bones' heads, and how wide its camera looks.
+Prints JSON: where Blender has the bones' heads and the skin's vertices in every frame, and how wide its camera looks.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ elif path.endswith(".bvh"):
 else:
     bpy.ops.wm.usd_import(filepath=path)
 (armature,) = [thing for thing in bpy.data.objects if thing.type == "ARMATURE"]
-joints = []
+skins = [thing for thing in bpy.data.objects if thing.type == "MESH" and thing.find_armature() is not None]
+joints, vertices = [], []
 for frame in frames:
     bpy.context.scene.frame_set(math.floor(frame), subframe=frame % 1)
     joints.append({bone.name: list(armature.matrix_world @ bone.head) for bone in armature.pose.bones})
+    posed = [skin.evaluated_get(bpy.context.evaluated_depsgraph_get()) for skin in skins]
+    vertices.append([list(skin.matrix_world @ vertex.co) for skin in posed for vertex in skin.data.vertices])
 edges = [max(camera.view_frame(scene=bpy.context.scene), key=lambda corner: corner.x) for camera in bpy.data.cameras]
 cameras = [2 * math.degrees(math.atan(edge.x / -edge.z)) for edge in edges]
-print(json.dumps({"joints_m": joints, "field_of_view_deg": cameras[0] if cameras else None}))
+print(json.dumps({"joints_m": joints, "vertices_m": vertices, "field_of_view_deg": cameras[0] if cameras else None}))

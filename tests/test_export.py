@@ -10,6 +10,7 @@ import csv
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -19,12 +20,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from media import write_video
 from motions import CAMERA, HEIGHT, WIDTH, write_motion
 from scipy.spatial.transform import Rotation
 
 from mchmr_stream.body.files import load_body
-from mchmr_stream.body.model import skin
+from mchmr_stream.body.model import PARENTS, skin
 from mchmr_stream.cli import main
+from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.motion import Motion, Track, load
 from mchmr_stream.records import JOINT_NAMES
 
@@ -65,6 +68,13 @@ def distance_m(found: Any, expected: Any) -> float:
     return float(np.linalg.norm(found - expected, axis=-1).max())
 
 
+def true_skin_m(track: Track, row: int) -> np.ndarray:
+    """(V, 3) camera axes: by the body model."""
+    rotations = np.concatenate([track.global_orient[row][None], track.body_pose[row]])[None]
+    values = (torch.from_numpy(array) for array in (rotations, track.betas[[row]], track.transl[[row]]))
+    return skin(load_body("free"), *values)[0][0].numpy()
+
+
 def test_trimesh_finds_mesh_skeleton_and_camera_in_the_glb(clip: Path, motion: Motion, tmp_path: Path) -> None:
     import trimesh
 
@@ -99,13 +109,11 @@ def test_three_js_and_the_validator_agree_with_the_glb(clip: Path, motion: Motio
     tall = 2 * np.degrees(np.arctan(HEIGHT / 2 / CAMERA.fy))
     assert (seen["fov"], seen["aspect"]) == (pytest.approx(tall), pytest.approx(WIDTH / HEIGHT))
 
-    body, frames = load_body("free"), iter(seen["times"])
+    frames = iter(seen["times"])
     for row in rows:
         person = next(frames)["person_1_skin"]
         assert distance_m(person["joints"], first.joints_m[row] * Y_UP) < TOLERANCE_M
-        rotations = np.concatenate([first.global_orient[row][None], first.body_pose[row]])[None]
-        true = skin(body, *(torch.from_numpy(values) for values in (rotations, first.betas[[row]], first.transl[[row]])))[0][0].numpy()
-        off = np.linalg.norm(np.array(person["vertices"]) - (true * Y_UP)[::50], axis=-1)
+        off = np.linalg.norm(np.array(person["vertices"]) - (true_skin_m(first, row) * Y_UP)[::50], axis=-1)
         # three.js takes four joints per vertex, the body has up to six
         assert off.max() < 0.02
         assert off.mean() < 0.0005
@@ -126,7 +134,6 @@ def test_usd_core_poses_hides_and_frames_the_people(clip: Path, motion: Motion, 
     assert (UsdGeom.GetStageUpAxis(stage), UsdGeom.GetStageMetersPerUnit(stage), stage.GetTimeCodesPerSecond()) == ("Y", 1.0, FPS)
     assert (stage.GetStartTimeCode(), stage.GetEndTimeCode()) == (0.0, pytest.approx(59.0))
 
-    body = load_body("free")
     for identity, track in motion.tracks.items():
         root = UsdSkel.Root(stage.GetPrimAtPath(f"/clip/person_{identity}"))
         cache = UsdSkel.Cache()
@@ -141,20 +148,24 @@ def test_usd_core_poses_hides_and_frames_the_people(clip: Path, motion: Motion, 
             assert distance_m(found, track.joints_m[row] * Y_UP) < TOLERANCE_M
             points = UsdGeom.Mesh(mesh).GetPointsAttr().Get()
             assert skinning.ComputeSkinnedPoints(skeleton.ComputeSkinningTransforms(code), points, code)
-            rotations = np.concatenate([track.global_orient[row][None], track.body_pose[row]])[None]
-            true = skin(body, *(torch.from_numpy(values) for values in (rotations, track.betas[[row]], track.transl[[row]])))[0][0].numpy()
-            assert distance_m(np.array(points), true * Y_UP) < 5e-4  # the free body's weights sum to one within 1e-4
+            assert distance_m(np.array(points), true_skin_m(track, row) * Y_UP) < 5e-4  # the free body's weights sum to one within 1e-4
     visible = lambda time_s: UsdGeom.Imageable(stage.GetPrimAtPath("/clip/person_2")).ComputeVisibility(time_s * FPS) != "invisible"
     assert [visible(time_s) for time_s in AWAY_S] == [False] * 5
     assert [visible(time_s) for time_s in PRESENT_S] == [True] * 5
 
-    frustum = UsdGeom.Camera(stage.GetPrimAtPath("/clip/camera")).GetCamera(0).frustum
-    view, projection = (np.array(matrix) for matrix in (frustum.ComputeViewMatrix(), frustum.ComputeProjectionMatrix()))
     track = motion.tracks[1]
-    seen = np.append(track.joints_m[0] * Y_UP, np.ones((24, 1)), 1) @ view @ projection
+    np.testing.assert_allclose(
+        usd_pixels(UsdGeom.Camera(stage.GetPrimAtPath("/clip/camera")), track.joints_m[0]), track.joints_px[0], atol=0.05
+    )
+
+
+def usd_pixels(camera: Any, points_m: np.ndarray) -> np.ndarray:
+    """(n, 3) in the camera axes of the npz -> (n, 2) px, by USD's own view and projection."""
+    frustum = camera.GetCamera(0).frustum
+    view, projection = (np.array(matrix) for matrix in (frustum.ComputeViewMatrix(), frustum.ComputeProjectionMatrix()))
+    seen = np.append(points_m * Y_UP, np.ones((len(points_m), 1)), 1) @ view @ projection
     seen = seen[:, :2] / seen[:, 3:]
-    pixels = np.stack([(seen[:, 0] + 1) * WIDTH / 2 - 0.5, (1 - seen[:, 1]) * HEIGHT / 2 - 0.5], 1)
-    np.testing.assert_allclose(pixels, track.joints_px[0], atol=0.05)
+    return np.stack([(seen[:, 0] + 1) * WIDTH / 2 - 0.5, (1 - seen[:, 1]) * HEIGHT / 2 - 0.5], 1)
 
 
 def bvh_joints_m(path: Path, frames: list[int]) -> list[np.ndarray]:
@@ -371,6 +382,95 @@ def test_a_shape_that_varies_is_fixed_and_told(tmp_path: Path, capsys: pytest.Ca
     assert len(list(tmp_path.glob("*.bvh"))) == 1
 
 
+def test_a_camera_beside_the_middle_is_kept_by_usd_and_told_for_glb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from pxr import Usd, UsdGeom
+
+    camera = Intrinsics(700.0, 710.0, 300.0, 190.0)
+    clip = write_motion(tmp_path / "clip.npz", {1: range(3)}, TIMES_S[:3], camera=camera)
+    assert main(["export", str(clip), "--to", "glb", "-o", str(tmp_path / "glb")]) == 0
+    assert "this one 19.5 px beside it" in capsys.readouterr().err
+    (path,) = export(clip, "usd", tmp_path / "usd")
+    stage = Usd.Stage.Open(str(path))
+    track = load(clip).tracks[1]
+    np.testing.assert_allclose(
+        usd_pixels(UsdGeom.Camera(stage.GetPrimAtPath("/clip/camera")), track.joints_m[0]), track.joints_px[0], atol=0.05
+    )
+
+
+@pytest.mark.parametrize("to", ["glb", "usd", "bvh", "amass", "smpl", "trc", "csv", "pkl"])
+def test_somebody_seen_in_one_frame_is_written_too(tmp_path: Path, to: str) -> None:
+    clip = write_motion(tmp_path / "clip.npz", {1: [3]}, TIMES_S[:6])
+    (path,) = export(clip, to, tmp_path / "out")
+    assert path.stat().st_size > 0
+    if to == "bvh":
+        assert distance_m(bvh_joints_m(path, [0])[0], load(clip).tracks[1].joints_m[0] * Y_UP) < TOLERANCE_M
+
+
+def test_the_rate_is_that_of_the_frames_that_were_processed(tmp_path: Path) -> None:
+    """Every second frame of a clip of 30000/1001 frames per second, whose times were rounded to milliseconds."""
+    import bvhio
+
+    source = 30000 / 1001
+    frames = range(0, 60, 2)
+    clip = write_motion(tmp_path / "clip.npz", {1: range(30)}, [round(frame / source, 3) for frame in frames], fps=source, frames=frames)
+    (path,) = export(clip, "bvh", tmp_path / "out")
+    content = bvhio.readAsBvh(str(path))
+    assert (content.FrameCount, content.FrameTime) == (30, pytest.approx(2 / source, abs=1e-9))
+    (path,) = export(clip, "bvh", tmp_path / "sixty", "--fps", "60")
+    assert bvhio.readAsBvh(str(path)).FrameCount == pytest.approx(29 * 2 / source * 60 + 1, abs=1)
+
+
+def test_skin_that_a_file_cannot_hold_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A body with pose-dependent corrections: how far the skin is off is said, and it is what comes out of comparing the two."""
+    free = load_body("free")
+    corrections = np.random.default_rng(0).normal(size=(free.vertex_count, 3, 207)) * 0.002
+    parents = np.array([PARENTS, range(24)])
+    regressor = np.zeros((24, free.vertex_count))
+    regressor[np.arange(24), np.random.default_rng(1).integers(0, free.vertex_count, 24)] = 1
+    arrays = {"v_template": free.v_template.numpy(), "shapedirs": free.shapedirs.numpy(), "weights": free.weights.numpy(), "f": free.faces}
+    body_path = tmp_path / "corrected.npz"
+    np.savez(body_path, **arrays, posedirs=corrections, J_regressor=regressor, kintree_table=parents)
+    body = load_body(body_path)
+    clip = write_motion(tmp_path / "clip.npz", {1: range(20)}, TIMES_S[:20], body=body, body_path=str(body_path))
+    assert main(["export", str(clip), "--to", "glb", "-o", str(tmp_path / "out")]) == 0
+    said = re.search(r"it lies ([\d.]+) mm off on average, ([\d.]+) mm at most", capsys.readouterr().err)
+    assert said is not None
+    track = load(clip).tracks[1]
+    rotations = torch.from_numpy(np.concatenate([track.global_orient[:, None], track.body_pose], 1))
+    shift = np.einsum("vcp,fp->fvc", corrections, (rotations[:, 1:] - torch.eye(3)).reshape(20, -1).numpy())
+    length = 1000 * np.linalg.norm(shift, axis=-1)  # skinning turns corrections and hardly stretches them
+    assert float(said[1]) == pytest.approx(length.mean(), rel=0.1)
+    assert float(said[2]) == pytest.approx(length.max(), rel=0.1)
+
+    body_path.unlink()
+    assert main(["export", str(clip), "--to", "glb", "-o", str(tmp_path / "again")]) == 1
+    assert main(["export", str(clip), "--to", "glb", "-o", str(tmp_path / "again"), "--body", "free"]) == 1
+    assert "is not the one this motion was made with" in capsys.readouterr().err
+
+
+def test_the_python_of_the_documentation_runs(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "export.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(code.replace("out/clip.npz", str(clip)).replace('Path("out")', f'Path("{tmp_path}")'), {})
+    assert "clip_person2_frame40.bvh (2,) 1.6 2.36" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_script_for_blender_sets_up_camera_movie_and_rate(clip: Path, tmp_path: Path) -> None:
+    python = os.environ.get("MCHMR_BPY")
+    if python is None:
+        pytest.skip("Blender is not here: MCHMR_BPY does not name a Python with bpy")
+    (path,) = export(clip, "glb", tmp_path)
+    movie = write_video(tmp_path / "clip.mp4", [np.full((HEIGHT, WIDTH, 3), 90, np.uint8)] * 60, fps=25)
+    page = (Path(__file__).parents[1] / "docs" / "blender.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    code = code.replace("/path/out/clip.glb", str(path)).replace("/path/clip.mp4", str(movie)).replace("FPS = 30.0", "FPS = 25.0")
+    before = "import bpy; bpy.ops.wm.read_factory_settings(use_empty=True)\n"
+    after = "print(scene.render.resolution_x, scene.render.resolution_y, scene.frame_start, scene.frame_end, scene.camera.name)"
+    done = subprocess.run([python, "-c", before + code + after], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"{WIDTH} {HEIGHT} 0 59 camera"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("to", ["glb", "bvh", "usd"])
 def test_blender_agrees(clip: Path, motion: Motion, tmp_path: Path, to: str) -> None:
@@ -384,8 +484,10 @@ def test_blender_agrees(clip: Path, motion: Motion, tmp_path: Path, to: str) -> 
     frames = [str(track.frame[row] + (to == "bvh")) for row in rows]
     command = [python, str(Path(__file__).parent / "blender_reader.py"), str(path), str(FPS), str(WIDTH), str(HEIGHT), *frames]
     seen = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-    for row, joints in zip(rows, seen["joints_m"], strict=True):
-        x, y, z = np.array([joints[name] for name in JOINT_NAMES]).T  # Blender: x right, y away, z up
-        assert distance_m(np.stack([x, -z, y], -1), track.joints_m[row]) < TOLERANCE_M
+    camera_from_blender = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])  # Blender: x right, y away, z up
+    for row, joints, vertices in zip(rows, seen["joints_m"], seen["vertices_m"], strict=True):
+        assert distance_m([joints[name] for name in JOINT_NAMES] @ camera_from_blender, track.joints_m[row]) < TOLERANCE_M
+        if to != "bvh":
+            assert distance_m(vertices @ camera_from_blender, true_skin_m(track, row)) < 5e-4
     if to != "bvh":
         assert seen["field_of_view_deg"] == pytest.approx(2 * np.degrees(np.arctan(WIDTH / 2 / CAMERA.fx)), abs=0.01)

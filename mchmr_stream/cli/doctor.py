@@ -38,6 +38,9 @@ OPTIONAL_PACKAGES = {  # distribution -> module, extra, what for
     "smplx": ("smplx", "smpl", "comparing with the reference SMPL code; your SMPL files load without it"),
     "matplotlib": ("matplotlib", "train", "training plots"),
     "pillow": ("PIL", "train", "rendering training people"),
+    "pygltflib": ("pygltflib", "export", "`mchmr export --to glb`"),
+    "usd-core": ("pxr", "export", "`mchmr export --to usd`"),
+    "smplcodec": ("smplcodec", "export", "`mchmr export --to smpl`"),
 }
 CODECS = (  # name, decoders or encoders of which one is enough, mode, core
     ("H.264 decoding", ("h264",), "r", True),

@@ -62,7 +62,7 @@ def write_usd(
 
 
 def _add_person(stage: object, person: Person, timeline: Timeline, body: BodyModel) -> None:
-    from pxr import Gf, Sdf, UsdGeom, UsdSkel, Vt
+    from pxr import Gf, Sdf, UsdGeom, UsdShade, UsdSkel, Vt
 
     name = f"/clip/person_{person.track_id}"
     root = UsdSkel.Root.Define(stage, name)
@@ -102,7 +102,15 @@ def _add_person(stage: object, person: Person, timeline: Timeline, body: BodyMod
     mesh.SetNormalsInterpolation(UsdGeom.Tokens.vertex)
     mesh.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
     mesh.CreateExtentAttr(Vt.Vec3fArray.FromNumpy(np.stack([vertices.min(0), vertices.max(0)]).astype(np.float32)))
-    mesh.CreateDisplayColorAttr(Vt.Vec3fArray([Gf.Vec3f(*linear_colour(person.track_id).tolist())]))
+    colour = Gf.Vec3f(*linear_colour(person.track_id).tolist())
+    mesh.CreateDisplayColorAttr(Vt.Vec3fArray([colour]))
+    material = UsdShade.Material.Define(stage, f"{name}/colour")
+    shader = UsdShade.Shader.Define(stage, f"{name}/colour/surface")
+    shader.CreateIdAttr("UsdPreviewSurface")
+    shader.CreateInput("diffuseColor", Sdf.ValueTypeNames.Color3f).Set(colour)
+    shader.CreateInput("roughness", Sdf.ValueTypeNames.Float).Set(0.7)
+    material.CreateSurfaceOutput().ConnectToSource(shader.ConnectableAPI(), "surface")
+    UsdShade.MaterialBindingAPI.Apply(mesh.GetPrim()).Bind(material)
 
     weights = body.weights.double().numpy()
     influences = int((weights > 0).sum(1).max())
