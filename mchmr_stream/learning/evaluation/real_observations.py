@@ -51,9 +51,11 @@ class ObservedView:
     """(T, 12, 3) true limbs, camera axes"""
 
 
-def observe_real(folder: Path, weights: str = "default", views: int = 5, device: str = "auto") -> list[ObservedView]:
-    """Every view of the folder through the encoder that `weights` name, with so many crops."""
-    changes = ["smoother.kind=none", f"crops.views={views}", f"runtime.device={device}", f"network.weights={weights}"]
+def observe_real(
+    folder: Path, weights: str = "default", views: int = 5, device: str = "auto", overrides: Sequence[str] = ()
+) -> list[ObservedView]:
+    """Every view of the folder through the encoder that `weights` name, with so many crops; `overrides` are further settings."""
+    changes = ["smoother.kind=none", f"crops.views={views}", f"runtime.device={device}", f"network.weights={weights}", *overrides]
     return [_observe_view(view, changes) for view in load_views(folder)]
 
 
