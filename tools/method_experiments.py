@@ -192,7 +192,11 @@ def along_and_across(predicted_m: Array, target_m: Array, pelvis_m: Array) -> di
     along = np.einsum("njc,nc->nj", error, sight)
     across = np.linalg.norm(error - along[..., None] * sight[:, None], axis=-1)
     square = float(np.square(along).sum() / np.square(error).sum())
-    return {"along, mm": float(np.abs(along).mean()) * 1e3, "across, mm": float(across.mean()) * 1e3, "squared error along, %": square * 100}
+    return {
+        "along, mm": float(np.abs(along).mean()) * 1e3,
+        "across, mm": float(across.mean()) * 1e3,
+        "squared error along, %": square * 100,
+    }
 
 
 # --- what the crops say ----------------------------------------------------------------------------------------------

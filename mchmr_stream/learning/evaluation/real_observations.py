@@ -70,13 +70,13 @@ def real_errors(head: MultiCropHead, observed: Sequence[ObservedView], body: Spa
         chosen = range(views)
         out = head(one.seen._replace(**{name: getattr(one.seen, name)[:, chosen] for name in ("features", "landmarks", "world", "views")}))
         limbs = np.full(one.target_m.shape, np.nan)
-        limbs[one.frame.numpy()] = _limbs_m(out, one.roll_rad, body)
+        limbs[one.frame.numpy()] = real_limbs_m(out, one.roll_rad, body)
         errors.append(pose_errors(limbs, one.target_m.numpy()))
     mean = lambda name: float(np.mean([getattr(each, name) for each in errors]))
     return {"MPJPE mm": mean("mpjpe"), "PA-MPJPE mm": mean("pa_mpjpe"), "found %": mean("found") * 100}
 
 
-def _limbs_m(out: HeadOutput, roll_rad: Tensor, body: SparseBody) -> NDArray[np.float64]:
+def real_limbs_m(out: HeadOutput, roll_rad: Tensor, body: SparseBody) -> NDArray[np.float64]:
     """(n, 12, 3) COCO's points around the pelvis, camera axes."""
     camera_from_rolled = roll_matrix(roll_rad)
     rotations = torch.cat([(camera_from_rolled @ out.rotations[:, 0])[:, None], out.rotations[:, 1:]], 1)
