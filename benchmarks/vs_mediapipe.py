@@ -87,7 +87,7 @@ def main() -> None:
         mine, other = ours(args.clip, settings, pipeline), theirs(args.clip, args.model)
         rounds.append({"ours_fps": round(mine, 2), "mediapipe_fps": round(other, 2), "ratio": round(mine / other, 3)})
         print(f"round {number + 1}: {json.dumps(rounds[-1])}", flush=True)
-    machine = {"cores": os.cpu_count(), "cpu": _cpu(), "python": platform.python_version()}
+    machine = {"cores": os.cpu_count(), "cpu": cpu_name(), "python": platform.python_version()}
     result = {
         "clip": args.clip.name,
         "model": args.model.name if args.model else "pose_landmarker_full.task",
@@ -98,7 +98,7 @@ def main() -> None:
     print(json.dumps(result | {"median_ratio": statistics.median(r["ratio"] for r in rounds), "machine": machine}, indent=2))
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     names = (
         [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []

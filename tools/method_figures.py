@@ -619,6 +619,8 @@ def draw_measured(data: Data) -> bytes:
         SCALES, [np.percentile(one, 90) * 100 for one in errors], marker="o", markersize=4, color=_COLOURS[1], label="nine of ten points"
     )
     by_scale.set_yscale("log")
+    by_scale.set_yticks((2, 5, 10, 20, 40), (2, 5, 10, 20, 40))
+    by_scale.minorticks_off()
     by_scale.legend(fontsize=7)
     by_scale.set_title("error of the encoder's points, % of the base side,\nagainst the crop's side (base sides)", fontsize=8)
     ks = range(32)
