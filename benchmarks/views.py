@@ -30,6 +30,7 @@ from mchmr_stream.pipeline import Pipeline
 
 REFERENCE = 5
 """The default; others are told as ratios to it."""
+_WARM_UP_S = 0.5
 
 
 def speeds(clip: Path, settings: dict[int, Settings], repeats: int) -> list[dict[int, float]]:
@@ -40,7 +41,7 @@ def speeds(clip: Path, settings: dict[int, Settings], repeats: int) -> list[dict
         # One detector and one body for all: nine of each would fill the memory and say nothing.
         first = next(iter(pipelines.values())).parts
         pipeline.parts = replace(pipeline.parts, detector=first.detector, body=first.body)
-        ours(clip, own, pipeline)
+        ours(clip, own.model_copy(update={"source": own.source.model_copy(update={"end_s": _WARM_UP_S})}), pipeline)
     rounds = []
     for number in range(repeats):
         order = list(settings) if number % 2 == 0 else list(settings)[::-1]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -469,7 +470,8 @@ def draw_crops(data: Data) -> bytes:
             axes = figure.add_subplot(grid[row, 3 + number])
             axes.imshow(crop)
             shift_x, shift_y, scale = chosen.views[number].tolist()
-            axes.set_title(f"{name}: {scale:.2f}" + (f" ({shift_x:+.1f}, {shift_y:+.1f})" if shift_x or shift_y else ""), fontsize=7)
+            shift = f" ({shift_x:+.1f}, {shift_y:+.1f})" if shift_x or shift_y else ""
+            axes.set_title(f"{f'{name}: ' if number == 0 else ''}{scale:.2f}{shift}", fontsize=7)
             _bare(axes, _COLOURS[number])
     picture.set_title("the views of layout wide; above the crops: scale (shift)", fontsize=8)
     _bare(picture, "white")
@@ -661,11 +663,13 @@ def draw_failures(data: Data) -> bytes:
         "wrong but sure of itself": expected < np.quantile(expected[shown], 0.5),
         "small": whole & (truth["base_px"][:, 2] < 180),
     }
-    rows: list[int] = []
-    for mask in kinds.values():
-        order = np.argsort(-np.where(shown & mask, error, -np.inf), kind="stable")
-        rows += [int(row) for row in order if shown[row] and mask[row] and row not in rows][:1]
-    drawn = Image.open(io.BytesIO(draw_cases(worst_synthetic(predictions, data.shown_labels, rows)))).convert("RGB")
+    rows: dict[str, int] = {}
+    for kind, mask in kinds.items():
+        left = [row for row in np.argsort(-error, kind="stable").tolist() if shown[row] and mask[row] and row not in rows.values()]
+        rows |= {kind: left[0]} if left else {}
+    cases = worst_synthetic(predictions, data.shown_labels, list(rows.values()))
+    named = [replace(case, title=f"{kind}: {case.title.split(': ')[-1]}") for kind, case in zip(rows, cases, strict=True)]
+    drawn = Image.open(io.BytesIO(draw_cases(named))).convert("RGB")
     return small_jpeg(drawn.resize((drawn.width * 3 // 4, drawn.height * 3 // 4), Image.Resampling.LANCZOS))
 
 
