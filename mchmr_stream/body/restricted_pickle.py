@@ -1,9 +1,12 @@
-"""Official SMPL .pkl files without chumpy and without running what a pickle says.
+"""Official SMPL .pkl files without chumpy, and pickled labels, without running what a pickle says.
 
 A pickle is a program that may call any function. Here it can call three functions and a few classes, all below: they only
 record what the file says about numpy arrays, scipy sparse matrices and chumpy objects. Every other name is refused. Arrays
 are then built from the recorded bytes by this file, not by the unpickler.
 The official files are Python 2 pickles: text in them is bytes in latin-1.
+
+`load_arrays` reads the arrays of a body; `load_plain` reads nested dictionaries and lists of numbers, text and numpy arrays, as
+labels come in, and admits no other names than numpy's.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import pickle
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +25,9 @@ from mchmr_stream.errors import InputError
 
 MAX_DENSE_VALUES = 2**27
 """Of a sparse matrix made dense: 55 joints by 200,000 vertices fit ten times over."""
+
+_MAX_DEPTH = 8
+"""Of lists in dictionaries in lists; a list that holds itself has no end."""
 
 # The unpickler raises any of these on damaged bytes, depending on where it stumbles.
 _DAMAGE = (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError, MemoryError, OverflowError)
@@ -46,6 +52,14 @@ class _Array(_Recorded):
 
 class _Dtype(_Recorded):
     qualified_name = "numpy.dtype"
+
+
+class _Buffer(_Recorded):
+    qualified_name = "numpy.ndarray"
+
+
+class _Scalar(_Recorded):
+    qualified_name = "numpy scalar"
 
 
 class _SparseMatrix(_Recorded):
@@ -89,6 +103,12 @@ def _encode_latin1(text: Any, *_: Any) -> bytes:
     return text.encode("latin1")
 
 
+@_Call
+def _no_bytes() -> bytes:
+    """For `bytes()`, how Python 3 writes an empty one in protocol 2."""
+    return b""
+
+
 class _Unpickler(pickle._Unpickler):
     """The one written in Python: the one in C reserves as much memory for back references as a single opcode asks for."""
 
@@ -115,6 +135,69 @@ class _Unpickler(pickle._Unpickler):
         if (module, name) == ("_codecs", "encode"):
             return _encode_latin1
         raise InputError(f"{self.path} asks to run {module}.{name}, which no SMPL file needs: it was refused and nothing was run")
+
+
+class _PlainUnpickler(_Unpickler):
+    def __init__(self, file: Any, name: str, what: str) -> None:
+        super().__init__(file, Path(name))
+        self.what = what
+
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        array_modules = ("numpy.core.multiarray", "numpy._core.multiarray")
+        if module in array_modules and name == "scalar":
+            return _Scalar
+        if module in ("numpy.core.numeric", "numpy._core.numeric") and name == "_frombuffer":
+            return _Buffer
+        if module in ("__builtin__", "builtins") and name == "bytes":
+            return _no_bytes
+        known = (module, name) in (("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"))
+        if known or (module in array_modules and name == "_reconstruct"):
+            return super().find_class(module, name)
+        raise InputError(f"{self.path} asks to run {module}.{name}, which {self.what} do not need: it was refused and nothing was run")
+
+
+def load_plain(file: IO[bytes], name: str, what: str) -> Any:
+    """What a pickle of plain values holds: dictionaries, lists, tuples, numbers, text, None and numpy arrays of numbers or text.
+
+    `file` is read from where it stands; `name` and `what` (say, "3DPW's labels") are for messages. Arrays of Python objects
+    become lists. Raises InputError in one line for damage, for any other object, and for anything that would have to be run.
+    """
+    try:
+        return _plain_value(_PlainUnpickler(file, name, what).load(), "it", 0)
+    except (OSError, *_DAMAGE) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"cannot read {name}: {reason}; expected {what}") from error
+
+
+def _plain_value(value: Any, name: str, depth: int) -> Any:
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"{name} is nested too deeply")
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode("latin1")
+    if isinstance(value, dict):
+        return {str(key): _plain_value(item, str(key), depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_value(item, name, depth + 1) for item in value]
+    if isinstance(value, _Array):
+        state = value.state
+        if isinstance(state, tuple) and len(state) == 5 and isinstance(state[4], list):
+            items = [_plain_value(item, name, depth + 1) for item in state[4]]
+            return items if state[1] != () or len(items) != 1 else items[0]
+        return _plain_array(value, name)
+    if isinstance(value, _Buffer):
+        raw, dtype, shape, order, *axes = value.arguments
+        array = _Array()
+        array.state = (1, shape, dtype, order == "F", bytes(raw))
+        values = _plain_array(array, name)
+        return values.transpose(axes[0]) if order == "K" and axes and axes[0] is not None else values
+    if isinstance(value, _Scalar):
+        dtype, raw = value.arguments
+        array = _Array()
+        array.state = (1, (), dtype, False, raw)
+        return _plain_array(array, name).item()
+    raise ValueError(f"{name} is a {value.qualified_name if isinstance(value, _Recorded) else type(value).__name__}, expected plain values")
 
 
 def load_arrays(path: str | Path, names: Iterable[str], optional: Iterable[str] = ()) -> dict[str, NDArray]:
@@ -177,7 +260,7 @@ def _plain_dtype(dtype: _Dtype, name: str) -> np.dtype:
     code = dtype.arguments[0]
     if isinstance(code, bytes):
         code = code.decode("latin1")
-    if not re.fullmatch(r"[fiu][1248]|b1", code):
+    if not re.fullmatch(r"[fiu][1248]|b1|[US][0-9]{1,4}", code):
         raise ValueError(f"{name} holds {code!r}, expected numbers")
     byte_order = dtype.state[1] if dtype.state else "="
     return np.dtype(code).newbyteorder("=" if byte_order == "|" else byte_order)

@@ -1,4 +1,4 @@
-"""`mchmr evaluate real3d|synthetic|consistency|reprojection`: how far off the bodies are."""
+"""`mchmr evaluate --dataset NAME` and `mchmr evaluate real3d|synthetic|consistency|reprojection`: how far off the bodies are."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mchmr_stream.errors import UsageError
 
 if TYPE_CHECKING:
+    from mchmr_stream.learning.evaluation.dataset_predictions import DatasetPredictions
     from mchmr_stream.learning.evaluation.results import Results
     from mchmr_stream.learning.evaluation.synthetic_people import Labelled
     from mchmr_stream.learning.evaluation.synthetic_predictions import SyntheticPredictions
@@ -20,7 +21,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "evaluate", help="measure accuracy", description="Measure accuracy against ground truth or against the picture."
     )
-    kinds = parser.add_subparsers(metavar="KIND", required=True)
+    _add_dataset(parser)
+    kinds = parser.add_subparsers(metavar="KIND", required=False)
 
     real3d = kinds.add_parser("real3d", help="3D joints of filmed people", description="Joint errors in mm on views with 3D ground truth.")
     real3d.add_argument("--data", type=Path, metavar="DIR", help="folder with the views and their ground truth")
@@ -65,6 +67,26 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     reprojection.set_defaults(run=_reprojection)
 
 
+def _add_dataset(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("a public data set, by its published protocol (instead of a KIND)")
+    group.add_argument("--dataset", metavar="NAME", help="3dpw, h36m-p1, h36m-p2, 3dhp, agora, bedlam, or a folder of the data folder")
+    group.add_argument("--data", type=Path, metavar="DIR", help="data folder, as `mchmr data check` takes it")
+    group.add_argument("--labels", type=Path, action="append", metavar="FILE", help="label file instead of the protocol's; may be repeated")
+    group.add_argument("--bodies", type=Path, metavar="DIR", help="folder with SMPL_FEMALE, SMPL_MALE, SMPL_NEUTRAL (.npz or .pkl)")
+    group.add_argument("--regressor", type=Path, metavar="FILE.npy", help="J_regressor_h36m; without it stand-ins are compared")
+    group.add_argument("--weights", metavar="FILE", help="weights other than the default (network.weights)")
+    group.add_argument("--views", type=int, metavar="N", help="crops of each person (crops.views)")
+    group.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
+    group.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="SECTION.NAME=VALUE", help="one setting; may be repeated"
+    )
+    group.add_argument("--limit", type=int, metavar="N", help="only the first N people")
+    group.add_argument("--self-check", action="store_true", help="run no network: feed the labelled bodies back, which must give 0 mm")
+    _add_predictions(parser)
+    _add_outputs(parser)
+    parser.set_defaults(run=_dataset)
+
+
 def _add_rendered(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shards", type=Path, metavar="DIR", help="rendered people, as written by `mchmr synth`")
     parser.add_argument(
@@ -87,6 +109,46 @@ def _add_outputs(parser: argparse.ArgumentParser, *, report: bool = False) -> No
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     if report:
         parser.add_argument("--report", type=Path, metavar="DIR", help="write report.html with tables, plots and the worst cases")
+
+
+def _dataset(args: argparse.Namespace) -> int:
+    from mchmr_stream.learning.datasets.bodies import Bodies
+    from mchmr_stream.learning.datasets.points import load_regressor
+    from mchmr_stream.learning.evaluation import dataset, dataset_predictions
+    from mchmr_stream.learning.evaluation.dataset_protocols import H36M_ORDER, protocol_of
+
+    if args.dataset is None:
+        raise UsageError("expected a KIND or --dataset NAME; `mchmr evaluate --help` explains")
+    protocol = protocol_of(args.dataset)
+    regressor = load_regressor(args.regressor, len(H36M_ORDER), "J_regressor_h36m") if args.regressor is not None else None
+    predictions = dataset_predictions.load_predictions(args.earlier) if args.earlier is not None else _dataset_predictions(args)
+    if args.predictions is not None:
+        predictions.save(args.predictions)
+    return _show(dataset.evaluate(predictions, protocol, Bodies(args.bodies), regressor), args.json)
+
+
+def _dataset_predictions(args: argparse.Namespace) -> DatasetPredictions:
+    from mchmr_stream.learning.datasets.opening import open_set
+    from mchmr_stream.learning.evaluation.dataset_predictions import feed_truth, predict
+    from mchmr_stream.learning.evaluation.dataset_protocols import protocol_files, protocol_of
+
+    if args.data is None:
+        raise UsageError("expected --data DIR with the data set, or --from FILE.npz with earlier predictions")
+    if args.limit is not None and args.limit < 1:
+        raise UsageError(f"--limit is {args.limit}, expected at least 1 person")
+    protocol = protocol_of(args.dataset)
+    files = args.labels or protocol_files(args.data, protocol)
+    reader = open_set(args.data, protocol.folder, files=files)
+    about = {"protocol": args.dataset, "labels": [file.name for file in files]}
+    if args.self_check:
+        return feed_truth(reader, about)
+    overrides = [
+        f"runtime.device={args.device}",
+        *([f"network.weights={args.weights}"] if args.weights else []),
+        *([f"crops.views={args.views}"] if args.views is not None else []),
+        *args.overrides,
+    ]
+    return predict(reader, about, overrides=overrides, limit=args.limit, progress=_progress(args))
 
 
 def _real3d(args: argparse.Namespace) -> int:

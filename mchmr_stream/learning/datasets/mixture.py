@@ -1,0 +1,100 @@
+"""Several data sets as one endless stream of people, mixed by ratio.
+
+What stands at place k of the stream depends on the seed, the sizes and the shares alone: a run goes on where it stopped by asking for
+the next place, and any number of processes read disjoint places without talking to each other. No state is kept on disk.
+
+Every BLOCK of a thousand places holds each set as often as its share says, at least once, in an order that is drawn anew for each
+block; shares are thereby rounded to thousandths. Each set is read in a fresh random order every time it has been through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mchmr_stream.errors import UsageError
+
+BLOCK = 1000
+
+
+class Mixture:
+    """Place in the stream -> (which set, which person of it)."""
+
+    def __init__(self, sizes: Mapping[str, int], shares: Mapping[str, float] | None = None, seed: int = 0) -> None:
+        """`shares` need not sum to one; None: by size. A set without a share is left out.
+
+        Raises UsageError for shares that are negative or all zero, of sets that are not there, or of sets without people.
+        """
+        shares = dict(sizes) if shares is None else dict(shares)
+        unknown = sorted(set(shares) - set(sizes))
+        if unknown:
+            raise UsageError(f"shares name {', '.join(unknown)}, expected some of {', '.join(sizes)}")
+        if any(not 0 <= share < float("inf") for share in shares.values()) or not sum(shares.values()) > 0:
+            raise UsageError(f"shares are {shares}, expected numbers of 0 or more, not all 0")
+        self.names: tuple[str, ...] = tuple(name for name, share in shares.items() if share > 0)
+        empty = [name for name in self.names if sizes[name] < 1]
+        if empty:
+            raise UsageError(f"{', '.join(empty)} has nobody, but a share of the mixture")
+        self.sizes = tuple(sizes[name] for name in self.names)
+        if len(self.names) > BLOCK:
+            raise UsageError(f"{len(self.names)} data sets are mixed, expected at most {BLOCK}")
+        self.quotas = _apportioned(np.array([shares[name] for name in self.names], np.float64))
+        """how many of every thousand places each set has"""
+        self.seed = seed
+        self._block: tuple[int, NDArray[np.int64], NDArray[np.int64]] | None = None
+        self._orders: dict[int, tuple[int, NDArray[np.int64]]] = {}
+
+    def at(self, place: int) -> tuple[str, int]:
+        """The set's name and the person's number in it."""
+        block, offset = divmod(place, BLOCK)
+        chosen, drawn_before = self._drawn(block)
+        which = int(chosen[offset])
+        epoch, row = divmod(int(drawn_before[offset]), self.sizes[which])
+        return self.names[which], int(self._order(which, epoch)[row])
+
+    def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> list[tuple[str, int]]:
+        """What process `rank` of `ranks` reads at a step of `size` people each."""
+        first = (step * ranks + rank) * size
+        return [self.at(place) for place in range(first, first + size)]
+
+    def _drawn(self, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which set at each place of a block, and how often that set was drawn before. The last block is kept."""
+        if self._block is None or self._block[0] != block:
+            chosen = self._generator(0, block).permutation(np.repeat(np.arange(len(self.names)), self.quotas))
+            drawn = np.zeros(BLOCK, np.int64)
+            for which, quota in enumerate(self.quotas.tolist()):
+                drawn[chosen == which] = block * quota + np.arange(quota)
+            self._block = block, chosen, drawn
+        return self._block[1:]
+
+    def _order(self, which: int, epoch: int) -> NDArray[np.int64]:
+        """Of one round through a set; the last one is kept."""
+        if which not in self._orders or self._orders[which][0] != epoch:
+            self._orders[which] = epoch, self._generator(1, which, epoch).permutation(self.sizes[which])
+        return self._orders[which][1]
+
+    def _generator(self, *numbers: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, *numbers])
+
+
+def _apportioned(shares: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Largest remainders: integers of 1 or more that sum to BLOCK."""
+    exact = shares / shares.sum() * BLOCK
+    quotas = np.maximum(np.floor(exact), 1).astype(np.int64)
+    while (missing := BLOCK - int(quotas.sum())) != 0:
+        quotas[np.argmax(exact - quotas) if missing > 0 else np.argmax(np.where(quotas > 1, quotas - exact, -np.inf))] += np.sign(missing)
+    return quotas
+
+
+def shares_of(text: Sequence[str]) -> dict[str, float]:
+    """["h36m=0.5", "coco=0.3"] -> shares. Raises UsageError."""
+    shares = {}
+    for part in text:
+        name, _, value = part.partition("=")
+        try:
+            shares[name] = float(value)
+        except ValueError as error:
+            raise UsageError(f"share {part!r} is no NAME=NUMBER") from error
+    return shares

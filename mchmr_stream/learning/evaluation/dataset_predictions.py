@@ -1,0 +1,205 @@
+"""Run the network over a labelled data set once, and keep what it said beside the truth: the file that metrics are computed from."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mchmr_stream.body.model import forward_kinematics
+from mchmr_stream.build import Parts, build_parts
+from mchmr_stream.checked_npz import read_npz
+from mchmr_stream.config import load_settings
+from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.geometry.rotation import exp_so3
+from mchmr_stream.learning.datasets.labels import LabelledPerson, LabelReader
+from mchmr_stream.network.weights import find_weights, sha256_of
+from mchmr_stream.placing import place_in_image
+from mchmr_stream.records import Detections, Frame, Tracks
+
+log = logging.getLogger(__name__)
+
+_WHAT = "predictions written by `mchmr evaluate --dataset --predictions`"
+_BODY: dict[str, tuple[int, ...]] = {"rotations": (24, 3, 3), "betas": (10,), "pelvis_m": (3,)}
+_TRUTH: dict[str, tuple[int, ...]] = {"rotations": (24, 3, 3), "betas": (10,), "has_body": (), "points_m": (48, 4)}
+_TEXTS = ("image", "sequence", "truth.gender", "truth.body", "predicted.gender", "predicted.body")
+_BOX_FACTOR = 1.2
+_SAME_PERSON = 0.3
+"""Least overlap (intersection over union) of a detection with the labelled box that makes its keypoints that person's."""
+
+Columns = dict[str, NDArray]
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetPredictions:
+    """N people, in the order of the labels."""
+
+    about: dict[str, Any]
+    """protocol, weights, data; JSON values"""
+    image: NDArray[np.str_]
+    sequence: NDArray[np.str_]
+    truth: Columns
+    """rotations (N, 24, 3, 3) root in camera axes, betas (N, 10), has_body (N,), points_m (N, 48, 4), gender and body (N,) text"""
+    predicted: Columns
+    """rotations, betas, pelvis_m (N, 3) in the camera, NaN where it is not known, gender and body (N,)"""
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def save(self, path: Path) -> None:
+        """As npz."""
+        arrays: dict[str, NDArray] = {
+            "kind": np.array("dataset"),
+            "about": np.array(json.dumps(self.about)),
+            "image": self.image,
+            "sequence": self.sequence,
+        }
+        for side in ("truth", "predicted"):
+            arrays |= {f"{side}.{name}": values for name, values in getattr(self, side).items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def load_predictions(path: Path) -> DatasetPredictions:
+    """What `DatasetPredictions.save` wrote. Raises InputError for anything else."""
+    kind = str(read_npz(path, ["kind"], what=_WHAT)["kind"])
+    if kind != "dataset":
+        raise InputError(f"{path} holds {kind!r} predictions, expected {_WHAT}")
+    shapes = {f"truth.{name}": shape for name, shape in _TRUTH.items()} | {f"predicted.{name}": shape for name, shape in _BODY.items()}
+    arrays = read_npz(path, ["about", *_TEXTS, *shapes], what=_WHAT)
+    people = arrays["image"].size
+    for name, shape in {**shapes, **dict.fromkeys(_TEXTS, ())}.items():
+        if arrays[name].shape != (people, *shape):
+            raise InputError(f"{path}: {name} has shape {arrays[name].shape}, expected {(people, *shape)}")
+    try:
+        about = dict(json.loads(str(arrays["about"])))
+    except ValueError as error:
+        raise InputError(f"{path}: what it says about itself is no JSON ({error}); expected {_WHAT}") from error
+    side = lambda name: {key.partition(".")[2]: values for key, values in arrays.items() if key.startswith(name)}
+    return DatasetPredictions(about, arrays["image"], arrays["sequence"], side("truth."), side("predicted."))
+
+
+def feed_truth(reader: LabelReader, about: dict[str, Any]) -> DatasetPredictions:
+    """The labelled bodies as if a network had said them: every error is then 0, or labels and bodies do not fit.
+
+    Raises UsageError when the labels have no bodies.
+    """
+    labels = [reader.label(index) for index in range(len(reader))]
+    kept = [label for label in labels if label.has_pose and label.has_betas]
+    if not kept:
+        raise UsageError(f"the labels of {reader.name} have no bodies that could be fed back, only points")
+    if len(kept) < len(labels):
+        log.warning("%d of %d people have no labelled body and cannot be fed back", len(labels) - len(kept), len(labels))
+    truth = _truth(kept)
+    predicted = {name: truth[name] for name in ("rotations", "betas", "gender", "body")}
+    return _predictions(about | {"weights": "the labels themselves"}, kept, predicted | {"pelvis_m": np.full((len(kept), 3), np.nan)})
+
+
+def predict(
+    reader: LabelReader,
+    about: dict[str, Any],
+    *,
+    overrides: Sequence[str] = (),
+    limit: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> DatasetPredictions:
+    """The network's body of every labelled person, in the box of the label and with the label's camera where that is known.
+
+    Crop layouts that go by keypoints get those of the detector whose box overlaps the labelled one, as in a video.
+    `limit`: only the first so many people. Raises InputError when a picture is missing or damaged.
+    """
+    settings = load_settings(None, list(overrides))
+    parts = build_parts(settings)
+    about = about | {
+        "weights": Path(settings.network.weights).stem,
+        "weights_sha256": sha256_of(find_weights(settings.network.weights)),
+        "views": settings.crops.views,
+        "crop layout": settings.crops.layout,
+        "predicted body": settings.body.model if settings.body.model == "free" else Path(settings.body.model).name,
+        "changed settings": list(overrides),
+    }
+    count = len(reader) if limit is None else min(limit, len(reader))
+    labels = [reader.label(index) for index in range(count)]
+    parts_of_all: list[Columns] = []
+    try:
+        for _, group in groupby(range(count), key=lambda index: labels[index].image):
+            indices = list(group)
+            parts_of_all.append(_of_picture(reader.image(indices[0]), [labels[index] for index in indices], parts, settings.crops.upright))
+            if progress is not None:
+                progress(indices[-1] + 1)
+    finally:
+        parts.detector.close()
+        parts.estimator.close()
+    predicted = {name: np.concatenate([part[name] for part in parts_of_all]) for name in parts_of_all[0]}
+    everyone = lambda text: np.array([text] * count, np.str_)
+    return _predictions(
+        about, labels, predicted | {"gender": everyone("neutral"), "body": everyone("free" if parts.body.name == "free" else "smpl")}
+    )
+
+
+def _of_picture(rgb: NDArray[np.uint8], labels: Sequence[LabelledPerson], parts: Parts, upright: bool) -> Columns:
+    """People of one picture, a few at a time where their cameras differ."""
+    frame = Frame(0, 0.0, rgb)
+    boxes = np.array([_tight_box(label) for label in labels], np.float32)
+    keypoints = np.full((len(labels), 17, 3), np.nan, np.float32)
+    keypoints[..., 2] = 0
+    if parts.cropper.layout.base == "keypoints":
+        keypoints = _keypoints_of(boxes, parts.detector.detect([frame])[0], keypoints)
+    columns: list[Columns] = []
+    for row, label in enumerate(labels):
+        intrinsics = label.camera(frame.width, frame.height)
+        one = slice(row, row + 1)
+        tracks = Tracks(np.ones(1, np.int64), boxes[one], np.ones(1, np.float32), keypoints[one], np.ones(1, np.bool_), keypoints[one])
+        batch = parts.cropper.crop(frame, tracks, intrinsics)
+        bodies = place_in_image(frame, tracks, batch, parts.estimator.estimate(batch), parts.body)
+        rotations = np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1)
+        joints, _ = forward_kinematics(parts.body, *(torch.from_numpy(value) for value in (rotations, bodies.betas, bodies.transl)))
+        columns.append({"rotations": rotations, "betas": bodies.betas, "pelvis_m": joints[:, 0].numpy()})
+    return {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
+
+
+def _tight_box(label: LabelledPerson) -> tuple[float, float, float, float]:
+    """Of 3:4, so that the paper's rule (`cropping.base_box`) gives back the label's base box."""
+    height = label.side_px / _BOX_FACTOR
+    (x, y), half_width = label.centre_px.tolist(), height * 3 / 8
+    return x - half_width, y - height / 2, x + half_width, y + height / 2
+
+
+def _keypoints_of(boxes: NDArray[np.float32], found: Detections, none: NDArray[np.float32]) -> NDArray[np.float32]:
+    """For every labelled box the keypoints of the detection that overlaps it most."""
+    if not len(found):
+        return none
+    theirs = found.boxes_xyxy_px
+    low, high = np.maximum(boxes[:, None, :2], theirs[None, :, :2]), np.minimum(boxes[:, None, 2:], theirs[None, :, 2:])
+    common = (high - low).clip(0).prod(-1)
+    area = lambda box: (box[..., 2:] - box[..., :2]).prod(-1)
+    overlap = common / (area(boxes)[:, None] + area(theirs)[None] - common).clip(1e-6)
+    best = overlap.argmax(1)
+    same = overlap[np.arange(len(boxes)), best] >= _SAME_PERSON
+    return np.where(same[:, None, None], found.keypoints_px[best], none).astype(np.float32)
+
+
+def _predictions(about: dict[str, Any], labels: Sequence[LabelledPerson], predicted: Columns) -> DatasetPredictions:
+    about = about | {"people": len(labels)}
+    image, sequence = (np.array([getattr(label, name) for label in labels], np.str_) for name in ("image", "sequence"))
+    return DatasetPredictions(about, image, sequence, _truth(labels), predicted)
+
+
+def _truth(labels: Sequence[LabelledPerson]) -> Columns:
+    return {
+        "rotations": np.stack([exp_so3(label.pose.astype(np.float64)) for label in labels]).astype(np.float32),
+        "betas": np.stack([label.betas for label in labels]),
+        "has_body": np.array([label.has_pose and label.has_betas for label in labels], np.float32),
+        "points_m": np.stack([label.points_m for label in labels]),
+        "gender": np.array([label.gender for label in labels], np.str_),
+        "body": np.array([label.body for label in labels], np.str_),
+    }
