@@ -13,6 +13,8 @@ from mchmr_stream.records import Bodies
 
 ADJUSTABLE = ("crops.views", "detector.interval", "smoother.strength")
 """What a run looks up anew for each frame. Everything else is read once, when it begins."""
+_LONGEST_INTERVAL = 4
+"""Frames; people who come in are then seen a quarter of a second late at 15 frames per second."""
 
 
 class AdjustableSettings:
@@ -22,7 +24,8 @@ class AdjustableSettings:
     """
 
     def __init__(self, settings: Settings, *, fixed_views: int | None = None) -> None:
-        self._now = settings
+        self._chosen = self._now = settings
+        self._relief = 0
         self._fixed_views = fixed_views
         self._lock = threading.Lock()
 
@@ -30,6 +33,28 @@ class AdjustableSettings:
     def now(self) -> Settings:
         """The settings in force."""
         return self._now
+
+    @property
+    def chosen(self) -> Settings:
+        """What was asked for; in force where there is no relief."""
+        return self._chosen
+
+    @property
+    def relief(self) -> int:
+        """By how many steps less is done than was asked for."""
+        return self._relief
+
+    def relieve(self, steps: int) -> bool:
+        """Do less: with each step one view fewer, and the detector asked half as often up to every fourth frame.
+
+        False, and nothing changed, where no step is left.
+        """
+        with self._lock:
+            eased = self._eased(self._chosen, steps)
+            if steps > self._relief and eased == self._now:
+                return False
+            self._relief, self._now = steps, eased
+            return True
 
     def change(self, name: str, value: Any) -> Settings:
         """Change one, as in `change("crops.views", 3)`, and return the settings then in force.
@@ -39,15 +64,23 @@ class AdjustableSettings:
         if name not in ADJUSTABLE:
             raise UsageError(f"{name} cannot change while a run goes on, expected one of {', '.join(ADJUSTABLE)}")
         with self._lock:
-            data = self._now.model_dump()
+            data = self._chosen.model_dump()
             apply_override(data, f"{name}={value}")
             changed = settings_from(data)
             if self._fixed_views is not None and changed.crops.views != self._fixed_views:
                 raise UsageError(f"these weights were made for {self._fixed_views} views, got {changed.crops.views}")
             if changed.crops.custom is not None and changed.crops.views > len(changed.crops.custom):
                 raise UsageError(f"crops.custom names {len(changed.crops.custom)} views, got crops.views {changed.crops.views}")
-            self._now = changed
-            return changed
+            self._chosen, self._now = changed, self._eased(changed, self._relief)
+            return self._now
+
+    def _eased(self, settings: Settings, steps: int) -> Settings:
+        if steps <= 0:
+            return settings
+        views = settings.crops.views if self._fixed_views is not None else max(1, settings.crops.views - steps)
+        interval = max(settings.detector.interval, min(_LONGEST_INTERVAL, settings.detector.interval * 2**steps))
+        crops, detector = settings.crops.model_copy(update={"views": views}), settings.detector.model_copy(update={"interval": interval})
+        return settings.model_copy(update={"crops": crops, "detector": detector})
 
 
 class AdjustedSmoother:

@@ -137,6 +137,26 @@ class SmootherSettings(_Section):
     strength: float = Field(1.0, gt=0, le=10, description="1 is tuned for people at ordinary speed; more is smoother and later")
 
 
+class LiveSettings(_Section):
+    """`mchmr live`: cameras and streams."""
+
+    size: str | None = Field(None, pattern=r"^[1-9]\d*x[1-9]\d*$", description="camera: picture size, as in 1280x720; none: what it likes")
+    fps: float | None = Field(None, gt=0, description="camera: pictures per second; none: what it likes")
+    pixel_format: str | None = Field(None, description="camera: mjpeg, yuyv422, ...; none: what it likes")
+    rtsp_transport: Literal["tcp", "udp"] = Field("tcp", description="rtsp: how pictures come; udp is a little sooner and may lose some")
+    read_timeout_s: float = Field(3.0, gt=0, le=60, description="a source silent for this long is lost")
+    restart: Literal["never", "on-error", "always"] = Field(
+        "on-error", description="open a lost source again: never; when it broke off; always, also after its end and when it was never there"
+    )
+    longest_pause_s: float = Field(1.0, gt=0, le=60, description="longest pause between two tries to open a lost source")
+    target_age_s: float | None = Field(
+        None,
+        gt=0,
+        description="when results are older than this, use fewer views and ask the detector less often until they are not; none: never",
+    )
+    gather_s: float = Field(0.003, ge=0, le=0.1, description="several sources: how long a network waits for the others' pictures")
+
+
 class OutputSettings(_Section):
     """What is written."""
 
@@ -166,12 +186,15 @@ class Settings(_Section):
     triton: TritonSettings = TritonSettings()
     body: BodySettings = BodySettings()
     smoother: SmootherSettings = SmootherSettings()
+    live: LiveSettings = LiveSettings()
     output: OutputSettings = OutputSettings()
     runtime: RuntimeSettings = RuntimeSettings()
 
 
-def load_settings(file: str | Path | None = None, overrides: list[str] | None = None) -> Settings:
+def load_settings(file: str | Path | None = None, overrides: list[str] | None = None, *, defaults: list[str] | None = None) -> Settings:
     """Settings from a YAML file (or none) with `section.name=value` overrides on top.
+
+    `defaults`: what holds, in the same form, where neither the file nor an override says anything else.
 
     Raises UsageError for an unreadable file, an unknown name (with the nearest known one) or a value out of range.
     """
@@ -187,6 +210,10 @@ def load_settings(file: str | Path | None = None, overrides: list[str] | None = 
             raise UsageError(f"settings {file} hold a {type(loaded).__name__}, expected sections as printed by `mchmr config`")
         # A section whose settings are all commented out reads as None.
         data = {name: {} if section is None else section for name, section in (loaded or {}).items()}
+    for text in defaults or []:
+        section, name = text.partition("=")[0].split(".")
+        if isinstance(data.get(section, {}), dict) and name not in data.get(section, {}):
+            apply_override(data, text)
     for text in overrides or []:
         apply_override(data, text)
     return settings_from(data)

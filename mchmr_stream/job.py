@@ -127,12 +127,7 @@ class _Outputs:
         self._paths = paths
         self._people: set[int] = set()
         plain = settings.model_dump(mode="json")
-        names = {
-            "body_model": pipeline.parts.body.name,
-            "body_model_sha256": pipeline.parts.body.sha256,
-            "weights": pipeline.parts.estimator.name,
-            "weights_sha256": pipeline.parts.estimator.weights_sha256,
-        }
+        names = pipeline.names()
         self._report = ReportSink(paths.report, self.info, settings=plain, names=names)
         bodies = NpzSink(paths.bodies, intrinsics, self.info, pipeline.parts.cropper.layout.count, **names, settings=plain)
         self._sinks: list[OverlaySink | NpzSink | ReportSink] = [bodies, self._report]

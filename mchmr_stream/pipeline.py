@@ -50,12 +50,24 @@ class Found(NamedTuple):
 
 
 class Pipeline:
-    """Networks and settings; `scenes` runs one source through them. One run at a time."""
+    """Networks and settings; `scenes` runs one source through them.
 
-    def __init__(self, settings: Settings | None = None, parts: Parts | None = None) -> None:
-        """`parts`: what is loaded already, from the same settings; then several pipelines have one set of networks."""
+    One run at a time, except with parts that take turns (sharing.py).
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
-        self.parts: Parts = parts or build_parts(self.settings)
+        self.parts: Parts = build_parts(self.settings)
+
+    def names(self) -> dict[str, str]:
+        """Body and weights with their hashes, as files name them."""
+        body, estimator = self.parts.body, self.parts.estimator
+        return {
+            "body_model": body.name,
+            "body_model_sha256": body.sha256,
+            "weights": estimator.name,
+            "weights_sha256": estimator.weights_sha256,
+        }
 
     def adjustable(self) -> AdjustableSettings:
         """The settings, for a run in which some of them may change."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
-from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Detections, Float, Frame, Int, Scene, SourceInfo, Tracks
+from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Detections, Float, Frame, Int, Moment, Scene, SourceInfo, Tracks
 
 
 class Source(Protocol):
@@ -119,3 +119,11 @@ class Sink(Protocol):
     def close(self) -> None:
         """Publish what was written, also after an early stop; a file appears only now, whole."""
         ...
+
+
+class LiveSink(Protocol):
+    """Takes finished scenes of live sources somewhere, one at a time. What takes long here keeps the pipeline waiting."""
+
+    def write(self, moment: Moment) -> None: ...
+
+    def close(self) -> None: ...

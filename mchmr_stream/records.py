@@ -288,3 +288,22 @@ class Scene:
 
     def __len__(self) -> int:
         return len(self.bodies)
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """A finished scene of a live source, and what is known of its way here."""
+
+    source: SourceInfo
+    """its `name` is unlike that of any other source of the run"""
+    scene: Scene
+    clock_s: float
+    """seconds since 1970 when the picture came"""
+    age_s: float
+    """from then until the scene was finished"""
+    late_s: float
+    """by the picture's own timestamp, how much later than the soonest one of the connection it came"""
+    dropped: int
+    """pictures of this source so far that gave way to newer ones"""
+    reconnects: int
+    """how many times this source was lost and found again"""

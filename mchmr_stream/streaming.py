@@ -14,6 +14,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -166,6 +167,60 @@ class Behind(Generic[T]):
         except BaseException as error:  # noqa: BLE001 - handed to the other thread, which raises it
             self._error = error
             self._channel.close()
+
+
+R = TypeVar("R")
+
+
+class Gathering(Generic[R, T]):
+    """Requests of several threads answered together by `answer`, on a thread of its own: one of each that asks in time.
+
+    After the first request of a round the others have `wait_s` to join it; the round begins at once when all have.
+    `members`: how many ask.
+    """
+
+    def __init__(self, answer: Callable[[list[R]], list[T]], members: int, wait_s: float, *, name: str) -> None:
+        self._answer, self._members, self._wait_s = answer, members, wait_s
+        self._asked: deque[tuple[R, Future[T]]] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def ask(self, request: R) -> T:
+        """Wait for the answer; what `answer` raises is raised to everybody whose request it had."""
+        future: Future[T] = Future()
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("asked after the end")
+            self._asked.append((request, future))
+            self._changed.notify_all()
+        return future.result()
+
+    def close(self) -> None:
+        """Answer what was asked, and end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._asked or self._closed)
+                if not self._asked:
+                    return
+                self._changed.wait_for(lambda: len(self._asked) >= self._members or self._closed, self._wait_s)
+                round_ = list(self._asked)
+                self._asked.clear()
+            try:
+                answers = self._answer([request for request, _ in round_])
+            except BaseException as error:  # noqa: BLE001 - handed to those who asked
+                for _, future in round_:
+                    future.set_exception(error)
+            else:
+                for (_, future), answer in zip(round_, answers, strict=True):
+                    future.set_result(answer)
 
 
 class Task:

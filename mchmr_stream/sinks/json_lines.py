@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import sys
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.geometry.rotation import axis_angle_from_matrix
-from mchmr_stream.records import Scene
+from mchmr_stream.records import Moment, Scene
+from mchmr_stream.sinks.publishing import check_folder, write_errors
 
 SCHEMA = 1
 
@@ -59,3 +62,43 @@ def _rounded(values: NDArray[np.floating] | np.floating, digits: int) -> Any:
     plain = array.astype(object)
     plain[~known] = None
     return plain.tolist()
+
+
+def moment_line(moment: Moment) -> str:
+    """A live scene as one line without its end."""
+    return scene_line(
+        moment.scene,
+        source=moment.source.name,
+        clock_s=round(moment.clock_s, 3),
+        age_s=round(moment.age_s, 4),
+        late_s=round(moment.late_s, 4),
+        dropped=moment.dropped,
+        reconnects=moment.reconnects,
+    )
+
+
+class JsonLinesSink:
+    """Live scenes as lines on standard output (`-`) or at the end of a file, each at once; implements `protocols.LiveSink`."""
+
+    def __init__(self, where: str) -> None:
+        """Raises UsageError where the file's folder is not there."""
+        self._path = None if where == "-" else Path(where)
+        if self._path is not None:
+            check_folder(self._path)
+        self._file: IO[str] | None = None
+
+    def write(self, moment: Moment) -> None:
+        line = moment_line(moment) + "\n"
+        if self._path is None:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+            return
+        with write_errors(self._path):
+            if self._file is None:
+                self._file = self._path.open("a", encoding="utf-8")
+            self._file.write(line)
+            self._file.flush()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()

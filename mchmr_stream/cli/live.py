@@ -1,0 +1,136 @@
+"""`mchmr live SOURCE...`: cameras and streams, as they come."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mchmr_stream.cli.video import add_settings_arguments
+from mchmr_stream.errors import UsageError
+
+if TYPE_CHECKING:
+    from mchmr_stream.live import LiveRun, SourceStatus
+    from mchmr_stream.protocols import LiveSink
+
+STATUS_EVERY_S = 5.0
+DEFAULTS = ["smoother.kind=causal"]
+"""Where a live run differs from one on files: nothing waits for later frames."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "live",
+        help="bodies from cameras and streams, now",
+        description="Follow cameras and streams. The newest picture is always taken next, so that the delay does not grow.",
+    )
+    parser.add_argument(
+        "sources", nargs="+", metavar="SOURCE",
+        help="a camera (0, /dev/video0), rtsp://, http(s):// (MJPEG, HLS), udp://, a file played in real time, or lavfi:GRAPH",
+    )  # fmt: skip
+    outputs = parser.add_argument_group("outputs", "any of them; docs/output.md describes the formats")
+    outputs.add_argument(
+        "--json",
+        action="append",
+        default=[],
+        metavar="WHERE",
+        help="JSON lines: - (standard output), a file, or tcp://HOST:PORT to listen on",
+    )
+    outputs.add_argument("--npz", type=Path, metavar="DIR", help="numbers as .npz files, one after the other")
+    outputs.add_argument("--segment", type=float, default=60.0, metavar="S", help="length of each .npz file in seconds (60)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="stop after so long")
+    add_settings_arguments(parser)
+    quick = parser.add_argument_group("shorthands", "each stands for one setting; `mchmr config` lists all settings")
+    for option, setting, kind, text in SHORTHANDS:
+        quick.add_argument(option, type=kind, metavar="VALUE", help=f"{text} ({setting})")
+    parser.set_defaults(run=run)
+
+
+SHORTHANDS: tuple[tuple[str, str, Callable[[str], object], str], ...] = (
+    ("--views", "crops.views", int, "crops of each person, fewer is faster"),
+    ("--interval", "detector.interval", int, "ask the detector on each n-th frame"),
+    ("--device", "runtime.device", str, "auto, cpu, cuda or cuda:N"),
+    ("--max-people", "tracker.max_people", int, "keep only the largest"),
+    ("--fov", "camera.fov_deg", float, "horizontal field of view in degrees"),
+    ("--size", "live.size", str, "camera: picture size, as in 1280x720"),
+    ("--fps", "live.fps", float, "camera: pictures per second"),
+    ("--pixel-format", "live.pixel_format", str, "camera: mjpeg, yuyv422, ..."),
+    ("--restart", "live.restart", str, "never, on-error or always"),
+    ("--target-age", "live.target_age_s", float, "do less while results are older than this, seconds"),
+)
+
+
+def run(args: argparse.Namespace) -> int:
+    from mchmr_stream.config import load_settings
+
+    given = {setting: getattr(args, option.removeprefix("--").replace("-", "_")) for option, setting, _, _ in SHORTHANDS}
+    shorthands = [f"{setting}={json.dumps(value)}" for setting, value in given.items() if value is not None]
+    settings = load_settings(args.config, [*shorthands, *args.overrides], defaults=DEFAULTS)
+    if args.segment <= 0:
+        raise UsageError(f"--segment got {args.segment:g}, expected seconds above 0")
+    from mchmr_stream.cli.stopping import StopOnSignals
+    from mchmr_stream.live import LiveRun
+
+    with StopOnSignals() as stop, LiveRun(args.sources, settings) as live:
+        for sink in _sinks(args, live):
+            live.add_sink(sink)
+        over = threading.Event()
+        watcher = threading.Thread(target=_watch, args=(live, stop.event, over, args.seconds, args.quiet), daemon=True)
+        watcher.start()
+        try:
+            ends = live.run()
+        finally:
+            over.set()
+            watcher.join()
+        if not args.quiet:
+            _say(live, ends)
+    if stop.exit_code is not None:
+        return stop.exit_code
+    return 1 if any(end.error is not None for end in ends) else 0
+
+
+def _sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
+    from mchmr_stream.sinks.json_lines import JsonLinesSink
+    from mchmr_stream.sinks.json_tcp import JsonTcpSink
+    from mchmr_stream.sinks.segments import NpzSegments
+
+    sinks: list[LiveSink] = []
+    for where in args.json:
+        if where.startswith("tcp://"):
+            host, _, port = where.removeprefix("tcp://").rpartition(":")
+            if not port.isdigit():
+                raise UsageError(f"--json got {where}, expected tcp://HOST:PORT")
+            sinks.append(JsonTcpSink(host or "127.0.0.1", int(port)))
+        else:
+            sinks.append(JsonLinesSink(where))
+    if args.npz is not None:
+        sinks.append(NpzSegments(args.npz, args.segment, names=live.pipeline.names(), settings=live.settings.model_dump(mode="json")))
+    return sinks
+
+
+def _watch(live: LiveRun, stop: threading.Event, over: threading.Event, seconds: float | None, quiet: bool) -> None:
+    """End the run when asked to, and say from time to time how it goes."""
+    waited_s = 0.0
+    while not over.wait(0.1):
+        waited_s += 0.1
+        if stop.is_set() or (seconds is not None and waited_s >= seconds):
+            live.stop()
+            return
+        if not quiet and round(waited_s / 0.1) % round(STATUS_EVERY_S / 0.1) == 0:
+            _say(live, live.status())
+
+
+def _say(live: LiveRun, statuses: list[SourceStatus]) -> None:
+    now = live.adjust.now
+    for status in statuses:
+        state = "" if status.connected else ", not connected"
+        relief = f", {now.crops.views} views, detector on each frame of {now.detector.interval}" if live.adjust.relief else ""
+        print(
+            f"mchmr: {status.name}: {status.fps:.1f} per second, age {1000 * status.age_p50_s:.0f} ms (p99 {1000 * status.age_p99_s:.0f}), "
+            f"{status.people} people, {status.finished} done, {status.dropped} dropped, {status.reconnects} reconnects{state}{relief}",
+            file=sys.stderr,
+        )

@@ -1,0 +1,215 @@
+"""Cameras and streams through the pipeline as they come: bodies now, with an age that does not grow.
+
+Each source has its reading thread, which always decodes, and a run of the pipeline that takes its newest picture whenever it is
+ready for one. Nothing is dropped behind that. Several sources share one detector and one network (sharing.py), and each has its own
+tracker, smoother and times.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from functools import partial
+from types import TracebackType
+
+import numpy as np
+
+from mchmr_stream.adjusting import AdjustableSettings
+from mchmr_stream.build import with_camera
+from mchmr_stream.config import Settings
+from mchmr_stream.errors import MchmrError
+from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.protocols import LiveSink
+from mchmr_stream.records import Moment, Scene, SourceInfo
+from mchmr_stream.sharing import SharedDetector, SharedEstimator
+from mchmr_stream.shedding import LoadShedding
+from mchmr_stream.sources.address import Address, parse_address
+from mchmr_stream.sources.live import LiveSource
+from mchmr_stream.streaming import Stopwatch, Task
+
+log = logging.getLogger(__name__)
+
+KEPT_RESULTS = 600
+"""What rates and ages of a status are reckoned from: the last so many results."""
+
+
+@dataclass(frozen=True)
+class SourceStatus:
+    """How a source is doing."""
+
+    name: str
+    connected: bool
+    decoded: int
+    """pictures that came"""
+    finished: int
+    """of which so many became scenes"""
+    dropped: int
+    """and so many gave way to newer ones"""
+    reconnects: int
+    fps: float
+    """finished per second, of late"""
+    age_p50_s: float
+    age_p99_s: float
+    late_s: float
+    people: int
+    """in the last picture"""
+    error: str | None
+    """why it is not followed any more"""
+
+
+class LiveRun:
+    """Sources, settings that can be changed while it runs (`adjust`), and sinks. A context manager: leaving it ends everything.
+
+    `adjust` and `status` may be used from any thread, also by sinks.
+    """
+
+    def __init__(self, sources: Sequence[str], settings: Settings) -> None:
+        """Loads the networks. Raises UsageError and InputError for sources that cannot be, before anything is opened."""
+        self.settings = settings
+        addresses = _unlike([parse_address(text, settings.live) for text in sources])
+        self.pipeline = Pipeline(settings)
+        if len(addresses) > 1:
+            self._share(len(addresses))
+        self.adjust: AdjustableSettings = self.pipeline.adjustable()
+        target_s = settings.live.target_age_s
+        self._shedding = None if target_s is None else LoadShedding(self.adjust, target_s)
+        self._sinks: list[LiveSink] = []
+        self._stop = threading.Event()
+        self._writing = threading.Lock()
+        self._broken: BaseException | None = None
+        self._followed = [_Followed(address) for address in addresses]
+
+    def add_sink(self, sink: LiveSink) -> None:
+        """Give everything that is finished from now on to `sink` too. It is closed with the run."""
+        with self._writing:
+            self._sinks.append(sink)
+
+    def run(self) -> list[SourceStatus]:
+        """Follow every source until it ends, or until `stop`. A source that fails leaves the others alone; its status says why.
+
+        Raises what a sink raised: nothing goes on without it.
+        """
+        tasks = [Task(partial(self._follow, followed), name=followed.address.name) for followed in self._followed]
+        for task in tasks:
+            task.join()
+        if self._broken is not None:
+            raise self._broken
+        return self.status()
+
+    def stop(self) -> None:
+        """End the run; `run` returns soon."""
+        self._stop.set()
+        for followed in self._followed:
+            if followed.source is not None:
+                followed.source.close()
+
+    def status(self) -> list[SourceStatus]:
+        """Of every source, in the order given."""
+        return [followed.status() for followed in self._followed]
+
+    def __enter__(self) -> LiveRun:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+        with ExitStack() as at_end:
+            at_end.callback(self.pipeline.close)
+            for sink in self._sinks:
+                at_end.callback(sink.close)
+
+    def _share(self, members: int) -> None:
+        parts, wait_s = self.pipeline.parts, self.settings.live.gather_s
+        # An estimator that is elsewhere takes the requests of all as they come and gathers them there.
+        estimator = parts.estimator if parts.estimator.in_flight > 1 else SharedEstimator(parts.estimator, members, wait_s)
+        self.pipeline.parts = replace(parts, detector=SharedDetector(parts.detector, members, wait_s), estimator=estimator)
+
+    def _follow(self, followed: _Followed) -> None:
+        try:
+            source = LiveSource(followed.address, self.settings.live, self._stop)
+            followed.source = source
+            with closing(source):
+                upright, intrinsics = with_camera(source, self.settings)
+                scenes = self.pipeline.scenes(upright, intrinsics, stop=self._stop, watch=followed.watch, live=True, adjust=self.adjust)
+                with closing(scenes):
+                    for scene in scenes:
+                        self._write(followed.moment(scene))
+        except MchmrError as error:
+            followed.error = str(error)
+            log.error("%s", error)
+        except BaseException as error:  # noqa: BLE001 - raised by `run`
+            self._broken = self._broken or error
+            self.stop()
+
+    def _write(self, moment: Moment) -> None:
+        with self._writing:
+            if self._shedding is not None:
+                self._shedding.note(moment.age_s, time.monotonic())
+            for sink in self._sinks:
+                try:
+                    sink.write(moment)
+                except BaseException as error:
+                    self._broken = self._broken or error
+                    self.stop()
+                    raise
+
+
+class _Followed:
+    """One source of a run and its figures."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.source: LiveSource | None = None
+        self.watch = Stopwatch(last=KEPT_RESULTS)
+        self.error: str | None = None
+        self._finished = 0
+        self._people = 0
+        self._late_s = 0.0
+        self._results: deque[tuple[float, float]] = deque(maxlen=KEPT_RESULTS)
+        """when each of the last ones was finished, and its age"""
+
+    def moment(self, scene: Scene) -> Moment:
+        source = self.source
+        assert source is not None
+        arrival, now_s = source.arrival(scene.frame.index), time.monotonic()
+        age_s = now_s - arrival.arrived_s
+        self._finished += 1
+        self._people, self._late_s = len(scene), arrival.late_s
+        self._results.append((now_s, age_s))
+        info: SourceInfo = source.info
+        return Moment(info, scene, time.time() - age_s, age_s, arrival.late_s, source.dropped, source.reconnects)
+
+    def status(self) -> SourceStatus:
+        results = list(self._results)
+        source, now_s = self.source, time.monotonic()
+        recent = [age_s for finished_s, age_s in results if now_s - finished_s < 5]
+        span_s = min(5.0, now_s - results[0][0]) if results else 0.0
+        p50, p99 = (float(value) for value in np.percentile(recent, [50, 99])) if recent else (0.0, 0.0)
+        return SourceStatus(
+            name=self.address.name,
+            connected=source is not None and source.connected,
+            decoded=0 if source is None else source.decoded,
+            finished=self._finished,
+            dropped=0 if source is None else source.dropped,
+            reconnects=0 if source is None else source.reconnects,
+            fps=len(recent) / span_s if span_s > 0 else 0.0,
+            age_p50_s=p50,
+            age_p99_s=p99,
+            late_s=self._late_s,
+            people=self._people,
+            error=self.error,
+        )
+
+
+def _unlike(addresses: list[Address]) -> list[Address]:
+    """Names that are there twice get a number."""
+    seen: dict[str, int] = {}
+    result = []
+    for address in addresses:
+        seen[address.name] = number = seen.get(address.name, 0) + 1
+        result.append(address if number == 1 else replace(address, name=f"{address.name} ({number})"))
+    return result

@@ -1,0 +1,78 @@
+"""One detector and one network for several pipelines: what they ask at the same time is answered in one batch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import fields
+
+import numpy as np
+import torch
+
+from mchmr_stream.estimators.at_once import ComputesAtOnce
+from mchmr_stream.protocols import Detector, MeshEstimator
+from mchmr_stream.records import CropBatch, CropEstimates, Detections, Frame
+from mchmr_stream.streaming import Gathering
+
+
+class SharedDetector:
+    """Another detector, asked for one picture of each pipeline at once; implements `protocols.Detector`. Closing it closes the other."""
+
+    def __init__(self, detector: Detector, members: int, wait_s: float) -> None:
+        self._detector = detector
+        self._gathering: Gathering[Sequence[Frame], list[Detections]] = Gathering(self._detect, members, wait_s, name="shared detector")
+
+    def detect(self, frames: Sequence[Frame]) -> list[Detections]:
+        return self._gathering.ask(frames)
+
+    def close(self) -> None:
+        self._gathering.close()
+        self._detector.close()
+
+    def _detect(self, asked: list[Sequence[Frame]]) -> list[list[Detections]]:
+        found = iter(self._detector.detect([frame for frames in asked for frame in frames]))
+        return [[next(found) for _ in frames] for frames in asked]
+
+
+class SharedEstimator(ComputesAtOnce):
+    """Another estimator, given the crops of all pipelines at once; implements `protocols.MeshEstimator`. Closing it closes the other."""
+
+    def __init__(self, estimator: MeshEstimator, members: int, wait_s: float) -> None:
+        self._estimator = estimator
+        self.name, self.weights_sha256, self.crop_size_hw = estimator.name, estimator.weights_sha256, estimator.crop_size_hw
+        self.body_sha256, self.trained_on_smpl, self.fixed_views = estimator.body_sha256, estimator.trained_on_smpl, estimator.fixed_views
+        self._gathering: Gathering[CropBatch, CropEstimates] = Gathering(self._estimate, members, wait_s, name="shared network")
+
+    def estimate(self, batch: CropBatch) -> CropEstimates:
+        return self._gathering.ask(batch)
+
+    def close(self) -> None:
+        self._gathering.close()
+        self._estimator.close()
+
+    def _estimate(self, asked: list[CropBatch]) -> list[CropEstimates]:
+        """One call for each number of views: it may just have been changed for some."""
+        by_views: dict[int, list[int]] = defaultdict(list)
+        for i, batch in enumerate(asked):
+            by_views[batch.views_px.shape[1]].append(i)
+        answers: dict[int, CropEstimates] = {}
+        for members in by_views.values():
+            together = self._estimator.estimate(joined([asked[i] for i in members]))
+            answers |= zip(members, split(together, [len(asked[i]) for i in members]), strict=True)
+        return [answers[i] for i in range(len(asked))]
+
+
+def joined(batches: Sequence[CropBatch]) -> CropBatch:
+    """The people of several batches of equally many views, one after the other."""
+    if len(batches) == 1:
+        return batches[0]
+    crops = torch.cat([batch.crops for batch in batches])
+    rest = [np.concatenate([getattr(batch, field.name) for batch in batches]) for field in fields(CropBatch)[1:]]
+    return CropBatch(crops, *rest)
+
+
+def split(estimates: CropEstimates, counts: Sequence[int]) -> list[CropEstimates]:
+    """Undo `joined` on what came of it."""
+    ends = np.cumsum(counts)[:-1]
+    columns = [np.split(getattr(estimates, field.name), ends) for field in fields(CropEstimates)]
+    return [CropEstimates(*rows) for rows in zip(*columns, strict=True)]

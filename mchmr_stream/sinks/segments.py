@@ -1,0 +1,79 @@
+"""Live scenes as .npz files of a set length: what was finished is whole, whatever happens later."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mchmr_stream.records import Moment, Scene
+from mchmr_stream.sinks.npz import NpzSink
+
+
+@dataclass
+class _Segment:
+    sink: NpzSink
+    begun_s: float
+    views: int
+    size: tuple[int, int]
+
+
+class NpzSegments:
+    """One file after the other for each source, as docs/output.md describes them; implements `protocols.LiveSink`.
+
+    Files are called SOURCE_TIME.npz, by the time (UTC) of their first picture. Where views were left out for a while, `views_cam` is NaN
+    for those; where there are more than a file was begun with, the next one begins.
+    """
+
+    def __init__(self, folder: Path, seconds: float, *, names: Mapping[str, str], settings: Mapping[str, Any]) -> None:
+        """`names`: `body_model`, `weights` and the hashes of both, as NpzSink takes them."""
+        self._folder, self._seconds, self._names, self._settings = folder, seconds, names, settings
+        self._open: dict[str, _Segment] = {}
+        self.written: list[Path] = []
+        """The finished files."""
+
+    def write(self, moment: Moment) -> None:
+        name, scene = moment.source.name, moment.scene
+        segment = self._open.get(name)
+        views, size = scene.bodies.views_cam.shape[1], (scene.frame.width, scene.frame.height)
+        if segment is not None and (
+            scene.bodies.time_s - segment.begun_s >= self._seconds or views > segment.views or size != segment.size
+        ):
+            self._finish(name)
+            segment = None
+        if segment is None:
+            segment = self._open[name] = self._begin(moment, views, size)
+        segment.sink.write(_with_views(scene, segment.views))
+
+    def close(self) -> None:
+        """Publish what was begun."""
+        for name in list(self._open):
+            self._finish(name)
+
+    def _begin(self, moment: Moment, views: int, size: tuple[int, int]) -> _Segment:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        stem = re.sub(r"[^A-Za-z0-9]+", "-", moment.source.name).strip("-") or "source"
+        begun = time.strftime("%Y%m%dT%H%M%S", time.gmtime(moment.clock_s)) + f"{moment.clock_s % 1:.3f}"[1:].replace(".", "-")
+        info = replace(moment.source, width=size[0], height=size[1])
+        path = self._folder / f"{stem}_{begun}.npz"
+        sink = NpzSink(path, moment.scene.intrinsics, info, views, **self._names, settings=self._settings)
+        return _Segment(sink, moment.scene.bodies.time_s, views, size)
+
+    def _finish(self, name: str) -> None:
+        sink = self._open.pop(name).sink
+        sink.close()
+        self.written.append(sink.path)
+
+
+def _with_views(scene: Scene, views: int) -> Scene:
+    bodies = scene.bodies
+    missing = views - bodies.views_cam.shape[1]
+    if missing == 0:
+        return scene
+    views_cam = np.pad(bodies.views_cam, ((0, 0), (0, missing), (0, 0)), constant_values=np.nan)
+    return replace(scene, bodies=replace(bodies, views_cam=views_cam))

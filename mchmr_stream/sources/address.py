@@ -1,0 +1,93 @@
+"""What a user calls a live source, and how libav is asked for it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import av
+
+from mchmr_stream.config import LiveSettings
+from mchmr_stream.errors import InputError, UsageError
+
+CAMERAS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
+"""libav's name of the system's cameras."""
+_STREAMS = {"rtsp", "rtsps", "http", "https", "udp", "rtp", "srt", "tcp", "rtmp"}
+
+
+@dataclass(frozen=True)
+class Address:
+    """A live source as libav opens it."""
+
+    name: str
+    """for messages and files: without password"""
+    url: str
+    format: str | None
+    options: dict[str, str]
+    paced: bool
+    """it gives pictures as fast as they are taken, and has to be slowed down to its own time"""
+    ends: bool
+    """it may end, and that is no loss: a file"""
+
+
+def parse_address(text: str, settings: LiveSettings) -> Address:
+    """0 or /dev/video0 (a camera), lavfi:GRAPH, a URL, or a file. Raises UsageError and InputError with what to write."""
+    if text.isdigit() or text.startswith("/dev/video"):
+        return _camera(text, settings)
+    if text.startswith("lavfi:"):
+        return Address(text, text.removeprefix("lavfi:"), "lavfi", {}, paced=True, ends=True)
+    scheme = urlsplit(text).scheme.lower()
+    if "://" in text and scheme not in _STREAMS:
+        raise UsageError(
+            f"{text} begins with {scheme}://, expected one of {', '.join(sorted(_STREAMS))}, lavfi:, a camera's number or a file"
+        )
+    if "://" in text:
+        return Address(
+            _without_password(text), text, None, _stream_options(scheme, settings), paced=False, ends=scheme in ("http", "https")
+        )
+    if not Path(text).is_file():
+        raise InputError(f"{text} is not there, expected a camera's number, a URL, lavfi:GRAPH or a file")
+    return Address(Path(text).name, f"file:{text}", None, {}, paced=True, ends=True)
+
+
+def list_cameras() -> list[str]:
+    """What cameras this system has, as `mchmr live` takes them."""
+    if sys.platform == "linux":
+        return sorted(str(path) for path in Path("/dev").glob("video*"))
+    try:
+        return [str(device) for device in av.device.enumerate_input_devices(CAMERAS[sys.platform])]
+    except (KeyError, AttributeError, OSError, av.error.FFmpegError):
+        return []
+
+
+def _camera(text: str, settings: LiveSettings) -> Address:
+    system = CAMERAS.get(sys.platform)
+    if system is None:
+        raise UsageError(f"cameras are not known on {sys.platform}; expected Linux, macOS or Windows, or a URL")
+    url = f"/dev/video{text}" if text.isdigit() and system == "v4l2" else text
+    if system == "v4l2" and not Path(url).exists():
+        there = ", ".join(list_cameras()) or "none"
+        raise InputError(f"there is no camera {url}; found: {there}")
+    given = {"video_size": settings.size, "framerate": settings.fps, _pixel_option(system, settings): settings.pixel_format}
+    return Address(text, url, system, {name: str(value) for name, value in given.items() if value is not None}, paced=False, ends=False)
+
+
+def _pixel_option(system: str, settings: LiveSettings) -> str:
+    # v4l2 takes compressed formats and pixel layouts by one option, the others by two.
+    return "input_format" if system == "v4l2" else "vcodec" if settings.pixel_format == "mjpeg" else "pixel_format"
+
+
+def _stream_options(scheme: str, settings: LiveSettings) -> dict[str, str]:
+    options = {"fflags": "nobuffer", "flags": "low_delay", "probesize": "500000", "analyzeduration": "1000000"}
+    if scheme.startswith("rtsp"):
+        options["rtsp_transport"] = settings.rtsp_transport
+    return options
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return url.replace(f":{parts.password}@", ":***@", 1)

@@ -1,0 +1,231 @@
+"""Cameras and streams: the newest picture whenever one is asked for, and the source opened again when it is lost."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import av
+
+from mchmr_stream.config import LiveSettings
+from mchmr_stream.errors import InputError, MissingPart
+from mchmr_stream.records import Frame, SourceInfo
+from mchmr_stream.sources.address import Address, list_cameras
+from mchmr_stream.sources.container import reason, video_streams
+from mchmr_stream.sources.live_clock import LiveClock
+from mchmr_stream.sources.picture import Orientation, PictureConverter, square_pixel_size
+from mchmr_stream.streaming import Channel, Task
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 0.2
+REMEMBERED_ARRIVALS = 1024
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """When a frame came."""
+
+    arrived_s: float
+    """`time.monotonic()` when it was decoded"""
+    late_s: float
+    """by its own timestamp, how much later than the soonest one of its connection"""
+
+
+@dataclass(frozen=True, eq=False)
+class _Decoded:
+    index: int
+    time_s: float
+    picture: av.VideoFrame
+    sample_aspect: object
+
+
+class LiveSource:
+    """One camera or stream; implements `protocols.Source`.
+
+    A thread of its own reads and decodes all the time. `frames` gives the newest decoded picture and never one twice; those in between
+    are counted in `dropped`. Upright, with square pixels, all of the size of the first one. Frame.index counts decoded frames, over
+    all connections; times grow over them too (see `LiveClock`).
+
+    A source that breaks off, stays silent for `read_timeout_s` or ends although it has no end is opened again with growing pauses, as
+    `restart` says; the frames simply go on.
+    """
+
+    def __init__(self, address: Address, settings: LiveSettings, stop: threading.Event | None = None) -> None:
+        """Waits for the first picture. Raises InputError where none comes, except with `restart` always: then it goes on trying.
+
+        Setting `stop` ends the reading, and the waiting.
+        """
+        self.name = address.name
+        self.reconnects = 0
+        self.connected = False
+        self.warnings: list[str] = []
+        self._address, self._settings = address, settings
+        self._newest: Channel[_Decoded] = Channel(1, drop_oldest=True)
+        self._arrivals: OrderedDict[int, Arrival] = OrderedDict()
+        self._clock = LiveClock()
+        self._stop = stop or threading.Event()
+        self._closed = False
+        self._first = threading.Event()
+        self._trouble: InputError | None = None
+        self._info: SourceInfo | None = None
+        self._converter: PictureConverter | None = None
+        self._decoded = 0
+        self._reader = Task(self._read, name=f"read {address.name}")
+        self._first.wait()
+        if self._info is None:
+            self._reader.join()
+            raise self._trouble or InputError(f"{self.name} was closed before its first picture")
+
+    @property
+    def info(self) -> SourceInfo:
+        assert self._info is not None  # the constructor waited for it
+        return self._info
+
+    @property
+    def dropped(self) -> int:
+        """Pictures that were decoded and not asked for in time."""
+        return self._newest.dropped
+
+    @property
+    def decoded(self) -> int:
+        """Pictures that came."""
+        return self._decoded
+
+    def arrival(self, index: int) -> Arrival:
+        """When a frame of the last ones came."""
+        return self._arrivals[index]
+
+    def frames(self) -> Iterator[Frame]:
+        """The newest picture each time. Raises InputError at the end of a source that was lost for good."""
+        for decoded in self._newest:
+            assert self._converter is not None
+            orientation, aspect = Orientation.of_frame(decoded.picture), decoded.sample_aspect
+            rgb = self._converter.rgb(decoded.picture, orientation, aspect)  # type: ignore[arg-type]
+            if self._converter.fitted and not self.warnings:
+                self.warnings.append(f"the picture size changed; all pictures are fitted into {self.info.width}x{self.info.height}")
+                log.warning("%s: %s", self.name, self.warnings[0])
+            yield Frame(decoded.index, decoded.time_s, rgb)
+
+    def close(self) -> None:
+        """Stop reading. A read that is blocked ends with its timeout, on its own thread."""
+        self._closed = True
+        self._newest.close()
+
+    # ---- the reading thread ---------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        try:
+            self._supervise()
+        except BaseException as error:
+            self._newest.end(error)
+            raise
+        else:
+            self._newest.end(self._trouble)
+        finally:
+            self.connected = False
+            self._first.set()
+
+    def _supervise(self) -> None:
+        """Connections one after the other, until nobody wants another one."""
+        pause_s = FIRST_PAUSE_S
+        while not self._ended():
+            before = self._decoded
+            lost = self._connection()
+            if self._ended():
+                return
+            if self._decoded > before:
+                pause_s = FIRST_PAUSE_S
+            self.connected = False
+            self._trouble = lost
+            if not self._opens_again(lost):
+                return
+            log.warning("%s; opening it again", lost or f"{self.name} has ended")
+            self._stop.wait(pause_s)
+            pause_s = min(2 * pause_s, self._settings.longest_pause_s)
+
+    def _ended(self) -> bool:
+        return self._closed or self._stop.is_set()
+
+    def _opens_again(self, lost: InputError | None) -> bool:
+        if self._settings.restart == "always":
+            return True
+        return self._settings.restart == "on-error" and lost is not None and self._info is not None
+
+    def _connection(self) -> InputError | None:
+        """Open and read until it breaks off (what happened) or ends (None)."""
+        address = self._address
+        timeouts_s = (max(5.0, self._settings.read_timeout_s), self._settings.read_timeout_s)
+        try:
+            with av.open(
+                address.url, format=address.format, options=address.options, timeout=timeouts_s, metadata_errors="replace"
+            ) as container:
+                streams = video_streams(container)
+                if not streams:
+                    return InputError(f"{self.name} has no video, expected a stream with pictures")
+                self._decode(container, streams[0])
+        except av.error.ProtocolNotFoundError as error:
+            raise MissingPart(
+                f"{self.name}: this PyAV was built without that protocol; take the stream through GStreamer (docs/gstreamer.md), or "
+                "by another protocol"
+            ) from error
+        except av.error.ExitError:
+            return InputError(f"{self.name} gave no picture for {self._settings.read_timeout_s:g} s")
+        except (av.error.FFmpegError, OSError) as error:
+            there = f"; cameras here: {', '.join(list_cameras()) or 'none'}" if address.format == "v4l2" else ""
+            return InputError(f"{self.name} cannot be read ({reason(error)}){there}")
+        return None if address.ends else InputError(f"{self.name} stopped sending")
+
+    def _decode(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
+        stream.thread_type = "SLICE"  # threads over frames would hold each picture back until others have come
+        if self._decoded:
+            self.reconnects += 1
+        self._clock.reconnected()
+        pace = _Pace() if self._address.paced else None
+        for picture in container.decode(stream):
+            if self._ended():
+                return
+            stamp_s = None if picture.pts is None else float(picture.pts * picture.time_base)
+            if pace is not None:
+                pace.wait(stamp_s, self._stop.wait)
+            self._hand_over(picture, stream, stamp_s)
+
+    def _hand_over(self, picture: av.VideoFrame, stream: av.VideoStream, stamp_s: float | None) -> None:
+        arrived_s = time.monotonic()
+        time_s = self._clock.time_s(stamp_s, arrived_s)
+        late_s = self._clock.late_s(stamp_s, arrived_s)
+        if self._info is None:
+            self._begin(picture, stream)
+        self.connected = True
+        self._arrivals[self._decoded] = Arrival(arrived_s, late_s)
+        if len(self._arrivals) > REMEMBERED_ARRIVALS:
+            self._arrivals.popitem(last=False)
+        self._newest.put(_Decoded(self._decoded, time_s, picture, stream.sample_aspect_ratio))
+        self._decoded += 1
+        self._first.set()
+
+    def _begin(self, picture: av.VideoFrame, stream: av.VideoStream) -> None:
+        width, height = Orientation.of_frame(picture).size(*square_pixel_size(picture.width, picture.height, stream.sample_aspect_ratio))
+        rate = next((float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate and 0 < rate <= 1000), 30.0)
+        self._converter = PictureConverter(width, height)
+        self._info = SourceInfo(self.name, width, height, rate)
+
+
+class _Pace:
+    """Holds back what comes sooner than its timestamps say."""
+
+    def __init__(self) -> None:
+        self._begun: tuple[float, float] | None = None
+
+    def wait(self, stamp_s: float | None, sleep: Callable[[float], object]) -> None:
+        if stamp_s is None:
+            return
+        now_s = time.monotonic()
+        if self._begun is None:
+            self._begun = (now_s, stamp_s)
+        begun_s, first_s = self._begun
+        sleep(max(0.0, begun_s + stamp_s - first_s - now_s))
