@@ -140,11 +140,13 @@ class LiveSource:
                 return
             if self._decoded > before:
                 pause_s = FIRST_PAUSE_S
-            self.connected = False
             self._trouble = lost
             if not self._opens_again(lost):
                 return
-            log.warning("%s; opening it again", lost or f"{self.name} has ended")
+            # Said once for each loss; that it is still away is no news.
+            level = logging.WARNING if self.connected else logging.INFO
+            log.log(level, "%s; opening it again", lost or f"{self.name} has ended")
+            self.connected = False
             self._stop.wait(pause_s)
             pause_s = min(2 * pause_s, self._settings.longest_pause_s)
 
