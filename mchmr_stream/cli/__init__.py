@@ -17,10 +17,26 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from mchmr_stream import __version__
-from mchmr_stream.cli import ablate, config, demo, doctor, evaluate, export, gst_path, import_weights, live, serve, synth, tracks, train, video
+from mchmr_stream.cli import (
+    ablate,
+    config,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    gst_path,
+    import_weights,
+    live,
+    serve,
+    synth,
+    tracks,
+    train,
+    video,
+)
 from mchmr_stream.errors import MchmrError, UsageError
 
-COMMANDS = (video, live, demo, tracks, export, config, doctor, evaluate, synth, train, ablate, import_weights, serve, gst_path)
+COMMANDS = (video, live, demo, tracks, export, config, doctor, evaluate, synth, data, train, ablate, import_weights, serve, gst_path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

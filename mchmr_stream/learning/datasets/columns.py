@@ -207,18 +207,19 @@ class JoinedReader:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def _place(self, index: int) -> tuple[ColumnReader, int]:
+    def place(self, index: int) -> tuple[ColumnReader, int]:
+        """The file and the row in it."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         part = int(np.searchsorted(self._ends, index, side="right"))
         return self.parts[part], index - (int(self._ends[part - 1]) if part else 0)
 
     def label(self, index: int) -> LabelledPerson:
-        part, row = self._place(index)
+        part, row = self.place(index)
         return part.label(row)
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        part, row = self._place(index)
+        part, row = self.place(index)
         return part.image(row)
 
 

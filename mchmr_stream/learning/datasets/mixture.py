@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.errors import UsageError
+from mchmr_stream.learning.datasets.labels import LabelReader
 
 BLOCK = 1000
 
@@ -77,6 +78,20 @@ class Mixture:
 
     def _generator(self, *numbers: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *numbers])
+
+
+class MixedPeople:
+    """A mixture of readers: place in the stream -> a reader and a person of it."""
+
+    def __init__(self, readers: Mapping[str, LabelReader], shares: Mapping[str, float] | None = None, seed: int = 0) -> None:
+        """As `Mixture`, the sizes being the readers'."""
+        self.readers = dict(readers)
+        self.mixture = Mixture({name: len(reader) for name, reader in readers.items()}, shares, seed)
+
+    def at(self, place: int) -> tuple[LabelReader, int]:
+        """Always the same for the same place."""
+        name, index = self.mixture.at(place)
+        return self.readers[name], index
 
 
 def _apportioned(shares: NDArray[np.float64]) -> NDArray[np.int64]:
