@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import sysconfig
+import threading
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -206,3 +212,110 @@ def test_views_change_while_it_plays(app):
     assert outcome["views"][0] == 1
     assert outcome["views"][-1] == 2
     assert outcome["views"] == sorted(outcome["views"])
+
+
+# ---- the lines of docs/gstreamer.md ---------------------------------------------------------------------------------------
+
+DOCUMENT = HERE.parent / "docs" / "gstreamer.md"
+DOCUMENTED = [
+    line
+    for block in DOCUMENT.read_text().split("```sh\n")[1:]
+    for line in block.split("```")[0].replace("\\\n", " ").splitlines()
+    if line.startswith("gst-launch-1.0")
+]
+
+
+def documented(what: str, config: Path, folder: Path, clip: Path) -> list[str]:
+    """The line that holds `what`, with what this machine has in the place of cameras, windows and files."""
+    (line,) = [line for line in DOCUMENTED if what in line]
+    replacements = {
+        "clip.mp4": str(clip),
+        "=out.": f"={folder}/out.",
+        "config=live.yaml": f"config={config}.causal",
+        "! mchmr !": f"! mchmr config={config} !",
+        "mchmr name=m": f"mchmr name=m config={config}",
+        "v4l2src": "videotestsrc is-live=true num-buffers=40",
+        "device=/dev/video0": "! video/x-raw,framerate=30/1",
+        "device=/dev/video1": "! video/x-raw,framerate=30/1",
+        "autovideosink": "fakesink sync=true",
+    }
+    for old, new in replacements.items():
+        line = line.replace(old, new)
+    return shlex.split(line)
+
+
+def test_every_documented_line_is_run_here():
+    assert len(DOCUMENTED) == 5
+
+
+@pytest.mark.parametrize("what", ["mp4mux", "m.json", "views=3", "unique-id=2"])
+def test_documented_lines_work(what, environment, config, clip, tmp_path):
+    command = documented(what, config, tmp_path, clip)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "ERROR" not in done.stderr
+    if what == "mp4mux":
+        with av.open(str(tmp_path / "out.mp4")) as written:
+            assert len(list(written.decode(video=0))) == FRAMES
+    if what == "m.json":
+        assert len((tmp_path / "out.jsonl").read_text().splitlines()) == FRAMES
+
+
+RTSP_SERVER = """
+import sys, gi
+gi.require_version("Gst", "1.0"); gi.require_version("GstRtspServer", "1.0")
+from gi.repository import Gst, GstRtspServer, GLib
+Gst.init(None)
+server = GstRtspServer.RTSPServer()
+server.set_address("127.0.0.1"); server.set_service(sys.argv[1])
+camera, taker = GstRtspServer.RTSPMediaFactory(), GstRtspServer.RTSPMediaFactory()
+camera.set_launch("( videotestsrc is-live=true ! video/x-raw,width=160,height=120,framerate=15/1 ! "
+                  "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 ! rtph264pay name=pay0 pt=96 )")
+taker.set_launch("( rtph264depay name=depay0 ! h264parse ! avdec_h264 ! fakesink name=end signal-handoffs=true sync=false )")
+taker.set_transport_mode(GstRtspServer.RTSPTransportMode.RECORD)
+for factory in (camera, taker):
+    factory.set_shared(True)
+def count(_, media):
+    media.get_element().get_by_name("end").connect("handoff", lambda *_: print("frame", flush=True))
+taker.connect("media-configure", count)
+mounts = server.get_mount_points(); mounts.add_factory("/cam", camera); mounts.add_factory("/bodies", taker)
+server.attach(None); print("up", flush=True); GLib.MainLoop().run()
+"""
+
+
+@pytest.fixture
+def rtsp_server(environment: dict[str, str]) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """A camera at /cam, and at /bodies somebody who takes a stream and prints a line for every picture of it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = subprocess.Popen([SYSTEM_PYTHON, "-c", RTSP_SERVER, str(port)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    if server.stdout.readline().strip() != "up":
+        server.wait()
+        pytest.skip("no GStreamer RTSP server here (apt: gir1.2-gst-rtsp-server-1.0)")
+    yield port, server
+    server.kill()
+    server.communicate()
+
+
+@pytest.mark.slow
+def test_the_documented_rtsp_line_works(environment, config, clip, tmp_path, rtsp_server):
+    if (
+        shutil.which("gst-inspect-1.0")
+        and subprocess.run(["gst-inspect-1.0", "rtspclientsink"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("no rtspclientsink here (apt: gstreamer1.0-rtsp)")
+    port, server = rtsp_server
+    command = [part.replace(":8554", f":{port}") for part in documented("rtspclientsink", config, tmp_path, clip)]
+    launched = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        watchdog = threading.Timer(120, server.kill)  # ends the reading of lines, should none come
+        watchdog.start()
+        pictures = len(list(islice(server.stdout, 20)))
+        watchdog.cancel()
+    finally:
+        launched.send_signal(signal.SIGINT)
+        _, said = launched.communicate(timeout=60)
+    assert pictures == 20, said
+    assert "ERROR" not in said
