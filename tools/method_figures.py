@@ -51,7 +51,7 @@ from mchmr_stream.learning.evaluation.real_observations import (
 )
 from mchmr_stream.learning.evaluation.real_predictions import known_camera
 from mchmr_stream.learning.evaluation.real_views import RealView, load_views
-from mchmr_stream.learning.evaluation.synthetic_people import labelled_people, observed_people
+from mchmr_stream.learning.evaluation.synthetic_people import check_same_people, labelled_people, observed_people
 from mchmr_stream.learning.evaluation.synthetic_predictions import KNOWN, SyntheticPredictions, predict
 from mchmr_stream.learning.metrics import LIMB_BONES, LIMBS_IN_BLAZEPOSE, LIMBS_IN_SMPL, centred_on_hips, errors_by_frame
 from mchmr_stream.learning.observed import ObservedPeople
@@ -115,11 +115,13 @@ class Data:
         self.people: ObservedPeople = observed_people(shards, folder / f"rendered_{self.encoder}.npz", self.encoder, ALL_VIEWS)
         self.shown = observed_people(shown, folder / f"shown_{self.encoder}.npz", self.encoder, VIEWS)
         self.shown_labels = list(labelled_people(shown))
+        check_same_people(self.shown_labels, self.shown.betas.numpy())
         borrowed = next((each.scene.background for each in self.shown_labels if each.scene.background.startswith("picture:")), None)
         if borrowed is not None:
             raise UsageError(
                 f"people of {shown} stand in front of {borrowed}, which may not be free to show; render them with panoramas only"
             )
+        check_same_people(list(labelled_people(shards)), self.people.betas.numpy())
         self.found = self.people.found()
         self.real = self.observed("wide", ALL_VIEWS)
         self.view: RealView = load_views(real)[0]
