@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from model_card import markdown, small_jpeg
 from PIL import Image
 from scipy.stats import spearmanr
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from mchmr_stream.body.files import load_body
@@ -85,6 +86,8 @@ def main() -> None:
     args = parser.parse_args()
 
     data = Data(args.out, args.real, args.shards, args.shown, args.weights)
+    # Sums in another order differ in the last digit, which shows in a picture's bytes.
+    torch.set_num_threads(1)
     images = args.page.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
     for name, draw in FIGURES.items():
@@ -263,11 +266,18 @@ def fusions_table(data: Data, _: Path | None) -> str:
     }
     rows = []
     for name, (module, width, any_views) in fusions.items():
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            module(torch.randn(1, VIEWS, width), torch.rand(1, VIEWS, 3) + 0.5)
-        parameters = sum(each.numel() for each in module.parameters())
-        rows.append([name, f"{parameters / 1e6:.2f}", f"{counter.get_total_flops() / 2e6:.1f}", any_views])
+        inputs = torch.randn(1, VIEWS, width), torch.rand(1, VIEWS, 3) + 0.5
+        rows.append([name, *sizes(module, *inputs), any_views])
+    encoder = data.network.net.encoder
+    rows.append([f"for comparison the encoder {data.encoder}", *sizes(encoder, torch.rand(VIEWS, 3, *encoder.input_hw)), "any"])
     return markdown(["fusion", "parameters, millions", f"multiplications for V = {VIEWS}, millions", "V"], rows)
+
+
+def sizes(module: torch.nn.Module, *inputs: Tensor) -> tuple[str, str]:
+    """Millions of parameters and of multiplications."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(*inputs)
+    return f"{sum(each.numel() for each in module.parameters()) / 1e6:.2f}", f"{counter.get_total_flops() / 2e6:.1f}"
 
 
 def cameras_table(data: Data, ablation: Path | None) -> str:
