@@ -344,7 +344,23 @@ def test_requests_that_make_no_sense_are_refused(
 def test_a_file_without_people_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip = write_motion(tmp_path / "empty.npz", {}, [0.0, 0.04])
     assert main(["export", str(clip), "--to", "glb"]) == 1
-    assert "there is nobody in the file" in capsys.readouterr().err
+    assert "there is nobody to write" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("to", ["glb", "bvh"])
+def test_rows_that_are_no_bodies_are_left_out_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], to: str) -> None:
+    clip = write_motion(tmp_path / "clip.npz", {1: range(10), 2: range(10)}, TIMES_S[:10])
+    arrays = dict(np.load(clip))
+    mine = np.flatnonzero(arrays["track_id"] == 1)
+    arrays["body_pose"][mine[4], 7] = 0
+    arrays["joints_m"][mine[6], 3, 1] = np.nan
+    np.savez(clip, **arrays)
+    assert main(["export", str(clip), "--to", to, "-o", str(tmp_path / "out")]) == 0
+    assert "person 1: 2 rows are no bodies and left out, the first at frame 4" in capsys.readouterr().err
+    arrays["time_s"][mine[5]] = arrays["time_s"][mine[2]]
+    np.savez(clip, **arrays)
+    assert main(["export", str(clip), "--to", to, "-o", str(tmp_path / "again")]) == 1
+    assert "has two rows at 0.080 s or goes back in time" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("to", "module"), [("glb", "pygltflib"), ("usd", "pxr"), ("smpl", "smplcodec")])

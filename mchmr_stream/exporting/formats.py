@@ -19,7 +19,7 @@ from mchmr_stream.exporting.bvh import write_bvh
 from mchmr_stream.exporting.glb import left_out_m, write_glb
 from mchmr_stream.exporting.hmr_pickle import write_pkl
 from mchmr_stream.exporting.meshcapade import write_smpl
-from mchmr_stream.exporting.person import Y_UP_FROM_CAMERA, Z_UP_FROM_CAMERA, Person, joint_differences_m, person_of
+from mchmr_stream.exporting.person import Y_UP_FROM_CAMERA, Z_UP_FROM_CAMERA, Person, joint_differences_m, person_of, usable_rows
 from mchmr_stream.exporting.stretches import Timeline, evenly, timeline_of
 from mchmr_stream.exporting.table import write_csv
 from mchmr_stream.exporting.trc import write_trc
@@ -118,9 +118,10 @@ def _chosen(motion: Motion, people: Sequence[int] | None) -> list[Track]:
     unknown = [identity for identity in people or () if identity not in motion.tracks]
     if unknown:
         raise UsageError(f"person {unknown[0]} is not in the file; there: {there}")
-    tracks = [track for identity, track in motion.tracks.items() if people is None or identity in people]
+    tracks = [usable_rows(track) for identity, track in motion.tracks.items() if people is None or identity in people]
+    tracks = [track for track in tracks if len(track)]
     if not tracks:
-        raise InputError("there is nobody in the file, so there is nothing to write")
+        raise InputError("there is nobody to write: the file holds no bodies")
     return tracks
 
 

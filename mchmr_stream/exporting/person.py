@@ -7,6 +7,8 @@ come to lie from the file's is `joint_differences_m`.
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from mchmr_stream.body.model import BodyModel, forward_kinematics, rest_joints
 from mchmr_stream.body.model import skin as skin_body
+from mchmr_stream.errors import InputError
 from mchmr_stream.motion import Track
 
 Array = NDArray[np.float64]
@@ -23,6 +26,11 @@ Y_UP_FROM_CAMERA: Array = np.diag([1.0, -1.0, -1.0])
 """x right, y up, z towards the viewer: the axes of glTF, BVH, USD and `.smpl`. The camera looks along -z, as glTF's and USD's do."""
 Z_UP_FROM_CAMERA: Array = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])
 """x right, y away from the viewer, z up: the axes of AMASS."""
+
+log = logging.getLogger(__name__)
+
+_LEAST_DETERMINANT = 0.5
+"""Of a rotation it is 1; what is far from that turns nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +58,28 @@ class Person:
     def transl_m(self) -> Array:
         """(F, 3): SMPL's translation of the body with `betas`."""
         return self.pelvis_m - self.rest_joints_m[0]
+
+
+def usable_rows(track: Track) -> Track:
+    """The rows that are bodies. Rows with numbers that are not finite or rotations that are none are left out with a warning.
+
+    Raises InputError when two rows are at one time: nobody has two poses at once.
+    """
+    rotations = np.concatenate([track.global_orient[:, None], track.body_pose], 1)
+    numbers = (rotations, track.joints_m, track.betas, track.transl, track.time_s)
+    good = np.logical_and.reduce([np.isfinite(values).reshape(len(track), -1).all(1) for values in numbers])
+    good[good] = (np.linalg.det(rotations[good].astype(np.float64)) > _LEAST_DETERMINANT).all(1)
+    if not good.all():
+        first = track.frame[np.flatnonzero(~good)[0]]
+        log.warning("person %d: %d rows are no bodies and left out, the first at frame %d", track.track_id, (~good).sum(), first)
+        columns = [field.name for field in dataclasses.fields(Track) if field.name != "track_id"]
+        track = Track(track.track_id, **{name: getattr(track, name)[good] for name in columns})
+    again = np.flatnonzero(np.diff(track.time_s) <= 0)
+    if len(again):
+        raise InputError(
+            f"person {track.track_id} has two rows at {track.time_s[again[0] + 1]:.3f} s or goes back in time, expected rising times"
+        )
+    return track
 
 
 def person_of(track: Track, body: BodyModel, world_from_camera: Array) -> Person:
