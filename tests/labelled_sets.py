@@ -19,7 +19,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from mchmr_stream.body.files import load_body
-from mchmr_stream.body.model import skin
+from mchmr_stream.body.model import PARENTS, skin
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.learning.datasets.points import ANNOTATED_POINTS, POINT_NAMES, BodyPoints
 from mchmr_stream.sinks.shading import paint_bodies
@@ -66,6 +66,27 @@ def write_bodies(folder: Path) -> Path:
         arrays = {name: archive[name] for name in archive.files if not name.startswith("sample")}
     for name, factor in _GROWN.items():
         np.savez_compressed(folder / f"SMPL_{name}.npz", **arrays | {"v_template": arrays["v_template"] * np.float32(factor)})
+    return folder
+
+
+def write_smplx_bodies(folder: Path) -> Path:
+    """SMPLX_FEMALE.npz and SMPLX_MALE.npz: SMPL's of `write_bodies` with 55 joints, and ten vertices more."""
+    parents = [*PARENTS[:22], 15, 15, 15]
+    for finger in range(10):
+        parents += [20 if finger < 5 else 21, len(parents), len(parents) + 1]
+    for name in ("FEMALE", "MALE"):
+        with np.load(folder / f"SMPL_{name}.npz", allow_pickle=False) as archive:
+            arrays = dict(archive)
+        longer = lambda array: np.concatenate([array, array[:10]])
+        weights, regressor = np.zeros((6900, 55)), np.zeros((55, 6900))
+        weights[:, :22] = longer(arrays["weights"])[:, :22]
+        weights[:, 20:22] += longer(arrays["weights"])[:, 22:]
+        regressor[:22, :6890] = arrays["J_regressor"][:22]
+        regressor[[28, 43], :6890] = arrays["J_regressor"][22:]
+        np.savez_compressed(
+            folder / f"SMPLX_{name}.npz", v_template=longer(arrays["v_template"]), shapedirs=longer(arrays["shapedirs"]), weights=weights,
+            f=arrays["f"], kintree_table=np.array([parents, range(55)]), J_regressor=regressor,
+        )  # fmt: skip
     return folder
 
 

@@ -16,7 +16,7 @@ from mchmr_stream.body.model import skin
 from mchmr_stream.body.restricted_pickle import load_plain
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
-from mchmr_stream.learning.datasets.mixture import Mixture, shares_of
+from mchmr_stream.learning.datasets.mixture import Mixture
 from mchmr_stream.learning.datasets.opening import open_set, sets_in
 from mchmr_stream.learning.datasets.points import (
     ANNOTATED_NAMES,
@@ -345,6 +345,3 @@ def test_a_mixture_resumes_by_step_and_is_split_between_processes():
 def test_shares_that_cannot_be_are_refused(shares, message):
     with pytest.raises(UsageError, match=message):
         Mixture({"a": 10, "b": 0}, shares)
-    assert shares_of(["a=0.5", "b=2"]) == {"a": 0.5, "b": 2.0}
-    with pytest.raises(UsageError, match="NAME=NUMBER"):
-        shares_of(["a:2"])

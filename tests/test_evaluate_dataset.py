@@ -194,6 +194,73 @@ def test_the_networks_people_stand_where_their_pictures_show_them(truth, tmp_pat
     assert bearing == pytest.approx(pelvis[:, :2] / pelvis[:, 2:], abs=0.06)
 
 
+def test_people_of_one_picture_are_predicted_together_as_they_are_alone(truth, quick_settings, tmp_path):
+    """And a picture that cannot be read is passed over, a run that is stopped keeps what it has."""
+    sets.write_bedlam(tmp_path, truth)
+    reader = open_set(tmp_path, "bedlam")
+    overrides = [
+        f"network.weights={quick_settings.network.weights}", "network.precision=fp32", "crops.views=1", "runtime.device=cpu",
+        "detector.input_px=256",
+    ]  # fmt: skip
+    everybody = dataset_predictions.predict(reader, {}, overrides=overrides)
+    assert everybody.about["people"] == 6
+    alone = dataset_predictions.predict(_Only(reader, 4), {}, overrides=overrides).predicted
+    for name in ("rotations", "betas", "pelvis_m"):
+        assert alone[name][0] == pytest.approx(everybody.predicted[name][4], abs=2e-4), name
+    reader.picture(0).write_bytes(b"no picture")
+    answers = iter([False, False, True])
+    partly = dataset_predictions.predict(reader, {}, overrides=overrides, stopped=lambda: next(answers))
+    assert partly.about["pictures that could not be read"] == 1
+    assert (partly.about["people"], partly.about["asked for"]) == (2, 6)
+    assert partly.image.tolist() == everybody.image[2:4].tolist()
+    assert partly.truth["rotations"] == pytest.approx(everybody.truth["rotations"][2:4])
+    assert partly.predicted["betas"] == pytest.approx(everybody.predicted["betas"][2:4], abs=1e-4)
+
+
+class _Only:
+    """One person of a reader."""
+
+    name = "one"
+
+    def __init__(self, reader, index):
+        self._reader, self._index = reader, index
+
+    def __len__(self):
+        return 1
+
+    def label(self, index):
+        return self._reader.label(self._index)
+
+    def image(self, index):
+        return self._reader.image(self._index)
+
+
+def test_a_set_with_missing_pictures_is_refused_before_anything_runs(truth, tmp_path, capsys):
+    sets.write_3dpw(tmp_path, truth)
+    (tmp_path / "3dpw" / "imageFiles" / "downtown_test_00" / "image_00001.jpg").unlink()
+    assert main(["evaluate", "--dataset", "3dpw", "--data", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "1 pictures of 3dpw are not there (2 of 6 people)" in said
+    assert "image_00001.jpg" in said
+
+
+def test_labels_of_smplx_are_compared_at_joints_that_both_bodies_have(truth, regressor, tmp_path, caplog):
+    bodies = Bodies(sets.write_smplx_bodies(sets.write_bodies(tmp_path / "bodies")))
+    path = sets.write_bedlam(tmp_path, truth)
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    np.savez(path, **arrays | {"pose_cam": np.concatenate([arrays["pose_cam"][:, :66], np.zeros((6, 99))], 1)})
+    predictions = dataset_predictions.feed_truth(open_set(tmp_path, "bedlam"), {})
+    row = dataset.evaluate(predictions, PROTOCOLS["bedlam"], bodies, np.load(regressor)).tables["errors"]["all"]
+    assert row["MPJPE mm"] == pytest.approx(0, abs=1e-6)
+    assert "SMPL-X" in caplog.text
+    predictions.predicted["body"] = np.array(["smpl"] * 6)
+    row = dataset.evaluate(predictions, PROTOCOLS["bedlam"], bodies, None).tables["errors"]["all"]
+    # The SMPL-X bodies here are SMPL's with more joints and vertices: the same people, whose surfaces cannot be compared.
+    assert row["MPJPE mm"] == pytest.approx(0, abs=1e-3)
+    assert np.isnan(row["PVE mm"])
+
+
 def test_what_cannot_be_evaluated_is_said_in_one_line(truth, bodies_folder, tmp_path, capsys):
     assert main(["evaluate"]) == 2
     assert main(["evaluate", "--dataset", "3dpw"]) == 2

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mchmr_stream.errors import UsageError
+from mchmr_stream.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from mchmr_stream.learning.evaluation.dataset_predictions import DatasetPredictions
@@ -112,6 +112,7 @@ def _add_outputs(parser: argparse.ArgumentParser, *, report: bool = False) -> No
 
 
 def _dataset(args: argparse.Namespace) -> int:
+    from mchmr_stream.cli.stopping import StopOnSignals
     from mchmr_stream.learning.datasets.bodies import Bodies
     from mchmr_stream.learning.datasets.points import load_regressor
     from mchmr_stream.learning.evaluation import dataset, dataset_predictions
@@ -121,13 +122,18 @@ def _dataset(args: argparse.Namespace) -> int:
         raise UsageError("expected a KIND or --dataset NAME; `mchmr evaluate --help` explains")
     protocol = protocol_of(args.dataset)
     regressor = load_regressor(args.regressor, len(H36M_ORDER), "J_regressor_h36m") if args.regressor is not None else None
-    predictions = dataset_predictions.load_predictions(args.earlier) if args.earlier is not None else _dataset_predictions(args)
-    if args.predictions is not None:
-        predictions.save(args.predictions)
-    return _show(dataset.evaluate(predictions, protocol, Bodies(args.bodies), regressor), args.json)
+    with StopOnSignals() as stop:
+        if args.earlier is not None:
+            predictions = dataset_predictions.load_predictions(args.earlier)
+        else:
+            predictions = _dataset_predictions(args, stop.event.is_set)
+        if args.predictions is not None:
+            predictions.save(args.predictions)
+    return _show(dataset.evaluate(predictions, protocol, Bodies(args.bodies), regressor), args.json) or stop.exit_code or 0
 
 
-def _dataset_predictions(args: argparse.Namespace) -> DatasetPredictions:
+def _dataset_predictions(args: argparse.Namespace, stopped: Callable[[], bool]) -> DatasetPredictions:
+    from mchmr_stream.learning.datasets.checking import missing_pictures
     from mchmr_stream.learning.datasets.opening import open_set
     from mchmr_stream.learning.evaluation.dataset_predictions import feed_truth, predict
     from mchmr_stream.learning.evaluation.dataset_protocols import protocol_files, protocol_of
@@ -141,14 +147,20 @@ def _dataset_predictions(args: argparse.Namespace) -> DatasetPredictions:
     reader = open_set(args.data, protocol.folder, files=files)
     about = {"protocol": args.dataset, "labels": [file.name for file in files]}
     if args.self_check:
-        return feed_truth(reader, about)
+        return feed_truth(reader, about, args.limit)
+    missing = missing_pictures(reader)
+    if missing and args.limit is None:
+        raise InputError(
+            f"{len(missing)} pictures of {args.dataset} are not there ({sum(missing.values())} of {len(reader)} people), "
+            f"first {next(iter(missing))}; errors of a part are not those of the set: see `mchmr data check`, or say --limit"
+        )
     overrides = [
         f"runtime.device={args.device}",
         *([f"network.weights={args.weights}"] if args.weights else []),
         *([f"crops.views={args.views}"] if args.views is not None else []),
         *args.overrides,
     ]
-    return predict(reader, about, overrides=overrides, limit=args.limit, progress=_progress(args))
+    return predict(reader, about, overrides=overrides, limit=args.limit, progress=_progress(args), stopped=stopped)
 
 
 def _real3d(args: argparse.Namespace) -> int:

@@ -154,25 +154,26 @@ def _pelvis_m(part: ColumnReader) -> NDArray[np.floating] | None:
     return c.transl_m
 
 
-def _of_pictures(reader: ColumnReader | JoinedReader) -> tuple[int, list[Finding]]:
-    """How many pictures the labels name; missing ones, and what a sample of the others shows."""
-    missing: list[str] = []
-    total = absent_people = 0
+def missing_pictures(reader: ColumnReader | JoinedReader) -> dict[str, int]:
+    """Pictures that are not there, and how many people are in each."""
+    missing: dict[str, int] = {}
     for part in parts_of(reader):
         images, people = np.unique(part.columns.images, return_counts=True)
-        total += len(images)
         for image, count in zip(images.tolist(), people.tolist(), strict=True):
             if not (part.pictures / image).is_file():
-                missing.append(str(part.pictures / image))
-                absent_people += count
+                missing[str(part.pictures / image)] = count
+    return missing
+
+
+def _of_pictures(reader: ColumnReader | JoinedReader) -> tuple[int, list[Finding]]:
+    """How many pictures the labels name; missing ones, and what a sample of the others shows."""
+    total = sum(len(np.unique(part.columns.images)) for part in parts_of(reader))
+    missing = missing_pictures(reader)
     findings = []
     if missing:
-        named = ", ".join(missing[:_NAMED])
-        findings.append(
-            Finding(True, f"{len(missing)} of {total} pictures are not there ({absent_people} people): {named}{_more(missing)}")
-        )
-    findings += _of_sample(reader, set(missing))
-    return total, findings
+        named = f"{', '.join(list(missing)[:_NAMED])}{_more(list(missing))}"
+        findings.append(Finding(True, f"{len(missing)} of {total} pictures are not there ({sum(missing.values())} people): {named}"))
+    return total, findings + _of_sample(reader, set(missing))
 
 
 def _of_sample(reader: ColumnReader | JoinedReader, missing: set[str]) -> list[Finding]:

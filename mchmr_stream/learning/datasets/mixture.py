@@ -9,13 +9,12 @@ block; shares are thereby rounded to thousandths. Each set is read in a fresh ra
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.errors import UsageError
-from mchmr_stream.learning.datasets.labels import LabelReader
 
 BLOCK = 1000
 
@@ -80,20 +79,6 @@ class Mixture:
         return np.random.default_rng([self.seed, *numbers])
 
 
-class MixedPeople:
-    """A mixture of readers: place in the stream -> a reader and a person of it."""
-
-    def __init__(self, readers: Mapping[str, LabelReader], shares: Mapping[str, float] | None = None, seed: int = 0) -> None:
-        """As `Mixture`, the sizes being the readers'."""
-        self.readers = dict(readers)
-        self.mixture = Mixture({name: len(reader) for name, reader in readers.items()}, shares, seed)
-
-    def at(self, place: int) -> tuple[LabelReader, int]:
-        """Always the same for the same place."""
-        name, index = self.mixture.at(place)
-        return self.readers[name], index
-
-
 def _apportioned(shares: NDArray[np.float64]) -> NDArray[np.int64]:
     """Largest remainders: integers of 1 or more that sum to BLOCK."""
     exact = shares / shares.sum() * BLOCK
@@ -101,15 +86,3 @@ def _apportioned(shares: NDArray[np.float64]) -> NDArray[np.int64]:
     while (missing := BLOCK - int(quotas.sum())) != 0:
         quotas[np.argmax(exact - quotas) if missing > 0 else np.argmax(np.where(quotas > 1, quotas - exact, -np.inf))] += np.sign(missing)
     return quotas
-
-
-def shares_of(text: Sequence[str]) -> dict[str, float]:
-    """["h36m=0.5", "coco=0.3"] -> shares. Raises UsageError."""
-    shares = {}
-    for part in text:
-        name, _, value = part.partition("=")
-        try:
-            shares[name] = float(value)
-        except ValueError as error:
-            raise UsageError(f"share {part!r} is no NAME=NUMBER") from error
-    return shares

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from mchmr_stream.geometry.rotation import exp_so3
 from mchmr_stream.learning.datasets.labels import LabelledPerson, LabelReader
 from mchmr_stream.network.weights import find_weights, sha256_of
 from mchmr_stream.placing import place_in_image
-from mchmr_stream.records import Detections, Frame, Tracks
+from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Detections, Frame, Tracks
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ _BODY: dict[str, tuple[int, ...]] = {"rotations": (24, 3, 3), "betas": (10,), "p
 _TRUTH: dict[str, tuple[int, ...]] = {"rotations": (24, 3, 3), "betas": (10,), "has_body": (), "points_m": (48, 4)}
 _TEXTS = ("image", "sequence", "truth.gender", "truth.body", "predicted.gender", "predicted.body")
 _BOX_FACTOR = 1.2
+_AT_ONCE = 16
 _SAME_PERSON = 0.3
 """Least overlap (intersection over union) of a detection with the labelled box that makes its keypoints that person's."""
 
@@ -88,12 +89,12 @@ def load_predictions(path: Path) -> DatasetPredictions:
     return DatasetPredictions(about, arrays["image"], arrays["sequence"], side("truth."), side("predicted."))
 
 
-def feed_truth(reader: LabelReader, about: dict[str, Any]) -> DatasetPredictions:
+def feed_truth(reader: LabelReader, about: dict[str, Any], limit: int | None = None) -> DatasetPredictions:
     """The labelled bodies as if a network had said them: every error is then 0, or labels and bodies do not fit.
 
     Raises UsageError when the labels have no bodies.
     """
-    labels = [reader.label(index) for index in range(len(reader))]
+    labels = [reader.label(index) for index in range(len(reader) if limit is None else min(limit, len(reader)))]
     kept = [label for label in labels if label.has_pose and label.has_betas]
     if not kept:
         raise UsageError(f"the labels of {reader.name} have no bodies that could be fed back, only points")
@@ -111,14 +112,44 @@ def predict(
     overrides: Sequence[str] = (),
     limit: int | None = None,
     progress: Callable[[int], None] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> DatasetPredictions:
     """The network's body of every labelled person, in the box of the label and with the label's camera where that is known.
 
     Crop layouts that go by keypoints get those of the detector whose box overlaps the labelled one, as in a video.
-    `limit`: only the first so many people. Raises InputError when a picture is missing or damaged.
+    `limit`: only the first so many people. Pictures that cannot be read are passed over, counted and named. Once `stopped` says so,
+    what was predicted until then comes back. Raises InputError when nobody could be predicted.
     """
     settings = load_settings(None, list(overrides))
     parts = build_parts(settings)
+    labels = [reader.label(index) for index in range(len(reader) if limit is None else min(limit, len(reader)))]
+    people = _People(parts)
+    unreadable: list[str] = []
+    try:
+        for _, group in groupby(range(len(labels)), key=lambda index: labels[index].image):
+            if stopped():
+                break
+            indices = list(group)
+            try:
+                rgb = reader.image(indices[0])
+            except InputError as error:
+                unreadable.append(str(error))
+                continue
+            people.add(rgb, {index: labels[index] for index in indices})
+            if progress is not None:
+                progress(indices[-1] + 1)
+        people.estimate()
+    finally:
+        parts.detector.close()
+        parts.estimator.close()
+    done = sorted(people.said)
+    if unreadable:
+        log.warning("%d pictures could not be read and are left out: %s", len(unreadable), "; ".join(unreadable[:3]))
+    if not done:
+        raise InputError(f"nobody of {len(labels)} people was predicted: no picture could be read, or the run was stopped at once")
+    predicted = {name: np.stack([people.said[index][name] for index in done]) for name in _BODY}
+    everyone = lambda text: np.array([text] * len(done), np.str_)
+    predicted |= {"gender": everyone("neutral"), "body": everyone("free" if parts.body.name == "free" else "smpl")}
     about = about | {
         "weights": Path(settings.network.weights).stem,
         "weights_sha256": sha256_of(find_weights(settings.network.weights)),
@@ -126,45 +157,58 @@ def predict(
         "crop layout": settings.crops.layout,
         "predicted body": settings.body.model if settings.body.model == "free" else Path(settings.body.model).name,
         "changed settings": list(overrides),
+        "pictures that could not be read": len(unreadable),
+        "asked for": len(labels),
     }
-    count = len(reader) if limit is None else min(limit, len(reader))
-    labels = [reader.label(index) for index in range(count)]
-    parts_of_all: list[Columns] = []
-    try:
-        for _, group in groupby(range(count), key=lambda index: labels[index].image):
-            indices = list(group)
-            parts_of_all.append(_of_picture(reader.image(indices[0]), [labels[index] for index in indices], parts, settings.crops.upright))
-            if progress is not None:
-                progress(indices[-1] + 1)
-    finally:
-        parts.detector.close()
-        parts.estimator.close()
-    predicted = {name: np.concatenate([part[name] for part in parts_of_all]) for name in parts_of_all[0]}
-    everyone = lambda text: np.array([text] * count, np.str_)
-    return _predictions(
-        about, labels, predicted | {"gender": everyone("neutral"), "body": everyone("free" if parts.body.name == "free" else "smpl")}
-    )
+    return _predictions(about, [labels[index] for index in done], predicted)
 
 
-def _of_picture(rgb: NDArray[np.uint8], labels: Sequence[LabelledPerson], parts: Parts, upright: bool) -> Columns:
-    """People of one picture, a few at a time where their cameras differ."""
-    frame = Frame(0, 0.0, rgb)
-    boxes = np.array([_tight_box(label) for label in labels], np.float32)
-    keypoints = np.full((len(labels), 17, 3), np.nan, np.float32)
-    keypoints[..., 2] = 0
-    if parts.cropper.layout.base == "keypoints":
-        keypoints = _keypoints_of(boxes, parts.detector.detect([frame])[0], keypoints)
-    columns: list[Columns] = []
-    for row, label in enumerate(labels):
-        intrinsics = label.camera(frame.width, frame.height)
-        one = slice(row, row + 1)
-        tracks = Tracks(np.ones(1, np.int64), boxes[one], np.ones(1, np.float32), keypoints[one], np.ones(1, np.bool_), keypoints[one])
-        batch = parts.cropper.crop(frame, tracks, intrinsics)
-        bodies = place_in_image(frame, tracks, batch, parts.estimator.estimate(batch), parts.body)
+class _People:
+    """Labelled people on their way to the network, a few pictures at a time: a GPU would be idle with one person."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._waiting: list[tuple[list[int], Frame, Tracks, CropBatch]] = []
+        self.said: dict[int, Columns] = {}
+        """by the people's numbers"""
+
+    def add(self, rgb: NDArray[np.uint8], labels: Mapping[int, LabelledPerson]) -> None:
+        """Everyone in one picture; those with the same camera are cut together."""
+        parts, frame = self._parts, Frame(0, 0.0, rgb)
+        boxes = {index: np.array([_tight_box(label)], np.float32) for index, label in labels.items()}
+        found = parts.detector.detect([frame])[0] if parts.cropper.layout.base == "keypoints" else Detections.empty()
+        camera_of = {index: label.camera(frame.width, frame.height) for index, label in labels.items()}
+        for camera in dict.fromkeys(camera_of.values()):
+            indices = [index for index in labels if camera_of[index] == camera]
+            box = np.concatenate([boxes[index] for index in indices])
+            keypoints, n = _keypoints_of(box, found), len(indices)
+            tracks = Tracks(np.arange(1, n + 1), box, np.ones(n, np.float32), keypoints, np.ones(n, np.bool_), keypoints)
+            self._waiting.append((indices, frame, tracks, parts.cropper.crop(frame, tracks, camera)))
+        if sum(len(batch) for *_, batch in self._waiting) >= _AT_ONCE:
+            self.estimate()
+
+    def estimate(self) -> None:
+        """All who wait."""
+        if not self._waiting:
+            return
+        batches = [batch for *_, batch in self._waiting]
+        names = [field.name for field in fields(CropBatch) if field.name != "crops"]
+        joined = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in names}
+        estimates = self._parts.estimator.estimate(CropBatch(torch.cat([batch.crops for batch in batches]), **joined))
+        first = 0
+        for indices, frame, tracks, batch in self._waiting:
+            rows = slice(first, first + len(batch))
+            own = CropEstimates(*(getattr(estimates, field.name)[rows] for field in fields(CropEstimates)))
+            self._place(indices, place_in_image(frame, tracks, batch, own, self._parts.body))
+            first += len(batch)
+        self._waiting = []
+
+    def _place(self, indices: Sequence[int], bodies: Bodies) -> None:
         rotations = np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1)
-        joints, _ = forward_kinematics(parts.body, *(torch.from_numpy(value) for value in (rotations, bodies.betas, bodies.transl)))
-        columns.append({"rotations": rotations, "betas": bodies.betas, "pelvis_m": joints[:, 0].numpy()})
-    return {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
+        posed = (torch.from_numpy(value) for value in (rotations, bodies.betas, bodies.transl))
+        joints = forward_kinematics(self._parts.body, *posed)[0].numpy()
+        for row, index in enumerate(indices):
+            self.said[index] = {"rotations": rotations[row], "betas": bodies.betas[row], "pelvis_m": joints[row, 0]}
 
 
 def _tight_box(label: LabelledPerson) -> tuple[float, float, float, float]:
@@ -174,8 +218,10 @@ def _tight_box(label: LabelledPerson) -> tuple[float, float, float, float]:
     return x - half_width, y - height / 2, x + half_width, y + height / 2
 
 
-def _keypoints_of(boxes: NDArray[np.float32], found: Detections, none: NDArray[np.float32]) -> NDArray[np.float32]:
-    """For every labelled box the keypoints of the detection that overlaps it most."""
+def _keypoints_of(boxes: NDArray[np.float32], found: Detections) -> NDArray[np.float32]:
+    """For every labelled box the keypoints of the detection that overlaps it most; NaN with score 0 where none does."""
+    none = np.full((len(boxes), 17, 3), np.nan, np.float32)
+    none[..., 2] = 0
     if not len(found):
         return none
     theirs = found.boxes_xyxy_px
