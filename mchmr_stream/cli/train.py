@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mchmr_stream.cli.stopping import StopOnSignals
+    from mchmr_stream.learning.loop import Leg
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -39,6 +46,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto: a GPU where there is one)"
     )
     parser.add_argument("--seed", type=_seed, metavar="K", help="instead of the config's")
+    pictures = parser.add_argument_group("training from pictures (configs/paper_*.yaml)")
+    pictures.add_argument("--start", type=Path, metavar="FILE", help="weights to start from, of `mchmr import-weights` or of another run")
+    pictures.add_argument(
+        "--workers", type=_workers, default=0, metavar="N", help="processes that read pictures (default 0: none of their own)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -46,8 +58,16 @@ def run(args: argparse.Namespace) -> int:
     from mchmr_stream.cli.stopping import StopOnSignals
     from mchmr_stream.errors import UsageError
     from mchmr_stream.learning import train
+    from mchmr_stream.learning.picture_settings import learns_from_pictures
+    from mchmr_stream.learning.train_settings import read_yaml
 
     report = _silent if args.quiet else _say
+    if args.config is not None and learns_from_pictures(read_yaml(args.config, "training settings")):
+        return _run_pictures(args, report)
+    if args.start is not None or args.workers:
+        raise UsageError("--start and --workers are for training from pictures (network.head: paper)")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("a head on a frozen encoder trains in one process; start it without torchrun")
     if args.pack is not None:
         if args.config is None or args.data is None or not args.shards:
             raise UsageError("--pack needs a config, --data and --shards")
@@ -63,6 +83,27 @@ def run(args: argparse.Namespace) -> int:
             packed=args.packed, resume=args.resume, device=args.device, minutes=args.minutes, seed=args.seed, report=report,
             progress=progress, stopped=stop.event.is_set,
         )  # fmt: skip
+    return _ended(leg, stop)
+
+
+def _run_pictures(args: argparse.Namespace, report: Callable[[str], None]) -> int:
+    from mchmr_stream.cli.stopping import StopOnSignals
+    from mchmr_stream.errors import UsageError
+    from mchmr_stream.learning import train_pictures
+
+    for name in ("data", "poses", "pack", "packed"):
+        if getattr(args, name):
+            raise UsageError(f"--{name} is for training a head on a frozen encoder; this config learns from pictures, leave it out")
+    with StopOnSignals() as stop, _progress(wanted=not args.quiet) as progress:
+        leg = train_pictures.run(
+            args.config, shards=args.shards, out=args.out, test_shards=args.test_shards, start=args.start, resume=args.resume,
+            device=args.device, minutes=args.minutes, seed=args.seed, workers=args.workers, report=report, progress=progress,
+            stopped=stop.event.is_set,
+        )  # fmt: skip
+    return _ended(leg, stop)
+
+
+def _ended(leg: Leg, stop: StopOnSignals) -> int:
     if leg.weights is not None:
         print(leg.weights)
     if not leg.finished:
@@ -92,6 +133,13 @@ def _seed(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"seed {text}, expected 0 or more")
+    return value
+
+
+def _workers(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 256:
+        raise argparse.ArgumentTypeError(f"{text} workers, expected 0 to 256")
     return value
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from mchmr_stream.cropping.base_box import base_boxes
 from mchmr_stream.cropping.layouts import Layout
@@ -33,22 +35,27 @@ class Cropper:
         Keypoints that were not detected get the base box's centre and score 0, never NaN.
         """
         base_px, roll_rad = base_boxes(tracks, intrinsics, self.layout, self.upright)
-        views_px = self.layout.views_px(base_px)
-        image_from_crop = image_from_crop_affine(views_px, roll_rad, intrinsics, self.layout.crop_hw)
-        at_once = _PEOPLE_AT_ONCE.get(self.device.type, 16)
-        chunks = [
-            warp_crops(frame.rgb, image_from_crop[start : start + at_once], self.layout.crop_hw, self._groups, self.device)
-            for start in range(0, len(tracks), at_once)
-        ]
-        empty = torch.zeros((0, self.layout.count, 3, *self.layout.crop_hw), dtype=torch.uint8, device=self.device)
+        crops, views_px = self.cut(frame.rgb, base_px, roll_rad, intrinsics)
         return CropBatch(
-            crops=chunks[0] if len(chunks) == 1 else torch.cat([empty, *chunks]),
+            crops=crops,
             views_px=views_px,
             base_px=base_px,
             keypoints_px=_keypoints_in_rolled_plane(tracks.keypoints_px, base_px, roll_rad, intrinsics),
             focal_px=np.full(len(tracks), intrinsics.fx, np.float32),
             roll_rad=roll_rad,
         )
+
+    def cut(self, rgb: NDArray[np.uint8], base_px: Float, roll_rad: Float, intrinsics: Intrinsics) -> tuple[Tensor, Float]:
+        """The views of base boxes (n, 3) in planes rolled by (n,): crops (n, V, 3, height, width) uint8 and where they lie, (n, V, 3)."""
+        views_px = self.layout.views_px(base_px)
+        image_from_crop = image_from_crop_affine(views_px, roll_rad, intrinsics, self.layout.crop_hw)
+        at_once = _PEOPLE_AT_ONCE.get(self.device.type, 16)
+        chunks = [
+            warp_crops(rgb, image_from_crop[start : start + at_once], self.layout.crop_hw, self._groups, self.device)
+            for start in range(0, len(base_px), at_once)
+        ]
+        empty = torch.zeros((0, self.layout.count, 3, *self.layout.crop_hw), dtype=torch.uint8, device=self.device)
+        return chunks[0] if len(chunks) == 1 else torch.cat([empty, *chunks]), views_px
 
 
 def _keypoints_in_rolled_plane(keypoints_px: Float, base_px: Float, roll_rad: Float, intrinsics: Intrinsics) -> Float:

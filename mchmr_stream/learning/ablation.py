@@ -53,7 +53,7 @@ class Variant:
 
     def of(self, base: TrainSettings) -> TrainSettings:
         """The settings of this variant. Raises UsageError for a setting there is not."""
-        return settings_from(_merged(base.to_dict(), self.changes), f"of the variant {self.name!r}")
+        return settings_from(_merged(base.to_dict(), self.changes), f"of the variant {self.name!r}", TrainSettings)
 
 
 @dataclass(frozen=True)

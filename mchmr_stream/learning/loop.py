@@ -1,7 +1,7 @@
 """The course of a training run, whatever is trained: steps, records, checkpoints, weights, going on.
 
 The output folder holds `checkpoint.pt` (everything, to go on from), NAME.safetensors (the averaged weights at the last
-checkpoint), `progress.jsonl`, `progress.png`, and `tensorboard/` where that package is installed.
+checkpoint), `progress.jsonl`, `progress.png`, `tensorboard/` where that package is installed, and `kept/` where settings ask for it.
 """
 
 from __future__ import annotations
@@ -162,6 +162,8 @@ class Loop:
                     saved_at, saved_step = time.monotonic(), training.step
                 elif self._since_record and training.step % RECORD_EVERY == 0:
                     self._record({})
+                if self._ranks.first and training.step > self._first and settings.keep_every and training.step % settings.keep_every == 0:
+                    self._write_weights(f"kept/{training.name}_{training.step:07d}")
                 if leave:
                     return Leg(training.step, settings.steps, weights)
                 losses = training.train_step()
@@ -187,7 +189,7 @@ class Loop:
     def _checkpoint(self) -> Path | None:
         training, settings = self._training, self._training.settings
         _save(self._out / _CHECKPOINT, training.state())
-        weights = self._write_weights()
+        weights = self._write_weights(training.name)
         record: Record = {}
         if training.step > self._first:
             record = self._record({f"test {name}": value for name, value in training.test().items()})
@@ -198,9 +200,9 @@ class Loop:
         self._report(json.dumps({"step": training.step, "of": settings.steps, "steps/s": round(rate, 2)} | left | record))
         return weights
 
-    def _write_weights(self) -> Path | None:
+    def _write_weights(self, name: str) -> Path | None:
         """The averaged weights, where the package that writes them is installed."""
-        weights = self._out / f"{self._training.name}.safetensors"
+        weights = self._out / f"{name}.safetensors"
         try:
             save_network(weights, self._training.averaged(), self._made_by | {"step": self._training.step}, half=self._training.half)
         except ModuleNotFoundError as error:

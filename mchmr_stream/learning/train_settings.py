@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.learning.landmark_samples import SamplerSettings
@@ -55,11 +55,13 @@ class RunSettings:
     """steps"""
     checkpoint_minutes: float = 5.0
     """a checkpoint is also written when this much time has passed since the last one"""
+    keep_every: int = 0
+    """steps between copies of the averaged weights that are kept, for `mchmr average`; 0: none"""
 
     precisions: ClassVar[tuple[str, ...]] = ("bf16", "fp32")
     ranges: ClassVar[tuple[Range, ...]] = (
         (("steps", "warmup_steps", "checkpoint_every"), 1, MANY),
-        (("seed", "weight_decay"), 0, MANY),
+        (("seed", "weight_decay", "keep_every"), 0, MANY),
         (("learning_rate",), 1e-9, 1.0),
         (("ema",), 0, 1 - 1e-9),
         (("checkpoint_minutes",), 0.001, MANY),
@@ -134,9 +136,12 @@ class TrainSettings(RunSettings):
             raise InputError(f"training settings were written by another version: {error}; pack or train again with this one") from error
 
 
+_Settings = TypeVar("_Settings", bound=RunSettings)
+
+
 def load_train_settings(path: Path) -> TrainSettings:
     """Read and check. Raises UsageError."""
-    return settings_from(read_yaml(path, "training settings"), str(path))
+    return settings_from(read_yaml(path, "training settings"), str(path), TrainSettings)
 
 
 def read_yaml(path: Path, what: str) -> dict[str, Any]:
@@ -152,12 +157,12 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
     return data
 
 
-def settings_from(data: Mapping[str, Any], whose: str) -> TrainSettings:
+def settings_from(data: Mapping[str, Any], whose: str, kind: type[_Settings]) -> _Settings:
     """Check what was read from YAML. Raises UsageError."""
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        return TypeAdapter(TrainSettings).validate_python(dict(data))
+        return TypeAdapter(kind).validate_python(dict(data))
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"training settings {whose}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error

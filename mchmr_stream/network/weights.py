@@ -61,6 +61,19 @@ def save_network(path: Path, net: MultiCropNet, provenance: dict[str, Any], *, h
     save_file(state, path, header)
 
 
+def read_header(path: Path) -> dict[str, str]:
+    """What a weights file says of itself. Raises MissingPart when it is not there, InputError when it is something else."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise MissingPart(f"weights {path} are not there, expected a .safetensors file")
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"cannot read weights {path}: {error}; expected a .safetensors file of this project") from error
+
+
 def load_network(which: str) -> LoadedNetwork:
     """Load a shipped name or a .safetensors file into a network in eval mode, float32, on the CPU.
 

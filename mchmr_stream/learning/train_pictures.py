@@ -1,0 +1,112 @@
+"""Train the paper's network on labelled pictures: one run, in one leg or in several (`loop`), in one process or in several.
+
+torchrun --nproc-per-node 8 -m mchmr_stream train configs/paper_resnet50.yaml ...
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from mchmr_stream.body.files import load_body
+from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.learning.loop import Leg, Loop, Report, check_folder, go_on, provenance
+from mchmr_stream.learning.picture_data import OneDataset
+from mchmr_stream.learning.picture_settings import PictureSettings, picture_settings_from
+from mchmr_stream.learning.picture_trainer import PictureTrainer, new_network
+from mchmr_stream.learning.ranks import Ranks, open_ranks
+from mchmr_stream.learning.synthetic.reader import SyntheticReader
+from mchmr_stream.learning.train_settings import read_yaml
+from mchmr_stream.network.encoders import make_encoder
+from mchmr_stream.network.model import MultiCropNet
+from mchmr_stream.network.weights import load_network, read_header
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    config: Path,
+    *,
+    shards: Sequence[Path],
+    out: Path,
+    test_shards: Path | None = None,
+    start: Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    minutes: float | None = None,
+    seed: int | None = None,
+    workers: int = 0,
+    report: Report = log.info,
+    progress: Callable[[int, int], None] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Leg:
+    """Train as `config` says until its steps are done, `minutes` have passed or `stopped` says so; then a checkpoint is there.
+
+    `shards`: folders of `mchmr synth`. `start`: weights to start from, a network of the same shape or an encoder, as
+    `mchmr import-weights` writes them. `workers`: processes that read pictures for each process that trains.
+    Raises UsageError when the request makes no sense, InputError for data or weights that cannot be read, MchmrError when the
+    loss or its gradients are no longer finite; the last checkpoint then stays as it is.
+    """
+    settings = picture_settings_from(read_yaml(config, "training settings"), config)
+    if seed is not None:
+        settings = replace(settings, seed=seed)
+    if not shards:
+        raise UsageError("training from pictures needs --shards; docs/training.md has the commands")
+    check_folder(out, resume)
+    with open_ranks(device) as ranks:
+        people = SyntheticReader(shards)
+        test = SyntheticReader([test_shards], "synthetic test") if test_shards is not None and ranks.first else None
+        out.mkdir(parents=True, exist_ok=True)
+        body = load_body(settings.body)
+        network = starting_network(start, settings) if start is not None else None
+        trainer = PictureTrainer(settings, OneDataset(people), body, test=test, start=network, ranks=ranks, workers=workers)
+        say = report if ranks.first else _say_nothing
+        if resume:
+            go_on(trainer, out, say)
+        say(f"{len(people)} people{f' and {len(test)} test people' if test is not None else ''}, {_where(ranks)}")
+        made_by = provenance(config.name, settings, ranks.device) | {
+            "shards": " ".join(folder.resolve().name for folder in shards), "body_sha256": body.sha256, "processes": ranks.count,
+            "start": start.name if start is not None else "",
+        }  # fmt: skip
+        return Loop(trainer, out, made_by, report=say, progress=progress if ranks.first else None, ranks=ranks).until(minutes, stopped)
+
+
+def starting_network(path: Path, settings: PictureSettings) -> MultiCropNet:
+    """The network that training starts from: the one of a file, or a new one with the encoder of a file.
+
+    Raises UsageError for another network than the settings', InputError for a file that is neither.
+    """
+    torch.manual_seed(settings.seed)
+    header = read_header(path)
+    wanted = settings.network_config()
+    if "encoder" in header:
+        if header["encoder"] != wanted.encoder:
+            raise UsageError(f"{path} holds the encoder {header['encoder']}, the settings say {wanted.encoder}")
+        net = new_network(settings)
+        net.encoder = make_encoder(wanted.encoder, path)
+        return net
+    if "config" not in header:
+        raise InputError(f"{path} is neither a network nor an encoder of this program; make one with `mchmr import-weights`")
+    loaded = load_network(str(path)).net
+    there = replace(loaded.config, bodies=wanted.bodies, dropout=wanted.dropout)
+    differing = [name for name, value in wanted.to_dict().items() if there.to_dict()[name] != value]
+    if differing:
+        given = json.dumps({name: there.to_dict()[name] for name in differing})
+        raise UsageError(f"{path} holds another network than the settings say; it has {given}")
+    net = new_network(settings)
+    net.load_state_dict(loaded.state_dict())
+    return net
+
+
+def _where(ranks: Ranks) -> str:
+    kind = torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else "CPU"
+    return kind if ranks.count == 1 else f"{ranks.count} processes, each on {kind}"
+
+
+def _say_nothing(line: str) -> None:
+    """All processes come to the same lines; the first one says them."""
