@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from mchmr_stream import __version__
 from mchmr_stream.cli import (
     ablate,
+    average,
     config,
     data,
     demo,
@@ -36,7 +37,7 @@ from mchmr_stream.cli import (
 )
 from mchmr_stream.errors import MchmrError, UsageError
 
-COMMANDS = (video, live, demo, tracks, export, config, doctor, evaluate, synth, data, train, ablate, import_weights, serve, gst_path)
+COMMANDS = (video, live, demo, tracks, export, config, doctor, evaluate, synth, data, train, average, ablate, import_weights, serve, gst_path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

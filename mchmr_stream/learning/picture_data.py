@@ -29,21 +29,21 @@ _TRIES = 20
 
 
 class People(Protocol):
-    """Somebody at random: one data set, or a mixture of several."""
+    """An endless stream of people: one data set, or a mixture of several."""
 
-    def draw(self, rng: np.random.Generator) -> tuple[LabelReader, int]:
-        """A reader and a person in it."""
+    def at(self, place: int) -> tuple[LabelReader, int]:
+        """Who stands there: a reader and a person in it. Always the same for the same place."""
         ...
 
 
 class OneDataset:
     """Everybody of one data set, alike often."""
 
-    def __init__(self, reader: LabelReader) -> None:
-        self._reader = reader
+    def __init__(self, reader: LabelReader, seed: int) -> None:
+        self._reader, self._seed = reader, seed
 
-    def draw(self, rng: np.random.Generator) -> tuple[LabelReader, int]:
-        return self._reader, int(rng.integers(len(self._reader)))
+    def at(self, place: int) -> tuple[LabelReader, int]:
+        return self._reader, int(np.random.default_rng([self._seed, 1, place]).integers(len(self._reader)))
 
 
 class Draws(Dataset[CutPeople]):
@@ -55,14 +55,13 @@ class Draws(Dataset[CutPeople]):
 
     def __getitem__(self, number: int) -> CutPeople:
         """Raises InputError when one picture after the other cannot be read; single ones are passed over with a warning."""
-        rng = np.random.default_rng([self._seed, number])
-        for attempt in range(1, _TRIES + 1):
-            reader, index = self._people.draw(rng)
-            shown = draw_shown(self._augmentation, rng)
+        for attempt in range(_TRIES):
+            reader, index = self._people.at(number + attempt)
+            shown = draw_shown(self._augmentation, np.random.default_rng([self._seed, 0, number]))
             try:
                 return cut_person(reader.label(index), reader.image(index), self._cropper, shown, self._body)
             except InputError as error:
-                if attempt == _TRIES:
+                if attempt == _TRIES - 1:
                     raise
                 log.warning("passed over: %s", error)
         raise AssertionError

@@ -69,8 +69,7 @@ class PictureTrainer:
         self.net = net.to(ranks.device, self._dtype).requires_grad_(True)
         share_batch_norms(self.net, ranks)
         self.average = copy.deepcopy(self.net).eval().requires_grad_(False)
-        self._body = body.to(ranks.device, self._dtype)
-        self._points = BodyPoints.of(self._body).to(ranks.device)
+        self._body, self._points, self._read = _thinned(body.to(ranks.device, self._dtype), settings.vertex_step)
         self.optimiser = torch.optim.AdamW(self.net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
         self._draws = Draws(people, self._layout, settings.augmentation, self._kind, settings.seed)
         self._rows = ranks.rows(settings.people)
@@ -175,12 +174,12 @@ class PictureTrainer:
         }  # fmt: skip
 
     def _posed(self, rotations: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, V, 24, 3, 3), (n, V, 10) -> vertices (n, V, N, 3), each n-th, and the 48 points (n, V, 48, 3), around the pelvis."""
+        """(n, V, 24, 3, 3), (n, V, 10) -> every n-th vertex (n, V, N, 3) and the 48 points (n, V, 48, 3), around the pelvis."""
         shape = rotations.shape[:2]
         vertices, joints = skin(self._body, rotations.flatten(0, 1), betas.flatten(0, 1))
         vertices, joints = vertices - joints[:, :1], joints - joints[:, :1]
         points = self._points.place(joints, vertices)
-        return vertices[:, :: self.settings.vertex_step].unflatten(0, shape), points.unflatten(0, shape)
+        return vertices[:, : self._read].unflatten(0, shape), points.unflatten(0, shape)
 
     def _real(self, values: Tensor) -> Tensor:
         return values.to(self._dtype)
@@ -256,6 +255,17 @@ class PictureTrainer:
 def new_network(settings: PictureSettings) -> MultiCropNet:
     """As the settings say, drawn at random, ready to be saved."""
     return MultiCropNet(settings.network_config()).eval()
+
+
+def _thinned(body: BodyModel, step: int) -> tuple[BodyModel, BodyPoints, int]:
+    """The body with each `step`-th vertex and those that labelled points lie at; the points on it; how many vertices are each n-th."""
+    points = BodyPoints.of(body.to("cpu"))
+    every = torch.arange(0, body.vertex_count, step)
+    kept = torch.cat([every, points.vertices])
+    thin = {name: getattr(body, name)[kept.to(body.device)] for name in ("v_template", "shapedirs", "weights")}
+    posedirs = None if body.posedirs is None else body.posedirs[kept.to(body.device)]
+    renumbered = replace(points, vertices=torch.arange(len(every), len(kept)))
+    return replace(body, **thin, posedirs=posedirs), renumbered.to(body.device), len(every)
 
 
 def body_kind(body: BodyModel) -> BodyKind:

@@ -64,7 +64,7 @@ def run(
         out.mkdir(parents=True, exist_ok=True)
         body = load_body(settings.body)
         network = starting_network(start, settings) if start is not None else None
-        trainer = PictureTrainer(settings, OneDataset(people), body, test=test, start=network, ranks=ranks, workers=workers)
+        trainer = PictureTrainer(settings, OneDataset(people, settings.seed), body, test=test, start=network, ranks=ranks, workers=workers)
         say = report if ranks.first else _say_nothing
         if resume:
             go_on(trainer, out, say)
