@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from torch import Tensor
 from mchmr_stream.errors import MissingPart, UsageError
 from mchmr_stream.geometry.camera import box_info
 from mchmr_stream.geometry.rotation import matrix_from_sixd
-from mchmr_stream.learning.train_settings import load_train_settings
+from mchmr_stream.learning.paper_losses import PUBLISHED_WEIGHTS
+from mchmr_stream.learning.picture_settings import Augmentation, picture_settings_from
+from mchmr_stream.learning.train_settings import read_yaml
 from mchmr_stream.learning.trainer import new_head
 from mchmr_stream.network.encoders import make_encoder, optimise_for_inference
 from mchmr_stream.network.model import MultiCropNet, NetworkConfig, make_head
@@ -166,8 +169,9 @@ def test_another_number_of_views_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("name", "inputs"), [("paper_resnet50", 2048), ("paper_hrnet_w48", 720)])
-def test_paper_settings_build_the_published_network_and_training_says_it_cannot_yet(name: str, inputs: int) -> None:
-    settings = load_train_settings(CONFIGS / f"{name}.yaml")
+def test_paper_settings_build_the_published_network(name: str, inputs: int) -> None:
+    path = CONFIGS / f"{name}.yaml"
+    settings = picture_settings_from(read_yaml(path, "training settings"), path)
     config = settings.network_config()
     encoder = make_encoder(config.encoder, pretrained=False)
     assert encoder.input_hw == (256, 192)
@@ -179,7 +183,9 @@ def test_paper_settings_build_the_published_network_and_training_says_it_cannot_
     assert shapes["fc1.weight"] == (2048, inputs + 172)
     assert shapes["fc2.weight"] == (1024, 2048)
     assert shapes["decpose.weight"] == (144, 1024)
-    with pytest.raises(UsageError, match="trains head tokens only"):
+    assert asdict(settings.losses) == PUBLISHED_WEIGHTS
+    assert settings.augmentation == Augmentation()
+    with pytest.raises(UsageError, match="paper learns from pictures"):
         new_head(config)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from labelled_sets import make_truth, write_bodies, write_cliff
 from tiny_training import SETTINGS, TinyEncoder, write_people
 
 from mchmr_stream.body.files import load_body
@@ -22,10 +23,12 @@ from mchmr_stream.cropping.cropper import Cropper
 from mchmr_stream.cropping.layouts import layout
 from mchmr_stream.errors import InputError, MchmrError, UsageError
 from mchmr_stream.geometry.crops import crop_from_rolled
-from mchmr_stream.learning.picture_data import Draws, OneDataset
+from mchmr_stream.learning.datasets.labels import LabelReader
+from mchmr_stream.learning.picture_data import Draws, MixedPeople, open_people
 from mchmr_stream.learning.picture_settings import Augmentation, PictureSettings, picture_settings_from
 from mchmr_stream.learning.picture_trainer import PictureTrainer
 from mchmr_stream.learning.pictures import AS_LABELLED, CutPeople, Shown, cut_person, draw_shown
+from mchmr_stream.learning.ranks import Ranks
 from mchmr_stream.learning.synthetic.reader import SyntheticReader
 from mchmr_stream.network import encoders
 from mchmr_stream.network.weights import load_network, save_network
@@ -53,9 +56,12 @@ def settings_of(**changes: object) -> PictureSettings:
     return picture_settings_from(SETTINGS | changes | {"network": network}, Path("test.yaml"))
 
 
+def everybody(reader: LabelReader) -> MixedPeople:
+    return MixedPeople({"all": reader}, None, 0)
+
+
 def trainer_of(reader: SyntheticReader, test: SyntheticReader | None = None, **changes: object) -> PictureTrainer:
-    settings = settings_of(**changes)
-    return PictureTrainer(settings, OneDataset(reader, settings.seed), load_body("free"), test=test)
+    return PictureTrainer(settings_of(**changes), everybody(reader), load_body("free"), test=test)
 
 
 def write_config(path: Path, **changes: object) -> Path:
@@ -135,7 +141,7 @@ def test_a_picture_that_cannot_be_read_is_passed_over_with_its_name_and_many_end
             return super().image(index)
 
     people = Damaged(6)
-    draws = Draws(OneDataset(people, 0), layout("paper", 3), Augmentation(), "free", 0)
+    draws = Draws(everybody(people), layout("paper", 3), Augmentation(), "free", 0)
     with caplog.at_level(logging.WARNING):
         CutPeople.joined([draws[number] for number in range(8)])
     assert "passed over: cannot read 00000" in caplog.text
@@ -147,19 +153,20 @@ def test_a_picture_that_cannot_be_read_is_passed_over_with_its_name_and_many_end
 # ---- steps ----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_learns(reader):
-    trainer = trainer_of(reader, reader, steps=150, network={"dropout": 0.0}, learning_rate=2e-3, ema=0.9)
+def test_a_run_learns(tmp_path):
+    """Four people by heart, as labelled."""
+    reader = SyntheticReader([write_people(tmp_path / "four", 4)])
+    nothing_changes = {"flip": 0, "turn": 0, "scale_sd": 0, "colour": 0}
+    changes = {"network": {"dropout": 0.0}, "learning_rate": 5e-4, "warmup_steps": 20, "ema": 0.5, "augmentation": nothing_changes}
+    trainer = trainer_of(reader, reader, **changes)
     before = trainer.test()
-    first = [trainer.train_step() for _ in range(10)]
-    for _ in range(130):
-        trainer.train_step()
-    last = [trainer.train_step() for _ in range(10)]
-    mean = lambda steps, name: np.mean([step[name] for step in steps])
+    steps = [trainer.train_step() for _ in range(60)]
+    mean = lambda some, name: np.mean([step[name] for step in some])
     for name in ("total", "joints_3d", "rotations", "joints_2d"):
-        assert mean(last, name) < 0.7 * mean(first, name), name
+        assert mean(steps[-10:], name) < 0.75 * mean(steps[:10], name), name
     after = trainer.test()
-    assert after["PA-MPJPE mm"] < 0.8 * before["PA-MPJPE mm"]
-    assert after["MPJPE mm"] < 0.5 * before["MPJPE mm"]
+    assert after["PA-MPJPE mm"] < 0.75 * before["PA-MPJPE mm"]
+    assert after["MPJPE mm"] < 0.6 * before["MPJPE mm"]
 
 
 def test_the_network_moves_with_its_encoder_and_the_average_follows(reader):
@@ -274,11 +281,30 @@ def test_two_processes_train_what_one_trains(shards, tmp_path):
     assert rows[0]["total"] == pytest.approx(rows[1]["total"], rel=1e-4)
 
 
+def test_sets_are_mixed_as_the_shares_say(reader, shards, tmp_path, capsys):
+    """COCO with CLIFF's labels beside rendered people; their bodies are SMPL's, so of them pose and points alone are learnt."""
+    write_cliff(tmp_path / "sets", make_truth(write_bodies(tmp_path / "bodies")))
+    config = write_config(tmp_path / "config.yaml", shares={"synthetic": 3, "coco": 1}, people=4, steps=2, augmentation={"turn": 0})
+    assert train(config, shards, tmp_path / "out", "--sets", str(tmp_path / "sets")) == 0
+    assert "coco: 6 people, 25.0 %" in capsys.readouterr().out
+    people = open_people({"synthetic": 3, "coco": 1}, 0, [shards], tmp_path / "sets")
+    drawn = [people.at(place) for place in range(1000)]
+    assert sum(one.name == "coco" for one, _ in drawn) == 250
+    other = next(
+        cut_person(one.label(i), one.image(i), Cropper(layout("paper", 3)), AS_LABELLED, "free") for one, i in drawn if one.name == "coco"
+    )
+    assert (float(other.has_pose), float(other.has_betas)) == (1, 0)
+    for shares, said in (({"mpii": 1}, "no labels"), ({"synthetic": 0}, "not all 0")):
+        config = write_config(tmp_path / "config.yaml", shares=shares)
+        assert train(config, shards, tmp_path / "bad", "--sets", str(tmp_path / "sets")) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_requests_that_make_no_sense_are_refused_in_one_line(shards, tmp_path, capsys, monkeypatch):
     config = write_config(tmp_path / "config.yaml")
     said = lambda: capsys.readouterr().err
     assert main(["train", str(config), "-o", str(tmp_path / "out")]) == 2
-    assert "needs --shards" in said()
+    assert "needs rendered people (--shards) or data sets (--sets)" in said()
     assert train(config, shards, tmp_path / "out", "--data", str(tmp_path)) == 2
     assert "--data is for training a head on a frozen encoder" in said()
     config.write_text(json.dumps(settings_of().to_dict() | {"schedule": "sometimes"}))
@@ -291,8 +317,6 @@ def test_requests_that_make_no_sense_are_refused_in_one_line(shards, tmp_path, c
     assert train(frozen, shards, tmp_path / "out", "--data", str(tmp_path)) == 2
     assert "without torchrun" in said()
     with pytest.raises(UsageError, match="cannot be shared out"):
-        from mchmr_stream.learning.ranks import Ranks
-
         Ranks(0, 3, torch.device("cpu")).rows(4)
 
 

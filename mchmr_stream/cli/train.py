@@ -47,6 +47,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--seed", type=_seed, metavar="K", help="instead of the config's")
     pictures = parser.add_argument_group("training from pictures (configs/paper_*.yaml)")
+    pictures.add_argument("--sets", type=Path, metavar="DIR", help="folder of data sets, beside --shards or instead")
+    pictures.add_argument("--test-set", metavar="NAME", help="one of them to measure on while training, by its test split")
     pictures.add_argument("--start", type=Path, metavar="FILE", help="weights to start from, of `mchmr import-weights` or of another run")
     pictures.add_argument(
         "--workers", type=_workers, default=0, metavar="N", help="processes that read pictures (default 0: none of their own)"
@@ -62,10 +64,10 @@ def run(args: argparse.Namespace) -> int:
     from mchmr_stream.learning.train_settings import read_yaml
 
     report = _silent if args.quiet else _say
-    if args.config is not None and learns_from_pictures(read_yaml(args.config, "training settings")):
+    if args.config is not None and args.config.is_file() and learns_from_pictures(read_yaml(args.config, "training settings")):
         return _run_pictures(args, report)
-    if args.start is not None or args.workers:
-        raise UsageError("--start and --workers are for training from pictures (network.head: paper)")
+    if args.start is not None or args.workers or args.sets is not None or args.test_set is not None:
+        raise UsageError("--sets, --test-set, --start and --workers are for training from pictures (network.head: paper)")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("a head on a frozen encoder trains in one process; start it without torchrun")
     if args.pack is not None:
@@ -96,9 +98,9 @@ def _run_pictures(args: argparse.Namespace, report: Callable[[str], None]) -> in
             raise UsageError(f"--{name} is for training a head on a frozen encoder; this config learns from pictures, leave it out")
     with StopOnSignals() as stop, _progress(wanted=not args.quiet) as progress:
         leg = train_pictures.run(
-            args.config, shards=args.shards, out=args.out, test_shards=args.test_shards, start=args.start, resume=args.resume,
-            device=args.device, minutes=args.minutes, seed=args.seed, workers=args.workers, report=report, progress=progress,
-            stopped=stop.event.is_set,
+            args.config, shards=args.shards, sets=args.sets, out=args.out, test_shards=args.test_shards, test_set=args.test_set,
+            start=args.start, resume=args.resume, device=args.device, minutes=args.minutes, seed=args.seed, workers=args.workers,
+            report=report, progress=progress, stopped=stop.event.is_set,
         )  # fmt: skip
     return _ended(leg, stop)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,10 +17,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from mchmr_stream.cropping.cropper import Cropper
 from mchmr_stream.cropping.layouts import Layout
-from mchmr_stream.errors import InputError
+from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.learning.datasets.labels import BodyKind, LabelReader
+from mchmr_stream.learning.datasets.mixture import BLOCK, Mixture
+from mchmr_stream.learning.datasets.opening import open_set, sets_in
 from mchmr_stream.learning.picture_settings import Augmentation
 from mchmr_stream.learning.pictures import AS_LABELLED, CutPeople, cut_person, draw_shown
+from mchmr_stream.learning.synthetic.reader import SyntheticReader
 
 log = logging.getLogger(__name__)
 
@@ -28,28 +31,49 @@ _TRIES = 20
 """Pictures in a row that cannot be read before a run gives up."""
 
 
-class People(Protocol):
-    """An endless stream of people: one data set, or a mixture of several."""
+SYNTHETIC = "synthetic"
+"""What rendered people are called among data sets."""
+
+
+class MixedPeople:
+    """An endless stream of people out of one data set or several, see `datasets.mixture`."""
+
+    def __init__(self, readers: Mapping[str, LabelReader], shares: Mapping[str, float] | None, seed: int) -> None:
+        """`shares` by name; None: everybody alike often. Raises UsageError for shares that make no sense."""
+        self._readers = dict(readers)
+        self._mixture = Mixture({name: len(reader) for name, reader in readers.items()}, shares, seed)
 
     def at(self, place: int) -> tuple[LabelReader, int]:
         """Who stands there: a reader and a person in it. Always the same for the same place."""
-        ...
+        name, person = self._mixture.at(place)
+        return self._readers[name], person
+
+    def lines(self) -> list[str]:
+        """What is mixed, for people."""
+        sizes = zip(self._mixture.names, self._mixture.sizes, self._mixture.quotas, strict=True)
+        return [f"{name}: {size} people, {quota / BLOCK:.1%} of what is shown".replace("%", " %") for name, size, quota in sizes]
 
 
-class OneDataset:
-    """Everybody of one data set, alike often."""
+def open_people(shares: Mapping[str, float], seed: int, shards: Sequence[Path], sets: Path | None) -> MixedPeople:
+    """Rendered people in `shards` and the data sets in the folder `sets` that have a share; without shares, all there is.
 
-    def __init__(self, reader: LabelReader, seed: int) -> None:
-        self._reader, self._seed = reader, seed
-
-    def at(self, place: int) -> tuple[LabelReader, int]:
-        return self._reader, int(np.random.default_rng([self._seed, 1, place]).integers(len(self._reader)))
+    Raises UsageError where there is nobody or a share has no data, InputError for data that cannot be read.
+    """
+    wanted = set(shares) if shares else {SYNTHETIC, *(sets_in(sets) if sets is not None else ())}
+    readers: dict[str, LabelReader] = {}
+    if shards and SYNTHETIC in wanted:
+        readers[SYNTHETIC] = SyntheticReader(shards, SYNTHETIC)
+    if sets is not None:
+        readers |= {name: open_set(sets, name, "train") for name in sorted(wanted - {SYNTHETIC})}
+    if not readers:
+        raise UsageError("training from pictures needs rendered people (--shards) or data sets (--sets); docs/training.md has the commands")
+    return MixedPeople(readers, shares or None, seed)
 
 
 class Draws(Dataset[CutPeople]):
     """Draw number k of a run, for every k."""
 
-    def __init__(self, people: People, layout: Layout, augmentation: Augmentation, body: BodyKind, seed: int) -> None:
+    def __init__(self, people: MixedPeople, layout: Layout, augmentation: Augmentation, body: BodyKind, seed: int) -> None:
         self._people, self._augmentation, self._body, self._seed = people, augmentation, body, seed
         self._cropper = Cropper(layout)
 

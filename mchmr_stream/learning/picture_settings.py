@@ -63,6 +63,8 @@ class PictureSettings(RunSettings):
     """the encoder's batch norms keep their means and variances, for batches that are too small to have any"""
     test_people: int = 500
     """how many of the test people are measured at a checkpoint, evenly spread"""
+    shares: dict[str, float] = field(default_factory=dict)
+    """how often each data set is shown, by name (rendered people: synthetic); empty: everybody alike often"""
     losses: PictureLosses = field(default_factory=PictureLosses)
     augmentation: Augmentation = field(default_factory=Augmentation)
 

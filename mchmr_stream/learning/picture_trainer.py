@@ -25,7 +25,7 @@ from mchmr_stream.learning import paper_losses
 from mchmr_stream.learning.datasets.labels import BodyKind, LabelReader
 from mchmr_stream.learning.datasets.points import ANNOTATED_HIPS, ANNOTATED_POINTS, SMPL_HIPS, SMPL_POINTS, BodyPoints
 from mchmr_stream.learning.metrics import LIMBS_IN_SMPL, pose_errors
-from mchmr_stream.learning.picture_data import Draws, People, batches, batches_as_labelled
+from mchmr_stream.learning.picture_data import Draws, MixedPeople, batches, batches_as_labelled
 from mchmr_stream.learning.picture_settings import PictureSettings
 from mchmr_stream.learning.pictures import CutPeople
 from mchmr_stream.learning.ranks import ALONE, Ranks, share_batch_norms
@@ -46,7 +46,7 @@ class PictureTrainer:
     def __init__(
         self,
         settings: PictureSettings,
-        people: People,
+        people: MixedPeople,
         body: BodyModel,
         *,
         test: LabelReader | None = None,

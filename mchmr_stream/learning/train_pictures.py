@@ -15,8 +15,10 @@ import torch
 
 from mchmr_stream.body.files import load_body
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.learning.datasets.labels import LabelReader
+from mchmr_stream.learning.datasets.opening import open_set
 from mchmr_stream.learning.loop import Leg, Loop, Report, check_folder, go_on, provenance
-from mchmr_stream.learning.picture_data import OneDataset
+from mchmr_stream.learning.picture_data import open_people
 from mchmr_stream.learning.picture_settings import PictureSettings, picture_settings_from
 from mchmr_stream.learning.picture_trainer import PictureTrainer, new_network
 from mchmr_stream.learning.ranks import Ranks, open_ranks
@@ -32,9 +34,11 @@ log = logging.getLogger(__name__)
 def run(
     config: Path,
     *,
-    shards: Sequence[Path],
+    shards: Sequence[Path] = (),
+    sets: Path | None = None,
     out: Path,
     test_shards: Path | None = None,
+    test_set: str | None = None,
     start: Path | None = None,
     resume: bool = False,
     device: str = "auto",
@@ -47,7 +51,9 @@ def run(
 ) -> Leg:
     """Train as `config` says until its steps are done, `minutes` have passed or `stopped` says so; then a checkpoint is there.
 
-    `shards`: folders of `mchmr synth`. `start`: weights to start from, a network of the same shape or an encoder, as
+    `shards`: folders of `mchmr synth`; `sets`: a folder of data sets (`datasets.opening`), mixed as the settings' `shares` say.
+    Measured on while training are `test_shards`, or the test split of `test_set` among the sets.
+    `start`: weights to start from, a network of the same shape or an encoder, as
     `mchmr import-weights` writes them. `workers`: processes that read pictures for each process that trains.
     Raises UsageError when the request makes no sense, InputError for data or weights that cannot be read, MchmrError when the
     loss or its gradients are no longer finite; the last checkpoint then stays as it is.
@@ -55,23 +61,22 @@ def run(
     settings = picture_settings_from(read_yaml(config, "training settings"), config)
     if seed is not None:
         settings = replace(settings, seed=seed)
-    if not shards:
-        raise UsageError("training from pictures needs --shards; docs/training.md has the commands")
     check_folder(out, resume)
     with open_ranks(device) as ranks:
-        people = SyntheticReader(shards)
-        test = SyntheticReader([test_shards], "synthetic test") if test_shards is not None and ranks.first else None
+        people = open_people(settings.shares, settings.seed, shards, sets)
+        test = _test_people(test_shards, sets, test_set)
         out.mkdir(parents=True, exist_ok=True)
         body = load_body(settings.body)
         network = starting_network(start, settings) if start is not None else None
-        trainer = PictureTrainer(settings, OneDataset(people, settings.seed), body, test=test, start=network, ranks=ranks, workers=workers)
+        trainer = PictureTrainer(settings, people, body, test=test, start=network, ranks=ranks, workers=workers)
         say = report if ranks.first else _say_nothing
         if resume:
             go_on(trainer, out, say)
-        say(f"{len(people)} people{f' and {len(test)} test people' if test is not None else ''}, {_where(ranks)}")
+        for line in (*people.lines(), f"test: {len(test) if test is not None else 0} people", _where(ranks)):
+            say(line)
         made_by = provenance(config.name, settings, ranks.device) | {
-            "shards": " ".join(folder.resolve().name for folder in shards), "body_sha256": body.sha256, "processes": ranks.count,
-            "start": start.name if start is not None else "",
+            "shards": " ".join(folder.resolve().name for folder in shards), "sets": people.lines(), "body_sha256": body.sha256,
+            "processes": ranks.count, "start": start.name if start is not None else "",
         }  # fmt: skip
         return Loop(trainer, out, made_by, report=say, progress=progress if ranks.first else None, ranks=ranks).until(minutes, stopped)
 
@@ -101,6 +106,14 @@ def starting_network(path: Path, settings: PictureSettings) -> MultiCropNet:
     net = new_network(settings)
     net.load_state_dict(loaded.state_dict())
     return net
+
+
+def _test_people(shards: Path | None, sets: Path | None, name: str | None) -> LabelReader | None:
+    if name is None:
+        return SyntheticReader([shards], "synthetic test") if shards is not None else None
+    if sets is None or shards is not None:
+        raise UsageError("--test-set names one of the data sets in --sets, instead of --test-shards")
+    return open_set(sets, name, "test")
 
 
 def _where(ranks: Ranks) -> str:

@@ -71,7 +71,7 @@ class MultiCropHead(nn.Module):
     def __init__(self, config: NetworkConfig, feature_dim: int, landmark_count: int) -> None:
         super().__init__()
         if config.head != "tokens":
-            raise UsageError(f"network head is {config.head!r}: `mchmr train` trains head tokens only so far (docs/paper.md)")
+            raise UsageError(f"network head is {config.head!r}, expected tokens here: head paper learns from pictures (docs/training.md)")
         dim = config.token_dim
         self.config = config
         self.feature_dim, self.landmark_count = feature_dim, landmark_count
