@@ -37,7 +37,24 @@ from mchmr_stream.cli import (
 )
 from mchmr_stream.errors import MchmrError, UsageError
 
-COMMANDS = (video, live, demo, tracks, export, config, doctor, evaluate, synth, data, train, average, ablate, import_weights, serve, gst_path)
+COMMANDS = (
+    video,
+    live,
+    demo,
+    tracks,
+    export,
+    config,
+    doctor,
+    evaluate,
+    synth,
+    data,
+    train,
+    average,
+    ablate,
+    import_weights,
+    serve,
+    gst_path,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
