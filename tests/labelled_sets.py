@@ -7,7 +7,9 @@ gender, under SMPL's file names.
 from __future__ import annotations
 
 import functools
+import io
 import pickle
+import struct
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -186,7 +188,26 @@ def write_bedlam(root: Path, truth: Truth, name: str = "bedlam", file: str = "20
     return root / name / "labels" / file
 
 
-def write_3dpw(root: Path, truth: Truth, protocol: int = 2) -> Path:
+class _Python2Pickler(pickle._Pickler):
+    """As Python 2 wrote them, 3DPW's files among them: text and the bytes of arrays are one kind of string."""
+
+    dispatch = dict(pickle._Pickler.dispatch)
+
+    def _save_string(self, value: bytes | str) -> None:
+        raw = value.encode("latin1") if isinstance(value, str) else value
+        self.write(pickle.BINSTRING + struct.pack("<i", len(raw)) + raw)
+        self.memoize(value)
+
+    dispatch[bytes] = dispatch[str] = _save_string
+
+
+def _python2(content: object) -> bytes:
+    file = io.BytesIO()
+    _Python2Pickler(file, protocol=2).dump(content)
+    return file.getvalue().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+
+
+def write_3dpw(root: Path, truth: Truth, protocol: int | None = None) -> Path:
     """One sequence of three frames and two people, in world axes, with a camera that moves."""
     frames = PEOPLE // PER_PICTURE
     rng = np.random.default_rng(1)
@@ -220,7 +241,8 @@ def write_3dpw(root: Path, truth: Truth, protocol: int = 2) -> Path:
     }
     folder = root / "3dpw" / "sequenceFiles" / "test"
     folder.mkdir(parents=True)
-    (folder / "downtown_test_00.pkl").write_bytes(pickle.dumps(content, protocol=protocol))
+    written = _python2(content) if protocol is None else pickle.dumps(content, protocol=protocol)
+    (folder / "downtown_test_00.pkl").write_bytes(written)
     _save_pictures(truth, root / "3dpw", [f"imageFiles/downtown_test_00/image_{int(name[6:12]):05d}.jpg" for name in truth.names])
     return folder / "downtown_test_00.pkl"
 

@@ -199,6 +199,9 @@ def test_several_files_are_one_set_and_splits_go_by_name(truth, tmp_path):
     assert train.label(7).pose == pytest.approx(train.label(1).pose)
     assert np.array_equal(train.image(11), sets.paint(truth, 2))
     assert len(open_set(tmp_path, "h36m", "validation")) == 12
+    sets.write_3dpw(tmp_path, truth)
+    sets.write_spin(tmp_path, truth, "3dpw", "3dpw_test.npz")
+    assert len(open_set(tmp_path, "3dpw", "test")) == 6  # not the same people twice
     with pytest.raises(IndexError):
         train.label(12)
     with pytest.raises(UsageError, match=r"Human3\.6M usually has h36m_train"):
@@ -270,7 +273,7 @@ class _Harm:
 def test_pickles_that_want_to_run_something_are_refused(truth, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = sets.write_3dpw(tmp_path, truth)
-    content = pickle.loads(path.read_bytes())
+    content = pickle.loads(path.read_bytes(), encoding="latin1")
     path.write_bytes(pickle.dumps(content | {"texture_maps": _Harm()}))
     with pytest.raises(InputError, match=r"asks to run \w+\.system"):
         open_set(tmp_path, "3dpw")

@@ -31,14 +31,15 @@ def label_files(folder: Path, split: Split = "all") -> list[Path]:
     """The label files of one data set's folder.
 
     `train` are those whose names do not say test, val, valid, validation or protocol; `validation` and `test` the ones that say so,
-    3DPW's by their folder.
+    3DPW's by their folder. Where there are files in `labels` they are taken, and 3DPW's own sequence files only where there are none:
+    they would say the same of the same people.
     """
     files = sorted((folder / "labels").glob("*.npz"))
     if split != "all":
         wanted = {"train": lambda name: not is_held_out(name), "validation": _says("val"), "test": _says("test|protocol")}[split]
         files = [file for file in files if wanted(file.stem)]
     parts = ("train", "validation", "test") if split == "all" else (split,)
-    return files + [file for part in parts for file in sorted((folder / _SEQUENCES / part).glob("*.pkl"))]
+    return files or [file for part in parts for file in sorted((folder / _SEQUENCES / part).glob("*.pkl"))]
 
 
 def _says(words: str):  # type: ignore[no-untyped-def]
