@@ -14,6 +14,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +278,41 @@ def test_amass_and_smpl_are_read_by_smplcodec_and_put_smpls_pelvis_in_its_place(
             np.testing.assert_allclose(turned, axes @ track.global_orient[row], atol=1e-5)
             others = Rotation.from_rotvec(content.body_pose[frame, 1:22]).as_matrix()
             np.testing.assert_allclose(others, track.body_pose[row, :21], atol=1e-5)
+
+
+def test_smplx_poses_what_came_out_of_a_run_on_somebodys_smpl_file(tmp_path: Path) -> None:
+    """The free body under another name stands in for such a file: its betas then mean something to the reader's body."""
+    smplx = pytest.importorskip("smplx")
+    from smplcodec import SMPLCodec
+
+    body_path = tmp_path / "SMPL_NEUTRAL.npz"
+    with resources.as_file(resources.files("mchmr_stream.assets") / "free_body.npz") as free:
+        shutil.copy(free, body_path)
+    clip = write_motion(tmp_path / "clip.npz", {1: range(20)}, TIMES_S[:20], body=load_body(body_path), body_path=str(body_path))
+    track = load(clip).tracks[1]
+    with np.load(body_path) as file:
+        arrays = {name: file[name].astype(np.float32) if file[name].dtype.kind == "f" else file[name] for name in file.files}
+    theirs = smplx.SMPL("", data_struct=smplx.utils.Struct(**arrays), create_transl=False, vertex_ids=defaultdict(int))
+
+    def posed(poses: np.ndarray, betas: np.ndarray, trans: np.ndarray) -> np.ndarray:
+        values = (torch.from_numpy(np.array(array, np.float32)) for array in (betas, poses[:, :3], poses[:, 3:], trans))
+        return theirs(**dict(zip(("betas", "global_orient", "body_pose", "transl"), values, strict=True))).joints.numpy()
+
+    with np.load(export(clip, "amass", tmp_path / "amass")[0], allow_pickle=False) as amass:
+        assert (amass["poses"].shape, amass["betas"].shape, float(amass["mocap_framerate"])) == ((20, 156), (16,), FPS)
+        poses = np.concatenate([amass["poses"][:, :66], np.zeros((20, 6))], 1)
+        joints = posed(poses, np.tile(amass["betas"][:10], (20, 1)), amass["trans"])
+    # (the two hand joints turn no other joint, so that they are flat moves none)
+    assert distance_m(joints[:, :24], track.joints_m @ Z_UP.T) < TOLERANCE_M
+
+    smpl = SMPLCodec.from_file(export(clip, "smpl", tmp_path / "smpl")[0])
+    joints = posed(smpl.body_pose.reshape(20, 72), np.tile(smpl.shape_parameters, (20, 1)), smpl.body_translation)
+    assert distance_m(joints[:, :24], track.joints_m * Y_UP) < TOLERANCE_M
+
+    people = [picture["smpl"][0] for picture in pickle.loads(export(clip, "pkl", tmp_path / "pkl")[0].read_bytes()).values()]
+    batch = {name: torch.from_numpy(np.stack([person[name] for person in people])) for name in ("global_orient", "body_pose", "betas")}
+    joints = theirs(**batch, transl=torch.from_numpy(track.transl), pose2rot=False).joints.detach().numpy()
+    assert distance_m(joints[:, :24], track.joints_m) < TOLERANCE_M
 
 
 def test_csv_has_the_rows_of_the_file(clip: Path, motion: Motion, tmp_path: Path) -> None:
