@@ -368,7 +368,7 @@ def trained(ablation: Path | None, *variants: str) -> dict[str, list[Any]]:
     for variant in variants if ablation is not None else ():
         files = sorted(Path(ablation or "").glob(f"{variant}_seed*/mchmr_default.safetensors"))
         if files:
-            found[f"ablation: {variant.replace('_', ' ')}, {len(files)} seeds"] = [
+            found[f"ablation: {variant.replace('_', ' ')}, {len(files)} seed{'s' if len(files) > 1 else ''}"] = [
                 load_network(str(file)).net.head.eval() for file in files
             ]
     return found
