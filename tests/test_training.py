@@ -22,6 +22,7 @@ from mchmr_stream.geometry.camera import Intrinsics, full_from_local, local_from
 from mchmr_stream.learning.batches import TrainingBatch
 from mchmr_stream.learning.body_landmarks import SparseBody
 from mchmr_stream.learning.keypoint_boxes import base_of_keypoints
+from mchmr_stream.learning.landmark_places import LandmarkPlaces
 from mchmr_stream.learning.landmark_samples import LandmarkSampler, ResidualBank, Residuals, SamplerSettings
 from mchmr_stream.learning.metrics import LIMBS_IN_SMPL
 from mchmr_stream.learning.observed import ObservedPeople
@@ -58,7 +59,9 @@ def perfect_residuals(count: int = 50) -> Residuals:
 
 def sampler_of(body: SparseBody, settings: SamplerSettings = QUIET, seed: int = 0) -> LandmarkSampler:
     poses = torch.randn(200, 24, 3, generator=torch.Generator().manual_seed(1)) * 0.2
-    return LandmarkSampler(poses, ResidualBank(perfect_residuals(), settings, 0), body, layout("wide", 5), settings, seed)
+    return LandmarkSampler(
+        poses, ResidualBank(perfect_residuals(), settings, 0), LandmarkPlaces.nominal(), body, layout("wide", 5), settings, seed
+    )
 
 
 def projected_in_base(batch: TrainingBatch, points_m: torch.Tensor) -> torch.Tensor:

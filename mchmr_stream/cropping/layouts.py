@@ -27,16 +27,16 @@ _PAPER = (
     (-0.1, -0.1, 0.40),
 )
 _WIDE = (
-    # No view is tighter than 0.85: landmark encoders trained on whole people lose them in tight crops.
+    # Scales around 1.2, where BlazePose is best (docs/training.md): tighter crops cut limbs, which it then draws inwards.
     (0.0, 0.0, 1.20),
-    (0.1, 0.0, 1.50),
-    (-0.1, 0.0, 1.35),
-    (0.0, 0.1, 1.00),
-    (0.0, -0.1, 0.85),
-    (0.1, 0.1, 1.10),
-    (-0.1, -0.1, 1.60),
-    (0.1, -0.1, 1.40),
-    (-0.1, 0.1, 0.95),
+    (0.08, 0.0, 1.40),
+    (-0.08, 0.0, 1.30),
+    (0.0, 0.08, 1.15),
+    (0.0, -0.08, 1.05),
+    (0.06, 0.06, 1.25),
+    (-0.06, -0.06, 1.45),
+    (0.06, -0.06, 1.35),
+    (-0.06, 0.06, 1.10),
 )
 
 

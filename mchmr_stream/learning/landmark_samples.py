@@ -20,6 +20,7 @@ from mchmr_stream.geometry.rotation import matrix_from_axis_angle
 from mchmr_stream.learning.batches import TrainingBatch
 from mchmr_stream.learning.body_landmarks import SparseBody
 from mchmr_stream.learning.keypoint_boxes import base_of_keypoints
+from mchmr_stream.learning.landmark_places import LandmarkPlaces
 from mchmr_stream.learning.metrics import LIMBS_IN_SMPL
 from mchmr_stream.network.landmarks import BLAZEPOSE_NAMES
 from mchmr_stream.network.observations import Observations
@@ -84,7 +85,7 @@ class SamplerSettings:
 
 
 class Residuals(NamedTuple):
-    """What the detectors said of rendered people minus the truth; base coordinates, rolled plane. One row per person."""
+    """What the detectors said of rendered people minus the truth at `LandmarkPlaces`; base coordinates, rolled plane. A row per person."""
 
     joints_m: Tensor
     """(n, 24, 3) rolled camera, pelvis at 0"""
@@ -149,8 +150,17 @@ class ResidualBank:
 class LandmarkSampler:
     """Draws `TrainingBatch`es. `poses` (N, 24, 3) axis-angle with the root in a world whose y is up; bank and body are where they are."""
 
-    def __init__(self, poses: Tensor, bank: ResidualBank, body: SparseBody, layout: Layout, settings: SamplerSettings, seed: int) -> None:
-        self.poses, self.bank, self.body, self.layout, self.settings = poses, bank, body, layout, settings
+    def __init__(
+        self,
+        poses: Tensor,
+        bank: ResidualBank,
+        places: LandmarkPlaces,
+        body: SparseBody,
+        layout: Layout,
+        settings: SamplerSettings,
+        seed: int,
+    ) -> None:
+        self.poses, self.bank, self.places, self.body, self.layout, self.settings = poses, bank, places, body, layout, settings
         self.device = poses.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
 
@@ -160,8 +170,9 @@ class LandmarkSampler:
         joints, landmarks, vertices = self.body.pose(rotations, betas)
         size, focal, pelvis = self._cameras(joints)
 
+        landmarks, keypoints_m = self.places.place(landmarks, rotations, self.body)
         plane = _project(landmarks + pelvis[:, None], focal)
-        coco = self.body.keypoints(plane)
+        coco = _project(keypoints_m + pelvis[:, None], focal)
         inside = lambda points: points.abs().lt(size[:, None] / 2).all(-1).float()
         limbs = _project(joints[:, list(LIMBS_IN_SMPL)] + pelvis[:, None], focal)
         # Mistakes were stored relative to the box and roll of their person; the true points give the matching ones here.

@@ -20,6 +20,7 @@ from mchmr_stream.cropping.cropper import Cropper
 from mchmr_stream.geometry.camera import roll_matrix
 from mchmr_stream.learning.batches import TrainingBatch
 from mchmr_stream.learning.body_landmarks import SparseBody
+from mchmr_stream.learning.landmark_places import LandmarkPlaces, Sightings, measure
 from mchmr_stream.learning.landmark_samples import Residuals
 from mchmr_stream.learning.metrics import LIMBS_IN_SMPL
 from mchmr_stream.network.encoders import CropFeatures
@@ -35,6 +36,8 @@ _MATCH_WITHIN = 0.15
 """Mean keypoint distance over box size up to which a detection is taken for a labelled person."""
 _MIN_VISIBLE, _MAX_TRUNCATED = 0.35, 0.75
 """A person less visible than this is nobody's training sample."""
+_WHOLE = 0.9
+"""Visible share from which nothing is guessed: landmarks that cannot be seen are drawn towards the middle of the body."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,22 +108,33 @@ class ObservedPeople:
         """(N,) bool: the detector found this person."""
         return (self.keypoints[..., 2] > 0).any(1)
 
-    def residuals(self, body: SparseBody) -> Residuals:
+    def places(self, body: SparseBody) -> LandmarkPlaces:
+        """Where on the body the detectors see their landmarks, measured on those of these people who are seen whole."""
+        rows = torch.nonzero(self.found() & (self.group[:, 0] > _WHOLE) & (self.group[:, 1] < 1 - _WHOLE))[:, 0]
+        nominal = body.pose(self.rotations[rows], self.betas[rows])[1] + self.pelvis_m[rows][:, None]
+        base = self.base_px[rows]
+        in_plane = lambda points: torch.cat([points[..., :2] * base[:, None, 2:] + base[:, None, :2], points[..., 2:]], -1)
+        landmarks, keypoints = in_plane(self.landmarks[rows].mean(1)), in_plane(self.keypoints[rows])
+        return measure(Sightings(self.rotations[rows], nominal, self.focal_px[rows], base[:, 2], landmarks, keypoints), body)
+
+    def residuals(self, body: SparseBody, places: LandmarkPlaces) -> Residuals:
         """Observations minus truth, of the people the detector found."""
         rows = torch.nonzero(self.found())[:, 0]
-        _, landmarks, _ = body.pose(self.rotations[rows], self.betas[rows])
-        points = landmarks + self.pelvis_m[rows][:, None]
-        plane = points[..., :2] / points[..., 2:].clamp(min=0.15) * self.focal_px[rows][:, None, None]
         base = self.base_px[rows]
-        nominal = (plane - base[:, None, :2]) / base[:, None, 2:]
-        keypoints = self.keypoints[rows]
+
+        def in_base(points_m: Tensor) -> Tensor:
+            points = points_m + self.pelvis_m[rows][:, None]
+            plane = points[..., :2] / points[..., 2:].clamp(min=0.15) * self.focal_px[rows][:, None, None]
+            return (plane - base[:, None, :2]) / base[:, None, 2:]
+
+        landmarks, keypoints = places.place(body.pose(self.rotations[rows], self.betas[rows])[1], self.rotations[rows], body)
         return Residuals(
             joints_m=self.joints_m[rows],
             inside=self.inside[rows],
-            landmark_error=self.landmarks[rows][..., :2] - nominal[:, None],
+            landmark_error=self.landmarks[rows][..., :2] - in_base(landmarks)[:, None],
             visibility=self.landmarks[rows][..., 2],
-            keypoint_error=keypoints[..., :2] - body.keypoints(nominal),
-            keypoint_score=keypoints[..., 2],
+            keypoint_error=self.keypoints[rows][..., :2] - in_base(keypoints),
+            keypoint_score=self.keypoints[rows][..., 2],
             views=self.views[rows],
         )
 

@@ -136,7 +136,8 @@ def _on_device(settings: TrainSettings, data: TrainingData, device: torch.device
     if settings.landmark_people:
         if data.poses is None:
             raise UsageError("the settings draw people without pictures, but the packed data hold no poses; pack again with these settings")
-        bank = ResidualBank(rendered.residuals(body), settings.sampler, settings.seed)
-        sampler = LandmarkSampler(data.poses.to(device), bank, body, layout("wide", VIEWS), settings.sampler, settings.seed + 2)
+        places = rendered.places(body)
+        bank = ResidualBank(rendered.residuals(body, places), settings.sampler, settings.seed)
+        sampler = LandmarkSampler(data.poses.to(device), bank, places, body, layout("wide", VIEWS), settings.sampler, settings.seed + 2)
     test = data.test.to(device) if data.test is not None else None
     return Trainer(settings, sampler, rendered if settings.rendered_people else None, body, device, test)

@@ -14,7 +14,15 @@ from mchmr_stream.network.encoders import TRAINED_ENCODERS, CropFeatures, Encode
 from mchmr_stream.network.fusion import make_fusion
 from mchmr_stream.network.heads import BodyDecoder, CameraDecoder, HeadOutput, ProjectionHead, ResidualMLP
 from mchmr_stream.network.landmarks import BLAZEPOSE_NAMES, COCO_FROM_BLAZEPOSE
-from mchmr_stream.network.observations import Observations, agree_on_sides, base_from_unit, points_to_base, view_geometry
+from mchmr_stream.network.observations import (
+    Observations,
+    agree_on_sides,
+    base_from_unit,
+    look_at_person,
+    points_looked_at,
+    points_to_base,
+    view_geometry,
+)
 from mchmr_stream.network.paper_head import PaperHead
 
 HEADS = ("tokens", "paper")
@@ -42,6 +50,8 @@ class NetworkConfig:
     """how the views' tokens are joined, one of `fusion.FUSIONS`; with head `paper` one of `paper_head.PAPER_FUSIONS`"""
     relative_encoding: bool = True
     """tell the fusion where the crops lie to each other"""
+    look_at_person: bool = False
+    """read points and say rotations as a camera would that looks straight at the person (`observations.look_at_person`)"""
     concat_views: int = 5
     """the number of views that head `paper` and fusion `concat` are made for; the others take any"""
     head: str = "tokens"
@@ -98,23 +108,29 @@ class MultiCropHead(nn.Module):
 
     def forward(self, seen: Observations) -> HeadOutput:
         landmarks, keypoints = seen.landmarks, seen.keypoints
+        looking = look_at_person(seen.base_info) if self.config.look_at_person else None
+        if looking is not None:
+            landmarks = torch.cat([points_looked_at(landmarks[..., :2], seen.base_info, looking), landmarks[..., 2:]], -1)
+            keypoints = torch.cat([points_looked_at(keypoints[..., :2], seen.base_info, looking), keypoints[..., 2:]], -1)
         visibility, score = landmarks[..., 2:], keypoints[..., 2:]
         detected = torch.cat([keypoints[..., :2] * 3 * (score > 0.1), score], -1)
         tokens = self.view_in(seen.views)
         if self.landmark_in is not None:
             # A point that is hardly seen says little about where it is: its position fades to the origin with its visibility.
             points = torch.cat([landmarks[..., :2] * 3 * (visibility > 0.05), visibility], -1).flatten(2)
-            tokens = tokens + self.landmark_in(points)
+            tokens = tokens + _in_full_precision(self.landmark_in, points)
         tokens = tokens + self._from_pictures(seen)
         # A person's size in the picture spans several units of the paper's third number; a quarter brings it to order one.
         info = seen.base_info * torch.tensor([1.0, 1.0, 0.25], device=tokens.device)
-        person_evidence = self.keypoint_in(detected.flatten(1)) + self.info_in(info)
+        person_evidence = _in_full_precision(self.keypoint_in, detected.flatten(1)) + self.info_in(info)
         tokens = self.mix(tokens + person_evidence[:, None])
         embedding = self.project(tokens)
         for layer in self.fusion:
             tokens = layer(tokens, seen.views)
         person = self.trunk(self.person_in(torch.cat([tokens.mean(1), person_evidence], -1)))
         rotations, betas, joint_log_sigma = self.body(person)
+        if looking is not None:
+            rotations = torch.cat([(looking @ rotations[:, 0])[:, None], rotations[:, 1:]], 1)
         views_cam = self.camera(tokens, self.person_out(person), seen.views)
         return HeadOutput(rotations, betas, views_cam, joint_log_sigma, embedding)
 
@@ -135,6 +151,12 @@ class MultiCropHead(nn.Module):
         if self.config.use_world and self.landmark_count:
             tokens = tokens + self.world_in(world.flatten(2) * 2)
         return tokens
+
+
+def _in_full_precision(layer: nn.Linear, points: Tensor) -> Tensor:
+    """Without autocast: in bfloat16 a point would be rounded to a four-hundredth of the person's size."""
+    with torch.autocast(points.device.type, enabled=False):
+        return layer(points)
 
 
 def make_head(config: NetworkConfig, encoder: Encoder) -> MultiCropHead | PaperHead:
