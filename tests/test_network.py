@@ -17,15 +17,7 @@ from mchmr_stream.network.fusion import FUSIONS, ConcatFusion, CropAwareFusion, 
 from mchmr_stream.network.heads import CameraDecoder
 from mchmr_stream.network.landmarks import BLAZEPOSE_MIRROR, COCO_FROM_BLAZEPOSE
 from mchmr_stream.network.model import MultiCropHead, MultiCropNet, NetworkConfig
-from mchmr_stream.network.observations import (
-    Observations,
-    agree_on_sides,
-    base_from_unit,
-    look_at_person,
-    points_looked_at,
-    points_to_base,
-    view_geometry,
-)  # fmt: skip
+from mchmr_stream.network.observations import Observations, agree_on_sides, base_from_unit, points_to_base, view_geometry
 from mchmr_stream.network.weights import find_weights, load_network, save_network
 
 CONFIG = NetworkConfig(encoder="blazepose_lite", token_dim=32, fusion_layers=2, trunk_dim=64, trunk_depth=1, feature_dropout=0.0)
@@ -285,26 +277,3 @@ def test_array_and_tensor_cameras_agree():
     cameras, views_px, focal = np.random.rand(2, 5, 3) + 0.5, np.random.rand(2, 5, 3) * 300 + 50, np.array([900.0, 1200.0])
     torch_result = full_from_local(torch.from_numpy(cameras), torch.from_numpy(views_px), torch.from_numpy(focal))
     assert np.allclose(full_from_local(cameras, views_px, focal), torch_result.numpy())
-
-
-def test_looking_at_a_person_is_the_picture_of_a_turned_camera():
-    """Exactly what a camera in the same place would see that looks straight at the base box; and turning it back gives the body back."""
-    torch.manual_seed(0)
-    n, focal = 6, 900.0
-    middle = torch.cat([torch.randn(n, 2) * 1.2, torch.rand(n, 1) * 3 + 3], 1)
-    points = middle[:, None] + torch.randn(n, 9, 3) * 0.4
-    side = focal * 2.0 / middle[:, 2]
-    base = torch.cat([middle[:, :2] / middle[:, 2:] * focal, side[:, None]], 1)
-    in_base = (points[..., :2] / points[..., 2:] * focal - base[:, None, :2]) / base[:, None, 2:]
-    info = box_info(base[:, None], torch.full((n,), focal))[:, 0]
-
-    camera_from_looking = look_at_person(info)
-    seen = points_looked_at(in_base, info, camera_from_looking)
-
-    turned = points @ camera_from_looking  # every point in the turned camera's axes
-    distance = middle.norm(dim=1)
-    expected = turned[..., :2] / turned[..., 2:] * distance[:, None, None] / 2.0  # 2 m wide at its distance: the base box
-    torch.testing.assert_close(seen, expected, rtol=1e-4, atol=1e-5)
-    axis = camera_from_looking[:, :, 2]
-    torch.testing.assert_close(axis, middle / distance[:, None], rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(camera_from_looking @ camera_from_looking.mT, torch.eye(3).expand(n, 3, 3), rtol=0, atol=1e-6)

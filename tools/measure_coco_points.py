@@ -21,6 +21,7 @@ from torch import Tensor
 from mchmr_stream.body.coco_points import BONES, LIMB_JOINTS
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import PARENTS
+from mchmr_stream.learning.landmark_places import geometric_fit
 from mchmr_stream.learning.observed import ObservedPeople
 
 MIN_SCORE, MIN_BASE_PX = 0.4, 250
@@ -75,17 +76,6 @@ def measure(people: ObservedPeople) -> tuple[Tensor, int, float, float]:
         before.append(residual.norm(dim=-1))
         after.append((residual - slope @ offset).norm(dim=-1))
     return offsets, int(counts.sum()), float(torch.cat(before).median()), float(torch.cat(after).median())
-
-
-def geometric_fit(slope: Tensor, residual: Tensor, rounds: int = 20, soften: float = 0.005) -> Tensor:
-    """The x (3,) with the least sum of |residual - slope x| over (n, 2, 3) slopes and (n, 2) residuals (Weiszfeld's iteration)."""
-    offset = torch.zeros(3)
-    for _ in range(rounds):
-        weight = 1 / ((residual - slope @ offset).norm(dim=-1) + soften)
-        weighted = slope * weight[:, None, None]
-        normal = torch.einsum("nij,nik->jk", weighted, slope)
-        offset = torch.linalg.solve(normal, torch.einsum("nij,ni->j", weighted, residual))
-    return offset
 
 
 if __name__ == "__main__":

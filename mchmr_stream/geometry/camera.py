@@ -125,11 +125,6 @@ def box_info(views_px: Any, focal_px: Any) -> Any:
     return lib.stack([2.8 * views_px[..., 0] / f, 2.8 * views_px[..., 1] / f, (views_px[..., 2] - 0.24 * f) / (0.06 * f)], -1)
 
 
-def boxes_from_info(info: Any) -> Any:
-    """Inverse of `box_info`, in units of the focal length: (..., 3) -> (..., 3) cx / f, cy / f, b / f. Array."""
-    return _lib(info).concatenate([info[..., :2] / 2.8, info[..., 2:] * 0.06 + 0.24], -1)
-
-
 def full_from_local(views_cam: Any, views_px: Any, focal_px: Any) -> Any:
     """V local cameras -> the body's translation in the (rolled) full camera, as each view sees it. Array.
 

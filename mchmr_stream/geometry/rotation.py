@@ -148,13 +148,3 @@ def _unit(vector: Any) -> Any:
     lib = library_of(vector)
     squared = (vector * vector).sum(-1)[..., None]
     return vector / lib.where(squared < _MIN_SQUARED_LENGTH, lib.full_like(squared, _MIN_SQUARED_LENGTH), squared) ** 0.5
-
-
-def axis_towards(point: Any) -> Any:
-    """(..., 2) point x / z, y / z -> (..., 3, 3) the smallest rotation that turns the optical axis z towards it. Array."""
-    lib = library_of(point)
-    z = 1 / (1 + (point**2).sum(-1)) ** 0.5
-    x, y = point[..., 0] * z, point[..., 1] * z
-    down = 1 / (1 + z)
-    rows = [1 - x * x * down, -x * y * down, x, -x * y * down, 1 - y * y * down, y, -x, -y, z]
-    return lib.stack(rows, -1).reshape(*point.shape[:-1], 3, 3)

@@ -14,15 +14,7 @@ from mchmr_stream.network.encoders import TRAINED_ENCODERS, CropFeatures, Encode
 from mchmr_stream.network.fusion import make_fusion
 from mchmr_stream.network.heads import BodyDecoder, CameraDecoder, HeadOutput, ProjectionHead, ResidualMLP
 from mchmr_stream.network.landmarks import BLAZEPOSE_NAMES, COCO_FROM_BLAZEPOSE
-from mchmr_stream.network.observations import (
-    Observations,
-    agree_on_sides,
-    base_from_unit,
-    look_at_person,
-    points_looked_at,
-    points_to_base,
-    view_geometry,
-)
+from mchmr_stream.network.observations import Observations, agree_on_sides, base_from_unit, points_to_base, view_geometry
 from mchmr_stream.network.paper_head import PaperHead
 
 HEADS = ("tokens", "paper")
@@ -50,8 +42,6 @@ class NetworkConfig:
     """how the views' tokens are joined, one of `fusion.FUSIONS`; with head `paper` one of `paper_head.PAPER_FUSIONS`"""
     relative_encoding: bool = True
     """tell the fusion where the crops lie to each other"""
-    look_at_person: bool = False
-    """read points and say rotations as a camera would that looks straight at the person (`observations.look_at_person`)"""
     concat_views: int = 5
     """the number of views that head `paper` and fusion `concat` are made for; the others take any"""
     head: str = "tokens"
@@ -108,10 +98,6 @@ class MultiCropHead(nn.Module):
 
     def forward(self, seen: Observations) -> HeadOutput:
         landmarks, keypoints = seen.landmarks, seen.keypoints
-        looking = look_at_person(seen.base_info) if self.config.look_at_person else None
-        if looking is not None:
-            landmarks = torch.cat([points_looked_at(landmarks[..., :2], seen.base_info, looking), landmarks[..., 2:]], -1)
-            keypoints = torch.cat([points_looked_at(keypoints[..., :2], seen.base_info, looking), keypoints[..., 2:]], -1)
         visibility, score = landmarks[..., 2:], keypoints[..., 2:]
         detected = torch.cat([keypoints[..., :2] * 3 * (score > 0.1), score], -1)
         tokens = self.view_in(seen.views)
@@ -129,8 +115,6 @@ class MultiCropHead(nn.Module):
             tokens = layer(tokens, seen.views)
         person = self.trunk(self.person_in(torch.cat([tokens.mean(1), person_evidence], -1)))
         rotations, betas, joint_log_sigma = self.body(person)
-        if looking is not None:
-            rotations = torch.cat([(looking @ rotations[:, 0])[:, None], rotations[:, 1:]], 1)
         views_cam = self.camera(tokens, self.person_out(person), seen.views)
         return HeadOutput(rotations, betas, views_cam, joint_log_sigma, embedding)
 

@@ -12,8 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mchmr_stream.geometry.camera import boxes_from_info
-from mchmr_stream.geometry.rotation import axis_towards
 from mchmr_stream.network.landmarks import BLAZEPOSE_MIRROR, COCO_FROM_BLAZEPOSE, COCO_MIRROR
 
 LIMB_KEYPOINTS = (5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
@@ -55,25 +53,6 @@ def points_to_base(points_px: Tensor, base_px: Tensor) -> Tensor:
     xy = (points_px[..., :2] - base_px[:, None, :2]) / base_px[:, None, 2:]
     score = points_px[..., 2:]
     return torch.cat([torch.where(score > 0, xy, torch.zeros_like(xy)), score], -1)
-
-
-def look_at_person(base_info: Tensor) -> Tensor:
-    """(n, 3, 3) camera_from_person_camera: a camera in the same place that looks straight at the base box's centre.
-
-    Seen by it, a person looks the same wherever in the picture they stand, and turned alike means turned alike.
-    """
-    return axis_towards(boxes_from_info(base_info)[:, :2])
-
-
-def points_looked_at(points: Tensor, base_info: Tensor, camera_from_looking: Tensor) -> Tensor:
-    """(n, ..., 2) base coordinates -> the same units in the picture of the camera that `look_at_person` turned; exact."""
-    between = (1,) * (points.ndim - 2)
-    box = boxes_from_info(base_info).reshape(-1, *between, 3)
-    plane = box[..., :2] + points * box[..., 2:]
-    rays = torch.cat([plane, torch.ones_like(plane[..., :1])], -1)
-    turned = (rays[..., None, :] @ camera_from_looking.reshape(-1, *between, 3, 3))[..., 0, :]
-    away = camera_from_looking[:, 2, 2].reshape(-1, *between, 1)  # the person is 1 / cos farther than their depth
-    return turned[..., :2] / turned[..., 2:].clamp(min=0.2) / (box[..., 2:] * away)
 
 
 def agree_on_sides(landmarks: Tensor, world: Tensor, keypoints: Tensor, min_score: float = 0.2) -> tuple[Tensor, Tensor, Tensor]:
