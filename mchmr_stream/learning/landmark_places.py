@@ -21,6 +21,10 @@ MIN_SCORE, MIN_BASE_PX = 0.4, 250
 """Points and people that count: seen clearly, and large enough for half a pixel not to matter."""
 _MIN_POINTS = 50
 """A point that was seen more seldom keeps its nominal place."""
+_ROUNDS = 3
+_KEPT_SHARE = 0.5
+"""Share of people, those whose landmarks fit best, on whom the places are measured in the end: where a detector is unsure it draws
+limbs towards the middle of the body, and that must not be taken for where it sees them."""
 _MIRROR = torch.tensor([-1.0, 1.0, 1.0])
 
 
@@ -82,9 +86,21 @@ class Sightings(NamedTuple):
 
 
 def measure(seen: Sightings, body: SparseBody) -> LandmarkPlaces:
-    """The offsets that project best: the geometric median of the 2D residuals, left and right mirrored into one."""
-    nominal = seen.landmarks_m
+    """The offsets that project best on the people who fit best: the geometric median of the 2D residuals, left and right
+    mirrored into one."""
     turned = outer_rotations(seen.rotations)[:, _BONES]
+    places = _measure(seen, turned, body)
+    for _ in range(_ROUNDS - 1):
+        landmarks, _ = places.place(seen.landmarks_m, seen.rotations, body)
+        plane = landmarks[..., :2] / landmarks[..., 2:].clamp(min=0.15) * seen.focal_px[:, None, None]
+        error = ((plane - seen.landmarks_px[..., :2]).norm(dim=-1) / seen.side_px[:, None]).median(1).values
+        best = error <= error.quantile(_KEPT_SHARE)
+        places = _measure(Sightings(*(values[best] for values in seen)), turned[best], body)
+    return places
+
+
+def _measure(seen: Sightings, turned: Tensor, body: SparseBody) -> LandmarkPlaces:
+    nominal = seen.landmarks_m
     return LandmarkPlaces(
         _offsets(nominal, turned, seen, seen.landmarks_px, BLAZEPOSE_MIRROR),
         _offsets(body.keypoints(nominal), body.keypoints(turned), seen, seen.keypoints_px, COCO_MIRROR),
