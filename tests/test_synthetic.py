@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import mchmr_stream
 from mchmr_stream.errors import InputError, UsageError
@@ -271,3 +272,14 @@ def test_uniform_light_is_uniform_and_a_sky_lights_from_above() -> None:
     lit = light_of_panorama(side, 0.0).irradiance(torch.tensor([[0.0, 0, 1], [0, 0, -1], [0, 1, 0]]))[:, 0]
     # The middle column of a panorama is straight ahead, +z.
     assert float(lit[0]) > 2 * float(lit[1])
+
+
+def test_background_folders_may_be_put_together_from_links(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    Image.new("RGB", (64, 48), (10, 200, 30)).save(tmp_path / "elsewhere" / "meadow.png")
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "linked").symlink_to(tmp_path / "elsewhere")
+    BackgroundBank(tmp_path / "pictures")  # refuses a folder in which it finds nothing
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no pictures"):
+        BackgroundBank(tmp_path / "empty")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +52,8 @@ class BackgroundBank:
             return
         if not folder.is_dir():
             raise InputError(f"background folder {folder} does not exist; leave it out to use drawn rooms only")
-        for path in sorted(folder.rglob("*")):
+        # Links are followed: a folder of pictures is often put together from links.
+        for path in sorted(Path(root) / name for root, _, names in os.walk(folder, followlinks=True) for name in names):
             if path.name.endswith((".exr", ".exr.js")):
                 radiance = _read_panorama(path)
                 self._panoramas.append((path.name.split(".")[0], radiance, _shrunk(radiance)))
