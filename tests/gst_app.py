@@ -278,6 +278,17 @@ def failures(clip: str, config: str) -> dict[str, Any]:
     return outcome
 
 
+def square(clip: str, config: str) -> dict[str, Any]:
+    """Pixels that are not square are made so by a videoscale in front."""
+    wide = "video/x-raw,format=RGB,width=160,height=240,pixel-aspect-ratio=2/1"
+    sink = "appsink name=out wait-on-eos=false sync=false"
+    pipeline, message = run(f"{source(clip)} ! videoscale ! {wide} ! videoscale ! mchmr config={config} ! {sink}")
+    sample = pull_all(pipeline.get_by_name("out"))[0]
+    outcome = {"error": error_of(message), "caps": sample.get_caps().to_string(), "width": results(sample.get_buffer())["width"]}
+    pipeline.set_state(Gst.State.NULL)
+    return outcome
+
+
 def adjusting(clip: str, config: str) -> dict[str, Any]:
     """Properties that change while it plays."""
     pipeline = start(

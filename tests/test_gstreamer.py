@@ -206,6 +206,14 @@ def test_errors_arrive_on_the_bus(app):
     assert outcome["views"] == ["async", None]
 
 
+def test_pixels_that_are_not_square_are_made_so(app):
+    outcome = app("square")
+    assert outcome["error"] is None
+    width, height = (int(outcome["caps"].split(f"{side}=(int)")[1].split(",")[0]) for side in ("width", "height"))
+    assert width / height == pytest.approx(WIDTH / HEIGHT, rel=0.02)
+    assert outcome["width"] == width
+
+
 def test_views_change_while_it_plays(app):
     outcome = app("adjusting")
     assert outcome["frames"] == FRAMES
