@@ -106,6 +106,7 @@ class MchmrElement(Gst.Element):
         self._flushing = False
         self._frames = 0
         self._identities = 0
+        self._first_seen: dict[int, int] = {}
         self._earliest: int | None = None
         self._dropped = 0
         self._processing_s = PROCESSING_S
@@ -247,7 +248,8 @@ class MchmrElement(Gst.Element):
         if line is not None and self._properties["meta"] in ("auto", "json"):
             metadata.attach_json(out, line, self._properties["unique-id"])
         if self._analytics:
-            metadata.attach_analytics(out, scene)
+            self._first_seen = {identity: self._first_seen.get(identity, buffer.pts) for identity in scene.bodies.track_id.tolist()}
+            metadata.attach_analytics(out, scene, self._first_seen)
         if line is not None and self._properties["messages"]:
             self.post_message(Gst.Message.new_element(self, _message(buffer, line)))
         with self._lock:
