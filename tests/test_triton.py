@@ -418,3 +418,19 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert left
         TritonEstimator([server.grpc_address], "mchmr", expected_sha256=None, views=1, shm="system").close()
         assert not set(connection.memory_regions(5)) & set(left)
+
+
+def test_no_room_for_shared_memory_is_told(server: TritonServer, local: LocalEstimator, caplog: pytest.LogCaptureFixture) -> None:
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, limits[1]))  # as a /dev/shm that is full: files cannot grow
+    try:
+        with pytest.raises(ServerError, match=r"no room for .* MiB of crops in /dev/shm .*--shm off"):
+            TritonEstimator([server.grpc_address], "mchmr", expected_sha256=None, views=1, shm="system")
+        estimator = TritonEstimator([server.grpc_address], "mchmr", expected_sha256=None, views=1, shm="auto")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "crops go over gRPC" in caplog.text
+    assert same(estimator.estimate(people(1, 1)), local.estimate(people(1, 1)))
+    estimator.close()
