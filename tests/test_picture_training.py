@@ -194,6 +194,16 @@ def test_gradients_of_two_halves_are_those_of_the_whole(reader):
         assert torch.allclose(one, other, atol=1e-9)
 
 
+def test_a_long_gradient_is_shortened(reader):
+    trainers = [trainer_of(reader, network={"dropout": 0.0}, gradient_limit=limit) for limit in (0, 1.0)]
+    said = [trainer.train_step()["gradient"] for trainer in trainers]
+    assert said[0] == said[1] > 10
+    norms = [
+        torch.stack([value.grad.norm() for value in trainer.net.parameters() if value.grad is not None]).norm() for trainer in trainers
+    ]
+    assert norms == [pytest.approx(said[0], rel=1e-4), pytest.approx(1.0, rel=1e-4)]
+
+
 def test_bf16_is_for_the_encoder_alone(reader):
     exact, mixed = trainer_of(reader, network={"dropout": 0.0}), trainer_of(reader, precision="bf16", network={"dropout": 0.0})
     batch = exact._next_batch()
