@@ -41,7 +41,10 @@ Gst.init(None)
 
 log = logging.getLogger(__name__)
 
-VIDEO_CAPS = Gst.Caps.from_string("video/x-raw, format=(string){ RGB, RGBA, BGR, NV12 }, width=[1,max], height=[1,max]")
+VIDEO_CAPS = Gst.Caps.from_string(
+    "video/x-raw, format=(string){ RGB, RGBA, BGR, NV12 }, width=[1,max], height=[1,max], pixel-aspect-ratio=(fraction)1/1"
+)
+"""Pixels must be square, as everywhere behind a source; `videoscale` in front makes them so."""
 JSON_CAPS = Gst.Caps.from_string("application/x-json")
 META_KINDS = ("auto", "json", "analytics", "none")
 PROCESSING_S = 0.1
@@ -103,6 +106,7 @@ class MchmrElement(Gst.Element):
         self._flushing = False
         self._frames = 0
         self._identities = 0
+        self._first_seen: dict[int, int] = {}
         self._earliest: int | None = None
         self._dropped = 0
         self._processing_s = PROCESSING_S
@@ -244,7 +248,8 @@ class MchmrElement(Gst.Element):
         if line is not None and self._properties["meta"] in ("auto", "json"):
             metadata.attach_json(out, line, self._properties["unique-id"])
         if self._analytics:
-            metadata.attach_analytics(out, scene)
+            self._first_seen = {identity: self._first_seen.get(identity, buffer.pts) for identity in scene.bodies.track_id.tolist()}
+            metadata.attach_analytics(out, scene, self._first_seen)
         if line is not None and self._properties["messages"]:
             self.post_message(Gst.Message.new_element(self, _message(buffer, line)))
         with self._lock:
@@ -309,6 +314,7 @@ class MchmrElement(Gst.Element):
             self._abort()
             return done
         if kind == Gst.EventType.FLUSH_STOP:
+            self._abort()  # a buffer that was on its way in when the flush began may have begun another run
             self._flushing = False
             self._earliest = self._segment = None
             return self._forward(event)
@@ -363,6 +369,8 @@ class MchmrElement(Gst.Element):
             return self._query_caps(pad, self.srcpad, query)
         if query.type == Gst.QueryType.ALLOCATION:
             return self._propose_allocation(query)
+        if query.type == Gst.QueryType.DRAIN:
+            self._finish()
         return pad.query_default(parent, query)
 
     def _src_query(self, pad: Gst.Pad, parent: Gst.Object, query: Gst.Query) -> bool:
@@ -383,7 +391,7 @@ class MchmrElement(Gst.Element):
             query.set_caps_result(possible if wanted is None else wanted.intersect_full(possible, Gst.CapsIntersectMode.FIRST))
             return True
         caps = query.parse_accept_caps()
-        query.set_accept_caps_result(caps.is_subset(VIDEO_CAPS) and (not other.is_linked() or other.peer_query_accept_caps(caps)))
+        query.set_accept_caps_result(caps.can_intersect(VIDEO_CAPS) and (not other.is_linked() or other.peer_query_accept_caps(caps)))
         return True
 
     def _propose_allocation(self, query: Gst.Query) -> bool:
@@ -453,12 +461,7 @@ class _Run:
         self._pipeline, self._adjust, self._deliver, self._fail = pipeline, adjust, deliver, fail
         self._pictures: Pictures = Pictures(info)
         self._buffers = _BufferSource(SourceInfo("gstreamer", info.width, info.height, self._fps))
-        source, intrinsics = with_camera(self._buffers, pipeline.settings)
-        self._source = source
-        # Pixels that are not square are a camera with two focal lengths.
-        self._intrinsics = (
-            replace(intrinsics, fx=intrinsics.fx * info.par_d / info.par_n) if pipeline.settings.camera.intrinsics is None else intrinsics
-        )
+        self._source, self._intrinsics = with_camera(self._buffers, pipeline.settings)
         self._segment = segment
         self._sign = -1.0 if segment is not None and segment.rate < 0 else 1.0
         self._last_s: float | None = None

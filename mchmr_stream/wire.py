@@ -46,7 +46,7 @@ def input_specs(crop_size_hw: tuple[int, int]) -> tuple[TensorSpec, ...]:
     )
 
 
-OUTPUT_SPECS = (
+OUTPUT_SPECS: tuple[TensorSpec, ...] = (
     TensorSpec("ROTATIONS", "FP32", (24, 3, 3)),
     TensorSpec("BETAS", "FP32", (10,)),
     TensorSpec("VIEWS_CAM", "FP32", (VIEWS, 3)),

@@ -20,7 +20,7 @@ from gi.repository import GObject, Gst, GstBase, GstVideo  # noqa: E402
 
 from mchmr_stream import gstreamer  # noqa: E402
 from mchmr_stream.config import load_settings  # noqa: E402
-from mchmr_stream.gst.metadata import results  # noqa: E402
+from mchmr_stream.gst.metadata import has_analytics, results  # noqa: E402
 from mchmr_stream.gst.pictures import Pictures  # noqa: E402
 
 WAIT = 60 * Gst.SECOND
@@ -275,6 +275,40 @@ def failures(clip: str, config: str) -> dict[str, Any]:
         message = pipeline.get_bus().timed_pop_filtered(WAIT, ENDS)
         outcome[name] = (state.value_nick, error_of(message))
         pipeline.set_state(Gst.State.NULL)
+    return outcome
+
+
+def analytics(clip: str, config: str) -> dict[str, Any] | None:
+    """The common format of GStreamer 1.24 and newer, read behind a conversion; None where it is older."""
+    if not has_analytics():
+        return None
+    from gi.repository import GLib, GstAnalytics
+
+    sink = "appsink name=out wait-on-eos=false sync=false"
+    pipeline, message = run(f"{source(clip)} ! mchmr config={config} ! videoconvert ! video/x-raw,format=I420 ! {sink}")
+    buffer = pull_all(pipeline.get_by_name("out"))[-1].get_buffer()
+    relations = GstAnalytics.buffer_get_analytics_relation_meta(buffer)
+    boxes, tracks = [], []
+    for number in range(GstAnalytics.relation_get_length(relations)):
+        found, box = relations.get_od_mtd(number)
+        if found:
+            boxes.append([GLib.quark_to_string(box.get_obj_type()), *box.get_location()[1:5]])
+        found, track = relations.get_tracking_mtd(number)
+        if found:
+            tracks.append(track.get_info().tracking_id)
+    outcome = {"error": error_of(message), "boxes": boxes, "tracks": tracks, "people": results(buffer)["people"]}
+    pipeline.set_state(Gst.State.NULL)
+    return outcome
+
+
+def square(clip: str, config: str) -> dict[str, Any]:
+    """Pixels that are not square are made so by a videoscale in front."""
+    wide = "video/x-raw,format=RGB,width=160,height=240,pixel-aspect-ratio=2/1"
+    sink = "appsink name=out wait-on-eos=false sync=false"
+    pipeline, message = run(f"{source(clip)} ! videoscale ! {wide} ! videoscale ! mchmr config={config} ! {sink}")
+    sample = pull_all(pipeline.get_by_name("out"))[0]
+    outcome = {"error": error_of(message), "caps": sample.get_caps().to_string(), "width": results(sample.get_buffer())["width"]}
+    pipeline.set_state(Gst.State.NULL)
     return outcome
 
 

@@ -139,6 +139,17 @@ def cliff(encoder: str) -> Shapes:
     return prefixed("encoder.", trunk) | regressor(2048 + 3, 1024)
 
 
+def vit(dim: int, depth: int) -> Shapes:
+    """ViTPose's, without prefix."""
+    shapes: Shapes = {"pos_embed": (1, 193, dim), "patch_embed.proj.weight": (dim, 3, 16, 16), "patch_embed.proj.bias": (dim,)}
+    layer_norm = lambda name: {f"{name}.weight": (dim,), f"{name}.bias": (dim,)}
+    for block in (f"blocks.{i}" for i in range(depth)):
+        shapes |= layer_norm(f"{block}.norm1") | layer_norm(f"{block}.norm2")
+        shapes |= linear(f"{block}.attn.qkv", dim, 3 * dim) | linear(f"{block}.attn.proj", dim, dim)
+        shapes |= linear(f"{block}.mlp.fc1", dim, 4 * dim) | linear(f"{block}.mlp.fc2", 4 * dim, dim)
+    return shapes | layer_norm("last_norm")
+
+
 def random_weights(shapes: Shapes, seed: int = 0) -> Weights:
     """Values at which activations neither die nor explode, and no two of which are alike."""
     g = torch.Generator().manual_seed(seed)
@@ -263,6 +274,40 @@ def run_hrnet_classifier(w: Weights, crops: Tensor) -> Tensor:
         reduced = torch.relu(conv_norm(w, f"downsamp_modules.{scale}", x, 2))
         x = run_bottleneck(w, f"incre_modules.{scale + 1}.0", maps[scale + 1]) + reduced
     return torch.relu(conv_norm(w, "final_layer", x)).mean((2, 3))
+
+
+def run_vit(w: Weights, crops: Tensor, heads: int) -> Tensor:
+    """(B, dim): patch by patch, token by token, head by head."""
+    pictures = F.pad(imagenet(crops), (2, 2, 2, 2))
+    kernel = w["patch_embed.proj.weight"]
+    dim = len(kernel)
+    features = []
+    for picture in pictures:
+        patches = [picture[:, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16] for row in range(16) for column in range(12)]
+        x = torch.stack([kernel.flatten(1) @ patch.flatten() + w["patch_embed.proj.bias"] for patch in patches])
+        x = x + w["pos_embed"][0, 1:] + w["pos_embed"][0, 0]
+        for block in (f"blocks.{i}" for i in range(sum(name.endswith(".norm1.weight") for name in w))):
+            q, k, v = affine(w, f"{block}.attn.qkv", layer_norm(w, f"{block}.norm1", x)).split(dim, -1)
+            size = dim // heads
+            seen = []
+            for head in range(heads):
+                mine = slice(head * size, (head + 1) * size)
+                scores = torch.exp(q[:, mine] @ k[:, mine].T / math.sqrt(size))
+                seen.append(scores / scores.sum(1, keepdim=True) @ v[:, mine])
+            x = x + affine(w, f"{block}.attn.proj", torch.cat(seen, 1))
+            hidden = affine(w, f"{block}.mlp.fc1", layer_norm(w, f"{block}.norm2", x))
+            x = x + affine(w, f"{block}.mlp.fc2", hidden * (1 + torch.erf(hidden / math.sqrt(2))) / 2)
+        features.append(layer_norm(w, "last_norm", x).mean(0))
+    return torch.stack(features)
+
+
+def affine(w: Weights, name: str, x: Tensor) -> Tensor:
+    return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+
+def layer_norm(w: Weights, name: str, x: Tensor) -> Tensor:
+    centred = x - x.mean(1, keepdim=True)
+    return centred / torch.sqrt(centred.square().mean(1, keepdim=True) + 1e-6) * w[f"{name}.weight"] + w[f"{name}.bias"]
 
 
 def below(prefix: str, weights: Weights) -> Weights:

@@ -14,6 +14,7 @@ from mchmr_stream.learning.datasets.bodies import Bodies
 from mchmr_stream.learning.datasets.checking import check_set, require_sound
 from mchmr_stream.learning.datasets.contact_sheet import TILE_PX, contact_sheet
 from mchmr_stream.learning.datasets.opening import open_set
+from mchmr_stream.learning.picture_data import open_people
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,16 @@ def test_missing_and_unreadable_pictures_fail_with_counts_and_names(truth, tmp_p
     with pytest.raises(MchmrError, match="1 data sets fail the check: 3dpw: 1 of 3 pictures"):
         require_sound([check_set(tmp_path, "3dpw")], force=False)
     require_sound([check_set(tmp_path, "3dpw")], force=True)
+
+
+def test_training_refuses_a_set_that_fails_unless_told_so(truth, tmp_path):
+    sets.write_spin(tmp_path, truth, "h36m", "h36m_train.npz")
+    people = open_people({"h36m": 1.0}, 0, [], tmp_path)
+    assert sorted({people.at(place)[1] for place in range(6)}) == list(range(6))
+    (tmp_path / "h36m" / "images" / "S9_Walking.54138969_000001.png").unlink()
+    with pytest.raises(MchmrError, match="h36m: 1 of 3 pictures are not there"):
+        open_people({"h36m": 1.0}, 0, [], tmp_path)
+    assert open_people({"h36m": 1.0}, 0, [], tmp_path, unchecked=True).at(0)[0].name == "h36m"
 
 
 def test_cameras_and_pictures_of_another_size_fail(truth, tmp_path):

@@ -206,6 +206,25 @@ def test_errors_arrive_on_the_bus(app):
     assert outcome["views"] == ["async", None]
 
 
+def test_analytics_say_the_same_as_the_lines(app):
+    outcome = app("analytics")
+    if outcome is None:
+        pytest.skip("this GStreamer has no analytics metadata: 1.24 is needed")
+    assert outcome["error"] is None
+    assert outcome["tracks"] == [person["id"] for person in outcome["people"]]
+    for (kind, x, y, width, height), person in zip(outcome["boxes"], outcome["people"], strict=True):
+        assert kind == "person"
+        np.testing.assert_allclose([x, y, x + width, y + height], person["box_xyxy_px"], atol=1)
+
+
+def test_pixels_that_are_not_square_are_made_so(app):
+    outcome = app("square")
+    assert outcome["error"] is None
+    width, height = (int(outcome["caps"].split(f"{side}=(int)")[1].split(",")[0]) for side in ("width", "height"))
+    assert width / height == pytest.approx(WIDTH / HEIGHT, rel=0.02)
+    assert outcome["width"] == width
+
+
 def test_views_change_while_it_plays(app):
     outcome = app("adjusting")
     assert outcome["frames"] == FRAMES

@@ -18,7 +18,9 @@ from torch import Tensor
 from mchmr_stream.cli import main
 from mchmr_stream.errors import InputError, MissingPart, UsageError
 from mchmr_stream.estimators.local import LocalEstimator
+from mchmr_stream.network import encoders
 from mchmr_stream.network.encoders import Encoder, make_encoder
+from mchmr_stream.network.encoders.vit import ViT
 from mchmr_stream.network.importing import import_weights
 from mchmr_stream.network.model import MultiCropNet
 from mchmr_stream.network.paper_head import PaperFusion, PaperHead, views_info
@@ -74,6 +76,27 @@ def test_resnet50_of_torchvision_computes_the_same_features(tmp_path: Path, wrap
     want = published.run_resnet50(weights, crops)
     assert want.std(0).mean() > 0.01 * want.abs().mean(), "the two crops must differ for this test to mean anything"
     assert_close(see(encoder, crops), want)
+
+
+def test_the_transformer_of_hmr2_computes_the_same_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """At a tiny width: two blocks of 32 numbers; the published one has 32 of 1280. Its decoder is named as not used."""
+    monkeypatch.setitem(encoders._BUILDERS, "vit_h", lambda: ViT(dim=32, depth=2, heads=4))
+    weights = published.random_weights(published.prefixed("backbone.", published.vit(32, 2)))
+    beside = {"smpl_head.decpose.weight": torch.zeros(144, 8), "smpl.betas": torch.zeros(10), "initialized": torch.tensor(True)}
+    source = tmp_path / "hmr2.pt"
+    torch.save({"state_dict": weights | beside}, source)
+    assert main(["import-weights", str(source), "--from", "hmr2", "-o", str(tmp_path / "out.safetensors")]) == 0
+    assert "not used: 3: smpl_head.decpose.weight" in capsys.readouterr().out
+    crops = crops_of(2)
+    want = published.run_vit(published.below("backbone.", weights), crops, heads=4)
+    assert want.std(0).mean() > 0.01 * want.abs().mean(), "the two crops must differ for this test to mean anything"
+    assert_close(see(make_encoder("vit_h", tmp_path / "out.safetensors"), crops), want)
+    with pytest.raises(InputError, match="it looks like hmr2"):
+        import_weights(source, "torchvision", tmp_path / "other.safetensors")
+    del weights["backbone.blocks.1.mlp.fc2.weight"]
+    torch.save(weights, source)
+    with pytest.raises(InputError, match=r"it lacks 1 of .*blocks\.1\.mlp\.fc2\.weight"):
+        import_weights(source, "hmr2", tmp_path / "other.safetensors")
 
 
 @pytest.mark.slow
@@ -334,7 +357,7 @@ def test_every_single_byte_of_a_small_checkpoint_can_be_damaged(tmp_path: Path) 
 def test_wrong_requests_say_what_was_expected(tmp_path: Path, capsys) -> None:
     source = save(tmp_path / "a.pt", {"a": torch.zeros(1)})
     assert main(["import-weights", str(source), "--from", "hmr2-style", "-o", str(tmp_path / "b.safetensors")]) == 2
-    assert "multi-roi, cliff, torchvision, timm, coco-pose" in capsys.readouterr().err
+    assert "multi-roi, cliff, torchvision, timm, coco-pose, hmr2" in capsys.readouterr().err
     assert main(["import-weights", str(source), "--from", "cliff", "-o", str(tmp_path / "b.pt")]) == 2
     assert "ends in .safetensors" in capsys.readouterr().err
 

@@ -194,6 +194,16 @@ def test_gradients_of_two_halves_are_those_of_the_whole(reader):
         assert torch.allclose(one, other, atol=1e-9)
 
 
+def test_a_long_gradient_is_shortened(reader):
+    trainers = [trainer_of(reader, network={"dropout": 0.0}, gradient_limit=limit) for limit in (0, 1.0)]
+    said = [trainer.train_step()["gradient"] for trainer in trainers]
+    assert said[0] == said[1] > 10
+    norms = [
+        torch.stack([value.grad.norm() for value in trainer.net.parameters() if value.grad is not None]).norm() for trainer in trainers
+    ]
+    assert norms == [pytest.approx(said[0], rel=1e-4), pytest.approx(1.0, rel=1e-4)]
+
+
 def test_bf16_is_for_the_encoder_alone(reader):
     exact, mixed = trainer_of(reader, network={"dropout": 0.0}), trainer_of(reader, precision="bf16", network={"dropout": 0.0})
     batch = exact._next_batch()
@@ -287,13 +297,17 @@ def test_sets_are_mixed_as_the_shares_say(reader, shards, tmp_path, capsys):
     config = write_config(tmp_path / "config.yaml", shares={"synthetic": 3, "coco": 1}, people=4, steps=2, augmentation={"turn": 0})
     assert train(config, shards, tmp_path / "out", "--sets", str(tmp_path / "sets")) == 0
     assert "coco: 6 people, 25.0 %" in capsys.readouterr().out
-    people = open_people({"synthetic": 3, "coco": 1}, 0, [shards], tmp_path / "sets")
+    people = open_people({"synthetic": 3, "coco": 1}, 0, [shards], tmp_path / "sets", unchecked=True)
     drawn = [people.at(place) for place in range(1000)]
     assert sum(one.name == "coco" for one, _ in drawn) == 250
     other = next(
         cut_person(one.label(i), one.image(i), Cropper(layout("paper", 3)), AS_LABELLED, "free") for one, i in drawn if one.name == "coco"
     )
     assert (float(other.has_pose), float(other.has_betas)) == (1, 0)
+    next((tmp_path / "sets" / "coco" / "train2014").iterdir()).unlink()
+    assert train(config, shards, tmp_path / "incomplete", "--sets", str(tmp_path / "sets")) == 1
+    assert "coco" in capsys.readouterr().err
+    assert not (tmp_path / "incomplete" / "checkpoint.pt").exists()
     for shares, said in (({"mpii": 1}, "no labels"), ({"synthetic": 0}, "not all 0")):
         config = write_config(tmp_path / "config.yaml", shares=shares)
         assert train(config, shards, tmp_path / "bad", "--sets", str(tmp_path / "sets")) == 2

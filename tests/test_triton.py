@@ -309,7 +309,9 @@ def test_statistics_count_what_was_done(server: TritonServer, served: TritonEsti
         before = model_work(connection)
         for _ in range(3):
             served.estimate(people(2, 1))
-        done = model_work(connection) - before
+        until = time.monotonic() + 5
+        while (done := model_work(connection) - before).requests < 3 and time.monotonic() < until:
+            time.sleep(0.02)  # Triton counts after it has answered
     assert (done.requests, done.people, done.executions, done.failures, done.mean_batch) == (3, 6, 3, 0, 2.0)
     assert done.compute_s > 0
     assert prometheus_metrics(server.metrics_url)['nv_inference_count{model="mchmr",version="1"}'] >= 6
@@ -416,3 +418,19 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert left
         TritonEstimator([server.grpc_address], "mchmr", expected_sha256=None, views=1, shm="system").close()
         assert not set(connection.memory_regions(5)) & set(left)
+
+
+def test_no_room_for_shared_memory_is_told(server: TritonServer, local: LocalEstimator, caplog: pytest.LogCaptureFixture) -> None:
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, limits[1]))  # as a /dev/shm that is full: files cannot grow
+    try:
+        with pytest.raises(ServerError, match=r"no room for .* MiB of crops in /dev/shm .*--shm off"):
+            TritonEstimator([server.grpc_address], "mchmr", expected_sha256=None, views=1, shm="system")
+        estimator = TritonEstimator([server.grpc_address], "mchmr", expected_sha256=None, views=1, shm="auto")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "crops go over gRPC" in caplog.text
+    assert same(estimator.estimate(people(1, 1)), local.estimate(people(1, 1)))
+    estimator.close()

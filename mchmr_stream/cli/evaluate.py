@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    from mchmr_stream.cli.video import add_triton_arguments
+
     parser = subparsers.add_parser(
         "evaluate", help="measure accuracy", description="Measure accuracy against ground truth or against the picture."
     )
@@ -32,6 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     real3d.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="SECTION.NAME=VALUE", help="one setting; may be repeated"
     )
+    add_triton_arguments(real3d)
     real3d.add_argument("--mediapipe-model", type=Path, metavar="FILE.task", help="PoseLandmarker bundle to compare with")
     real3d.add_argument("--no-mediapipe", action="store_true", help="leave MediaPipe out")
     _add_predictions(real3d)

@@ -21,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         dest="layout",
         required=True,
         metavar="LAYOUT",
-        help="multi-roi or cliff (whole networks), torchvision, timm or coco-pose (encoders to start training from)",
+        help="multi-roi or cliff (whole networks), torchvision, timm, coco-pose or hmr2 (encoders to start training from)",
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.safetensors", help="where to write the weights")
     parser.set_defaults(run=run)

@@ -48,6 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--seed", type=_seed, metavar="K", help="instead of the config's")
     pictures = parser.add_argument_group("training from pictures (configs/paper_*.yaml)")
     pictures.add_argument("--sets", type=Path, metavar="DIR", help="folder of data sets, beside --shards or instead")
+    pictures.add_argument("--unchecked", action="store_true", help="train on data sets that fail the check too (`mchmr data check`)")
     pictures.add_argument("--test-set", metavar="NAME", help="one of them to measure on while training, by its test split")
     pictures.add_argument("--start", type=Path, metavar="FILE", help="weights to start from, of `mchmr import-weights` or of another run")
     pictures.add_argument(
@@ -98,9 +99,9 @@ def _run_pictures(args: argparse.Namespace, report: Callable[[str], None]) -> in
             raise UsageError(f"--{name} is for training a head on a frozen encoder; this config learns from pictures, leave it out")
     with StopOnSignals() as stop, _progress(wanted=not args.quiet) as progress:
         leg = train_pictures.run(
-            args.config, shards=args.shards, sets=args.sets, out=args.out, test_shards=args.test_shards, test_set=args.test_set,
-            start=args.start, resume=args.resume, device=args.device, minutes=args.minutes, seed=args.seed, workers=args.workers,
-            report=report, progress=progress, stopped=stop.event.is_set,
+            args.config, shards=args.shards, sets=args.sets, unchecked=args.unchecked, out=args.out, test_shards=args.test_shards,
+            test_set=args.test_set, start=args.start, resume=args.resume, device=args.device, minutes=args.minutes, seed=args.seed,
+            workers=args.workers, report=report, progress=progress, stopped=stop.event.is_set,
         )  # fmt: skip
     return _ended(leg, stop)
 

@@ -218,7 +218,8 @@ class TritonEstimator:
             )
         except ServerError as error:
             if self._shm == "auto":
-                log.info("no shared memory with %s (%s): crops go over gRPC", connection.address, error)
+                level = logging.WARNING if isinstance(error, NoMemory) else logging.INFO
+                log.log(level, "no shared memory with %s (%s): crops go over gRPC", connection.address, error)
                 return None
             raise Refused(f"--shm {self._shm} cannot be had with {connection.address}: {error}") from error
 

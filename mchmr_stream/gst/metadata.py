@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import json
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -55,8 +56,11 @@ def attach_json(buffer: Gst.Buffer, line: str, unique_id: int) -> None:
     library.gst_structure_set_value(library.gst_custom_meta_get_structure(meta), f"mchmr-{unique_id}".encode(), hash(text))
 
 
-def attach_analytics(buffer: Gst.Buffer, scene: Scene) -> None:
-    """A box with score and a track for every person, related to each other. Needs GStreamer 1.24."""
+def attach_analytics(buffer: Gst.Buffer, scene: Scene, first_seen: Mapping[int, int]) -> None:
+    """A box with score and a track for every person, related to each other. Needs GStreamer 1.24.
+
+    `first_seen`: by identity, the timestamp of the first buffer that a person was seen in.
+    """
     analytics = _analytics()
     assert analytics is not None  # the element asks `has_analytics` when it starts
     relations = analytics.buffer_add_analytics_relation_meta(buffer)
@@ -65,7 +69,7 @@ def attach_analytics(buffer: Gst.Buffer, scene: Scene) -> None:
     for identity, box, score in zip(bodies.track_id.tolist(), bodies.boxes_xyxy_px.tolist(), bodies.scores.tolist(), strict=True):
         left, top, right, bottom = (round(edge) for edge in box)
         found, where = relations.add_od_mtd(kind, left, top, right - left, bottom - top, score)
-        followed, track = relations.add_tracking_mtd(identity, buffer.pts)
+        followed, track = relations.add_tracking_mtd(identity, first_seen[identity])
         if found and followed:
             relations.set_relation(analytics.RelTypes.RELATE_TO, where.id, track.id)
 

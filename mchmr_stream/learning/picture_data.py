@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader, Dataset
 from mchmr_stream.cropping.cropper import Cropper
 from mchmr_stream.cropping.layouts import Layout
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.learning.datasets.checking import check_set, require_sound
 from mchmr_stream.learning.datasets.labels import BodyKind, LabelReader
 from mchmr_stream.learning.datasets.mixture import BLOCK, Mixture
-from mchmr_stream.learning.datasets.opening import open_set, sets_in
+from mchmr_stream.learning.datasets.opening import label_files, open_set, sets_in
 from mchmr_stream.learning.picture_settings import Augmentation
 from mchmr_stream.learning.pictures import AS_LABELLED, CutPeople, cut_person, draw_shown
 from mchmr_stream.learning.synthetic.reader import SyntheticReader
@@ -54,9 +55,12 @@ class MixedPeople:
         return [f"{name}: {size} people, {quota / BLOCK:.1%} of what is shown".replace("%", " %") for name, size, quota in sizes]
 
 
-def open_people(shares: Mapping[str, float], seed: int, shards: Sequence[Path], sets: Path | None) -> MixedPeople:
+def open_people(
+    shares: Mapping[str, float], seed: int, shards: Sequence[Path], sets: Path | None, *, unchecked: bool = False
+) -> MixedPeople:
     """Rendered people in `shards` and the data sets in the folder `sets` that have a share; without shares, all there is.
 
+    Data sets are checked first (`datasets.checking`); one that fails is refused with MchmrError, unless `unchecked`.
     Raises UsageError where there is nobody or a share has no data, InputError for data that cannot be read.
     """
     wanted = set(shares) if shares else {SYNTHETIC, *(sets_in(sets) if sets is not None else ())}
@@ -64,7 +68,10 @@ def open_people(shares: Mapping[str, float], seed: int, shards: Sequence[Path], 
     if shards and SYNTHETIC in wanted:
         readers[SYNTHETIC] = SyntheticReader(shards, SYNTHETIC)
     if sets is not None:
-        readers |= {name: open_set(sets, name, "train") for name in sorted(wanted - {SYNTHETIC})}
+        reports = [check_set(sets, name, "train") for name in sorted(wanted - {SYNTHETIC}) if label_files(sets / name, "train")]
+        require_sound(reports, force=unchecked)
+        checked = {report.name: report.reader for report in reports}
+        readers |= {name: checked.get(name) or open_set(sets, name, "train") for name in sorted(wanted - {SYNTHETIC})}
     if not readers:
         raise UsageError("training from pictures needs rendered people (--shards) or data sets (--sets); docs/training.md has the commands")
     return MixedPeople(readers, shares or None, seed)

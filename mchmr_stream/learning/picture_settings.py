@@ -54,6 +54,8 @@ class PictureSettings(RunSettings):
     warmup_steps: int = 1
     schedule: str = "constant"
     """of the learning rate after its warm-up: constant or cosine"""
+    gradient_limit: float = 0.0
+    """a longer gradient is shortened to this norm; 0: never, as published. From nothing, where depths run away, some 5000 help"""
     ema: float = 0.0
     body: str = "free"
     """whose betas and vertices are learnt: free, or the path of an SMPL file; other labels teach pose and points alone"""
@@ -71,6 +73,7 @@ class PictureSettings(RunSettings):
     precisions: ClassVar[tuple[str, ...]] = ("bf16", "fp32", "fp64")
     ranges: ClassVar[tuple[Range, ...]] = (
         *RunSettings.ranges,
+        (("gradient_limit",), 0, MANY),
         (("people", "accumulate", "vertex_step", "test_people"), 1, MANY),
     )
 

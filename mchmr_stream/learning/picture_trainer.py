@@ -112,6 +112,8 @@ class PictureTrainer:
                 f"training broke at step {self.step}: loss {numbers['total']}, gradient {numbers['gradient']}; "
                 "the last checkpoint is good: resume from it with a lower learning_rate"
             )
+        if settings.gradient_limit:
+            nn.utils.clip_grads_with_norm_(parameters, settings.gradient_limit, gradient)
         self.optimiser.step()
         self.step += 1
         self._follow()

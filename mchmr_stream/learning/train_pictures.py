@@ -36,6 +36,7 @@ def run(
     *,
     shards: Sequence[Path] = (),
     sets: Path | None = None,
+    unchecked: bool = False,
     out: Path,
     test_shards: Path | None = None,
     test_set: str | None = None,
@@ -51,7 +52,8 @@ def run(
 ) -> Leg:
     """Train as `config` says until its steps are done, `minutes` have passed or `stopped` says so; then a checkpoint is there.
 
-    `shards`: folders of `mchmr synth`; `sets`: a folder of data sets (`datasets.opening`), mixed as the settings' `shares` say.
+    `shards`: folders of `mchmr synth`; `sets`: a folder of data sets (`datasets.opening`), mixed as the settings' `shares` say;
+    one that fails the check is refused unless `unchecked`.
     Measured on while training are `test_shards`, or the test split of `test_set` among the sets.
     `start`: weights to start from, a network of the same shape or an encoder, as
     `mchmr import-weights` writes them. `workers`: processes that read pictures for each process that trains.
@@ -63,7 +65,7 @@ def run(
         settings = replace(settings, seed=seed)
     check_folder(out, resume)
     with open_ranks(device) as ranks:
-        people = open_people(settings.shares, settings.seed, shards, sets)
+        people = open_people(settings.shares, settings.seed, shards, sets, unchecked=unchecked)
         test = _test_people(test_shards, sets, test_set)
         out.mkdir(parents=True, exist_ok=True)
         body = load_body(settings.body)

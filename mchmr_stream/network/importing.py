@@ -26,7 +26,7 @@ from mchmr_stream.network.weights import save_network, sha256_of
 
 NETWORK_LAYOUTS = ("multi-roi", "cliff")
 """Encoder and head: the result is a network, for `network.weights`."""
-ENCODER_LAYOUTS = ("torchvision", "timm", "coco-pose")
+ENCODER_LAYOUTS = ("torchvision", "timm", "coco-pose", "hmr2")
 """An encoder to start training from: the result is for `make_encoder(name, file)`."""
 LAYOUTS = NETWORK_LAYOUTS + ENCODER_LAYOUTS
 
@@ -37,6 +37,8 @@ _FUSION_PARTS = ("fuse_fc.", "attention.")
 _COUNTER = "num_batches_tracked"
 """Of every batch norm: a count of training steps that nothing here reads."""
 
+_VIT_PATCHES = "backbone.patch_embed.proj.weight"
+
 # What a layout holds beside what is taken, and what it may lack; the rest is either needed or unknown.
 _NOT_USED = {
     "multi-roi": ("backbone.final_layer.", "pos_enc."),
@@ -44,6 +46,7 @@ _NOT_USED = {
     "torchvision": ("fc.",),
     "timm": ("fc.", "classifier.", "incre_modules.", "downsamp_modules.", "final_layer."),
     "coco-pose": ("final_layer.", "deconv_layers."),
+    "hmr2": ("smpl_head.", "discriminator.", "smpl.", "initialized"),
 }
 _MAY_LACK = {
     "multi-roi": ("head.proj_head.",),
@@ -51,6 +54,7 @@ _MAY_LACK = {
     "torchvision": (),
     "timm": ("downsample_stage_",),
     "coco-pose": ("downsample_stage_", "stage4.2.fuse_layers.1.", "stage4.2.fuse_layers.2.", "stage4.2.fuse_layers.3."),
+    "hmr2": (),
 }
 
 
@@ -93,8 +97,9 @@ def import_weights(source: Path, layout: str, out: Path) -> Imported:
 def _import(published: dict[str, Tensor], source: Path, layout: str, out: Path) -> Imported:
     file = _Checkpoint(published, source, layout)
     if layout in ENCODER_LAYOUTS:
-        encoder = make_encoder(file.encoder_alone(), pretrained=False)
-        result = file.fill(encoder, "", encoder.name, None)
+        prefix, name = file.encoder_alone()
+        encoder = make_encoder(name, pretrained=False)
+        result = file.fill(encoder, prefix, encoder.name, None)
         with _whole(out) as part:
             _save_encoder(part, encoder, file.provenance(result))
         return result
@@ -123,11 +128,16 @@ class _Checkpoint:
                 return prefix, hrnet
         raise self._other("no ResNet-50 and no HRNet-W48 in it")
 
-    def encoder_alone(self) -> str:
+    def encoder_alone(self) -> tuple[str, str]:
+        """Where the encoder lies (a prefix) and which of ours it is. Of HMR2.0 the backbone is all that is taken."""
+        if self.layout == "hmr2":
+            if _VIT_PATCHES not in self.tensors:
+                raise self._other(f"it lacks {_VIT_PATCHES}, HMR2.0's vision transformer")
+            return "backbone.", "vit_h"
         if "layer4.0.conv1.weight" in self.tensors:
-            return "resnet50"
+            return "", "resnet50"
         if "stage4.0.branches.0.0.conv1.weight" in self.tensors:
-            return "hrnet_w48"
+            return "", "hrnet_w48"
         raise self._other("no ResNet-50 and no HRNet-W48 in it")
 
     def config(self, encoder: str) -> NetworkConfig:
@@ -239,7 +249,7 @@ def published_name(ours: str, trunk: str) -> str:
     if part == "encoder":
         return trunk + rest
     if part != "head":
-        return ours
+        return trunk + ours
     published = rest.removeprefix("fusion.0.")
     return published if published.startswith(_FUSION_PARTS) else rest
 
@@ -248,6 +258,8 @@ def likely_layout(names: Sequence[str] | dict[str, Tensor]) -> str | None:
     """Which layout names of tensors look like; None for no known one."""
     if "decpose.weight" in names:
         return "cliff" if any(name.startswith("encoder.") for name in names) else "multi-roi"
+    if _VIT_PATCHES in names:
+        return "hmr2"
     if any(name.startswith("deconv_layers.") for name in names):
         return "coco-pose"
     if "layer4.0.conv1.weight" in names:

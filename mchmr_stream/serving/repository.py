@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mchmr_stream import __version__
 from mchmr_stream.errors import UsageError
-from mchmr_stream.network.weights import SHIPPED, LoadedNetwork, find_weights
+from mchmr_stream.network.exporting import export_onnx, export_torchscript
+from mchmr_stream.network.weights import SHIPPED, LoadedNetwork, find_weights, pick_device
 from mchmr_stream.wire import MODEL, OUTPUT_SPECS, VIEWS, About, TensorSpec, input_specs
 
 VERSION = "1"
@@ -79,6 +80,49 @@ def write_python_repository(folder: Path, network: LoadedNetwork, weights: str, 
     }
     (model / "config.pbtxt").write_text(_python_config(about, settings, options))
     return model
+
+
+def write_onnx_repository(folder: Path, network: LoadedNetwork, options: ModelOptions) -> tuple[Path, float | None]:
+    """The model for Triton's onnxruntime backend under `folder`; the model's folder, and how far the file is off (`export_onnx`)."""
+    model = folder / MODEL
+    (model / VERSION).mkdir(parents=True, exist_ok=True)
+    off = export_onnx(network, model / VERSION / "model.onnx")
+    (model / "config.pbtxt").write_text(_file_config(network, "onnxruntime", options, numbered=False))
+    return model, off
+
+
+def write_torchscript_repository(folder: Path, network: LoadedNetwork, options: ModelOptions) -> tuple[Path, float]:
+    """The same for Triton's pytorch backend. The file is for the device that `options` name; `auto` is taken as the CPU."""
+    device = "cpu" if options.device == "auto" else options.device
+    model = folder / MODEL
+    (model / VERSION).mkdir(parents=True, exist_ok=True)
+    off = export_torchscript(network, model / VERSION / "model.pt", pick_device(device))
+    (model / "config.pbtxt").write_text(_file_config(network, "pytorch", replace(options, device=device), numbered=True))
+    return model, off
+
+
+def _file_config(network: LoadedNetwork, backend: str, options: ModelOptions, *, numbered: bool) -> str:
+    about = about_weights(network)
+    inputs, outputs = input_specs(about.crop_size_hw), OUTPUT_SPECS
+    if numbered:  # Triton's pytorch backend tells tensors by NAME__INDEX
+        inputs = tuple(replace(spec, name=f"{spec.name}__{i}") for i, spec in enumerate(inputs))
+        outputs = tuple(replace(spec, name=f"{spec.name}__{i}") for i, spec in enumerate(outputs))
+    return "\n".join(
+        [
+            "# Written by `mchmr export-model`; docs/triton.md explains it.",
+            f"name: {_text(MODEL)}",
+            f"backend: {_text(backend)}",
+            f"max_batch_size: {options.most_people}",
+            _tensors("input", inputs),
+            _tensors("output", outputs),
+            "dynamic_batching { }",
+            _instances(options),
+            _warm_up(inputs, about.fixed_views or options.prepared_views),
+            *_parameters(about.to_parameters()),
+            *(_parameters({"INFERENCE_MODE": "true"}) if backend == "pytorch" else []),
+            "",
+        ]
+    )
 
 
 def _python_config(about: About, settings: dict[str, str], options: ModelOptions) -> str:

@@ -6,6 +6,7 @@ its labels. Findings are faults, which mean that labels and pictures do not belo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,11 +158,16 @@ def _pelvis_m(part: ColumnReader) -> NDArray[np.floating] | None:
 def missing_pictures(reader: ColumnReader | JoinedReader) -> dict[str, int]:
     """Pictures that are not there, and how many people are in each."""
     missing: dict[str, int] = {}
+    listed: dict[str, set[str]] = {}
     for part in parts_of(reader):
         images, people = np.unique(part.columns.images, return_counts=True)
         for image, count in zip(images.tolist(), people.tolist(), strict=True):
-            if not (part.pictures / image).is_file():
-                missing[str(part.pictures / image)] = count
+            below, _, name = image.rpartition("/")
+            folder = os.path.join(part.pictures, below)
+            if folder not in listed:  # whole folders at once: asking for hundreds of thousands of files one by one is slow
+                listed[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+            if name not in listed[folder]:
+                missing[os.path.join(folder, name)] = count
     return missing
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,8 +80,7 @@ def sound(columns: Columns, path: Path) -> Columns:
     Both are told in `notes`. Raises InputError when nobody is left or a picture lies outside the picture folder.
     """
     for image in np.unique(columns.images).tolist():
-        parts = PurePosixPath(image)
-        if not image or parts.is_absolute() or ".." in parts.parts or "\\" in image:
+        if not image or image.startswith("/") or "\\" in image or ".." in image.split("/"):
             raise InputError(f"{path} names the picture {image!r}, expected a path below the picture folder")
     if columns.betas is not None and columns.betas.shape[1] != BETA_COUNT:
         raise InputError(f"{path} holds {columns.betas.shape[1]} betas a person, expected at least {BETA_COUNT}")
@@ -263,9 +262,9 @@ def frames_of(images: NDArray[np.str_]) -> tuple[NDArray[np.str_], Int]:
     """Sequence and frame number from the names of frames: what stands before the last digits of the name, and these digits."""
     sequences, frames = [], []
     for image in images.tolist():
-        path = PurePosixPath(image)
-        kept = path.stem.rstrip("0123456789")
-        digits = path.stem[len(kept) :]
-        sequences.append(str(path.parent / kept).rstrip("_./"))
+        stem = image.rpartition(".")[0] or image
+        kept = stem.rstrip("0123456789")
+        digits = stem[len(kept) :]
+        sequences.append(kept.rstrip("_./"))
         frames.append(int(digits[-9:]) if digits else 0)
     return np.array(sequences, np.str_), np.array(frames, np.int64)

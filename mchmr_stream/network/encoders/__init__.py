@@ -13,6 +13,7 @@ from mchmr_stream.network.encoders.encoder import CropFeatures, Encoder
 from mchmr_stream.network.encoders.hrnet import HRNetW48, HRNetW48Classifier
 from mchmr_stream.network.encoders.inference import fastest_precision, optimise_for_inference
 from mchmr_stream.network.encoders.resnet import ResNet50
+from mchmr_stream.network.encoders.vit import ViT
 
 _BUILDERS: dict[str, Callable[[], Encoder]] = {
     "blazepose_lite": lambda: BlazePose("lite"),
@@ -21,11 +22,12 @@ _BUILDERS: dict[str, Callable[[], Encoder]] = {
     "resnet50": ResNet50,
     "hrnet_w48": HRNetW48,
     "hrnet_w48_classifier": HRNetW48Classifier,
+    "vit_h": ViT,
 }
 
 ENCODER_NAMES = tuple(_BUILDERS)
 
-TRAINED_ENCODERS = ("resnet50", "hrnet_w48", "hrnet_w48_classifier")
+TRAINED_ENCODERS = ("resnet50", "hrnet_w48", "hrnet_w48_classifier", "vit_h")
 """Encoders that are trained together with a head: their weights lie in the network's own file. The others are frozen."""
 
 
