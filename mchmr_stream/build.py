@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from mchmr_stream.body.model import BodyModel
     from mchmr_stream.cropping.cropper import Cropper
+    from mchmr_stream.tracking.scene_cuts import SceneCuts
 
 log = logging.getLogger(__name__)
 
@@ -123,19 +124,27 @@ def build_tracker(settings: Settings) -> Tracker:
     """A new tracker for one run: it knows nobody."""
     from mchmr_stream.tracking.tracker import PeopleTracker
 
-    return PeopleTracker(**settings.tracker.model_dump())
+    return PeopleTracker(**settings.tracker.model_dump(exclude={"scene_cuts"}))
 
 
-def build_smoother(settings: Settings) -> Smoother:
-    """A new smoother for one run."""
-    from mchmr_stream.smoothing import CausalSmoother, NoSmoother, TwoSidedSmoother
+def build_scene_cuts(settings: Settings) -> SceneCuts | None:
+    """What finds cuts in one run; None where they are not asked for."""
+    from mchmr_stream.tracking.scene_cuts import SceneCuts
 
-    chosen = settings.smoother
+    return SceneCuts() if settings.tracker.scene_cuts else None
+
+
+def build_smoother(settings: Settings, picture_wh: tuple[int, int] | None = None) -> Smoother:
+    """A new smoother for one run. With the picture's size people at its border are trusted less."""
+    from mchmr_stream.cropping.layouts import layout
+    from mchmr_stream.smoothing import KalmanSmoother, NoSmoother, Trust
+
+    chosen, crops = settings.smoother, settings.crops
     if chosen.kind == "none":
         return NoSmoother()
-    if chosen.kind == "causal":
-        return CausalSmoother(strength=chosen.strength)
-    return TwoSidedSmoother(lookahead_s=chosen.lookahead_s, strength=chosen.strength)
+    lookahead_s = 0.0 if chosen.kind == "causal" else chosen.lookahead_s
+    trust = Trust(layout(crops.layout, crops.views, crops.custom).views[:, 2].tolist(), picture_wh)
+    return KalmanSmoother(lookahead_s, chosen.strength, chosen.fill_gap_s, trust)
 
 
 def open_input(path: str | Path, settings: Settings) -> tuple[Source, Intrinsics]:

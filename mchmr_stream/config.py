@@ -73,6 +73,7 @@ class TrackerSettings(_Section):
         description="show a person the detector misses for this long while the network still sees one; five times as long while it is sure",
     )
     min_presence: float = Field(0.5, ge=0, le=1, description="the network sees a person in the crops from here on")
+    scene_cuts: bool = Field(True, description="a cut to another shot ends all tracks; false for a source whose whole picture jumps")
     max_people: int | None = Field(None, ge=1, description="keep only this many people per frame, the largest; none: all")
 
 
@@ -133,7 +134,13 @@ class SmootherSettings(_Section):
     """Jitter removal, in seconds and therefore the same at every frame rate."""
 
     kind: Literal["two-sided", "causal", "none"] = Field("two-sided", description="two-sided looks ahead (files), causal does not (live)")
-    lookahead_s: float = Field(0.25, ge=0, le=5, description="two-sided: how far it looks to both sides")
+    lookahead_s: float = Field(0.5, ge=0, le=5, description="two-sided: how far it looks ahead; frames wait for so long")
+    fill_gap_s: float = Field(
+        0.35,
+        ge=0,
+        le=5,
+        description="two-sided: fill gaps in a person's frames up to this long, as far as it looks ahead; marked interpolated",
+    )
     strength: float = Field(1.0, gt=0, le=10, description="1 is tuned for people at ordinary speed; more is smoother and later")
 
 

@@ -26,7 +26,7 @@ import torch
 
 from mchmr_stream.adjusting import AdjustableSettings, AdjustedSmoother
 from mchmr_stream.body.model import forward_kinematics, skin
-from mchmr_stream.build import Parts, build_cropper, build_parts, build_smoother, build_tracker, open_input
+from mchmr_stream.build import Parts, build_cropper, build_parts, build_scene_cuts, build_smoother, build_tracker, open_input
 from mchmr_stream.config import Settings
 from mchmr_stream.errors import TruncatedInput
 from mchmr_stream.geometry.camera import Intrinsics, project
@@ -90,7 +90,8 @@ class Pipeline:
         change on the way. Raises TruncatedInput after the last good frame.
         """
         watch, adjust = watch or Stopwatch(), adjust or self.adjustable()
-        tracker, smoother = build_tracker(self.settings), AdjustedSmoother(adjust, build_smoother)
+        picture_wh = source.info.width, source.info.height
+        tracker, smoother = build_tracker(self.settings), AdjustedSmoother(adjust, partial(build_smoother, picture_wh=picture_wh))
         with Workers() as workers:
             frames = until(stop, source.frames())
             if live:
@@ -145,10 +146,12 @@ class Pipeline:
     ) -> Iterator[Found]:
         """Track and crop. `waiting` holds the answers that are still to come, so that they can be cancelled."""
         before: Found | None = None
-        cropper = self.parts.cropper
+        cropper, cuts = self.parts.cropper, build_scene_cuts(self.settings)
         for frame, detections in detected:
             if adjust.now.crops.views != cropper.layout.count:
                 cropper = build_cropper(adjust.now)
+            if cuts is not None and watch.call("track", cuts.begins_with, frame.rgb):
+                tracker.end_scene()
             if before is not None and tracker.needs_confirmation(detections):
                 tracker.confirm(before.tracks.track_id, *before.seen.result())
             tracks = watch.call("track", tracker.update, detections, frame.time_s)

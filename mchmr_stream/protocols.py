@@ -48,6 +48,10 @@ class Tracker(Protocol):
         """Whether an update with these detections may have to carry somebody: then `confirm` must come first."""
         ...
 
+    def end_scene(self) -> None:
+        """The next frame is of another shot: forget everyone; no identity is given again."""
+        ...
+
     def confirm(self, track_id: Int, landmarks_px: Float, presence: Float) -> None:
         """What the network saw in the crops of the last update: it carries people whom the detector loses.
 

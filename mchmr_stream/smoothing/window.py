@@ -4,32 +4,46 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.smoothing.stretches import MAX_GAP_S, NOT_SMOOTHED, Sample
+from mchmr_stream.smoothing.stretches import NOT_SMOOTHED, Sample
 
 Array = NDArray[np.float64]
 
 _TOLERANCE_S = 1e-6
+_LONGEST_S = 0.3
+"""A frame stands for no more than this to either side."""
 _NARROWEST = 1 / 3
-"""Near the ends of a stretch the window shrinks, so that it stays even; but not below this share: one outlier may be the end."""
+"""Near the ends of a stretch the window shrinks, so that it stays even; but not below this share: one wrong frame may be the end."""
 
-Combine = Callable[[Array, Array, Array, Array], tuple[Array, Array]]
-"""offsets (w, n) s from the middle, weights (w, n), rotations (w, n, 24, 3, 3), positions (w, n, 3) -> of the middle."""
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """Everyone in the middle frame through the whole window of w frames."""
+
+    offsets_s: Array
+    """(w,) from the middle"""
+    weights: Array
+    """(w, n): 0 where a person is not there"""
+    rotations: Array
+    """(w, n, 24, 3, 3)"""
+    place_m: Array
+    """(w, n, 3)"""
 
 
 class CentredWindow:
-    """Gives `combine` everything of each person within `half_s` of a frame; hands the frame on once that is known.
+    """Gives `change` a frame and what is within `half_s` around it; hands the changed frame on once that is known.
 
     The weight of a sample is its own times the time it stands for, half of that to either neighbour, so that a varying
     frame rate or equal timestamps give no moment more say than another.
     """
 
-    def __init__(self, half_s: float, combine: Combine) -> None:
+    def __init__(self, half_s: float, change: Callable[[Sample, Around], Sample]) -> None:
         self._half_s = half_s
-        self._combine = combine
+        self._change = change
         self._samples: deque[Sample] = deque()
         self._done = 0
 
@@ -59,32 +73,29 @@ class CentredWindow:
         if not len(middle.stretch):
             return middle
         window = [one for one in self._samples if one.time_s <= middle.time_s + self._half_s + _TOLERANCE_S]
-        return middle.with_smoothed(*self._combine(*_gather(middle, window, self._half_s)))
+        return self._change(middle, _gather(middle, window, self._half_s))
 
 
-def _gather(middle: Sample, window: list[Sample], half_s: float) -> tuple[Array, Array, Array, Array]:
-    """Everyone in `middle` through the whole window; weight 0 where a person is not there."""
+def _gather(middle: Sample, window: list[Sample], half_s: float) -> Around:
     count = len(middle.stretch)
-    there = np.zeros((len(window), count), np.bool_)
     weights = np.zeros((len(window), count))
     rotations = np.broadcast_to(middle.rotations, (len(window), *middle.rotations.shape)).copy()
-    position = np.broadcast_to(middle.position, (len(window), *middle.position.shape)).copy()
+    place_m = np.broadcast_to(middle.place_m, (len(window), *middle.place_m.shape)).copy()
     for i, one in enumerate(window):
         same = (middle.stretch[:, None] == one.stretch[None]) & (middle.stretch != NOT_SMOOTHED)[:, None]
         rows, columns = np.nonzero(same)
-        there[i, rows] = True
-        weights[i, rows] = one.weight[columns]
+        weights[i, rows] = 1 / one.place_noise[columns]
         rotations[i, rows] = one.rotations[columns]
-        position[i, rows] = one.position[columns]
-
-    offsets = np.array([one.time_s for one in window]) - middle.time_s
-    behind = -np.where(there, offsets[:, None], 0).min(0)
-    ahead = np.where(there, offsets[:, None], 0).max(0)
+        place_m[i, rows] = one.place_m[columns]
+    offsets_s = np.array([one.time_s for one in window]) - middle.time_s
+    there = weights > 0
+    behind = -np.where(there, offsets_s[:, None], 0).min(0)
+    ahead = np.where(there, offsets_s[:, None], 0).max(0)
     reach = np.maximum(np.minimum(behind, ahead), _NARROWEST * half_s) + _TOLERANCE_S
-    there &= np.abs(offsets)[:, None] <= reach
-    weights = np.where(there, weights * _durations(offsets, there), 0)
-    weights = np.where(weights.sum(0) > 0, weights, (offsets == 0)[:, None])
-    return np.broadcast_to(offsets[:, None], weights.shape), weights, rotations, position
+    there &= np.abs(offsets_s)[:, None] <= reach
+    weights = np.where(there, weights * _durations(offsets_s, there), 0)
+    weights = np.where(weights.sum(0) > 0, weights, (offsets_s == 0)[:, None])
+    return Around(offsets_s, weights, rotations, place_m)
 
 
 def _durations(offsets: Array, there: NDArray[np.bool_]) -> Array:
@@ -103,4 +114,4 @@ def _durations(offsets: Array, there: NDArray[np.bool_]) -> Array:
     to_last, to_next = times - before, after - times
     # the ends stand for as much on their far side as on their near one
     to_last, to_next = np.where(np.isnan(to_last), to_next, to_last), np.where(np.isnan(to_next), to_last, to_next)
-    return np.nan_to_num(np.minimum(to_last, MAX_GAP_S) + np.minimum(to_next, MAX_GAP_S)) / 2
+    return np.nan_to_num(np.minimum(to_last, _LONGEST_S) + np.minimum(to_next, _LONGEST_S)) / 2

@@ -1,5 +1,6 @@
 """Who is who over time."""
 
+from mchmr_stream.tracking.scene_cuts import SceneCuts
 from mchmr_stream.tracking.tracker import PeopleTracker
 
-__all__ = ["PeopleTracker"]
+__all__ = ["PeopleTracker", "SceneCuts"]

@@ -113,6 +113,11 @@ class PeopleTracker:
             return True
         return bool((overlap.max(1) < _SURELY_FOUND).any()) or len(set(overlap.argmax(1).tolist())) < len(in_view)
 
+    def end_scene(self) -> None:
+        """The next frame is of another shot: nobody is remembered, ids go on."""
+        self._tracks = []
+        self._started = False
+
     def confirm(self, track_id: Int, landmarks_px: Float, presence: Float) -> None:
         """What the network saw in the crops of the last update; see the class. Ids not known any more are ignored."""
         known = {track.track_id: track for track in self._tracks if track.track_id > 0}
@@ -132,8 +137,7 @@ class PeopleTracker:
                 time_s = self._time_s
             else:
                 _log.warning("time went back from %.3f s to %.3f s: taken as a new start, nobody is remembered", self._time_s, time_s)
-                self._tracks = []
-                self._started = False
+                self.end_scene()
         self._time_s = time_s
         self._tracks = [track for track in self._tracks if time_s - track.evidence_s <= self._max_lost_s + _TOLERANCE_S]
         for track in self._tracks:

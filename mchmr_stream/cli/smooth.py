@@ -1,0 +1,58 @@
+"""`mchmr smooth FILE.npz -o OUT.npz --preset NAME`: smooth a finished file again, without running the network."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mchmr_stream.errors import UsageError
+
+PRESETS = {
+    "gentle": ("smoother.strength=0.6", "smoother.fill_gap_s=0.2"),
+    "standard": (),
+    "strong": ("smoother.strength=2", "smoother.lookahead_s=1", "smoother.fill_gap_s=0.8"),
+}
+"""What each stands for; --set goes on top."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "smooth",
+        help="smooth a finished file again, fill gaps, one shape per person",
+        description="Smooth the people of a STEM.npz without running the network. Best on files written with --set smoother.kind=none: "
+        "others have been smoothed once already.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE.npz", help="bodies as written by `mchmr video`")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.npz", help="where to write the result")
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="standard", help="how much (default standard)")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT.npz when it is there; it may be FILE.npz itself")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="smoother.NAME=VALUE", help="one setting; may be repeated"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from mchmr_stream import motion as motions
+    from mchmr_stream import track_editing
+    from mchmr_stream.body.files import load_body
+    from mchmr_stream.config import apply_override, settings_from
+    from mchmr_stream.resmoothing import smooth_again
+
+    wrong = [text for text in args.overrides if not text.startswith(("smoother.", "body.model="))]
+    if wrong:
+        raise UsageError(f"--set got {wrong[0]}, expected a setting of the smoother, such as smoother.strength=2, or body.model")
+    if args.out.exists() and not args.overwrite:
+        raise UsageError(f"{args.out} is there already; use --overwrite, or another name")
+    motion = motions.load(args.file)
+    data = {"crops": motion.settings.get("crops", {}), "body": motion.settings.get("body", {})}
+    for text in (*PRESETS[args.preset], *args.overrides):
+        apply_override(data, text)
+    settings = settings_from(data)
+    smooth = smooth_again(motion, settings, load_body(settings.body.model))
+    track_editing.write(args.out, smooth)
+    if not args.quiet:
+        rows = sum(len(track) for track in motion.tracks.values())
+        filled = sum(len(track) for track in smooth.tracks.values()) - rows
+        print(f"{args.file}: {len(smooth.tracks)} people, {rows} rows, {filled} filled in -> {args.out}")
+    return 0

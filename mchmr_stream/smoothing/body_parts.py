@@ -1,0 +1,20 @@
+"""How quickly each part of a body can change its mind: time constants of the smoothers, in seconds."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mchmr_stream.records import JOINT_NAMES
+
+_TIME_CONSTANTS_S = {
+    "pelvis": 0.045,
+    "spine1": 0.060, "spine2": 0.060, "spine3": 0.060, "neck": 0.055, "head": 0.050,
+    "left_collar": 0.060, "right_collar": 0.060,
+    "left_hip": 0.045, "right_hip": 0.045, "left_knee": 0.045, "right_knee": 0.045,
+    "left_ankle": 0.050, "right_ankle": 0.050, "left_foot": 0.060, "right_foot": 0.060,
+    "left_shoulder": 0.045, "right_shoulder": 0.045, "left_elbow": 0.045, "right_elbow": 0.045,
+    "left_wrist": 0.035, "right_wrist": 0.035, "left_hand": 0.035, "right_hand": 0.035,
+}  # fmt: skip
+TIME_CONSTANTS_S: NDArray[np.float64] = np.array([_TIME_CONSTANTS_S[name] for name in JOINT_NAMES])
+"""(24,): motion that changes within this time is taken for noise. Trunk slow, arms quick."""

@@ -1,0 +1,65 @@
+"""Betas do not change while somebody is filmed: one robust estimate per track."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mchmr_stream.records import Bodies
+from mchmr_stream.smoothing.averaging import median
+from mchmr_stream.smoothing.stretches import NOT_SMOOTHED, Sample
+
+Array = NDArray[np.float64]
+
+_FORGET_S = 10.0
+"""Shapes of people not seen for this long are dropped: identities do not come back after so long."""
+_KEPT = 64
+"""Rows of a track that are remembered; when they are full, every second one goes and half as many are taken from then on."""
+_SOFTEST = 0.5
+"""Differences below this, in standard deviations of a population, count alike."""
+
+
+@dataclass
+class _Person:
+    rows: list[Array] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    every: int = 1
+    seen: int = 0
+    last_s: float = 0.0
+    betas: Array = field(default_factory=lambda: np.zeros(10))
+
+
+class RunningShape:
+    """Weighted geometric median of the betas of every track so far: single rows that are far off do not move it."""
+
+    def __init__(self) -> None:
+        self._people: dict[int, _Person] = {}
+
+    def add(self, sample: Sample) -> None:
+        """Take in a frame."""
+        for row in np.flatnonzero(sample.stretch != NOT_SMOOTHED):
+            person = self._people.setdefault(int(sample.bodies.track_id[row]), _Person())
+            person.last_s = sample.time_s
+            if person.seen % person.every == 0:
+                person.rows.append(sample.bodies.betas[row].astype(np.float64))
+                person.weights.append(1 / sample.place_noise[row])
+                person.betas = robust_shape(np.stack(person.rows), np.array(person.weights))
+            person.seen += 1
+            if len(person.rows) >= _KEPT:
+                person.rows, person.weights, person.every = person.rows[::2], person.weights[::2], 2 * person.every
+        self._people = {track: one for track, one in self._people.items() if abs(sample.time_s - one.last_s) <= _FORGET_S}
+
+    def of(self, bodies: Bodies) -> Array:
+        """(n, 10)"""
+        betas = bodies.betas.astype(np.float64)
+        for row, track in enumerate(bodies.track_id):
+            if int(track) in self._people:
+                betas[row] = self._people[int(track)].betas
+        return betas
+
+
+def robust_shape(betas: Array, weights: Array) -> Array:
+    """(T, 10) and (T,) -> (10,): the weighted geometric median."""
+    return median(betas[:, None], weights[:, None], _SOFTEST)[0]

@@ -1,0 +1,64 @@
+"""How far a row is to be trusted: the variance of its measurement over that of a usual one, from what the network itself shows.
+
+The V views of a person are V looks at the same body. Each gives a distance; where they disagree the network does not know, for a
+body cut off, hidden or blurred. Beside this count the detector's score, the network's own confidence, and a box at the picture's border.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mchmr_stream.records import Bodies
+
+Array = NDArray[np.float64]
+
+_WIDE_SPREAD = 0.004
+"""Standard deviation of the views' log distances from which on it counts: somebody wholly in view is at a quarter of this, and there
+it says nothing."""
+_USUAL_SCORE = 0.4
+_USUAL_CONFIDENCE = 0.6
+_BORDER = 2.0
+"""Variance of somebody whose box touches the border, over that of others."""
+_BORDER_PX = 2.0
+_UNSEEN = 5.0
+"""The same of a row without picture evidence."""
+_LIMITS = (0.5, 20.0)
+
+
+class Trust:
+    """Noise of every row. `view_scales` (V,) are those of the crop layout; `picture_wh` is the picture's size. None: not known."""
+
+    def __init__(self, view_scales: Sequence[float] | None = None, picture_wh: tuple[int, int] | None = None) -> None:
+        self._log_scales = None if view_scales is None else np.log(np.asarray(view_scales, np.float64))
+        self._picture_wh = picture_wh
+
+    def noise(self, bodies: Bodies) -> Array:
+        """(n,) variance factor: 1 for a usual row, more for a doubtful one."""
+        confidence = np.clip(np.nan_to_num(bodies.confidence.astype(np.float64)), 0.05, 1)
+        score = np.clip(np.nan_to_num(bodies.scores.astype(np.float64)), 0.05, 1)
+        noise = _USUAL_CONFIDENCE / confidence * np.sqrt(_USUAL_SCORE / np.minimum(score, _USUAL_SCORE))
+        noise = noise * np.maximum(self.spread(bodies) / _WIDE_SPREAD, 1) ** 2
+        noise = np.clip(noise, *_LIMITS)
+        noise = noise * np.where(self._at_border(bodies), _BORDER, 1.0)
+        return np.where(bodies.interpolated, noise * _UNSEEN, noise)
+
+    def spread(self, bodies: Bodies) -> Array:
+        """(n,) standard deviation over the views of the logarithm of the distance; 0 where it is not known.
+
+        A view's distance is 2 f / (b s), with b its side: the layout's scale times a length that all views of a person share.
+        """
+        size = bodies.views_cam[..., 0].astype(np.float64)
+        if self._log_scales is None or size.shape[1] != len(self._log_scales) or size.shape[1] < 2:
+            return np.zeros(len(bodies))
+        known = np.asarray((np.isfinite(size) & (size > 0)).all(-1))
+        spread = np.std(np.log(np.where(known[:, None], size, 1.0)) + self._log_scales, axis=-1)
+        return np.where(known, spread, 0.0)
+
+    def _at_border(self, bodies: Bodies) -> NDArray[np.bool_]:
+        if self._picture_wh is None:
+            return np.zeros(len(bodies), np.bool_)
+        low, high = bodies.boxes_xyxy_px[:, :2], bodies.boxes_xyxy_px[:, 2:]
+        return np.asarray((low <= _BORDER_PX).any(-1) | (high >= np.array(self._picture_wh) - 1 - _BORDER_PX).any(-1))

@@ -1,0 +1,60 @@
+"""Where one shot ends and another begins: nobody is the same person after it, however well the boxes fit."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SAMPLES = 64
+"""Pixels along the longer side that are looked at."""
+_BINS = 8
+"""Per colour."""
+_HISTOGRAM = 0.35
+"""Share of the picture whose colours must be new,"""
+_PIXELS = 18.0
+"""... and mean difference of pixels of 255 levels that must be there,"""
+_TIMES_USUAL = 3.0
+"""... and this many times that of the frames before: in a pan everything changes, but as much in every frame."""
+_MEMORY = 12
+"""Frames before that say what is usual."""
+
+
+class SceneCuts:
+    """Looks at every picture of one run, in order. Gradual fades are not found."""
+
+    def __init__(self) -> None:
+        self._before: tuple[NDArray[np.float32], NDArray[np.float64]] | None = None
+        self._usual: deque[float] = deque(maxlen=_MEMORY)
+
+    def begins_with(self, rgb: NDArray[np.uint8]) -> bool:
+        """Whether a new shot begins with this picture (height, width, 3). The first picture of a run begins none."""
+        step = max(1, max(rgb.shape[:2]) // _SAMPLES)
+        small = rgb[step // 2 :: step, step // 2 :: step]
+        histogram = _histogram(small)
+        pixels = small.astype(np.float32)
+        before, self._before = self._before, (pixels, histogram)
+        if before is None or before[0].shape != pixels.shape:
+            return before is not None
+        difference = float(np.abs(pixels - before[0]).mean())
+        new_colours = float(np.abs(histogram - before[1]).sum()) / 2
+        usual = float(np.median(self._usual)) if self._usual else 0.0
+        is_cut = new_colours > _HISTOGRAM and difference > max(_PIXELS, _TIMES_USUAL * usual)
+        if is_cut:
+            self._usual.clear()
+        else:
+            self._usual.append(difference)
+        return is_cut
+
+
+def _histogram(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(512,) share of every colour, each spread over its neighbours in brightness, so that a lamp that flickers is no new scene."""
+    binned = (rgb // (256 // _BINS)).astype(np.int64)
+    counts = np.bincount((binned[..., 0] * _BINS + binned[..., 1]).ravel() * _BINS + binned[..., 2].ravel(), minlength=_BINS**3)
+    shares = counts.reshape(_BINS, _BINS, _BINS) / counts.sum()
+    for axis in range(3):
+        padded = np.pad(shares, [(1, 1) if each == axis else (0, 0) for each in range(3)], mode="edge")
+        ahead, behind = (np.take(padded, range(start, start + _BINS), axis) for start in (2, 0))
+        shares = 0.5 * shares + 0.25 * (ahead + behind)
+    return np.asarray((shares / shares.sum()).ravel())
