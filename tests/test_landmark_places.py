@@ -78,3 +78,10 @@ def test_an_offset_moves_with_the_bone_above(body):
     at = lambda rotations: places.place(torch.zeros(1, 33, 3), rotations, body)[0][0, KNEE]
     torch.testing.assert_close(at(bent_knee), torch.tensor([0.05, 0.0, 0.0]))
     torch.testing.assert_close(at(bent_hip), torch.tensor([0.0, 0.05, 0.0]), rtol=0, atol=1e-6)
+
+
+def test_too_few_people_say_so_and_change_nothing(body, caplog):
+    few = Sightings(*(values[:5] for values in sightings(body, LandmarkPlaces.nominal())))
+    places = measure(few, body)
+    assert not places.landmarks_m.any()
+    assert "5 people are seen whole" in caplog.text

@@ -7,6 +7,7 @@ weakened (`SamplerSettings.strength`). So it is measured on rendered people and 
 
 from __future__ import annotations
 
+import logging
 from typing import NamedTuple
 
 import torch
@@ -17,9 +18,11 @@ from mchmr_stream.learning.body_landmarks import SparseBody
 from mchmr_stream.network.landmarks import BLAZEPOSE_MIRROR, BLAZEPOSE_NAMES, COCO_FROM_BLAZEPOSE, COCO_MIRROR
 from mchmr_stream.records import JOINT_NAMES
 
+log = logging.getLogger(__name__)
+
 MIN_SCORE, MIN_BASE_PX = 0.4, 250
 """Points and people that count: seen clearly, and large enough for half a pixel not to matter."""
-_MIN_POINTS = 50
+_MIN_POINTS = 30
 """A point that was seen more seldom keeps its nominal place."""
 _ROUNDS = 3
 _KEPT_SHARE = 0.5
@@ -87,7 +90,10 @@ class Sightings(NamedTuple):
 
 def measure(seen: Sightings, body: SparseBody) -> LandmarkPlaces:
     """The offsets that project best on the people who fit best: the geometric median of the 2D residuals, left and right
-    mirrored into one."""
+    mirrored into one. With too few people the nominal places, and a warning."""
+    if len(seen.rotations) < _MIN_POINTS:
+        log.warning("%d people are seen whole, too few to measure where detectors put landmarks: nominal places", len(seen.rotations))
+        return LandmarkPlaces.nominal().to(seen.rotations.device)
     turned = outer_rotations(seen.rotations)[:, _BONES]
     places = _measure(seen, turned, body)
     for _ in range(_ROUNDS - 1):
