@@ -236,6 +236,9 @@ class TritonEstimator:
                 self._look_after()
             except ServerError as error:
                 self._fail(error)
+            except Exception as error:  # a fault of ours: whoever waits for an answer must hear of it, not wait for ever
+                log.exception("the Triton client failed")
+                self._fail(ServerError(f"the Triton client failed ({type(error).__name__}: {error}); run with --debug and report it"))
         if self._link is not None:
             self._drop(self._link)
         self._fail(ServerError("the estimator was closed"))
