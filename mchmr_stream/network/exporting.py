@@ -9,12 +9,13 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from mchmr_stream.errors import MchmrError
+from mchmr_stream.errors import MchmrError, MissingPart
 from mchmr_stream.network.model import MultiCropNet
 from mchmr_stream.network.weights import LoadedNetwork
 from mchmr_stream.wire import OUTPUT_SPECS, VIEWS, input_specs, probe_batch, request_arrays
@@ -38,8 +39,10 @@ class _Exported(nn.Module):
 def export_onnx(network: LoadedNetwork, path: Path) -> float | None:
     """Write an ONNX file for any number of people and views. Returns its largest difference, None where there is no onnxruntime to ask.
 
-    Raises MchmrError where it does not compute what the network does.
+    Raises MissingPart without the package onnx, MchmrError where it does not compute what the network does.
     """
+    if find_spec("onnx") is None:
+        raise MissingPart("writing ONNX files needs the package onnx: pip install 'mchmr-stream[onnx]'")
     module, example = _prepared(network, torch.device("cpu"))
     specs = [*input_specs(network.net.encoder.input_hw), *OUTPUT_SPECS]
     axes = {spec.name: {0: "people", **({1: "views"} if spec.dims[0] == VIEWS else {})} for spec in specs}
