@@ -20,14 +20,18 @@ import pytest
 import torch
 from people import people_pictures
 
+from mchmr_stream.build import open_input
 from mchmr_stream.cli import main
 from mchmr_stream.config import Settings, load_settings
+from mchmr_stream.cropping.cropper import Cropper
+from mchmr_stream.cropping.layouts import layout
+from mchmr_stream.detection.movenet import MoveNetDetector
 from mchmr_stream.errors import MissingPart, ServerError, UsageError
 from mchmr_stream.estimators.local import LocalEstimator
 from mchmr_stream.motion import load
 from mchmr_stream.network.weights import load_network
 from mchmr_stream.protocols import MeshEstimator
-from mchmr_stream.records import CropBatch, CropEstimates
+from mchmr_stream.records import CropBatch, CropEstimates, Tracks
 from mchmr_stream.wire import input_specs, request_arrays
 
 pytest.importorskip("tritonclient.grpc", reason="needs mchmr-stream[triton]")
@@ -131,6 +135,43 @@ def test_the_same_numbers_as_in_process(server: TritonServer, local: MeshEstimat
                 np.testing.assert_allclose(getattr(got, name), getattr(expected, name), atol=1e-4, rtol=1e-5, err_msg=f"{name}, V={views}")
     finally:
         served.close()
+
+
+@pytest.mark.parametrize("shm", ["off", "system"])
+def test_real_crops_of_mixed_people(shared: Path, server: TritonServer, local: MeshEstimator, shm: Shm) -> None:
+    """People of two real clips in one batch, as the pipeline crops them."""
+    served = TritonEstimator([server.grpc_address], "mchmr", expected_sha256=local.weights_sha256, views=1, shm=shm)
+    clips = [shared / "media" / "asl-walk.mkv", shared / "data" / "validation" / "pose2sim" / "cam01.mp4"]
+    try:
+        for views in (1, 2, 5, 9):
+            batch = joined_crops([crops_of(clip, views) for clip in clips])
+            assert len(batch) >= 2
+            expected, got = local.estimate(batch), served.estimate(batch)
+            for name in FIELDS:
+                np.testing.assert_allclose(getattr(got, name), getattr(expected, name), atol=1e-4, rtol=1e-5, err_msg=f"{name}, V={views}")
+    finally:
+        served.close()
+
+
+def crops_of(clip: Path, views: int) -> CropBatch:
+    """Everyone in the clip's first frame."""
+    settings = load_settings(None, [f"crops.views={views}"])
+    source, intrinsics = open_input(clip, settings)
+    frame = next(iter(source.frames()))
+    source.close()
+    found = MoveNetDetector(device=torch.device("cpu")).detect([frame])[0]
+    n = len(found.boxes_xyxy_px)
+    alike = np.ones(n, np.float32)
+    tracks = Tracks(np.arange(n), found.boxes_xyxy_px, alike, found.keypoints_px, alike > 0, found.keypoints_px)
+    return Cropper(layout("wide", views)).crop(frame, tracks, intrinsics)
+
+
+def joined_crops(batches: list[CropBatch]) -> CropBatch:
+    """One batch of all people."""
+    columns = {field.name: [getattr(batch, field.name) for batch in batches] for field in dataclasses.fields(CropBatch)}
+    return CropBatch(**{
+        name: torch.cat(values) if isinstance(values[0], torch.Tensor) else np.concatenate(values) for name, values in columns.items()
+    })  # fmt: skip
 
 
 def test_nobody_is_not_asked_about(served: TritonEstimator) -> None:
