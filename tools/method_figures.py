@@ -391,7 +391,7 @@ def data_points_real(data: Data) -> tuple[Any, Any]:
 
 
 def data_points_rendered(data: Data) -> tuple[Any, Any]:
-    residuals = data.people.residuals(data.body)
+    residuals = data.people.residuals(data.body, data.people.places(data.body))
     limbs = list(LIMBS_IN_BLAZEPOSE)
     errors = residuals.landmark_error[:, :, limbs].double().numpy()
     counted = (residuals.visibility[:, :, limbs] > 0.5).numpy() & (residuals.inside > 0).numpy()[:, None]
