@@ -475,3 +475,42 @@ def test_no_room_for_shared_memory_is_told(server: TritonServer, local: LocalEst
     assert "crops go over gRPC" in caplog.text
     assert same(estimator.estimate(people(1, 1)), local.estimate(people(1, 1)))
     estimator.close()
+
+
+def test_tls_with_certificates_on_both_sides_and_a_header_that_lets_in(
+    binary: TritonBinary, repository: Path, local: MeshEstimator, tmp_path: Path
+) -> None:
+    """A server that speaks TLS only, wants a certificate of the client, and infers only for those who send its token."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificates")
+    authority, server, client = (certificate(tmp_path, name, "authority") for name in ("authority", "server", "client"))
+    arguments = [
+        "--grpc-use-ssl=true", "--grpc-use-ssl-mutual=true", f"--grpc-server-cert={server[0]}", f"--grpc-server-key={server[1]}",
+        f"--grpc-root-cert={authority[0]}", "--grpc-restricted-protocol=inference:token=let-me-in",
+    ]  # fmt: skip
+    trusted = {"tls": True, "ca_file": authority[0], "cert_file": client[0], "key_file": client[1]}
+    access = Access(**trusted, headers={"Triton-Grpc-Protocol-Token": "let-me-in"})
+    with TritonServer(binary, repository, arguments=arguments) as running:
+        running.wait(access=access)
+
+        def connect(how: Access) -> TritonEstimator:
+            return TritonEstimator([running.grpc_address], "mchmr", expected_sha256=local.weights_sha256, views=1, access=how)
+
+        let_in = connect(access)
+        assert same(let_in.estimate(people(2, 1)), local.estimate(people(2, 1)))
+        let_in.close()
+        refused = (Access(), Access(tls=True), Access(tls=True, ca_file=authority[0]), Access(**trusted), Access(**trusted, headers={
+            "triton-grpc-protocol-token": "wrong"}))  # fmt: skip
+        for how in refused:
+            with pytest.raises(ServerError, match=running.grpc_address):
+                connect(how)
+
+
+def certificate(folder: Path, name: str, authority: str) -> tuple[Path, Path]:
+    """Certificate and key for 127.0.0.1, signed by `authority`, or by itself where that is its own name."""
+    key, signed = folder / f"{name}.key", folder / f"{name}.pem"
+    by = [] if name == authority else ["-CA", str(folder / f"{authority}.pem"), "-CAkey", str(folder / f"{authority}.key")]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
+    own = ["-addext", "subjectAltName=IP:127.0.0.1", *(["-addext", "basicConstraints=CA:FALSE"] if by else [])]
+    subprocess.run([*command, *own, *by, "-keyout", str(key), "-out", str(signed)], check=True, capture_output=True)
+    return signed, key
