@@ -164,6 +164,20 @@ class LiveSettings(_Section):
     gather_s: float = Field(0.003, ge=0, le=0.1, description="several sources: how long a network waits for the others' pictures")
 
 
+class MqttSettings(_Section):
+    """`mchmr live --mqtt`. A password comes from `password_file` or the environment (MCHMR_MQTT_PASSWORD), from nowhere else."""
+
+    qos: Literal[0, 1, 2] = Field(0, description="quality of service: 0 at most once, 1 at least once, 2 exactly once")
+    retain: bool = Field(False, description="the broker keeps the last result for those who subscribe later")
+    client_id: str | None = Field(None, description="what the broker knows this client as; none: a new name each time")
+    username: str | None = Field(None, description="none: MCHMR_MQTT_USERNAME of the environment, or nobody")
+    password_file: Path | None = Field(None, description="file whose first line is the password; none: MCHMR_MQTT_PASSWORD")
+    ca_file: Path | None = Field(None, description="mqtts: PEM of who signed the broker's certificate; none: the system's")
+    cert_file: Path | None = Field(None, description="mqtts: PEM of this client's certificate, where the broker asks for one")
+    key_file: Path | None = Field(None, description="mqtts: PEM of the key of cert_file")
+    longest_pause_s: int = Field(30, ge=1, le=3600, description="longest pause between two tries to reach the broker")
+
+
 class OutputSettings(_Section):
     """What is written."""
 
@@ -194,6 +208,7 @@ class Settings(_Section):
     body: BodySettings = BodySettings()
     smoother: SmootherSettings = SmootherSettings()
     live: LiveSettings = LiveSettings()
+    mqtt: MqttSettings = MqttSettings()
     output: OutputSettings = OutputSettings()
     runtime: RuntimeSettings = RuntimeSettings()
 

@@ -26,6 +26,11 @@ def output_paths(name: str | Path, out_dir: str | Path) -> OutputPaths:
     return OutputPaths(stem, folder / f"{stem}.npz", folder / f"{stem}.mp4", folder / f"{stem}.json")
 
 
+def plain_name(name: str) -> str:
+    """A source's name as part of a file's name or a topic: ASCII letters, digits and dashes."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "source"
+
+
 def _stem(path: Path) -> str:
     if path.is_dir():
         return path.resolve().name

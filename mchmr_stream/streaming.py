@@ -169,6 +169,51 @@ class Behind(Generic[T]):
             self._channel.close()
 
 
+class Overflowing(Generic[T]):
+    """Hand items to `consume` on a thread of its own and never wait: the oldest of more than `size` waiting items are dropped.
+
+    `finish` is called on that thread after the last item, also after an error. An error of either is raised by the next `put`, or
+    by `close`.
+    """
+
+    def __init__(self, consume: Callable[[T], object], finish: Callable[[], object], size: int, *, name: str) -> None:
+        self._channel: Channel[T] = Channel(size, drop_oldest=True)
+        self._consume, self._finish = consume, finish
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """How many items gave way to newer ones."""
+        return self._channel.dropped
+
+    def put(self, item: T) -> None:
+        """Hand over."""
+        if not self._channel.put(item) and self._error is not None:
+            raise self._error
+
+    def close(self, patience_s: float) -> bool:
+        """Give what waits so long to be consumed. False where it was not: then the thread is left to itself."""
+        self._channel.end()
+        self._thread.join(patience_s)
+        self._channel.close()
+        if self._error is not None:
+            raise self._error
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            try:
+                for item in self._channel:
+                    self._consume(item)
+            finally:
+                self._finish()
+        except BaseException as error:  # noqa: BLE001 - handed to the other thread, which raises it
+            self._error = error
+            self._channel.close()
+
+
 R = TypeVar("R")
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from people import FPS, people_pictures
 from PIL import Image
+from waiting import wait_for
 
 import mchmr_stream
 from mchmr_stream.adjusting import AdjustableSettings
@@ -332,13 +333,6 @@ def test_rtsp_goes_on_soon_after_its_return(rtsp: RtspServer, live_settings: Set
     gap_s = times_s[first_again] - times_s[first_again - 1]
     really_s = kept.moments[first_again].clock_s - kept.moments[first_again - 1].clock_s
     assert gap_s == pytest.approx(really_s, abs=1.0)
-
-
-def wait_for(what: object, seconds: float = 60) -> None:
-    until_s = time.monotonic() + seconds
-    while not what():  # type: ignore[operator]
-        assert time.monotonic() < until_s, "waited in vain"
-        time.sleep(0.02)
 
 
 # ---- the run ----------------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import media
 import numpy as np
 import pytest
 import torch
+from certificates import certificate
 from people import people_pictures
 
 from mchmr_stream.build import open_input
@@ -504,13 +505,3 @@ def test_tls_with_certificates_on_both_sides_and_a_header_that_lets_in(
         for how in refused:
             with pytest.raises(ServerError, match=running.grpc_address):
                 connect(how)
-
-
-def certificate(folder: Path, name: str, authority: str) -> tuple[Path, Path]:
-    """Certificate and key for 127.0.0.1, signed by `authority`, or by itself where that is its own name."""
-    key, signed = folder / f"{name}.key", folder / f"{name}.pem"
-    by = [] if name == authority else ["-CA", str(folder / f"{authority}.pem"), "-CAkey", str(folder / f"{authority}.key")]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
-    own = ["-addext", "subjectAltName=IP:127.0.0.1", *(["-addext", "basicConstraints=CA:FALSE"] if by else [])]
-    subprocess.run([*command, *own, *by, "-keyout", str(key), "-out", str(signed)], check=True, capture_output=True)
-    return signed, key

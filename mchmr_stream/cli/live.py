@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mchmr_stream.cli import live_outputs
 from mchmr_stream.cli.video import add_settings_arguments
 from mchmr_stream.errors import UsageError
 
@@ -42,6 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     outputs.add_argument("--npz", type=Path, metavar="DIR", help="numbers as .npz files, one after the other")
     outputs.add_argument("--segment", type=float, default=60.0, metavar="S", help="length of each .npz file in seconds (60)")
+    live_outputs.add_arguments(outputs)
     parser.add_argument("--seconds", type=float, metavar="S", help="stop after so long")
     add_settings_arguments(parser)
     quick = parser.add_argument_group("shorthands", "each stands for one setting; `mchmr config` lists all settings")
@@ -109,7 +111,7 @@ def _sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
             sinks.append(JsonLinesSink(where))
     if args.npz is not None:
         sinks.append(NpzSegments(args.npz, args.segment, names=live.pipeline.names(), settings=live.settings.model_dump(mode="json")))
-    return sinks
+    return [*sinks, *live_outputs.sinks(args, live)]
 
 
 def _watch(live: LiveRun, stop: threading.Event, over: threading.Event, seconds: float | None, quiet: bool) -> None:

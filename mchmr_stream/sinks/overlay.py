@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import torch
 from av.video.frame import PictureType
-from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
-from mchmr_stream.errors import InputError, MchmrError, MissingPart
+from mchmr_stream.errors import InputError, MchmrError
 from mchmr_stream.motion import Motion
 from mchmr_stream.records import Scene, SourceInfo
 from mchmr_stream.sinks.colours import identity_colour
 from mchmr_stream.sinks.earlier_overlay import EarlierOverlay, note, parameter_sets
+from mchmr_stream.sinks.h264 import CLOCK, h264_stream, yuv_picture
 from mchmr_stream.sinks.marks import paint_box, paint_number
 from mchmr_stream.sinks.publishing import check_folder, publish, temporary_beside, write_errors
 from mchmr_stream.sinks.shading import paint_bodies
@@ -25,11 +24,7 @@ from mchmr_stream.sinks.sound import Sound, open_sound
 
 log = logging.getLogger(__name__)
 
-CLOCK = Fraction(1, 90_000)
-"""Fine enough for any frame rate; frames keep their own times."""
 BODY_OPACITY = 0.75
-BT709 = 1
-"""Its number for primaries and for the transfer curve in ITU-T H.273."""
 
 
 class OverlaySink:
@@ -121,19 +116,8 @@ class OverlaySink:
     def _begin(self, width: int, height: int, time_s: float) -> _Movie:
         first_s = time_s if self._earlier is None else self._earlier.first_s
         output = av.open(str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
-        try:
-            video = output.add_stream("libx264", rate=Fraction(self._info.fps).limit_denominator(100_000))
-        except ValueError as error:
-            raise MissingPart(
-                "this PyAV cannot encode H.264 (no libx264); install the one from PyPI: pip install --force-reinstall av"
-            ) from error
-        video.width, video.height, video.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-        # Without B-frames the file's duration is exact also where frames are unevenly spaced.
-        video.options = {"crf": str(self._quality), "preset": self._preset, "bf": "0"}
-        video.codec_context.time_base = CLOCK
-        video.codec_context.color_range = ColorRange.MPEG
-        video.codec_context.colorspace = Colorspace.ITU709
-        video.codec_context.color_primaries = video.codec_context.color_trc = BT709
+        options = {"crf": str(self._quality), "preset": self._preset}
+        video = h264_stream(output, (width, height), self._info.fps, options)
         output.metadata["comment"] = note(first_s)
         sound = open_sound(self._audio_from, output, first_s, self._video_stream) if self._audio_from is not None else None
         movie = _Movie(output, video, sound, (width, height), first_s)
@@ -173,15 +157,13 @@ class _Movie:
             for shown_s, picture in earlier.pictures():
                 if self._is_before(shown_s, time_s):
                     picture.pict_type = PictureType.NONE  # which ones are keyframes is up to the encoder
-                    self._encode(picture, self._advance(shown_s))
+                    picture.pts, picture.time_base = self._advance(shown_s), CLOCK
+                    self._output.mux(self._video.encode(picture))
                     copied += 1
         return copied
 
     def add(self, picture: NDArray[np.uint8], time_s: float) -> None:
-        even = np.pad(picture, ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
-        self._encode(frame, self._advance(time_s - self._first_s))
+        self._output.mux(self._video.encode(yuv_picture(picture, self._advance(time_s - self._first_s))))
 
     def _is_before(self, shown_s: float, time_s: float) -> bool:
         return round(shown_s / CLOCK) < round((time_s - self._first_s) / CLOCK)
@@ -193,10 +175,6 @@ class _Movie:
         if self._sound is not None:
             self._sound.play_until(float(self._last_tick * CLOCK))
         return self._last_tick
-
-    def _encode(self, frame: av.VideoFrame, tick: int) -> None:
-        frame.pts, frame.time_base = tick, CLOCK
-        self._output.mux(self._video.encode(frame))
 
     def finish(self, last_frame_s: float) -> None:
         """`last_frame_s`: how long the last picture is shown."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mchmr_stream.outputs import plain_name
 from mchmr_stream.records import Moment, Scene
 from mchmr_stream.sinks.npz import NpzSink
 
@@ -57,10 +57,9 @@ class NpzSegments:
 
     def _begin(self, moment: Moment, views: int, size: tuple[int, int]) -> _Segment:
         self._folder.mkdir(parents=True, exist_ok=True)
-        stem = re.sub(r"[^A-Za-z0-9]+", "-", moment.source.name).strip("-") or "source"
         begun = time.strftime("%Y%m%dT%H%M%S", time.gmtime(moment.clock_s)) + f"{moment.clock_s % 1:.3f}"[1:].replace(".", "-")
         info = replace(moment.source, width=size[0], height=size[1])
-        path = self._folder / f"{stem}_{begun}.npz"
+        path = self._folder / f"{plain_name(moment.source.name)}_{begun}.npz"
         sink = NpzSink(path, moment.scene.intrinsics, info, views, **self._names, settings=self._settings)
         return _Segment(sink, moment.scene.bodies.time_s, views, size)
 

@@ -1,0 +1,42 @@
+"""Outputs of `mchmr live` that may be slow or away: they run beside the pipeline and never hold it up."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mchmr_stream.live import LiveRun
+    from mchmr_stream.protocols import LiveSink
+
+
+def add_arguments(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--mqtt", metavar="URL", help="a JSON line per result to a broker: mqtt://HOST[:PORT][/PREFIX], or mqtts://")
+    group.add_argument("--osc", metavar="HOST:PORT", help="OSC messages over UDP, for game engines; docs/live.md lists the addresses")
+    group.add_argument(
+        "--record", metavar="WHERE", action="append", default=[],
+        help="the picture with the bodies over it: FILE.mp4, rtmp://, rtsp://; {source} and {time} in it are filled in",
+    )  # fmt: skip
+
+
+def sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
+    """What was asked for. Raises UsageError and MissingPart."""
+    from mchmr_stream.sinks.unhurried import Unhurried
+
+    wanted: list[LiveSink] = []
+    if args.mqtt is not None:
+        from mchmr_stream.sinks.mqtt import MqttSink
+
+        mqtt = MqttSink(args.mqtt, live.settings.mqtt)
+        wanted.append(Unhurried(mqtt, mqtt.name, size=2))
+    if args.osc is not None:
+        from mchmr_stream.sinks.osc import OscSink
+
+        osc = OscSink(args.osc)
+        wanted.append(Unhurried(osc, osc.name, size=2))
+    for where in args.record:
+        from mchmr_stream.sinks.recording import RecordSink
+
+        record = RecordSink(where, len(args.sources))
+        wanted.append(Unhurried(record, record.name, size=8, patience_s=15.0))
+    return wanted

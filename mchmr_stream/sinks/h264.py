@@ -1,0 +1,49 @@
+"""Pictures as H.264, yuv420p, BT.709: what every player and every streaming server takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
+from numpy.typing import NDArray
+
+from mchmr_stream.errors import MissingPart
+
+CLOCK = Fraction(1, 90_000)
+"""Fine enough for any frame rate; frames keep their own times."""
+BT709 = 1
+"""Its number for primaries and for the transfer curve in ITU-T H.273."""
+
+
+def h264_stream(output: av.container.OutputContainer, size_wh: tuple[int, int], fps: float, options: Mapping[str, str]) -> av.VideoStream:
+    """A track of pictures of that size; odd sizes grow by one pixel (H.264 needs even ones). `options`: x264's.
+
+    Raises MissingPart where PyAV came without x264.
+    """
+    try:
+        video = output.add_stream("libx264", rate=Fraction(fps).limit_denominator(100_000))
+    except ValueError as error:
+        raise MissingPart(
+            "this PyAV cannot encode H.264 (no libx264); install the one from PyPI: pip install --force-reinstall av"
+        ) from error
+    width, height = size_wh
+    video.width, video.height, video.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+    # Without B-frames the file's duration is exact also where frames are unevenly spaced, and nothing waits for later ones.
+    video.options = {"bf": "0", **options}
+    video.codec_context.time_base = CLOCK
+    video.codec_context.color_range = ColorRange.MPEG
+    video.codec_context.colorspace = Colorspace.ITU709
+    video.codec_context.color_primaries = video.codec_context.color_trc = BT709
+    return video
+
+
+def yuv_picture(rgb: NDArray[np.uint8], tick: int) -> av.VideoFrame:
+    """A picture for such a track, to be shown at a tick of `CLOCK`."""
+    even = np.pad(rgb, ((0, rgb.shape[0] % 2), (0, rgb.shape[1] % 2), (0, 0)), mode="edge")
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+    frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+    frame.pts, frame.time_base = tick, CLOCK
+    return frame

@@ -1,0 +1,195 @@
+"""Live pictures with everyone drawn in, to a file or a streaming server (RTMP, RTSP), at the times at which they were taken."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import av
+import av.error
+import numpy as np
+import torch
+from av.video.frame import PictureType
+from numpy.typing import NDArray
+
+from mchmr_stream.errors import ServerError, UsageError
+from mchmr_stream.outputs import plain_name
+from mchmr_stream.records import Moment
+from mchmr_stream.sinks.h264 import CLOCK, h264_stream, yuv_picture
+from mchmr_stream.sinks.overlay import draw_scene
+from mchmr_stream.sinks.publishing import check_folder, write_errors
+from mchmr_stream.sinks.pushing import Push
+from mchmr_stream.sinks.relay import FORMATS, PIPE_FORMAT
+
+log = logging.getLogger(__name__)
+
+KEY_EVERY_S = 1.0
+"""A picture so often that needs no earlier one: who tunes in waits for it, and a killed run loses as much of its file."""
+FRAGMENTED = {"movflags": "+frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+ENCODER = {"preset": "superfast", "tune": "zerolatency", "crf": "23", "forced-idr": "1", "threads": "1"}
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
+STEADY_S = 5.0
+"""A connection that lasted so long was a good one: the next pause is the first again."""
+
+
+class RecordSink:
+    """Draws every result and records it; implements `protocols.LiveSink`. To be used behind `Unhurried`.
+
+    `where`: FILE.mp4, rtmp(s)://... or rtsp://...; `{source}` in it stands for the source's name and `{time}` for when its first picture
+    came (UTC). A file is written in fragments: whatever happens, it can be played up to about `KEY_EVERY_S` before. A server that is away
+    is tried again and again.
+    """
+
+    def __init__(self, where: str, sources: int, *, device: torch.device | str = "cpu") -> None:
+        """Raises UsageError for a place that cannot be, or is one for several sources."""
+        self._where, self._device = where, device
+        self._tracks: dict[str, _FileTrack | _ServerTrack] = {}
+        if sources > 1 and "{source}" not in where:
+            raise UsageError("--record of several sources needs a name for each: put {source} into it, as in out/{source}.mp4")
+        scheme = where.partition("://")[0] if "://" in where else None
+        self._to_server = scheme is not None
+        if scheme is not None and scheme not in FORMATS:
+            raise UsageError(f"--record got {scheme}://..., expected FILE.mp4, {', '.join(f'{known}://...' for known in FORMATS)}")
+        if scheme is None:
+            if not where.endswith(".mp4"):
+                raise UsageError(f"--record got {where}, expected FILE.mp4, {', '.join(f'{known}://...' for known in FORMATS)}")
+            _new_file(where)
+        self.name = _without_secrets(where) if self._to_server else where
+
+    def write(self, moment: Moment) -> None:
+        track = self._tracks.get(moment.source.name)
+        if track is None:
+            began = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(moment.clock_s))
+            place = self._where.replace("{source}", plain_name(moment.source.name)).replace("{time}", began)
+            track = _ServerTrack(place, moment.source.fps) if self._to_server else _FileTrack(_new_file(place), moment.source.fps)
+            self._tracks[moment.source.name] = track
+        if track.ready():
+            track.add(draw_scene(moment.scene, device=self._device), moment.scene.frame.time_s)
+
+    def close(self) -> None:
+        for track in self._tracks.values():
+            track.close()
+
+
+class _Encoded:
+    """An open container that pictures go into, as H.264, at their times from the first one on."""
+
+    def __init__(self, target: Any, container: str, options: dict[str, str], size_wh: tuple[int, int], fps: float, first_s: float) -> None:
+        self._output = av.open(target, "w", format=container, options=options)
+        self._video = h264_stream(self._output, size_wh, fps, ENCODER)
+        self._first_s, self._last_tick, self._key_tick = first_s, -1, 0
+
+    def add(self, picture: NDArray[np.uint8], time_s: float) -> None:
+        tick = max(round((time_s - self._first_s) / CLOCK), self._last_tick + 1)
+        frame = yuv_picture(picture, tick)
+        if tick >= self._key_tick:
+            frame.pict_type = PictureType.I
+            self._key_tick = tick + round(KEY_EVERY_S / CLOCK)
+        self._output.mux(self._video.encode(frame))
+        self._last_tick = tick
+
+    def close(self) -> None:
+        try:
+            self._output.mux(self._video.encode(None))
+        finally:
+            self._output.close()
+
+
+class _FileTrack:
+    """One source's file. Raises MchmrError where it cannot be written."""
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self._path, self._fps = path, fps
+        self._encoded: _Encoded | None = None
+
+    def ready(self) -> bool:
+        return True
+
+    def add(self, picture: NDArray[np.uint8], time_s: float) -> None:
+        with write_errors(self._path):
+            if self._encoded is None:
+                self._encoded = _Encoded(str(self._path), "mp4", FRAGMENTED, (picture.shape[1], picture.shape[0]), self._fps, time_s)
+            self._encoded.add(picture, time_s)
+
+    def close(self) -> None:
+        if self._encoded is not None:
+            with write_errors(self._path):
+                self._encoded.close()
+
+
+class _ServerTrack:
+    """One source's stream: opened again with growing pauses when it breaks off. Nothing is drawn while it is away."""
+
+    def __init__(self, url: str, fps: float) -> None:
+        self._url, self._fps = url, fps
+        self._name = _without_secrets(url)
+        self._push: Push | None = None
+        self._encoded: _Encoded | None = None
+        self._pause_s, self._again_s, self._opened_s = FIRST_PAUSE_S, 0.0, 0.0
+        self._told = False
+        self._first_s: float | None = None
+        self._lost = 0
+
+    def ready(self) -> bool:
+        """Whether a picture would go anywhere now."""
+        if self._push is not None or time.monotonic() >= self._again_s:
+            return True
+        self._lost += 1
+        return False
+
+    def add(self, picture: NDArray[np.uint8], time_s: float) -> None:
+        try:
+            if self._encoded is None:
+                self._push, self._opened_s = Push(self._url), time.monotonic()
+                # (the clock goes on over connections, so that a player sees a gap and no jump back)
+                self._first_s = time_s if self._first_s is None else self._first_s
+                size_wh = picture.shape[1], picture.shape[0]
+                self._encoded = _Encoded(self._push, PIPE_FORMAT, {"flush_packets": "1"}, size_wh, self._fps, self._first_s)
+            self._encoded.add(picture, time_s)
+        except (ServerError, OSError, av.error.FFmpegError) as error:
+            self._lost += 1
+            self._away(str(error) if isinstance(error, ServerError) else type(error).__name__)
+            return
+        if self._told and time.monotonic() - self._opened_s > STEADY_S:
+            log.warning("%s: connected again", self._name)
+            self._told, self._pause_s = False, FIRST_PAUSE_S
+
+    def close(self) -> None:
+        if self._encoded is not None:
+            try:
+                self._encoded.close()
+            except (ServerError, OSError, av.error.FFmpegError) as error:
+                log.warning("%s: the end did not arrive (%s)", self._name, error)
+        if self._push is not None:
+            self._push.close()
+        if self._lost:
+            log.warning("%s: %d pictures were not sent", self._name, self._lost)
+
+    def _away(self, why: str) -> None:
+        # Said once for each loss; that it is still away is no news.
+        log.log(logging.INFO if self._told else logging.WARNING, "%s: %s; trying again", self._name, why)
+        self._told = True
+        self._encoded = None  # not closed: that would write to what is broken
+        if self._push is not None:
+            self._push.close()
+            self._push = None
+        self._again_s = time.monotonic() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+
+
+def _new_file(place: str) -> Path:
+    """Raises UsageError where it exists, or its folder does not."""
+    path = Path(place)
+    check_folder(path)
+    if path.exists():
+        raise UsageError(f"--record: {path} exists; choose another name, or put {{time}} into it")
+    return path
+
+
+def _without_secrets(url: str) -> str:
+    """Scheme and host: what follows may hold a stream's key."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/..."
