@@ -134,8 +134,9 @@ def build_scene_cuts(settings: Settings) -> SceneCuts | None:
     return SceneCuts() if settings.tracker.scene_cuts else None
 
 
-def build_smoother(settings: Settings, picture_wh: tuple[int, int] | None = None) -> Smoother:
-    """A new smoother for one run. With the picture's size people at its border are trusted less."""
+def build_smoother(settings: Settings, picture_wh: tuple[int, int] | None = None, body: BodyModel | None = None) -> Smoother:
+    """A new smoother for one run. With the picture's size people at its border are trusted less; with the body people who change their
+    shape go on looking as they did."""
     from mchmr_stream.cropping.layouts import layout
     from mchmr_stream.smoothing import KalmanSmoother, NoSmoother, Trust
 
@@ -144,7 +145,7 @@ def build_smoother(settings: Settings, picture_wh: tuple[int, int] | None = None
         return NoSmoother()
     lookahead_s = 0.0 if chosen.kind == "causal" else chosen.lookahead_s
     trust = Trust(layout(crops.layout, crops.views, crops.custom).views[:, 2].tolist(), picture_wh)
-    return KalmanSmoother(lookahead_s, chosen.strength, chosen.fill_gap_s, trust)
+    return KalmanSmoother(lookahead_s, chosen.strength, chosen.fill_gap_s, trust, body)
 
 
 def open_input(path: str | Path, settings: Settings) -> tuple[Source, Intrinsics]:

@@ -129,7 +129,9 @@ class _Outputs:
         plain = settings.model_dump(mode="json")
         names = pipeline.names()
         self._report = ReportSink(paths.report, self.info, settings=plain, names=names)
-        bodies = NpzSink(paths.bodies, intrinsics, self.info, pipeline.parts.cropper.layout.count, **names, settings=plain)
+        body = pipeline.parts.body if settings.smoother.kind != "none" else None
+        views = pipeline.parts.cropper.layout.count
+        bodies = NpzSink(paths.bodies, intrinsics, self.info, views, **names, settings=plain, one_shape_of=body)
         self._sinks: list[OverlaySink | NpzSink | ReportSink] = [bodies, self._report]
         self._has_overlay = settings.output.overlay
         if self._has_overlay:

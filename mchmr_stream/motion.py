@@ -44,6 +44,8 @@ COLUMNS: dict[str, Column] = {
     "confidence": Column(np.float32),
     "views_cam": Column(np.float32, (None, 3)),
     "interpolated": Column(np.bool_),
+    "betas_frame": Column(np.float32, (10,)),
+    "transl_mean_body": Column(np.float32, (3,)),
 }
 """One row per person and frame."""
 
@@ -90,6 +92,10 @@ class Track:
     """(F, V, 3)"""
     interpolated: Bool
     """(F,)"""
+    betas_frame: Float
+    """(F, 10) as the network gave them in this frame alone; NaN where nobody looked"""
+    transl_mean_body: Float
+    """(F, 3) m: `transl` of a body with betas 0 that looks the same; NaN in files whose people have no one shape"""
 
     def __len__(self) -> int:
         return len(self.frame)

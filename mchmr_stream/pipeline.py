@@ -91,7 +91,10 @@ class Pipeline:
         """
         watch, adjust = watch or Stopwatch(), adjust or self.adjustable()
         picture_wh = source.info.width, source.info.height
-        tracker, smoother = build_tracker(self.settings), AdjustedSmoother(adjust, partial(build_smoother, picture_wh=picture_wh))
+        tracker, smoother = (
+            build_tracker(self.settings),
+            AdjustedSmoother(adjust, partial(build_smoother, picture_wh=picture_wh, body=self.parts.body)),
+        )
         with Workers() as workers:
             frames = until(stop, source.frames())
             if live:

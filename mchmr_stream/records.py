@@ -234,9 +234,13 @@ class Bodies:
     """(n,)"""
     interpolated: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
     """(n,) True where no picture evidence stands behind the row"""
+    betas_frame: Float = field(default_factory=lambda: np.zeros((0, 10), np.float32))
+    """(n, 10) as the network gave them in this frame, whatever `betas` were made of; NaN where nobody looked. Left out: `betas`"""
 
     def __post_init__(self) -> None:
         n = len(self.track_id)
+        if len(self.betas_frame) != n:
+            object.__setattr__(self, "betas_frame", self.betas)
         if len(self.interpolated) != n:
             object.__setattr__(self, "interpolated", np.zeros(n, np.bool_))
         _check("boxes_xyxy_px", self.boxes_xyxy_px, n, 4)
@@ -245,6 +249,7 @@ class Bodies:
         _check("global_orient", self.global_orient, n, 3, 3)
         _check("body_pose", self.body_pose, n, 23, 3, 3)
         _check("betas", self.betas, n, 10)
+        _check("betas_frame", self.betas_frame, n, 10)
         _check("transl", self.transl, n, 3)
         _check("views_cam", self.views_cam, n, None, 3)
         _check("confidence", self.confidence, n)

@@ -9,18 +9,19 @@ import numpy as np
 import torch
 
 from mchmr_stream.body.model import BodyModel, forward_kinematics
+from mchmr_stream.body.one_shape import robust_shape, transl_to_look_alike
 from mchmr_stream.build import build_smoother
 from mchmr_stream.config import Settings
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.motion import Motion, Track
 from mchmr_stream.records import Bodies
-from mchmr_stream.smoothing import robust_shape
 
 _ROWS = {"box_xyxy_px": "boxes_xyxy_px", "score": "scores"}
 """Columns of the file that have another name in `Bodies`."""
 _COLUMNS = (
     "box_xyxy_px", "score", "global_orient", "body_pose", "betas", "transl", "keypoints_px", "confidence", "views_cam", "interpolated",
+    "betas_frame",
 )  # fmt: skip
 
 
@@ -34,22 +35,25 @@ def smooth_again(motion: Motion, settings: Settings, body: BodyModel) -> Motion:
         raise UsageError(
             f"the file was made with the body model {motion.body_model}, got {body.name}; give the same with --set body.model=FILE"
         )
-    smoother = build_smoother(settings, (motion.width, motion.height))
+    smoother = build_smoother(settings, (motion.width, motion.height), body)
     finished: list[Bodies] = []
-    for bodies in frames_of(with_one_shape(motion)):
+    for bodies in frames_of(with_one_shape(motion, body)):
         finished += smoother.push(bodies)
     finished += smoother.flush()
     changed = dict(motion.settings) | {"smoother": settings.smoother.model_dump(mode="json")}
     return dataclasses.replace(motion, tracks=_tracks(finished, motion, body), settings=changed)
 
 
-def with_one_shape(motion: Motion) -> Motion:
-    """Every person with the robust mean of their betas over all rows that have picture evidence."""
+def with_one_shape(motion: Motion, body: BodyModel) -> Motion:
+    """Every person with the robust mean of the shapes seen in all rows with picture evidence, standing where they look as before."""
     tracks = {}
     for identity, track in motion.tracks.items():
-        seen = ~track.interpolated if not track.interpolated.all() else np.ones(len(track), np.bool_)
-        betas = robust_shape(track.betas[seen].astype(np.float64), np.clip(track.confidence[seen].astype(np.float64), 0.05, 1))
-        tracks[identity] = dataclasses.replace(track, betas=np.tile(betas.astype(np.float32), (len(track), 1)))
+        seen = ~track.interpolated & np.isfinite(track.betas_frame).all(-1)
+        looks, seen = (track.betas_frame, seen) if seen.any() else (track.betas, np.ones(len(track), np.bool_))
+        shape = robust_shape(looks[seen].astype(np.float64), np.clip(track.confidence[seen].astype(np.float64), 0.05, 1))
+        betas = np.tile(shape.astype(np.float32), (len(track), 1))
+        transl = transl_to_look_alike(body, _rotations(track), track.betas, track.transl, betas).astype(np.float32)
+        tracks[identity] = dataclasses.replace(track, betas=betas, transl=transl)
     return dataclasses.replace(motion, tracks=tracks)
 
 
@@ -70,6 +74,10 @@ def frames_of(motion: Motion) -> Iterator[Bodies]:
         yield Bodies(frame=index, time_s=time_s, track_id=owner[start:end], **rows)
 
 
+def _rotations(track: Track) -> np.ndarray:
+    return np.concatenate([track.global_orient[:, None], track.body_pose], 1)
+
+
 def _tracks(frames: list[Bodies], motion: Motion, body: BodyModel) -> dict[int, Track]:
     rows = [(bodies, row) for bodies in frames for row in range(len(bodies))]
     identities = list(dict.fromkeys(int(bodies.track_id[row]) for bodies, row in rows))
@@ -78,7 +86,8 @@ def _tracks(frames: list[Bodies], motion: Motion, body: BodyModel) -> dict[int, 
     for identity in identities:
         own = [(bodies, row) for bodies, row in rows if bodies.track_id[row] == identity]
         columns = {name: np.stack([getattr(bodies, _ROWS.get(name, name))[row] for bodies, row in own]) for name in _COLUMNS}
-        rotations = torch.from_numpy(np.concatenate([columns["global_orient"][:, None], columns["body_pose"]], 1))
+        turned = np.concatenate([columns["global_orient"][:, None], columns["body_pose"]], 1)
+        rotations, mean = torch.from_numpy(turned), np.zeros_like(columns["betas"])
         joints_m = forward_kinematics(body, rotations, torch.from_numpy(columns["betas"]), torch.from_numpy(columns["transl"]))[0].numpy()
         tracks[identity] = Track(
             track_id=identity,
@@ -86,6 +95,7 @@ def _tracks(frames: list[Bodies], motion: Motion, body: BodyModel) -> dict[int, 
             time_s=np.array([bodies.time_s for bodies, _ in own], np.float64),
             joints_m=joints_m,
             joints_px=project(joints_m, camera).astype(np.float32),
+            transl_mean_body=transl_to_look_alike(body, turned, columns["betas"], columns["transl"], mean).astype(np.float32),
             **columns,
         )
     return tracks

@@ -29,7 +29,9 @@ from scipy.spatial.transform import Rotation
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import PARENTS, skin
 from mchmr_stream.cli import main
+from mchmr_stream.config import settings_from
 from mchmr_stream.geometry.camera import Intrinsics
+from mchmr_stream.job import process_video
 from mchmr_stream.motion import Motion, Track, load
 from mchmr_stream.records import JOINT_NAMES
 
@@ -280,39 +282,139 @@ def test_amass_and_smpl_are_read_by_smplcodec_and_put_smpls_pelvis_in_its_place(
             np.testing.assert_allclose(others, track.body_pose[row, :21], atol=1e-5)
 
 
-def test_smplx_poses_what_came_out_of_a_run_on_somebodys_smpl_file(tmp_path: Path) -> None:
-    """The free body under another name stands in for such a file: its betas then mean something to the reader's body."""
-    smplx = pytest.importorskip("smplx")
+def test_smplx_poses_what_came_out_of_a_run_on_somebodys_smpl_file(tmp_path: Path, smpl_file: Path) -> None:
     from smplcodec import SMPLCodec
 
-    body_path = tmp_path / "SMPL_NEUTRAL.npz"
-    with resources.as_file(resources.files("mchmr_stream.assets") / "free_body.npz") as free:
-        shutil.copy(free, body_path)
-    clip = write_motion(tmp_path / "clip.npz", {1: range(20)}, TIMES_S[:20], body=load_body(body_path), body_path=str(body_path))
+    clip = write_motion(tmp_path / "clip.npz", {1: range(20)}, TIMES_S[:20], body=load_body(smpl_file), body_path=str(smpl_file))
     track = load(clip).tracks[1]
-    with np.load(body_path) as file:
-        arrays = {name: file[name].astype(np.float32) if file[name].dtype.kind == "f" else file[name] for name in file.files}
-    theirs = smplx.SMPL("", data_struct=smplx.utils.Struct(**arrays), create_transl=False, vertex_ids=defaultdict(int))
-
-    def posed(poses: np.ndarray, betas: np.ndarray, trans: np.ndarray) -> np.ndarray:
-        values = (torch.from_numpy(np.array(array, np.float32)) for array in (betas, poses[:, :3], poses[:, 3:], trans))
-        return theirs(**dict(zip(("betas", "global_orient", "body_pose", "transl"), values, strict=True))).joints.numpy()
-
     with np.load(export(clip, "amass", tmp_path / "amass")[0], allow_pickle=False) as amass:
         assert (amass["poses"].shape, amass["betas"].shape, float(amass["mocap_framerate"])) == ((20, 156), (16,), FPS)
         poses = np.concatenate([amass["poses"][:, :66], np.zeros((20, 6))], 1)
-        joints = posed(poses, np.tile(amass["betas"][:10], (20, 1)), amass["trans"])
+        joints = smplx_joints_m(smpl_file, poses, np.tile(amass["betas"][:10], (20, 1)), amass["trans"])
     # (the two hand joints turn no other joint, so that they are flat moves none)
-    assert distance_m(joints[:, :24], track.joints_m @ Z_UP.T) < TOLERANCE_M
+    assert distance_m(joints, track.joints_m @ Z_UP.T) < TOLERANCE_M
 
     smpl = SMPLCodec.from_file(export(clip, "smpl", tmp_path / "smpl")[0])
-    joints = posed(smpl.body_pose.reshape(20, 72), np.tile(smpl.shape_parameters, (20, 1)), smpl.body_translation)
-    assert distance_m(joints[:, :24], track.joints_m * Y_UP) < TOLERANCE_M
+    joints = smplx_joints_m(smpl_file, smpl.body_pose.reshape(20, 72), np.tile(smpl.shape_parameters, (20, 1)), smpl.body_translation)
+    assert distance_m(joints, track.joints_m * Y_UP) < TOLERANCE_M
 
-    people = [picture["smpl"][0] for picture in pickle.loads(export(clip, "pkl", tmp_path / "pkl")[0].read_bytes()).values()]
-    batch = {name: torch.from_numpy(np.stack([person[name] for person in people])) for name in ("global_orient", "body_pose", "betas")}
-    joints = theirs(**batch, transl=torch.from_numpy(track.transl), pose2rot=False).joints.detach().numpy()
-    assert distance_m(joints[:, :24], track.joints_m) < TOLERANCE_M
+    pictures = list(pickle.loads(export(clip, "pkl", tmp_path / "pkl")[0].read_bytes()).values())
+    people = [picture["smpl"][0] for picture in pictures]
+    turned = np.stack([np.concatenate([person["global_orient"], person["body_pose"]]) for person in people])
+    poses = Rotation.from_matrix(turned.reshape(-1, 3, 3)).as_rotvec().reshape(20, 72)
+    joints = smplx_joints_m(smpl_file, poses, np.stack([person["betas"] for person in people]), track.transl)
+    assert distance_m(joints, track.joints_m) < TOLERANCE_M
+
+
+@pytest.fixture(scope="module")
+def smpl_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The free body under another name stands in for somebody's SMPL file: its betas then mean something to other programs' body."""
+    path = tmp_path_factory.mktemp("body") / "SMPL_NEUTRAL.npz"
+    with resources.as_file(resources.files("mchmr_stream.assets") / "free_body.npz") as free:
+        shutil.copy(free, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def filmed(shared: Path, smpl_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `mchmr video` makes of somebody who walks towards a real camera: shapes, depths and poses as a network gives them."""
+    settings = settings_from(
+        {
+            "source": {"end_s": 1.5},
+            "body": {"model": str(smpl_file)},
+            "output": {"overlay": False},
+            "runtime": {"device": "cpu", "threads": 1},
+        }
+    )
+    return process_video(shared / "media" / "asl-walk.mkv", tmp_path_factory.mktemp("filmed"), settings).npz
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["glb", "usd", "bvh", "amass", "smpl", "trc", "csv", "pkl"])
+def test_joints_of_a_filmed_person_are_where_the_file_has_them(
+    filmed: Path, smpl_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], to: str
+) -> None:
+    """At five times, by the reader of each format, after the axes that docs/export.md states."""
+    paths = export(filmed, to, tmp_path)
+    assert "shape varies" not in capsys.readouterr().err
+    (track,) = load(filmed).tracks.values()
+    assert np.ptp(track.betas_frame, axis=0).max() > 0.05, "the network did not see one shape"
+    rows = five_rows(track)
+    found, axes = READ_BACK[to](paths[0], track, rows, smpl_file)
+    assert distance_m(found, track.joints_m[rows] @ axes.T) < TOLERANCE_M
+
+
+def read_glb(path: Path, track: Track, rows: list[int], _: Path) -> tuple[Any, np.ndarray]:
+    seen = node_reader(path, track.time_s[rows].tolist())
+    assert seen["issues"]["numErrors"] == 0
+    return [picture[f"person_{track.track_id}_skin"]["joints"] for picture in seen["times"]], np.diag(Y_UP)
+
+
+def read_usd(path: Path, track: Track, rows: list[int], _: Path) -> tuple[Any, np.ndarray]:
+    from pxr import Usd, UsdSkel
+
+    stage = Usd.Stage.Open(str(path))
+    cache = UsdSkel.Cache()
+    person = f"{stage.GetDefaultPrim().GetPath()}/person_{track.track_id}"
+    assert cache.Populate(UsdSkel.Root(stage.GetPrimAtPath(person)), Usd.PrimDefaultPredicate)
+    skeleton = cache.GetSkelQuery(UsdSkel.Skeleton(stage.GetPrimAtPath(f"{person}/skeleton")))
+    transforms = [skeleton.ComputeJointSkelTransforms(time_s * stage.GetTimeCodesPerSecond()) for time_s in track.time_s[rows]]
+    return [[transform.ExtractTranslation() for transform in frame] for frame in transforms], np.diag(Y_UP)
+
+
+def read_bvh(path: Path, track: Track, rows: list[int], _: Path) -> tuple[Any, np.ndarray]:
+    return bvh_joints_m(path, (track.frame[rows] - track.frame[0]).tolist()), np.diag(Y_UP)
+
+
+def read_amass(path: Path, track: Track, rows: list[int], smpl_file: Path) -> tuple[Any, np.ndarray]:
+    with np.load(path, allow_pickle=False) as amass:
+        numbers = track.frame[rows] - track.frame[0]
+        poses = np.concatenate([amass["poses"][numbers, :66], np.zeros((len(rows), 6))], 1)
+        return smplx_joints_m(smpl_file, poses, np.tile(amass["betas"][:10], (len(rows), 1)), amass["trans"][numbers]), Z_UP
+
+
+def read_smpl(path: Path, track: Track, rows: list[int], smpl_file: Path) -> tuple[Any, np.ndarray]:
+    from smplcodec import SMPLCodec
+
+    content, numbers = SMPLCodec.from_file(path), track.frame[rows] - track.frame[0]
+    poses, betas = content.body_pose[numbers].reshape(-1, 72), np.tile(content.shape_parameters, (len(rows), 1))
+    return smplx_joints_m(smpl_file, poses, betas, content.body_translation[numbers]), np.diag(Y_UP)
+
+
+def read_trc_joints(path: Path, track: Track, rows: list[int], _: Path) -> tuple[Any, np.ndarray]:
+    return read_trc(path)[track.frame[rows] - track.frame[0], 2:].reshape(-1, 24, 3), np.diag(Y_UP)
+
+
+def read_csv(path: Path, track: Track, rows: list[int], _: Path) -> tuple[Any, np.ndarray]:
+    with path.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    joint = lambda line, name: [float(line[f"{name}_{axis}_m"]) for axis in "xyz"]
+    return [[joint(lines[row], name) for name in JOINT_NAMES] for row in rows], np.eye(3)
+
+
+def read_pkl(path: Path, track: Track, rows: list[int], smpl_file: Path) -> tuple[Any, np.ndarray]:
+    pictures = [picture for picture in pickle.loads(path.read_bytes()).values() if len(picture["tid"])]
+    people = [pictures[row]["smpl"][0] for row in rows]
+    turned = np.stack([np.concatenate([person["global_orient"], person["body_pose"]]) for person in people])
+    poses = Rotation.from_matrix(turned.reshape(-1, 3, 3)).as_rotvec().reshape(len(rows), 72)
+    transl = np.stack([pictures[row]["transl_m"][0] for row in rows])
+    return smplx_joints_m(smpl_file, poses, np.stack([person["betas"] for person in people]), transl), np.eye(3)
+
+
+READ_BACK = {
+    "glb": read_glb, "usd": read_usd, "bvh": read_bvh, "amass": read_amass, "smpl": read_smpl, "trc": read_trc_joints, "csv": read_csv,
+    "pkl": read_pkl,
+}  # fmt: skip
+
+
+def smplx_joints_m(smpl_file: Path, poses: np.ndarray, betas: np.ndarray, transl: np.ndarray) -> np.ndarray:
+    """(n, 72), (n, 10), (n, 3) -> (n, 24, 3) by smplx."""
+    smplx = pytest.importorskip("smplx")
+    with np.load(smpl_file) as file:
+        arrays = {name: file[name].astype(np.float32) if file[name].dtype.kind == "f" else file[name] for name in file.files}
+    theirs = smplx.SMPL("", data_struct=smplx.utils.Struct(**arrays), create_transl=False, vertex_ids=defaultdict(int))
+    values = {"betas": betas, "global_orient": poses[:, :3], "body_pose": poses[:, 3:], "transl": transl}
+    return theirs(**{name: torch.from_numpy(np.array(value, np.float32)) for name, value in values.items()}).joints[:, :24].numpy()
 
 
 def test_csv_has_the_rows_of_the_file(clip: Path, motion: Motion, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from mchmr_stream.geometry.rotation import geodesic_rad, matrix_from_axis_angle
 from mchmr_stream.learning.synthetic.clip_files import ClipLabels, read_labels, run_clips
 from mchmr_stream.learning.synthetic.clips import ClipGenerator, ClipSettings
 from mchmr_stream.learning.synthetic.generator import SynthSettings
-from mchmr_stream.learning.synthetic.motion import draw_motion, ground_path, resampled
+from mchmr_stream.learning.synthetic.motion import draw_motion, gets_on, ground_path, resampled
 
 FEET, TOES = [7, 8], [10, 11]
 SMALL = ClipSettings(
@@ -136,7 +136,7 @@ def test_walking_clips_walk_at_the_speed_of_their_legs(generator):
     rng = np.random.default_rng(0)
     speeds = []
     for _ in range(12):
-        motion = draw_motion(rng, library, rest, 30.0, 61, walking=True)
+        motion = draw_motion(rng, library, rest, 30.0, np.arange(61) / 30, lambda one: gets_on(one, 2.0))
         joints = motion.joints_m
         standing = joints[:, FEET, 1].argmin(1)[1:]
         slide = np.linalg.norm(np.diff(joints[:, TOES][..., [0, 2]], axis=0), axis=-1)[np.arange(60), standing] * 30

@@ -35,6 +35,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--camera", choices=("still", "moving", "mixed"), help="of clips (default mixed: half of them pan and drift slowly)"
     )
+    parser.add_argument(
+        "--staging", metavar="NAME", help="of clips: crossing, hiding, entering, running, sitting or crowd (default: random ways)"
+    )
     parser.add_argument("--long-side", type=int, metavar="PX", help="longer side of the pictures (default 640 to 960, drawn at random)")
     parser.set_defaults(run=run)
 
@@ -48,7 +51,9 @@ def run(args: argparse.Namespace) -> int:
     if args.long_side is not None and not 64 <= args.long_side <= 4096:
         raise UsageError(f"--long-side is {args.long_side}, expected 64 to 4096 px")
     long_side: dict[str, Any] = {} if args.long_side is None else {"long_side_px": (args.long_side, args.long_side)}
-    of_clips: dict[str, Any] = {name: getattr(args, name) for name in ("seconds", "fps", "camera") if getattr(args, name) is not None}
+    of_clips: dict[str, Any] = {
+        name: getattr(args, name) for name in ("seconds", "fps", "camera", "staging") if getattr(args, name) is not None
+    }
     poses = PoseSettings(split=args.split, files=tuple(args.poses), files_share=args.poses_share)
     where = (args.data, args.out, args.count, args.seed, args.backgrounds, poses)
     if args.clips:

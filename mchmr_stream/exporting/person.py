@@ -1,6 +1,6 @@
 """One person in the form that every format wants: one shape, one skeleton, turning joints, a path of the pelvis.
 
-A body's shape is estimated anew in every frame, but the skeletons of other programs have bones of fixed length: here a person has
+The skeletons of other programs have bones of fixed length. A file of a run has one shape per person; where it has several, a person gets
 one shape, the median over the frames. The pelvis is where the file says in every frame; how far the other joints
 come to lie from the file's is `joint_differences_m`.
 """

@@ -19,11 +19,14 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from mchmr_stream.body.model import BodyModel
+from mchmr_stream.body.one_shape import transl_to_look_alike
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.motion import COLUMNS, FRAME_COLUMNS, SCHEMA, Column, Motion
-from mchmr_stream.records import JOINT_NAMES, KEYPOINT_NAMES, Scene, SourceInfo
+from mchmr_stream.records import JOINT_NAMES, KEYPOINT_NAMES, Bodies, Scene, SourceInfo
 from mchmr_stream.sinks.publishing import check_folder, publish, temporary_beside, write_errors
+from mchmr_stream.sinks.settling import settle
 
 _COPY_BYTES = 1 << 20
 
@@ -31,7 +34,8 @@ _COPY_BYTES = 1 << 20
 class NpzSink:
     """Writes STEM.npz of schema 1. Readable with ``np.load(path, allow_pickle=False)`` and `mchmr_stream.motion.load`.
 
-    `views` is V, the crops per person. Names and hashes say what made the numbers. Raises UsageError when the folder of
+    `views` is V, the crops per person. Names and hashes say what made the numbers. `one_shape_of`: the body that scenes are posed with;
+    every person gets one shape at the close. None: every row keeps what it was written with. Raises UsageError when the folder of
     `path` is not there, MchmrError when the disk refuses.
     """
 
@@ -47,10 +51,12 @@ class NpzSink:
         weights: str,
         weights_sha256: str,
         settings: Mapping[str, Any],
+        one_shape_of: BodyModel | None = None,
     ) -> None:
         self.path = Path(path)
         check_folder(self.path)
         self._views = views
+        self._body, self._intrinsics = one_shape_of, intrinsics
         self._header: dict[str, NDArray] = {
             "schema": np.array(SCHEMA),
             "fps": np.array(info.fps, np.float64),
@@ -109,6 +115,8 @@ class NpzSink:
             "confidence": bodies.confidence,
             "views_cam": bodies.views_cam,
             "interpolated": bodies.interpolated,
+            "betas_frame": bodies.betas_frame,
+            "transl_mean_body": self._transl_mean_body(bodies),
         }
         if bodies.views_cam.shape[1] != self._views:
             raise ValueError(f"a scene has {bodies.views_cam.shape[1]} views, this file was begun with {self._views}")
@@ -130,6 +138,8 @@ class NpzSink:
             with write_errors(self.path):
                 for spool in self._spools.values():
                     spool.close()
+                if self._body is not None and self._rows:
+                    settle({name: self._spooled(name, column) for name, column in COLUMNS.items()}, self._body, self._intrinsics)
                 with zipfile.ZipFile(temporary, "w") as archive:
                     self._join(archive)
                 publish(temporary, self.path)
@@ -160,6 +170,19 @@ class NpzSink:
             if differs:
                 raise UsageError(f"{self.path} was begun with {what}; resume with what it was begun with, or use --overwrite")
 
+    def _transl_mean_body(self, bodies: Bodies) -> NDArray:
+        if self._body is None:
+            return np.full((len(bodies), 3), np.nan, np.float32)
+        rotations = np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1)
+        return transl_to_look_alike(self._body, rotations, bodies.betas, bodies.transl, np.zeros_like(bodies.betas))
+
+    def _spooled(self, name: str, column: Column) -> NDArray:
+        """A whole column, on disk."""
+        return np.memmap(Path(self._folder.name) / name, column.dtype, "r+", shape=self._shape(column, self._rows))
+
+    def _shape(self, column: Column, rows: int) -> tuple[int, ...]:
+        return (rows, *(self._views if length is None else length for length in column.shape))
+
     def _spool(self, name: str, column: Column, values: NDArray) -> None:
         self._spools[name].write(np.ascontiguousarray(values, column.dtype).tobytes())
 
@@ -170,7 +193,7 @@ class NpzSink:
             archive.writestr(f"{name}.npy", content.getvalue())
         for columns, rows in ((COLUMNS, self._rows), (FRAME_COLUMNS, self._frames)):
             for name, column in columns.items():
-                shape = (rows, *(self._views if length is None else length for length in column.shape))
+                shape = self._shape(column, rows)
                 # A column of hours may pass 2 GiB, and the zip header is written before its size is known.
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as target, (Path(self._folder.name) / name).open("rb") as spool:
                     descr = npy.dtype_to_descr(np.dtype(column.dtype))

@@ -2,7 +2,6 @@
 
 from mchmr_stream.smoothing.kalman import KalmanSmoother
 from mchmr_stream.smoothing.none import NoSmoother
-from mchmr_stream.smoothing.shape import robust_shape
 from mchmr_stream.smoothing.trust import Trust
 
-__all__ = ["KalmanSmoother", "NoSmoother", "Trust", "robust_shape"]
+__all__ = ["KalmanSmoother", "NoSmoother", "Trust"]

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.body.model import BodyModel
+from mchmr_stream.body.one_shape import transl_to_look_alike
 from mchmr_stream.records import Bodies
 from mchmr_stream.smoothing.person import Person
 from mchmr_stream.smoothing.screening import screened
@@ -45,16 +47,26 @@ class KalmanSmoother:
     being far from the prediction. Gaps of up to `fill_gap_s` in a track, as far as the look-ahead reaches, get rows: pose and place
     by the same smoother, which has something to go by on both sides, marked `interpolated`. Rows of a track further apart do
     not touch each other, but the identity stays. `strength` stretches all time constants. Betas are a robust mean of the track so
-    far. A time before the last one begins anew.
+    far. With `body`, what is smoothed of the place is where a body of mean shape would look the same, and people stand where they look as
+    they did once they have their shape; without, betas and place have nothing to do with each other.
+    A time before the last one begins anew.
     """
 
-    def __init__(self, lookahead_s: float = 0.5, strength: float = 1.0, fill_gap_s: float = 0.4, trust: Trust | None = None) -> None:
+    def __init__(
+        self,
+        lookahead_s: float = 0.5,
+        strength: float = 1.0,
+        fill_gap_s: float = 0.4,
+        trust: Trust | None = None,
+        body: BodyModel | None = None,
+    ) -> None:
         half_s = min(_SCREENING_S, _SCREENING_SHARE * lookahead_s)
         self._screening = CentredWindow(half_s, screened) if half_s >= _SHORTEST_SCREENING_S else None
         self._lag_s = lookahead_s - (half_s if self._screening else 0)
         self._fill_s = min(fill_gap_s, self._lag_s)
         self._strength = strength
         self._trust = trust or Trust()
+        self._body = body
         self._stretches = Stretches(max(_MAX_GAP_S, self._fill_s))
         self._shape = RunningShape()
         self._people: dict[int, Person] = {}
@@ -71,6 +83,7 @@ class KalmanSmoother:
         self._last_s = bodies.time_s
         sample = self._stretches.sample(bodies, self._trust.noise(bodies))
         self._shape.add(sample)
+        sample = self._of_mean_shape(sample)
         for one in [sample] if self._screening is None else self._screening.push(sample):
             self._take(one)
         if self._held:
@@ -135,7 +148,21 @@ class KalmanSmoother:
         rotations, place_m = sample.rotations.copy(), sample.place_m.copy()
         for row in np.flatnonzero(sample.stretch != NOT_SMOOTHED):
             rotations[row], place_m[row] = known[int(sample.stretch[row])][number]
-        return sample.to_bodies(rotations, place_m, self._shape.of(sample.bodies))
+        betas = self._shape.of(sample.bodies)
+        rows = np.flatnonzero(sample.stretch != NOT_SMOOTHED)
+        if self._body is not None and len(rows):
+            mean = np.zeros((len(rows), 10))
+            place_m[rows] = transl_to_look_alike(self._body, rotations[rows], mean, place_m[rows], betas[rows])
+        return sample.to_bodies(rotations, place_m, betas)
+
+    def _of_mean_shape(self, sample: Sample) -> Sample:
+        """The place of a body of mean shape: a look at somebody who seems taller than usual is also one that seems farther away."""
+        rows = np.flatnonzero(sample.stretch != NOT_SMOOTHED)
+        if self._body is None or not len(rows):
+            return sample
+        place_m, betas = sample.place_m.copy(), sample.bodies.betas[rows].astype(np.float64)
+        place_m[rows] = transl_to_look_alike(self._body, sample.rotations[rows], betas, place_m[rows], np.zeros_like(betas))
+        return replace(sample, place_m=place_m)
 
 
 def _between(frame: Sample, before: Sample, before_row: int, after: Sample, after_row: int) -> Sample:
@@ -155,6 +182,7 @@ def _between(frame: Sample, before: Sample, before_row: int, after: Sample, afte
         global_orient=old.global_orient[first],
         body_pose=old.body_pose[first],
         betas=mix(old.betas, new.betas),
+        betas_frame=np.full((1, 10), np.nan, np.float32),
         transl=mix(old.transl, new.transl),
         views_cam=np.full_like(old.views_cam[first], np.nan),
         confidence=np.minimum(old.confidence[first], new.confidence[after_row : after_row + 1]),

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.body.one_shape import robust_shape
 from mchmr_stream.records import Bodies
-from mchmr_stream.smoothing.averaging import median
 from mchmr_stream.smoothing.stretches import NOT_SMOOTHED, Sample
 
 Array = NDArray[np.float64]
@@ -17,8 +17,6 @@ _FORGET_S = 10.0
 """Shapes of people not seen for this long are dropped: identities do not come back after so long."""
 _KEPT = 64
 """Rows of a track that are remembered; when they are full, every second one goes and half as many are taken from then on."""
-_SOFTEST = 0.5
-"""Differences below this, in standard deviations of a population, count alike."""
 
 
 @dataclass
@@ -58,8 +56,3 @@ class RunningShape:
             if int(track) in self._people:
                 betas[row] = self._people[int(track)].betas
         return betas
-
-
-def robust_shape(betas: Array, weights: Array) -> Array:
-    """(T, 10) and (T,) -> (10,): the weighted geometric median."""
-    return median(betas[:, None], weights[:, None], _SOFTEST)[0]

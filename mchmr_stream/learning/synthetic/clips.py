@@ -19,12 +19,13 @@ from mchmr_stream.learning.synthetic.backgrounds import Backdrop
 from mchmr_stream.learning.synthetic.cameras import SceneCamera
 from mchmr_stream.learning.synthetic.effects import EffectSettings, degrade, draw_exposure
 from mchmr_stream.learning.synthetic.generator import SceneGenerator, SynthSettings
-from mchmr_stream.learning.synthetic.motion import Motion, draw_motion
+from mchmr_stream.learning.synthetic.motion import Motion, draw_motion, gets_on
 from mchmr_stream.learning.synthetic.people import Identity, PosedPerson, pose_person
 from mchmr_stream.learning.synthetic.poses import Pose
 from mchmr_stream.learning.synthetic.render import draw_people
 from mchmr_stream.learning.synthetic.samples import PersonLabel
 from mchmr_stream.learning.synthetic.shapes import SEXES
+from mchmr_stream.learning.synthetic.stagings import STAGINGS, Role, course_s, fits
 from mchmr_stream.learning.synthetic.wardrobe import DressedMesh
 
 _FLIP = np.diag([1.0, -1.0, -1.0])
@@ -33,6 +34,10 @@ _APART_M = 0.25
 """Between any joints of two people."""
 _PLACES = 40
 """Places that are tried for each further person."""
+_STAGED_TRIES = 3000
+"""Stretches of motion that are tried for a role: few people in the library sit down."""
+_STAGED_SPREAD_M = 0.12
+"""How far from where their role says people may be put, standard deviation."""
 CameraMotion = Literal["still", "moving", "mixed"]
 
 
@@ -53,6 +58,8 @@ class ClipSettings:
     """of a further person being placed where it crosses the others in the picture most"""
     border_probability: float = 0.35
     """of a further person who walks passing the left or right border of the picture: it enters or leaves"""
+    staging: str | None = None
+    """one of `STAGINGS`: its people and ways instead of random ones"""
     camera: CameraMotion = "mixed"
     pan_deg_s: float = 6.0
     """at most"""
@@ -133,6 +140,9 @@ class ClipGenerator:
         rng = np.random.default_rng([seed, index])
         settings = self.settings
         cameras = _draw_cameras(rng, settings)
+        if settings.staging is not None:
+            cast = self._cast(rng, STAGINGS[settings.staging], cameras)
+            return Clip(index, settings.fps, cameras, cast, int(rng.integers(2**62)), int(rng.integers(2**62)))
         chances = np.array(settings.people_probability)
         wanted = 1 + int(rng.choice(len(chances), p=chances / chances.sum()))
         actors: list[Actor] = []
@@ -166,14 +176,50 @@ class ClipGenerator:
             labels = tuple(self.scenes.label(person, row, camera, drawing) for row, person in enumerate(people))
             yield ClipFrame(rgb.round().to(torch.uint8).numpy(), camera, labels)
 
-    def _draw_actor(self, rng: np.random.Generator) -> Actor:
+    def _draw_actor(self, rng: np.random.Generator, role: Role | None = None) -> Actor:
         scenes, settings = self.scenes, self.settings
         sex = SEXES[rng.integers(2)]
         identity = Identity(scenes.shapes.draw(rng, sex), scenes.wardrobe.draw(rng, sex))
         rest = scenes.body.rest_joints(torch.as_tensor(identity.build.betas)[None])[0]
-        walking = bool(rng.random() < settings.walking_probability)
-        motion = draw_motion(rng, scenes.poses, rest, settings.fps, settings.frames, walking)
+        if role is not None:
+            course = course_s(role.deed, settings.fps, settings.frames)
+            asked = lambda motion: fits(role.deed, motion, course)
+            motion = draw_motion(rng, scenes.poses, rest, settings.fps, course, asked, _STAGED_TRIES)
+        else:
+            course = np.arange(settings.frames) / settings.fps
+            walking = bool(rng.random() < settings.walking_probability)
+            motion = draw_motion(rng, scenes.poses, rest, settings.fps, course, lambda one: not walking or gets_on(one, float(course[-1])))
         return Actor(identity, scenes.wardrobe.dress(identity.outfit), motion, 0.0, np.zeros(2))
+
+    def _cast(self, rng: np.random.Generator, roles: tuple[Role, ...], cameras: tuple[SceneCamera, ...]) -> tuple[Actor, ...]:
+        """Somebody for every role, at its place. Raises UsageError when people run into each other however it is tried."""
+        actors: list[Actor] = []
+        for role in roles:
+            found = None
+            for _ in range(_PLACES):
+                actor = self._put(rng, self._draw_actor(rng, role), role, cameras)
+                if _has_room(actor, actors, cameras):
+                    found = actor
+                    break
+            if found is None:
+                raise UsageError(f"no room for somebody who {role.deed} in the staging {self.settings.staging}; take another seed")
+            actors.append(found)
+        return tuple(actors)
+
+    def _put(self, rng: np.random.Generator, actor: Actor, role: Role, cameras: tuple[SceneCamera, ...]) -> Actor:
+        frames, stage = len(cameras), float(cameras[0].position_m[2])
+        moment = min(frames - 1, round(frames * role.moment))
+        path = actor.motion.path_m
+        if role.deed in ("walks", "runs"):
+            way = path[np.linalg.norm(path - path[0], axis=-1).argmax()] - path[0]
+            yaw = np.arctan2(way[1], way[0]) + rng.normal(0, 0.12) + (np.pi if role.heading == "left" else 0)
+        else:
+            yaw = rng.uniform(0, 2 * np.pi)
+        camera = cameras[moment]
+        half_width = camera.width / 2 / camera.intrinsics.fx * (stage - role.nearer_m)
+        spot = np.array([role.across * half_width, role.nearer_m]) + rng.normal(0, _STAGED_SPREAD_M, 2)
+        there = (_about_y(yaw) @ actor.motion.joints_m[moment, 0])[[0, 2]]
+        return replace(actor, yaw_rad=float(yaw), offset_m=spot - there)
 
     def _place(self, rng: np.random.Generator, actor: Actor, cameras: tuple[SceneCamera, ...], others: list[Actor]) -> Actor | None:
         """Turn and move an actor; None when it would run into somebody wherever it was tried.
@@ -204,7 +250,7 @@ class ClipGenerator:
             pixels, depth = _seen(joints, cameras)
             if depth.min() < _NEAREST_M or not (at_border or _inside(pixels[moment, 0], cameras[moment])):
                 continue
-            if any(np.linalg.norm(joints[:, :, None] - other.joints_m()[:, None], axis=-1).min() < _APART_M for other in others):
+            if _collides(joints, others):
                 continue
             overlap = sum(_overlap(pixels, _seen(other.joints_m(), cameras)[0]) for other in others)
             if not crossing:
@@ -280,6 +326,15 @@ def _seen(joints_m: np.ndarray, cameras: tuple[SceneCamera, ...]) -> tuple[np.nd
     points = [camera.camera_points(torch.as_tensor(joints, dtype=torch.float32)) for joints, camera in zip(joints_m, cameras, strict=True)]
     pixels = [project(each, camera.intrinsics) for each, camera in zip(points, cameras, strict=True)]
     return torch.stack(pixels).numpy(), torch.stack(points)[..., 2].numpy()
+
+
+def _has_room(actor: Actor, others: list[Actor], cameras: tuple[SceneCamera, ...]) -> bool:
+    joints = actor.joints_m()
+    return _seen(joints, cameras)[1].min() >= _NEAREST_M and not _collides(joints, others)
+
+
+def _collides(joints_m: np.ndarray, others: list[Actor]) -> bool:
+    return any(np.linalg.norm(joints_m[:, :, None] - other.joints_m()[:, None], axis=-1).min() < _APART_M for other in others)
 
 
 def _inside(pixel: np.ndarray, camera: SceneCamera) -> bool:

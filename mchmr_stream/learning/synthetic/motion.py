@@ -7,6 +7,7 @@ at the speed of their own legs. What this cannot give is flight: jumps and runs 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,32 +104,48 @@ def ground_path(joints_m: np.ndarray, fps: float) -> np.ndarray:
 
 
 def draw_motion(
-    rng: np.random.Generator, library: PoseLibrary, rest_joints_m: Tensor, fps: float, frames: int, walking: bool, tries: int = 200
+    rng: np.random.Generator,
+    library: PoseLibrary,
+    rest_joints_m: Tensor,
+    fps: float,
+    course_s: np.ndarray,
+    fits: Callable[[Motion], bool],
+    tries: int = 200,
 ) -> Motion:
-    """A random stretch of a random clip, perhaps mirrored; `walking`: one that gets on by at least half a metre per second.
+    """A random stretch of a random clip, perhaps mirrored, that `fits`.
 
+    `course_s` (frames,): which time of the stretch each frame shows; plain ``arange(frames) / fps`` plays it as it was captured.
     Raises UsageError when no clip is long enough, or none of `tries` stretches will do.
     """
-    seconds = (frames - 1) / fps
+    seconds = float(course_s.max())
     long_enough = (name for name in library.clip_names if (library.clip_frames(name) - 1) / library.clip_fps(name) >= seconds + 0.05)
     names = [name for name in long_enough if not any(part in name.lower() for part in _NOT_ON_THE_GROUND)]
     if not names:
         raise UsageError(f"no motion clip is {seconds:.1f} s long; make shorter clips")
     weights = library.clip_weights(names)
+    finer = max(1, int(np.ceil(_FINE_FPS / fps)))
+    frames = np.arange(len(course_s))
+    times_s = np.interp(np.arange((len(frames) - 1) * finer + 1) / finer, frames, course_s)
+    pace = max(1.0, float(np.abs(np.diff(times_s)).max(initial=0.0)) * fps * finer)
     for _ in range(tries):
         name = names[rng.choice(len(names), p=weights / weights.sum())]
         poses, rate = library.clip(name), library.clip_fps(name)
         start = rng.uniform(0, (len(poses) - 1) / rate - seconds)
         flip = bool(rng.random() < 0.5)
-        finer = max(1, int(np.ceil(_FINE_FPS / fps)))
-        angles = resampled(poses, rate, start + np.arange((frames - 1) * finer + 1) / (fps * finer))
+        angles = resampled(poses, rate, start + times_s)
         motion = _on_the_ground(mirrored(angles) if flip else angles, rest_joints_m, fps, finer, name, flip)
         fastest = np.linalg.norm(np.diff(motion.joints_m, axis=0), axis=-1).max() * fps
-        if fastest <= _FASTEST_M_S and (not walking or motion.length_m >= 0.5 * seconds):
+        if fastest <= _FASTEST_M_S * pace and fits(motion):
             return motion
     raise UsageError(
-        f"none of {tries} stretches of {seconds:.1f} s walks without a joint faster than {_FASTEST_M_S:g} m/s; make shorter clips"
+        f"none of {tries} stretches of {seconds:.1f} s moves as was asked without a joint faster than {_FASTEST_M_S * pace:g} m/s; "
+        "make shorter clips"
     )
+
+
+def gets_on(motion: Motion, seconds: float) -> bool:
+    """By at least half a metre per second, as the crow flies."""
+    return motion.length_m >= 0.5 * seconds
 
 
 def _on_the_ground(angles: np.ndarray, rest_joints_m: Tensor, fps: float, finer: int, clip: str, flip: bool) -> Motion:
