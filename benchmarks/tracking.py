@@ -160,7 +160,7 @@ def _clip(data: Path, folder: Path, staging: str, seed: int, pipeline: Pipeline)
     movie = where / "clip_0000.mp4"
     if not movie.with_suffix(".npz").exists():
         run_clips(data, where, 1, seed, settings=dataclasses.replace(CLIPS, staging=staging))
-    source = open_source(movie)
+    source = open_source(movie, Settings().source)
     frames = list(source.frames())
     source.close()
     truth, ignored = _truth(read_labels(movie.with_suffix(".npz")), 100 * seed)
