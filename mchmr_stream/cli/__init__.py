@@ -20,6 +20,7 @@ from mchmr_stream import __version__
 from mchmr_stream.cli import (
     ablate,
     average,
+    bench,
     config,
     data,
     demo,
@@ -48,6 +49,7 @@ COMMANDS = (
     export,
     config,
     doctor,
+    bench,
     evaluate,
     synth,
     data,

@@ -1,0 +1,188 @@
+"""Each stage by itself, asked what it was asked in the pipeline: how many frames a second, how long a call, how much CPU."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mchmr_stream.benching.recording import Recording
+from mchmr_stream.benching.usage import Usage, measured
+from mchmr_stream.build import Parts
+from mchmr_stream.protocols import MeshEstimator, Source
+from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Scene, SourceInfo
+from mchmr_stream.sinks.overlay import OverlaySink, draw_scene
+
+STAGES = ("decode", "detect", "crop", "network", "render", "encode")
+"""In the order of the flow; the last two only where an overlay is written."""
+
+Calls = Callable[[list[float]], int]
+"""Does the work, notes the seconds of every call, and says how many frames it was for."""
+
+
+@dataclass(frozen=True)
+class Alone:
+    """How one stage did."""
+
+    frames: int
+    call_s: list[float]
+    usage: Usage
+    threads: int
+    """of torch; decoder and encoder choose their own"""
+
+    @property
+    def frames_per_s(self) -> float:
+        return self.frames / self.usage.wall_s
+
+    @property
+    def cpu_s_per_frame(self) -> float:
+        return self.usage.cpu_s / self.frames
+
+    def percentiles_ms(self) -> tuple[float, float, float]:
+        """p50, p95 and p99 of the calls."""
+        p50, p95, p99 = (1e3 * np.percentile(self.call_s, (50, 95, 99))).tolist()
+        return p50, p95, p99
+
+
+def run_alone(calls: Calls, threads: int) -> Alone:
+    """Do it twice, and measure the second time."""
+    with torch_threads(threads):
+        calls([])
+        call_s: list[float] = []
+        with measured() as usage:
+            frames = calls(call_s)
+    return Alone(frames, call_s, usage, threads)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """So many within the `with` block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def decoding(open_source: Callable[[], Source]) -> Calls:
+    """Frames of a newly opened source, one after the other."""
+
+    def calls(seconds: list[float]) -> int:
+        source = open_source()
+        try:
+            frames, start = 0, time.perf_counter()
+            for _ in source.frames():
+                seconds.append(time.perf_counter() - start)
+                frames, start = frames + 1, time.perf_counter()
+            return frames
+        finally:
+            source.close()
+
+    return calls
+
+
+def detecting(recording: Recording, parts: Parts) -> Calls:
+    """The detector on the frames that it was asked about, as many at once."""
+    return lambda seconds: _timed(seconds, [partial(parts.detector.detect, asked) for asked in recording.detected], recording)
+
+
+def cropping(recording: Recording, parts: Parts) -> Calls:
+    """The crops of everyone."""
+    return lambda seconds: _timed(seconds, [partial(parts.cropper.crop, *given) for given in recording.cropped], recording)
+
+
+def estimating(recording: Recording, estimator: MeshEstimator) -> Calls:
+    """The network on the same batches, as many on their way at once as in the pipeline. A call lasts until its answer is there."""
+
+    def calls(seconds: list[float]) -> int:
+        sent: list[Future[CropEstimates]] = []
+        for batch in recording.batches:
+            start = time.perf_counter()
+            sent.append(estimator.submit(batch))
+            sent[-1].add_done_callback(partial(_note, seconds, start))
+        for answer in sent:
+            answer.result()
+        return len(recording.scenes)
+
+    return calls
+
+
+def rendering(recording: Recording) -> Calls:
+    """Bodies posed and painted over the picture."""
+    return lambda seconds: _timed(seconds, [partial(draw_scene, scene) for scene in recording.scenes], recording)
+
+
+def encoding(recording: Recording, info: SourceInfo) -> Calls:
+    """The painted pictures to H.264. A picture that is painted already, with nobody in it, costs the overlay its encoding only."""
+    painted = [
+        replace(
+            scene, frame=replace(scene.frame, rgb=draw_scene(scene)), bodies=_nobody(scene), joints_m=_none(24, 3), joints_px=_none(24, 2)
+        )
+        for scene in recording.scenes
+    ]
+
+    def calls(seconds: list[float]) -> int:
+        with tempfile.TemporaryDirectory() as folder:
+            sink = OverlaySink(Path(folder) / "overlay.mp4", info)
+            _timed(seconds, [partial(sink.write, scene) for scene in painted], recording)
+            sink.close()
+        return len(painted)
+
+    return calls
+
+
+def _note(seconds: list[float], start: float, _: object) -> None:
+    seconds.append(time.perf_counter() - start)
+
+
+def _nobody(scene: Scene) -> Bodies:
+    return Bodies.empty(scene.bodies.frame, scene.bodies.time_s, scene.bodies.views_cam.shape[1])
+
+
+def _none(*shape: int) -> np.ndarray:
+    return np.zeros((0, *shape), np.float32)
+
+
+def _timed(seconds: list[float], calls: list[Callable[[], object]], recording: Recording) -> int:
+    cuda = torch.cuda.is_available()
+    for call in calls:
+        start = time.perf_counter()
+        call()
+        if cuda:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return len(recording.scenes)
+
+
+def people_together(batches: list[CropBatch], people: int) -> CropBatch | None:
+    """A batch of so many people, the recorded ones over and over; None where there was nobody."""
+    found = [batch for batch in batches if len(batch)]
+    if not found:
+        return None
+    have = sum(map(len, found))
+    take = [index % have for index in range(people)]
+    joined = lambda name: np.concatenate([getattr(batch, name) for batch in found])[take]
+    return CropBatch(
+        torch.cat([batch.crops for batch in found])[take], joined("views_px"), joined("base_px"), joined("keypoints_px"),
+        joined("focal_px"), joined("roll_rad"),
+    )  # fmt: skip
+
+
+def people_per_s(estimator: MeshEstimator, batch: CropBatch, threads: int, seconds: float = 1.0) -> float:
+    """The network's rate on one batch asked again and again, after one answer to warm up."""
+    with torch_threads(threads):
+        estimator.estimate(batch)
+        start, done = time.perf_counter(), 0
+        while done == 0 or time.perf_counter() - start < seconds:
+            estimator.estimate(batch)
+            done += len(batch)
+        return done / (time.perf_counter() - start)

@@ -1,0 +1,103 @@
+"""`mchmr bench [INPUT]`: where time goes on this machine, stage by stage and all together."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+
+from mchmr_stream.errors import UsageError
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    from mchmr_stream.cli.video import add_settings_arguments
+
+    parser = subparsers.add_parser(
+        "bench",
+        help="measure speed: every stage alone, and all together",
+        description="Frames and people per second, milliseconds, CPU time and memory of each stage alone and of the whole. "
+        "Without INPUT on a clip that is drawn here and is the same everywhere, so that figures of machines can be compared.",
+    )
+    parser.add_argument("input", nargs="?", type=Path, metavar="INPUT", help="a video file or a folder of images")
+    parser.add_argument("--people", type=int, default=2, metavar="P", help="without INPUT: how many people are drawn (default 2)")
+    parser.add_argument("--size", default="1280x720", metavar="WxH", help="without INPUT: size of the pictures (default 1280x720)")
+    parser.add_argument("--views", metavar="N[,N]", help="crops of each person; several are measured one after the other (crops.views)")
+    parser.add_argument("--batch", metavar="N[,N]", help="the network alone with so many people in a call, too")
+    parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (runtime.device)")
+    parser.add_argument("--frames", type=int, default=100, metavar="N", help="how many frames at most (default 100)")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="runs of the whole, of which the median counts (default 3)")
+    parser.add_argument("--no-overlay", action="store_true", help="leave out drawing and encoding (output.overlay)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw where time goes")
+    add_settings_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from mchmr_stream.config import load_settings
+
+    for name in ("frames", "repeats"):
+        if getattr(args, name) < 1:
+            raise UsageError(f"--{name} is {getattr(args, name)}, expected at least 1")
+    if args.plot is not None and args.plot.suffix.lower() != ".png":
+        raise UsageError(f"--plot got {args.plot}, expected a name that ends in .png")
+    if args.plot is not None and not args.plot.absolute().parent.is_dir():
+        raise UsageError(f"--plot: there is no folder {args.plot.parent}; make it first")
+    views, batches, size_wh = _numbers("--views", args.views, 9), _numbers("--batch", args.batch, 1024), _size(args.size)
+    common = [f"runtime.device={args.device}"] if args.device else []
+    common += ["output.overlay=false"] if args.no_overlay else []
+    settings = [load_settings(args.config, [*common, *args.overrides, *own]) for own in ([f"crops.views={n}"] for n in views)]
+    settings = settings or [load_settings(args.config, [*common, *args.overrides])]
+
+    from rich.console import Console
+
+    from mchmr_stream.benching.bench import bench, steps_of
+    from mchmr_stream.benching.chart import draw_chart
+    from mchmr_stream.benching.clip import write_clip
+    from mchmr_stream.benching.table import print_tables
+    from mchmr_stream.cli.progress import progress_bar
+
+    with tempfile.TemporaryDirectory() if args.input is None else nullcontext() as folder:
+        clip = args.input
+        if folder is not None:
+            clip = Path(folder) / "drawn.mp4"
+            with progress_bar("drawing the clip", wanted=not args.quiet) as drawing:
+                write_clip(clip, args.people, frames=args.frames, size_wh=size_wh, progress=drawing)
+        expected, done = steps_of(settings, args.repeats), 0
+        with progress_bar("measuring", wanted=not args.quiet, unit="measurements/s") as progress:
+
+            def step(_: str) -> None:
+                nonlocal done
+                if progress is not None:
+                    progress(done, expected)
+                done += 1
+
+            result = bench(
+                clip, settings, frames=args.frames, repeats=args.repeats, batches=batches,
+                drawn_people=args.people if folder is not None else None, step=step,
+            )  # fmt: skip
+    if args.plot is not None:
+        draw_chart(result, args.plot)
+    if args.json:
+        print(json.dumps(result, indent=2))
+    else:
+        print_tables(result, Console())
+    return 0
+
+
+def _numbers(option: str, text: str | None, most: int) -> list[int]:
+    if text is None:
+        return []
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and 1 <= int(part) <= most for part in parts):
+        raise UsageError(f"{option} got {text!r}, expected whole numbers from 1 to {most}, as in 1,3,5")
+    return [int(part) for part in parts]
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, cross, height = text.partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal() and all(64 <= int(n) <= 8192 and int(n) % 2 == 0 for n in (width, height))):
+        raise UsageError(f"--size got {text!r}, expected two even numbers from 64 to 8192, as in 1280x720")
+    return int(width), int(height)
