@@ -7,6 +7,7 @@ This file knows no part of the pipeline: `build.py` turns settings into objects.
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,13 @@ from mchmr_stream.errors import UsageError
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def _host_and_port(text: str, example: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not (colon and host and port.isdecimal() and int(port) < 65536) or "/" in host:
+        raise ValueError(f"expected HOST:PORT, for example {example}, got {text!r}")
+    return text
 
 
 class SourceSettings(_Section):
@@ -117,11 +125,7 @@ class TritonSettings(_Section):
     @field_validator("servers")
     @classmethod
     def _addresses(cls, servers: list[str]) -> list[str]:
-        for server in servers:
-            host, colon, port = server.rpartition(":")
-            if not (colon and host and port.isdecimal() and int(port) < 65536) or "/" in host:
-                raise ValueError(f"expected HOST:PORT, for example 127.0.0.1:8001, got {server!r}")
-        return servers
+        return [_host_and_port(server, "127.0.0.1:8001") for server in servers]
 
 
 class BodySettings(_Section):
@@ -162,6 +166,27 @@ class LiveSettings(_Section):
         description="when results are older than this, use fewer views and ask the detector less often until they are not; none: never",
     )
     gather_s: float = Field(0.003, ge=0, le=0.1, description="several sources: how long a network waits for the others' pictures")
+    page: str | None = Field(
+        "127.0.0.1:8765", description="HOST:PORT of the page to watch, and of the JSON lines by WebSocket; none: no page"
+    )
+    page_token: SecretStr | None = Field(
+        None, min_length=16, description="what the page's address must contain; none: nothing on this machine, elsewhere something random"
+    )
+    page_fps: float = Field(10.0, gt=0, le=60, description="page: at most so many pictures of a source per second")
+    page_px: int = Field(640, ge=64, le=4096, description="page: longer side of the pictures")
+    record_to: Path = Field(Path("recordings"), description="page: the folder that recordings go to")
+
+    @field_validator("page")
+    @classmethod
+    def _address(cls, page: str | None) -> str | None:
+        return page if page is None else _host_and_port(page, "127.0.0.1:8765")
+
+    @field_validator("page_token")
+    @classmethod
+    def _in_a_path(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not re.fullmatch(r"[A-Za-z0-9._~-]+", token.get_secret_value()):
+            raise ValueError("expected letters, digits and . _ ~ - only: it is part of an address")
+        return token
 
 
 class MqttSettings(_Section):

@@ -524,8 +524,9 @@ def test_lines_go_to_whoever_listens_and_nobody_is_waited_for(moments):
 def test_the_command_writes_lines_and_segments(live_settings, clip, tmp_path, capsys):
     (tmp_path / "quick.yaml").write_text(settings_yaml(live_settings))
     arguments = ["live", str(clip), "--config", str(tmp_path / "quick.yaml"), "--json", str(tmp_path / "out.jsonl"), "--json", "-"]
-    assert main([*arguments, "--npz", str(tmp_path / "npz")]) == 0
+    assert main([*arguments, "--npz", str(tmp_path / "npz"), "--no-page"]) == 0
     said = capsys.readouterr()
+    assert "page at" not in said.err
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [json.loads(line) for line in said.out.splitlines()] == lines
     assert {person["id"] for line in lines for person in line["people"]} == {1}

@@ -32,6 +32,7 @@ CORE_PACKAGES = {  # distribution -> module
     "pydantic": "pydantic",
     "pyyaml": "yaml",
     "rich": "rich",
+    "websockets": "websockets",
 }
 OPTIONAL_PACKAGES = {  # distribution -> module, extra, what for
     "mediapipe": ("mediapipe", "mediapipe", "the mediapipe detector"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -16,7 +17,10 @@ from mchmr_stream.errors import UsageError
 
 if TYPE_CHECKING:
     from mchmr_stream.live import LiveRun, SourceStatus
+    from mchmr_stream.page.live_page import LivePage
     from mchmr_stream.protocols import LiveSink
+
+log = logging.getLogger(__name__)
 
 STATUS_EVERY_S = 5.0
 DEFAULTS = ["smoother.kind=causal"]
@@ -42,6 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="JSON lines: - (standard output), a file, or tcp://HOST:PORT to listen on",
     )
     outputs.add_argument("--npz", type=Path, metavar="DIR", help="numbers as .npz files, one after the other")
+    outputs.add_argument("--no-page", action="store_true", help="no page to watch")
     outputs.add_argument("--segment", type=float, default=60.0, metavar="S", help="length of each .npz file in seconds (60)")
     live_outputs.add_arguments(outputs)
     parser.add_argument("--seconds", type=float, metavar="S", help="stop after so long")
@@ -61,6 +66,7 @@ SHORTHANDS: tuple[tuple[str, str, Callable[[str], object], str], ...] = (
     ("--size", "live.size", str, "camera: picture size, as in 1280x720"),
     ("--fps", "live.fps", float, "camera: pictures per second"),
     ("--pixel-format", "live.pixel_format", str, "camera: mjpeg, yuyv422, ..."),
+    ("--page", "live.page", str, "HOST:PORT of the page to watch"),
     ("--restart", "live.restart", str, "never, on-error or always"),
     ("--target-age", "live.target_age_s", float, "do less while results are older than this, seconds"),
 )
@@ -80,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
     with StopOnSignals() as stop, LiveRun(args.sources, settings) as live:
         for sink in _sinks(args, live):
             live.add_sink(sink)
+        if not args.no_page and (page := _page(live, args.quiet)) is not None:
+            live.add_sink(page)
         over = threading.Event()
         watcher = threading.Thread(target=_watch, args=(live, stop.event, over, args.seconds, args.quiet), daemon=True)
         watcher.start()
@@ -112,6 +120,28 @@ def _sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
     if args.npz is not None:
         sinks.append(NpzSegments(args.npz, args.segment, names=live.pipeline.names(), settings=live.settings.model_dump(mode="json")))
     return [*sinks, *live_outputs.sinks(args, live)]
+
+
+def _page(live: LiveRun, quiet: bool) -> LivePage | None:
+    from dataclasses import replace
+
+    from mchmr_stream.config import LiveSettings
+    from mchmr_stream.page.access import Access
+    from mchmr_stream.page.live_page import LivePage
+
+    access = Access.of(live.settings.live)
+    if access is None:
+        return None
+    try:
+        page = LivePage(live, access)
+    except UsageError as error:
+        if live.settings.live.page != LiveSettings().page:
+            raise
+        page = LivePage(live, replace(access, port=0))  # nobody asked for that port, and somebody has it
+        log.warning("%s", error)
+    if not quiet or access.token is not None:  # nobody could guess the token
+        print(f"mchmr: page at {page.url}", file=sys.stderr)
+    return page
 
 
 def _watch(live: LiveRun, stop: threading.Event, over: threading.Event, seconds: float | None, quiet: bool) -> None:
