@@ -18,3 +18,10 @@ _TIME_CONSTANTS_S = {
 }  # fmt: skip
 TIME_CONSTANTS_S: NDArray[np.float64] = np.array([_TIME_CONSTANTS_S[name] for name in JOINT_NAMES])
 """(24,): motion that changes within this time is taken for noise. Trunk slow, arms quick."""
+
+OTHER_SIDE: NDArray[np.int64] = np.array(
+    [JOINT_NAMES.index(name.replace("left", "*").replace("right", "left").replace("*", "right")) for name in JOINT_NAMES]
+)
+"""(24,): the joint on the other side; that of the middle ones is themselves."""
+LIMBS: NDArray[np.int64] = np.flatnonzero(np.arange(len(JOINT_NAMES)) != OTHER_SIDE)
+"""Joints that there are two of."""

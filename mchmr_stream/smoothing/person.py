@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mchmr_stream.geometry.rotation import geodesic_rad
 from mchmr_stream.smoothing import place_filter, rotation_filter
-from mchmr_stream.smoothing.body_parts import TIME_CONSTANTS_S
+from mchmr_stream.smoothing.body_parts import LIMBS, OTHER_SIDE, TIME_CONSTANTS_S
 
 Array = NDArray[np.float64]
 
@@ -23,6 +23,10 @@ _PLACE_DRIVE = 8.0
 _GATE = 16.0
 _GATE_RAD = 0.6
 """A turn this many times as large (squared) as expected and larger than the angle is not believed at once,"""
+_PLACE_GATE, _PLACE_SHARE = 4.0, 0.12
+"""... nor a place that surprises by the first of these and is off by more than the second, as a share of the distance,"""
+_SWAP_RAD, _SWAP_SHARE = 0.12, 0.5
+"""... nor limbs that are off by more than the angle on average, and by less than this share of it once left and right are exchanged,"""
 _GATE_S = 0.1
 """... but after this time it is: then it was the filter that had it wrong."""
 
@@ -43,6 +47,7 @@ class Person:
         self._place_drive = _PLACE_DRIVE / strength**2
         self._gated = gated
         self._refused_since_s: float | None = None
+        self._place_refused_since_s: float | None = None
         self._steps: list[_Step] = []
 
     @property
@@ -71,6 +76,8 @@ class Person:
         believed = not self._gated or self._passes(predicted, rotations, stands_for_s)
         if not believed:
             noise, place_noise = np.full(24, np.inf), np.inf
+        elif self._gated and not self._place_passes(predicted, place_m, stands_for_s):
+            place_noise = np.inf
         rotation = rotation_filter.update(predicted.rotation, rotations, stands_for_s, noise)
         self._steps.append(_Step(number, time_s, rotation, place_filter.update(predicted.place, place_m, stands_for_s, place_noise)))
         return believed
@@ -96,11 +103,11 @@ class Person:
         return _Step(number, time_s, rotation, place_filter.predict(last.place, dt_s, self._place_drive))
 
     def _passes(self, predicted: _Step, rotations: Array, stands_for_s: float) -> bool:
-        """Without a look ahead a flip shows only as a surprise: the whole body, or its root, turned at once."""
+        """Without a look ahead a flip shows only as a surprise: the whole body, or its root, turned at once, or its sides exchanged."""
         surprise = rotation_filter.surprise(predicted.rotation, rotations, stands_for_s)
         angle = geodesic_rad(predicted.rotation.rotations, rotations)
         wild = (surprise > _GATE) & (angle > _GATE_RAD)
-        if not (wild[0] or wild.sum() >= 5):
+        if not (wild[0] or wild.sum() >= 5 or _sides_swapped(predicted.rotation.rotations, rotations, angle)):
             self._refused_since_s = None
             return True
         since = self._refused_since_s if self._refused_since_s is not None else predicted.time_s
@@ -109,3 +116,27 @@ class Person:
             return False
         self._refused_since_s = None
         return True
+
+    def _place_passes(self, predicted: _Step, place_m: Array, stands_for_s: float) -> bool:
+        """People do not change their distance at once."""
+        off_m = np.linalg.norm(place_m - predicted.place.place_m)
+        wild = off_m > _PLACE_SHARE * np.linalg.norm(predicted.place.place_m)
+        if not (wild and place_filter.surprise(predicted.place, place_m, stands_for_s) > _PLACE_GATE):
+            self._place_refused_since_s = None
+            return True
+        since = self._place_refused_since_s if self._place_refused_since_s is not None else predicted.time_s
+        self._place_refused_since_s = since
+        if predicted.time_s - since < _GATE_S:
+            return False
+        self._place_refused_since_s = None
+        return True
+
+
+def _sides_swapped(expected: Array, rotations: Array, angle: Array) -> bool:
+    """(24, 3, 3), twice, and the angles between them (24,): whether the limbs fit far better with left and right exchanged."""
+    off = float(angle[LIMBS].mean())
+    if off < _SWAP_RAD:
+        return False
+    mirror = np.diag([-1.0, 1.0, 1.0])
+    exchanged = mirror @ rotations[OTHER_SIDE[LIMBS]] @ mirror
+    return float(geodesic_rad(expected[LIMBS], exchanged).mean()) < _SWAP_SHARE * off

@@ -61,6 +61,13 @@ def predict(before: PlaceStep, dt_s: float, drive: float) -> PlaceStep:
     return PlaceStep(mean, transition @ before.covariance @ transition.T + noise, transition, noise)
 
 
+def surprise(predicted: PlaceStep, place_m: Array, stands_for_s: float) -> float:
+    """Squared distance between prediction and measurement, over its expected value."""
+    off = place_m - predicted.place_m
+    expected = predicted.covariance[:3, :3] + _measured(place_m, stands_for_s, 1.0)
+    return float(off @ np.linalg.solve(expected, off)) / 3
+
+
 def update(predicted: PlaceStep, place_m: Array, stands_for_s: float, noise: float) -> PlaceStep:
     """Take in a measured place; `noise` multiplies its variance, infinity leaves it out."""
     kalman = KalmanFilter(dim_x=6, dim_z=3)

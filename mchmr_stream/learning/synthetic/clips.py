@@ -37,7 +37,7 @@ _PLACES = 40
 _STAGED_TRIES = 3000
 """Stretches of motion that are tried for a role: few people in the library sit down."""
 _STAGED_SPREAD_M = 0.12
-"""How far from where their role says people may be put, standard deviation."""
+"""How far from where their role says people may be put, standard deviation; more once many have found no room."""
 CameraMotion = Literal["still", "moving", "mixed"]
 
 
@@ -196,8 +196,9 @@ class ClipGenerator:
         actors: list[Actor] = []
         for role in roles:
             found = None
-            for _ in range(_PLACES):
-                actor = self._put(rng, self._draw_actor(rng, role), role, cameras)
+            for attempt in range(3 * _PLACES):
+                spread_m = _STAGED_SPREAD_M * max(1.0, attempt / _PLACES) ** 2
+                actor = self._put(rng, self._draw_actor(rng, role), role, cameras, spread_m)
                 if _has_room(actor, actors, cameras):
                     found = actor
                     break
@@ -206,7 +207,7 @@ class ClipGenerator:
             actors.append(found)
         return tuple(actors)
 
-    def _put(self, rng: np.random.Generator, actor: Actor, role: Role, cameras: tuple[SceneCamera, ...]) -> Actor:
+    def _put(self, rng: np.random.Generator, actor: Actor, role: Role, cameras: tuple[SceneCamera, ...], spread_m: float) -> Actor:
         frames, stage = len(cameras), float(cameras[0].position_m[2])
         moment = min(frames - 1, round(frames * role.moment))
         path = actor.motion.path_m
@@ -217,7 +218,7 @@ class ClipGenerator:
             yaw = rng.uniform(0, 2 * np.pi)
         camera = cameras[moment]
         half_width = camera.width / 2 / camera.intrinsics.fx * (stage - role.nearer_m)
-        spot = np.array([role.across * half_width, role.nearer_m]) + rng.normal(0, _STAGED_SPREAD_M, 2)
+        spot = np.array([role.across * half_width, role.nearer_m]) + rng.normal(0, spread_m, 2)
         there = (_about_y(yaw) @ actor.motion.joints_m[moment, 0])[[0, 2]]
         return replace(actor, yaw_rad=float(yaw), offset_m=spot - there)
 
