@@ -1,8 +1,11 @@
 """How smooth and how right: this smoother beside One-Euro, Savitzky-Golay and nothing, at 60, 30 and 12 frames per second.
 
-    python benchmarks/smoothing.py VALIDATION_DIR --raw DIR
+    python benchmarks/smoothing.py VALIDATION_DIR --raw DIR [--out benchmarks/results/smoothing.json]
+    python benchmarks/smoothing.py CLIPS_DIR --synthetic DATA --raw DIR [--out ...]
 
-`VALIDATION_DIR` is what `mchmr evaluate real3d` takes. `DIR` keeps the unsmoothed bodies of each camera (CAM.npz, known camera); where
+`VALIDATION_DIR` is what `mchmr evaluate real3d` takes. With `--synthetic`, `CLIPS_DIR` holds rendered clips whose truth is exact
+(`SYNTHETIC`), made from `DATA`, the folder that `mchmr synth` takes, when missing: settings are chosen there and only confirmed on the real
+views. `DIR` keeps the unsmoothed bodies of each camera (CAM.npz, known camera); where
 they are missing the network is run once. Frames are left out to have lower rates; the networks saw every frame.
 The acceleration error is in mm per frame squared *of that rate*; lag is the shift in time, of the wrist that moves fastest, that fits the
 unsmoothed track best.
@@ -11,9 +14,14 @@ unsmoothed track best.
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import platform
+import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,12 +38,17 @@ from mchmr_stream.job import process_video
 from mchmr_stream.learning.evaluation.real_predictions import known_camera
 from mchmr_stream.learning.evaluation.real_views import RealView, load_views
 from mchmr_stream.learning.metrics import LIMBS_IN_SMPL, pose_errors
+from mchmr_stream.learning.synthetic.clip_files import read_labels, run_clips
+from mchmr_stream.learning.synthetic.clips import ClipSettings
 from mchmr_stream.motion import Motion, load
 from mchmr_stream.records import Bodies
 from mchmr_stream.resmoothing import frames_of
 
 Array = NDArray[np.float64]
 RATES = {60: 1, 30: 2, 12: 5}
+SYNTHETIC = ClipSettings(
+    seconds=3, fps=60, long_side_px=(640, 640), aspects=(4 / 3,), camera="still", people_probability=(1.0,)
+)  # fmt: skip
 WRISTS = (4, 5)
 """Among the twelve limbs."""
 _MIN_CUTOFF_HZ, _BETA = 1.0, 0.5
@@ -46,16 +59,51 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--raw", type=Path, required=True, help="folder of unsmoothed bodies, made when missing")
+    parser.add_argument("--synthetic", type=Path, metavar="DATA", help="the clips are rendered ones; DATA is what `mchmr synth` takes")
+    parser.add_argument("--out", type=Path, help="JSON with every figure; what it holds of other clips stays")
     args = parser.parse_args()
-    views = load_views(args.data)
+    views = load_views(args.data) if args.synthetic is None else rendered_views(args.data, args.synthetic)
     motions = [unsmoothed(view, args.raw) for view in views]
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}; {len(views)} views, {motions[0].fps:g} fps")
+    table: dict[str, dict[str, dict[str, float]]] = {}
     print("| fps | method | MPJPE mm | PA-MPJPE mm | accel mm/frame^2 | lag ms |\n|---|---|---|---|---|---|")
     for rate, every in RATES.items():
         for name, method in METHODS.items():
             rows = [measured(view, motion, every, method) for view, motion in zip(views, motions, strict=True)]
-            errors = " | ".join(f"{value:.2f}" for value in np.mean([row[:3] for row in rows], 0))
-            print(f"| {rate} | {name} | {errors} | {1000 * max(row[3] for row in rows):.0f} |", flush=True)
+            row = dict(zip(("mpjpe_mm", "pa_mpjpe_mm", "accel_mm_frame2"), np.mean([row[:3] for row in rows], 0).tolist(), strict=True))
+            row["lag_ms"] = 1000 * max(one[3] for one in rows)
+            table.setdefault(str(rate), {})[name] = {key: round(value, 3) for key, value in row.items()}
+            print(
+                f"| {rate} | {name} | {' | '.join(f'{value:.2f}' for value in list(row.values())[:3])} | {row['lag_ms']:.0f} |", flush=True
+            )
+    if args.out is not None:
+        keep(args.out, "validation" if args.synthetic is None else "synthetic", {"views": [view.name for view in views], "table": table})
+
+
+def keep(path: Path, part: str, results: dict[str, Any]) -> None:
+    content = json.loads(path.read_text()) if path.exists() else {}
+    packages = ("mchmr-stream", "torch", "numpy", "scipy", "filterpy")
+    about = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "versions": {name: version(name) for name in packages},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**content, part: {**about, **results}}, indent=1) + "\n")
+
+
+def rendered_views(folder: Path, data: Path) -> list[RealView]:
+    """Somebody alone in each clip; the truth is of the body that the network speaks of."""
+    if not (folder / "clip_0003.mp4").exists():
+        run_clips(data, folder, 4, 0, settings=SYNTHETIC)
+    body, views = load_body("free"), []
+    points = coco_points(body)
+    for movie in sorted(folder.glob("clip_*.mp4")):
+        labels = read_labels(movie.with_suffix(".npz"))
+        joints, rotations = labels.joints_m[:, 0], labels.rotations[:, 0]
+        limbs_m = joints[:, list(LIMBS_IN_SMPL)] if points is None else points.place(joints, rotations)
+        views.append(RealView(movie.stem, movie, np.asarray(limbs_m, np.float64), labels.K[0], np.zeros(4)))
+    return views
 
 
 def unsmoothed(view: RealView, folder: Path) -> Motion:

@@ -15,7 +15,7 @@ from mchmr_stream.geometry.rotation import exp_so3, geodesic_rad, matrix_from_ax
 from mchmr_stream.records import JOINT_NAMES, Bodies
 from mchmr_stream.smoothing import KalmanSmoother
 
-FPS, SECONDS, CLIPS = 30.0, 4.0, 12
+FPS, SECONDS, CLIPS = 30.0, 4.0, 6
 JITTER_RAD, WRONG = 0.04, 0.05
 GROSS_DEG = 14.0
 """A frame that is off by more on average over the joints; while arms and legs are alike on both sides, exchanged ones are hardly wrong."""
@@ -108,12 +108,12 @@ def test_single_wrong_frames_do_not_show(captured: list[tuple[np.ndarray, np.nda
         f"{np.mean(refused):.1%} of {len(refused)} right ones; off by {raw_deg:.1f} deg and {1000 * raw_m:.0f} mm before, "
         f"{left_deg:.1f} deg and {1000 * left_m:.0f} mm after, {usual_deg:.1f} deg and {1000 * usual_m:.0f} mm had they been right"
     )
-    assert len(errors) > 40
+    assert len(errors) > 20
     assert np.mean(refused) < 0.01, "frames that are right are believed"
     if fault == "at another distance":
         assert left_m < 0.01 < 100 * raw_m
     else:
-        assert gross.sum() > 20
+        assert gross.sum() > 8
         assert found > 0.8
         # What is left: with a look at both sides next to nothing, without one what a prediction is worse than a measurement,
         # and sides exchanged while they are alike.
