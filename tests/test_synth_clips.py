@@ -173,3 +173,39 @@ def test_requests_that_make_no_sense_are_refused(shared, tmp_path, capsys):
         run_clips(shared / "data", tmp_path, 1)
     assert main(["synth", "-o", str(tmp_path), "-n", "1", "--data", str(shared / "data"), "--fps", "30"]) == 2
     assert "add --clips" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("staging", ["crossing", "entering", "sitting"])
+def test_what_a_staging_asks_for_happens(generator, staging):
+    settings = ClipSettings(seconds=5, fps=10, long_side_px=(256, 256), aspects=(16 / 9,), camera="still", staging=staging)
+    stage = ClipGenerator.__new__(ClipGenerator)
+    stage.settings, stage.scenes = settings, generator.scenes
+    clip = stage.compose(0, 0)
+    width = clip.cameras[0].width
+    pelvis_px = []
+    for actor in clip.actors:
+        points = [
+            camera.camera_points(torch.as_tensor(joints, dtype=torch.float32))
+            for joints, camera in zip(actor.joints_m(), clip.cameras, strict=True)
+        ]
+        seen = torch.stack(points)[:, 0].numpy()
+        pelvis_px.append(clip.cameras[0].intrinsics.fx * seen[:, 0] / seen[:, 2] + width / 2)
+    if staging == "crossing":
+        before = pelvis_px[0] < pelvis_px[1]
+        assert before[0]
+        assert not before[-1], "they change sides"
+    elif staging == "entering":
+        inside = [(px > 0) & (px < width) for px in pelvis_px]
+        assert not inside[0][0]
+        assert not inside[1][0]
+        assert not inside[2][-1], "the third one leaves"
+        assert all(one.any() for one in inside)
+    else:
+        heights = [actor.motion.joints_m[:, 0, 1] for actor in clip.actors]
+        assert all(np.ptp(height) > 0.25 for height in heights[:2])
+        assert all(abs(height[0] - height[-1]) < 0.3 for height in heights[:2])
+
+
+def test_a_staging_that_nobody_knows_is_refused():
+    with pytest.raises(UsageError, match="expected one of crossing, hiding"):
+        ClipSettings(staging="dancing")

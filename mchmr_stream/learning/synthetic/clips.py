@@ -77,6 +77,8 @@ class ClipSettings:
     def __post_init__(self) -> None:
         if not (1 <= self.fps <= 240 and 0 < self.seconds <= 60):
             raise UsageError(f"a clip of {self.seconds:g} s at {self.fps:g} fps was asked for, expected up to 60 s at 1 to 240 fps")
+        if self.staging is not None and self.staging not in STAGINGS:
+            raise UsageError(f"staging is {self.staging!r}, expected one of {', '.join(STAGINGS)}")
 
     @property
     def frames(self) -> int:
