@@ -208,6 +208,7 @@ class OutputSettings(_Section):
 
     overlay: bool = Field(True, description="write STEM.mp4, the picture with the bodies over it")
     audio: bool = Field(True, description="keep the source's sound in the overlay")
+    rerun: bool = Field(False, description="write STEM.rrd: picture, bodies and timings, for the Rerun viewer")
 
 
 class RuntimeSettings(_Section):

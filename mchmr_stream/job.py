@@ -23,6 +23,7 @@ from mchmr_stream.resuming import EarlierRun
 from mchmr_stream.sinks.npz import NpzSink
 from mchmr_stream.sinks.overlay import OverlaySink
 from mchmr_stream.sinks.report import ReportSink
+from mchmr_stream.sinks.rerun_file import RerunFileSink
 from mchmr_stream.streaming import Behind, Stopwatch
 
 log = logging.getLogger(__name__)
@@ -132,12 +133,14 @@ class _Outputs:
         body = pipeline.parts.body if settings.smoother.kind != "none" else None
         views = pipeline.parts.cropper.layout.count
         bodies = NpzSink(paths.bodies, intrinsics, self.info, views, **names, settings=plain, one_shape_of=body)
-        self._sinks: list[OverlaySink | NpzSink | ReportSink] = [bodies, self._report]
+        self._sinks: list[OverlaySink | NpzSink | ReportSink | RerunFileSink] = [bodies, self._report]
         self._has_overlay = settings.output.overlay
         if self._has_overlay:
             audio = self.info.path if settings.output.audio else None
             overlay = OverlaySink(paths.overlay, self.info, audio_from=audio, video_stream=settings.source.stream)
             self._sinks.insert(0, overlay)  # first: should writing fail, the numbers never have a frame that the pictures lack
+        if settings.output.rerun:
+            self._sinks.insert(0, RerunFileSink(paths.rerun, self.info, lambda: self.watch.latest))
         if earlier is not None:
             self._extend(earlier.motion)
 
@@ -212,7 +215,7 @@ class _Outputs:
 
 
 def _refuse_to_replace(path: Path, paths: OutputPaths, settings: Settings, *, may_exist: bool) -> None:
-    wanted = [paths.bodies, paths.report, *([paths.overlay] if settings.output.overlay else [])]
+    wanted = paths.wanted(overlay=settings.output.overlay, rerun=settings.output.rerun)
     if path.resolve() in [output.resolve() for output in wanted]:
         raise UsageError(f"the output {path} would replace the input; choose another folder")
     existing = [output for output in wanted if output.exists()]

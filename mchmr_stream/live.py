@@ -181,7 +181,7 @@ class _Followed:
         self._people, self._late_s = len(scene), arrival.late_s
         self._results.append((now_s, age_s))
         info: SourceInfo = source.info
-        return Moment(info, scene, time.time() - age_s, age_s, arrival.late_s, source.dropped, source.reconnects)
+        return Moment(info, scene, time.time() - age_s, age_s, arrival.late_s, source.dropped, source.reconnects, self.watch.latest)
 
     def status(self) -> SourceStatus:
         results = list(self._results)

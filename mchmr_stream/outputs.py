@@ -18,12 +18,18 @@ class OutputPaths:
     """STEM.mp4"""
     report: Path
     """STEM.json"""
+    rerun: Path
+    """STEM.rrd"""
+
+    def wanted(self, *, overlay: bool, rerun: bool) -> list[Path]:
+        """The files that a run with these settings writes."""
+        return [self.bodies, self.report, *([self.overlay] if overlay else []), *([self.rerun] if rerun else [])]
 
 
 def output_paths(name: str | Path, out_dir: str | Path) -> OutputPaths:
     """The files for an input: a file's name without its suffix, a folder's name, a pattern's name without its wildcards."""
     stem, folder = _stem(Path(name)), Path(out_dir)
-    return OutputPaths(stem, folder / f"{stem}.npz", folder / f"{stem}.mp4", folder / f"{stem}.json")
+    return OutputPaths(stem, folder / f"{stem}.npz", folder / f"{stem}.mp4", folder / f"{stem}.json", folder / f"{stem}.rrd")
 
 
 def plain_name(name: str) -> str:

@@ -16,7 +16,7 @@ Records are frozen, and compare by identity: ``==`` on arrays would be ambiguous
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -312,3 +312,5 @@ class Moment:
     """pictures of this source so far that gave way to newer ones"""
     reconnects: int
     """how many times this source was lost and found again"""
+    work_s: Mapping[str, float] = field(default_factory=dict)
+    """how long each stage of the pipeline last worked, seconds"""

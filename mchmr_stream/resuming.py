@@ -83,8 +83,8 @@ class EarlierRun:
                 yield dataclasses.replace(scene, bodies=dataclasses.replace(scene.bodies, track_id=track_id))
 
     def _refuse_other(self, settings: Settings) -> None:
-        """Only where it runs may change."""
-        for section, values in settings.model_dump(mode="json", exclude={"runtime", "triton"}).items():
+        """Only where it runs may change, and what is for live sources."""
+        for section, values in settings.model_dump(mode="json", exclude={"runtime", "triton", "live", "mqtt"}).items():
             begun = self.motion.settings.get(section)
             if begun == values:
                 continue

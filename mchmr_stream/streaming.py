@@ -304,6 +304,12 @@ class Stopwatch:
         with self._lock:
             return {stage: list(kept) for stage, kept in self._seconds.items()}
 
+    @property
+    def latest(self) -> dict[str, float]:
+        """Of each stage, the last item's."""
+        with self._lock:
+            return {stage: kept[-1] for stage, kept in self._seconds.items()}
+
     def add(self, stage: str, seconds: float) -> None:
         with self._lock:
             self._seconds.setdefault(stage, deque(maxlen=self._last)).append(seconds)

@@ -465,7 +465,7 @@ def test_a_recording_can_be_played_after_its_writer_was_killed(live_yaml, tmp_pa
     where = tmp_path / "killed.mp4"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     source = "lavfi:testsrc2=size=160x120:rate=30"
-    command = [sys.executable, "-m", "mchmr_stream", "live", source, "--config", str(live_yaml), "--record", str(where)]
+    command = [sys.executable, "-m", "mchmr_stream", "live", source, "--no-page", "--config", str(live_yaml), "--record", str(where)]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     wait_for(lambda: where.exists() and where.stat().st_size > 8_000)
     process.kill()
@@ -622,11 +622,19 @@ def test_the_command_takes_them_all_together(live_yaml, tmp_path, capsys):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as reader:
         reader.bind(("127.0.0.1", 0))
         reader.settimeout(5)
-        arguments = ["live", "lavfi:testsrc2=size=160x120:rate=30:duration=4", "--config", str(live_yaml), "--restart", "never"]
+        arguments = [
+            "live",
+            "lavfi:testsrc2=size=160x120:rate=30:duration=4",
+            "--config",
+            str(live_yaml),
+            "--restart",
+            "never",
+            "--no-page",
+        ]
         arguments += ["--mqtt", f"mqtt://127.0.0.1:{free_port()}", "--osc", f"127.0.0.1:{reader.getsockname()[1]}", "--record", str(record)]
         assert main(arguments) == 0
         assert parsed(reader.recv(65536))[0][0].endswith("/frame")
     with av.open(str(record)) as written:
         assert len(list(written.decode(video=0))) > 1
     assert "cannot be reached" in capsys.readouterr().err
-    assert main(["live", "lavfi:testsrc2", "--config", str(live_yaml), "--record", str(record)]) == 2
+    assert main(["live", "lavfi:testsrc2", "--no-page", "--config", str(live_yaml), "--record", str(record)]) == 2

@@ -17,6 +17,10 @@ def add_arguments(group: argparse._ActionsContainer) -> None:
         "--record", metavar="WHERE", action="append", default=[],
         help="the picture with the bodies over it: FILE.mp4, rtmp://, rtsp://; {source} and {time} in it are filled in",
     )  # fmt: skip
+    group.add_argument(
+        "--rerun", metavar="WHERE", nargs="?", const="viewer",
+        help="everything to the Rerun viewer, which is started; or FILE.rrd, or rerun+http://HOST:PORT/proxy",
+    )  # fmt: skip
 
 
 def sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
@@ -39,4 +43,9 @@ def sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
 
         record = RecordSink(where, len(args.sources))
         wanted.append(Unhurried(record, record.name, size=8, patience_s=15.0))
+    if args.rerun is not None:
+        from mchmr_stream.sinks.rerun_live import RerunLiveSink
+
+        rerun = RerunLiveSink(args.rerun, [status.name for status in live.status()])
+        wanted.append(Unhurried(rerun, rerun.name, size=4, patience_s=15.0))
     return wanted

@@ -40,6 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     quick.add_argument("--end", type=float, metavar="S", help="stop here, in seconds (source.end_s)")
     quick.add_argument("--stream", type=int, metavar="N", help="which video stream of the file (source.stream)")
     quick.add_argument("--no-overlay", action="store_true", help="bodies only, no video (output.overlay)")
+    quick.add_argument("--rerun", action="store_true", help="also STEM.rrd, for the Rerun viewer (output.rerun)")
     camera = quick.add_mutually_exclusive_group()
     camera.add_argument("--focal", type=float, metavar="PX", help="focal length in pixels (camera.focal_px)")
     camera.add_argument("--fov", type=float, metavar="DEG", help="horizontal field of view in degrees (camera.fov_deg)")
@@ -95,6 +96,7 @@ def shorthand_overrides(args: argparse.Namespace) -> list[str]:
         "source.end_s": args.end,
         "source.stream": args.stream,
         "output.overlay": False if args.no_overlay else None,
+        "output.rerun": True if args.rerun else None,
     }
     values = {name: value for name, value in given.items() if value is not None}
     if any(value is not None for value in camera.values()):
@@ -154,7 +156,7 @@ def _check_outputs(inputs: Sequence[str], out_dir: Path, settings: Settings, *, 
                 f"{owners[paths.stem]} and {name} would both be written to {out_dir / paths.stem}.*; run them into two folders"
             )
         owners[paths.stem] = name
-        outputs += [paths.bodies, paths.report, *([paths.overlay] if settings.output.overlay else [])]
+        outputs += paths.wanted(overlay=settings.output.overlay, rerun=settings.output.rerun)
     input_files = {Path(name).resolve() for name in inputs}
     for output in outputs:
         if output.resolve() in input_files:

@@ -75,14 +75,19 @@ def paint_bodies(
         _paint(rgb, region, points_px[people], inverse_depth[people], shade[people], tints[people], triangles, opacity)
 
 
-def _brightness(vertices: Tensor, faces: Tensor) -> Tensor:
-    """(n, V): how much light each vertex returns, by its normal (the area-weighted mean of its triangles' normals)."""
+def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    """(n, V, 3): of every vertex, the area-weighted mean of its triangles' normals; of length 1."""
     corners = vertices.index_select(1, faces.reshape(-1)).view(len(vertices), -1, 3, 3)
     across = torch.linalg.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0])
     normals = torch.zeros_like(vertices)
     for corner in range(3):
         normals.index_add_(1, faces[:, corner], across)
-    towards_lamp = torch.nn.functional.normalize(normals, dim=-1) @ torch.tensor(LAMP, device=vertices.device)
+    return torch.nn.functional.normalize(normals, dim=-1)
+
+
+def _brightness(vertices: Tensor, faces: Tensor) -> Tensor:
+    """(n, V): how much light each vertex returns, by its normal."""
+    towards_lamp = vertex_normals(vertices, faces) @ torch.tensor(LAMP, device=vertices.device)
     return AMBIENT + (1 - AMBIENT) * towards_lamp.clamp(min=0)
 
 

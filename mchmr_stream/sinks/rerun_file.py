@@ -1,0 +1,69 @@
+"""STEM.rrd: a run on a file for the Rerun viewer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from mchmr_stream.errors import InputError
+from mchmr_stream.motion import Motion
+from mchmr_stream.records import Scene, SourceInfo
+from mchmr_stream.sinks.publishing import check_folder, publish, temporary_beside, write_errors
+from mchmr_stream.sinks.rerun_scenes import APPLICATION, RerunScenes, layout, sdk
+
+log = logging.getLogger(__name__)
+
+
+class RerunFileSink:
+    """Writes STEM.rrd: everything of every scene. `work_s` tells how long each stage last worked, in seconds.
+
+    Raises UsageError where the folder of `path` is not there, MissingPart without rerun-sdk.
+    """
+
+    def __init__(self, path: Path, info: SourceInfo, work_s: Callable[[], Mapping[str, float]]) -> None:
+        self.path = path
+        check_folder(path)
+        self._temporary, self._work_s = temporary_beside(path), work_s
+        self._recording = sdk().RecordingStream(APPLICATION)
+        self._recording.save(self._temporary, default_blueprint=layout([info.name]))
+        self._scenes = RerunScenes(self._recording, info.name)
+        self._open = True
+
+    def extend(self, motion: Motion) -> None:
+        """Go on after what an earlier run left at `path`. To be called before the first `write`.
+
+        Raises InputError where that is no recording of Rerun's.
+        """
+        if not len(motion.frames):
+            return
+        if not self.path.exists():
+            log.warning("%s is not there; it will begin where this run goes on, after %.3f s", self.path, motion.frames_time_s[-1])
+            return
+        from rerun.chunk import RrdReader
+
+        try:
+            self._recording.send_chunks(RrdReader(self.path).stream())
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InputError(f"{self.path} cannot be read as a recording of Rerun's ({error}); use --overwrite to begin anew") from error
+
+    def write(self, scene: Scene) -> None:
+        self._scenes.log(scene, {stage: 1000 * seconds for stage, seconds in self._work_s().items()})
+
+    def close(self) -> None:
+        """Finish and publish; after an early stop the file holds what came until then."""
+        if self._end():
+            with write_errors(self.path):
+                publish(self._temporary, self.path)
+
+    def discard(self) -> None:
+        """Give up: nothing is published, nothing is left behind."""
+        if self._end():
+            self._temporary.unlink(missing_ok=True)
+
+    def _end(self) -> bool:
+        was_open, self._open = self._open, False
+        if was_open:
+            self._recording.flush()
+            self._recording.disconnect()
+        return was_open

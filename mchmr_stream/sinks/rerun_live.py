@@ -1,0 +1,78 @@
+"""Live scenes to the Rerun viewer, or to a .rrd file that it opens later."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mchmr_stream.errors import MissingPart, UsageError
+from mchmr_stream.records import Moment
+from mchmr_stream.sinks.publishing import check_folder
+from mchmr_stream.sinks.rerun_scenes import APPLICATION, RerunScenes, layout, sdk
+
+log = logging.getLogger(__name__)
+
+VIEWER = "viewer"
+SCHEMES = ("rerun+http://", "rerun+https://", "rerun://")
+FLUSH_S = 10.0
+CONNECT_S = 3.0
+PORT = 9876
+
+
+class RerunLiveSink:
+    """Logs every result; implements `protocols.LiveSink`. To be used behind `Unhurried`.
+
+    `where`: `viewer` starts one on this machine, FILE.rrd writes a file, rerun+http://HOST:PORT/proxy goes to a viewer that runs there.
+    A viewer that goes away loses what comes then; it is not waited for.
+    """
+
+    def __init__(self, where: str, sources: Sequence[str]) -> None:
+        """`sources`: their names. Raises UsageError for a place that cannot be, MissingPart without rerun-sdk or its viewer."""
+        self.name = f"rerun {where}"
+        self._recording = sdk().RecordingStream(APPLICATION)
+        self._scenes: dict[str, RerunScenes] = {}
+        views = layout(sources)
+        if where == VIEWER:
+            try:
+                self._recording.spawn(default_blueprint=views, hide_welcome_screen=True)
+            except RuntimeError as error:
+                raise MissingPart(f"the Rerun viewer does not start ({error}); --rerun FILE.rrd writes a file instead") from error
+        elif where.startswith(SCHEMES):
+            _is_there(where)
+            self._recording.connect_grpc(where, default_blueprint=views)
+        elif where.endswith(".rrd"):
+            path = Path(where)
+            check_folder(path)
+            if path.exists():
+                raise UsageError(f"--rerun: {path} exists; choose another name")
+            self._recording.save(path, default_blueprint=views)
+        else:
+            raise UsageError(
+                f"--rerun got {where}, expected FILE.rrd, rerun+http://HOST:PORT/proxy, or nothing for a viewer (then write it last)"
+            )
+
+    def write(self, moment: Moment) -> None:
+        scenes = self._scenes.get(moment.source.name)
+        if scenes is None:
+            scenes = self._scenes[moment.source.name] = RerunScenes(self._recording, moment.source.name)
+        work_ms = {stage: 1000 * seconds for stage, seconds in moment.work_s.items()}
+        scenes.log(moment.scene, {"age": 1000 * moment.age_s, "late": 1000 * moment.late_s, **work_ms}, moment.clock_s)
+
+    def close(self) -> None:
+        try:
+            self._recording.flush(timeout_sec=FLUSH_S)
+        except RuntimeError as error:
+            log.warning("%s: the last results did not arrive there (%s)", self.name, error)
+        self._recording.disconnect()
+
+
+def _is_there(where: str) -> None:
+    """Raises UsageError where nobody listens: Rerun would keep everything for a viewer that may never come."""
+    parts = urlsplit(where)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or PORT), CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--rerun: no viewer listens at {where} ({error}); start one there first") from error

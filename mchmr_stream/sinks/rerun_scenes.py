@@ -1,0 +1,131 @@
+"""Scenes as what the Rerun viewer shows: pictures, boxes, skeletons, meshes, timings. docs/live.md lists the entities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from mchmr_stream.body.model import PARENTS
+from mchmr_stream.errors import MissingPart
+from mchmr_stream.outputs import plain_name
+from mchmr_stream.records import JOINT_NAMES, Scene
+from mchmr_stream.sinks.colours import identity_colour
+from mchmr_stream.sinks.shading import vertex_normals
+
+if TYPE_CHECKING:
+    import rerun
+
+APPLICATION = "mchmr"
+TIME, FRAME, CLOCK = "time", "frame", "clock"
+"""Timelines: seconds of the source, number of the frame, and of live sources the clock when the picture came."""
+JPEG_QUALITY = 80
+JOINT_RADIUS_M, JOINT_RADIUS_PX = 0.015, 2.0
+
+
+def sdk() -> Any:
+    """Rerun's package. Raises MissingPart where it is not installed."""
+    try:
+        import rerun
+    except ImportError as error:
+        raise MissingPart("--rerun needs rerun-sdk; install it: pip install 'mchmr-stream[rerun]'") from error
+    return rerun
+
+
+def layout(names: Sequence[str]) -> Any:
+    """What the viewer shows first: of every source the room, the picture and the timings."""
+    import rerun.blueprint as rrb
+
+    rows = [
+        rrb.Horizontal(
+            rrb.Spatial3DView(origin=root, name=name),
+            rrb.Vertical(
+                rrb.Spatial2DView(origin=f"{root}/camera", name="picture"),
+                rrb.TimeSeriesView(origin=f"{root}/timings", name="ms"),
+                row_shares=[3, 1],
+            ),
+        )
+        for name, root in ((name, root_of(name)) for name in names)
+    ]
+    return rrb.Blueprint(rrb.Vertical(*rows), collapse_panels=True)
+
+
+def root_of(source: str) -> str:
+    """Where in the tree everything of a source is."""
+    return f"/{plain_name(source)}"
+
+
+class RerunScenes:
+    """Logs the scenes of one source to a recording. Lengths in metres; the axes are those of the camera (x right, y down, z forward)."""
+
+    def __init__(self, recording: rerun.RecordingStream, source: str) -> None:
+        self._recording, self._root = recording, root_of(source)
+        self._present: set[int] = set()
+        self._begun: set[str] = set()
+        rr = sdk()
+        skeleton = rr.ClassDescription(
+            info=rr.AnnotationInfo(id=0, label="person", color=(255, 255, 255)),
+            keypoint_annotations=[rr.AnnotationInfo(id=joint, label=name) for joint, name in enumerate(JOINT_NAMES)],
+            keypoint_connections=[(parent, joint) for joint, parent in enumerate(PARENTS) if parent >= 0],
+        )
+        recording.log(self._root, rr.ViewCoordinates.RDF, rr.AnnotationContext([skeleton]), static=True)
+
+    def log(self, scene: Scene, milliseconds: Mapping[str, float], clock_s: float | None = None) -> None:
+        """`milliseconds`: curves by name."""
+        rr = sdk()
+        recording, bodies = self._recording, scene.bodies
+        recording.reset_time()
+        recording.set_time(TIME, duration=bodies.time_s)
+        recording.set_time(FRAME, sequence=bodies.frame)
+        if clock_s is not None:
+            recording.set_time(CLOCK, timestamp=clock_s)
+        self._camera(scene)
+        self._people(scene)
+        for name, value in milliseconds.items():
+            recording.log(f"{self._root}/timings/{plain_name(name)}", rr.Scalars(value))
+
+    def _camera(self, scene: Scene) -> None:
+        rr = sdk()
+        recording, camera, frame, bodies = self._recording, f"{self._root}/camera", scene.frame, scene.bodies
+        if camera not in self._begun:
+            self._begun.add(camera)
+            size, axes = [frame.width, frame.height], rr.ViewCoordinates.RDF
+            recording.log(camera, rr.Pinhole(image_from_camera=scene.intrinsics.matrix, resolution=size, camera_xyz=axes), static=True)
+        recording.log(f"{camera}/picture", rr.Image(frame.rgb).compress(jpeg_quality=JPEG_QUALITY))
+        colours = self._colours(scene)
+        labels = [f"{identity}: {confidence:.2f}" for identity, confidence in zip(bodies.track_id, bodies.confidence, strict=True)]
+        boxes = rr.Boxes2D(array=bodies.boxes_xyxy_px, array_format=rr.Box2DFormat.XYXY, labels=labels, colors=colours)
+        recording.log(f"{camera}/boxes", boxes)
+
+    def _people(self, scene: Scene) -> None:
+        rr = sdk()
+        recording, present = self._recording, set(scene.bodies.track_id.tolist())
+        for identity in self._present - present:
+            for place in (f"people/{identity}", f"camera/skeletons/{identity}"):
+                recording.log(f"{self._root}/{place}", rr.Clear(recursive=True))
+        self._present = present
+        if not present:
+            return
+        keypoints = list(range(len(JOINT_NAMES)))
+        vertices_m = scene.vertices_m()
+        normals = vertex_normals(torch.from_numpy(vertices_m), torch.from_numpy(scene.faces)).numpy()
+        for row, (identity, colour) in enumerate(zip(scene.bodies.track_id.tolist(), self._colours(scene), strict=True)):
+            person, skeleton = f"{self._root}/people/{identity}", f"{self._root}/camera/skeletons/{identity}"
+            if person not in self._begun:
+                self._begun.add(person)
+                # The triangles are the same in every frame. The albedo stays with them.
+                recording.log(
+                    f"{person}/mesh", rr.Mesh3D.from_fields(triangle_indices=scene.faces, albedo_factor=[*colour, 255]), static=True
+                )
+            recording.log(f"{person}/mesh", rr.Mesh3D.from_fields(vertex_positions=vertices_m[row], vertex_normals=normals[row]))
+            marks = {"class_ids": 0, "keypoint_ids": keypoints, "colors": colour, "show_labels": False}
+            recording.log(f"{person}/joints", rr.Points3D(scene.joints_m[row], radii=JOINT_RADIUS_M, **marks))
+            recording.log(skeleton, rr.Points2D(scene.joints_px[row], radii=rr.Radius.ui_points(JOINT_RADIUS_PX), **marks))
+
+    @staticmethod
+    def _colours(scene: Scene) -> Any:
+        """(n, 3) uint8"""
+        colours = [identity_colour(identity) for identity in scene.bodies.track_id.tolist()]
+        return np.round(255 * np.reshape(colours, (-1, 3))).astype(np.uint8)
