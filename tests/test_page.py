@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -430,6 +431,20 @@ def test_the_command_serves_it_and_says_where(quick_settings, tmp_path, capsys):
     assert len(urlsplit(said.split("page at ")[1].strip()).path) > 24  # nobody could guess the token
     assert main([*command, "--page", "8765"]) == 2
     assert "expected HOST:PORT" in capsys.readouterr().err
+
+
+def test_the_default_port_may_be_taken(served, caplog):
+    from mchmr_stream.cli.live import _page
+
+    with ExitStack() as held:
+        with suppress(OSError):  # then somebody else holds it
+            held.enter_context(socket.create_server(("127.0.0.1", 8765)))
+        page = _page(served.run, quiet=False)
+    assert page is not None
+    assert urlsplit(page.url).port != 8765
+    assert get(page.url)[0] == 200
+    assert "cannot be at 127.0.0.1:8765" in caplog.text
+    page.close()
 
 
 # ---- Chromium ---------------------------------------------------------------------------------------------------------------

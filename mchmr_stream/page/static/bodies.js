@@ -5,7 +5,7 @@ import * as THREE from "./vendor/three.min.js";
 
 const JOINTS = 24, HEAD = 15;
 const FIELD_DEG = 36, FOLLOWING_S = 0.5, TURN_RAD = 0.5, RAISE_RAD = 0.22;
-const FLOOR_KEPT = 240;
+const FLOOR_KEPT = 240, GRID_M = 14;
 const colour = (name) => new THREE.Color(getComputedStyle(document.documentElement).getPropertyValue(name).trim());
 
 // Whether the browser draws without a graphics card: then soft edges and shadows would take most of a core.
@@ -15,6 +15,17 @@ function drawsInSoftware() {
   const name = told ? gl.getParameter(told.UNMASKED_RENDERER_WEBGL) : "";
   gl?.getExtension("WEBGL_lose_context")?.loseContext();
   return /swiftshader|llvmpipe|software|basic render/i.test(name);
+}
+
+// A floor of squares of 1 m, in pieces: long lines that reach behind the eye are lost by some renderers.
+function squares() {
+  const ends = [];
+  for (let i = -GRID_M; i <= GRID_M; i++) {
+    for (let j = -GRID_M; j < GRID_M; j++) ends.push(i, 0, j, i, 0, j + 1, j, 0, i, j + 1, 0, i);
+  }
+  const geometry = new THREE.BufferGeometry();
+  geometry.setAttribute("position", new THREE.BufferAttribute(new Float32Array(ends), 3));
+  return geometry;
 }
 
 export class Stage {
@@ -52,12 +63,13 @@ export class Stage {
     this.scene.add(new THREE.HemisphereLight(0xffffff, 0x606a78, 1.6));
     this.lamp = new THREE.DirectionalLight(0xffffff, 2.1);
     this.lamp.castShadow = true;
-    this.lamp.shadow.mapSize.set(1024, 1024);
-    this.lamp.shadow.radius = 4;
-    Object.assign(this.lamp.shadow.camera, { left: -4, right: 4, top: 4, bottom: -4, near: 0.5, far: 20 });
+    this.lamp.shadow.mapSize.set(1536, 1536);
+    this.lamp.shadow.radius = 3;
+    Object.assign(this.lamp.shadow.camera, { left: -6, right: 6, top: 6, bottom: -6, near: 0.5, far: 20 });
     this.scene.add(this.lamp, this.lamp.target);
     this.ground = new THREE.Group();
-    this.shade = new THREE.Mesh(new THREE.PlaneGeometry(60, 60), new THREE.ShadowMaterial({ opacity: 0.28 }));
+    this.shade = new THREE.Mesh(new THREE.PlaneGeometry(60, 60), new THREE.ShadowMaterial({ opacity: 0.32, depthWrite: false }));
+    this.shade.renderOrder = -1;
     this.shade.rotation.x = -Math.PI / 2;
     this.shade.receiveShadow = true;
     this.ground.add(this.shade);
@@ -74,13 +86,11 @@ export class Stage {
   recolour() {
     const back = colour("--stage");
     this.scene.background = back;
-    this.scene.fog = new THREE.Fog(back, 14, 34);
-    if (this.grid) {
-      this.ground.remove(this.grid);
-      this.grid.geometry.dispose();
-      this.grid.material.dispose();
-    }
-    this.grid = new THREE.GridHelper(60, 60, colour("--grid-middle"), colour("--grid"));
+    this.scene.fog = new THREE.Fog(back);
+    this.grid?.geometry.dispose();
+    this.grid?.material.dispose();
+    if (this.grid) this.ground.remove(this.grid);
+    this.grid = new THREE.LineSegments(squares(), new THREE.LineBasicMaterial({ color: colour("--grid") }));
     this.ground.add(this.grid);
     this.filmed.material.color = colour("--accent");
     this.draw();
@@ -245,7 +255,8 @@ export class Stage {
     this.lowest.splice(0, this.lowest.length - FLOOR_KEPT);
     const sorted = this.lowest.slice().sort((a, b) => a - b), middle = sorted[sorted.length >> 1];
     this.floor = this.floor === null ? middle : this.floor + 0.15 * (middle - this.floor);
-    this.ground.position.y = this.floor;
+    const { middle: below } = this.extent();
+    if (this.people.size) this.ground.position.set(Math.round(below.x), this.floor, Math.round(below.z));
     this.ground.visible = true;
   }
 
@@ -301,6 +312,9 @@ export class Stage {
     const target = this.people.size ? this.extent().middle : this.controls.target;
     this.lamp.target.position.copy(target);
     this.lamp.position.set(target.x + 1.6, target.y + 4.5, target.z + 2.4);
+    const away = this.camera.position.distanceTo(target);
+    this.scene.fog.near = away + 2;
+    this.scene.fog.far = away + 11;
     this.renderer.render(this.scene, this.camera);
     const width = this.place.clientWidth, height = this.place.clientHeight, at = new THREE.Vector3();
     for (const { head, tag } of this.people.values()) {
