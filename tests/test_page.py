@@ -500,6 +500,8 @@ def test_in_chromium(served, tmp_path):
         tab.locator("#record").press("Enter")
         wait_for(lambda: page.recorder.status().active, 10)
         expect(tab.locator("#record-text")).to_contain_text("Stop")
+        before = len(served.kept.moments)
+        wait_for(lambda: len(served.kept.moments) > before + 2)
         tab.locator("#record").press("Enter")
         wait_for(lambda: not page.recorder.status().active, 10)
         expect(tab.locator("#recorded")).to_contain_text(".npz")

@@ -183,7 +183,9 @@ function showRecording() {
   const clock = `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
   byId("record-text").textContent = active ? `Stop · ${clock}` : "Record";
   for (const id of ["record-npz", "record-overlay"]) byId(id).disabled = active;
-  const lines = [...files.slice(-4), ...(leftOut ? [`${leftOut} pictures left out for want of time`] : []), ...(error ? [error] : [])];
+  const nothing = !active && seconds > 0 && !files.length && !error;
+  const lines = [...files.slice(-4), ...(nothing ? ["no result came while it was recording"] : []),
+    ...(leftOut ? [`${leftOut} pictures left out for want of time`] : []), ...(error ? [error] : [])];
   const list = byId("recorded");
   if (list.textContent !== lines.join("")) {
     list.replaceChildren(...lines.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
