@@ -39,15 +39,19 @@ class SourceSettings(_Section):
 
 
 class CameraSettings(_Section):
-    """What is known of the camera; give at most one. None of them: focal length sqrt(width^2 + height^2)."""
+    """What is known of the camera; give at most one of the first three. None of them: focal length sqrt(width^2 + height^2)."""
 
     focal_px: float | None = Field(None, gt=0, description="focal length in pixels of the upright, square-pixel picture")
     fov_deg: float | None = Field(None, gt=0, lt=180, description="horizontal field of view in degrees")
     intrinsics: Path | None = Field(None, description='JSON file {"K": 3x3, "distortion": [k1, k2, p1, p2]}')
+    static: bool = Field(
+        False,
+        description="the camera does not move: estimate gravity, floor and world coordinates from the people, and hold feet that stand",
+    )
 
     @model_validator(mode="after")
     def _one(self) -> CameraSettings:
-        given = [name for name, value in self if value is not None]
+        given = [name for name in ("focal_px", "fov_deg", "intrinsics") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} were given, expected at most one of focal_px, fov_deg, intrinsics")
         return self

@@ -12,9 +12,10 @@ from types import TracebackType
 
 from mchmr_stream.build import open_input
 from mchmr_stream.config import Settings
-from mchmr_stream.errors import MchmrError, TruncatedInput, UsageError
+from mchmr_stream.errors import InputError, MchmrError, TruncatedInput, UsageError
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.motion import Motion
+from mchmr_stream.grounding.estimate import ground, in_a_line
+from mchmr_stream.motion import Motion, load
 from mchmr_stream.outputs import OutputPaths, output_paths
 from mchmr_stream.pipeline import Pipeline
 from mchmr_stream.protocols import Source
@@ -25,6 +26,7 @@ from mchmr_stream.sinks.overlay import OverlaySink
 from mchmr_stream.sinks.report import ReportSink
 from mchmr_stream.sinks.rerun_file import RerunFileSink
 from mchmr_stream.streaming import Behind, Stopwatch
+from mchmr_stream.track_editing import write as write_motion
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,8 @@ class VideoResult:
     message: str | None = None
     """why not, or what is worth knowing"""
     warnings: list[str] = field(default_factory=list)
+    world: str | None = None
+    """with `camera.static`: how well gravity, floor and standing feet were found, in a line"""
 
 
 def process_video(
@@ -125,7 +129,10 @@ class _Outputs:
         self.frames = 0
         self.complete = False
         self.message: str | None = None
+        self.world: str | None = None
         self._paths = paths
+        self._body = pipeline.parts.body if settings.camera.static else None
+        self._odd: list[str] = []
         self._people: set[int] = set()
         plain = settings.model_dump(mode="json")
         names = pipeline.names()
@@ -161,6 +168,7 @@ class _Outputs:
             complete=self.complete,
             message=self.message,
             warnings=self._warnings(),
+            world=self.world,
         )
 
     def __enter__(self) -> _Outputs:
@@ -188,11 +196,30 @@ class _Outputs:
             self._report.finish(complete=self.complete and not failures, warnings=warnings, seconds=self.watch.seconds)
             self._report.close()
 
+        def ground_if_whole(kind: type[BaseException] | None, closing_error: BaseException | None, trace: TracebackType | None) -> None:
+            if kind is None:
+                self._ground()
+
         with ExitStack() as at_end:
             at_end.push(close_report)
+            at_end.push(ground_if_whole)
             for sink in self._sinks:
                 if sink is not self._report:
                     at_end.callback(sink.close)
+
+    def _ground(self) -> None:
+        """The world, from the finished file: every step of everybody counts. Without one the file stays as it is, and it is said why."""
+        if self._body is None or not self._people:
+            return
+        try:
+            grounded = self.watch.call("ground", ground, load(self._paths.bodies), self._body)
+        except InputError as error:
+            self._odd.append(f"no world coordinates: {error}")
+            return
+        assert grounded.world is not None
+        write_motion(self._paths.bodies, grounded)
+        self.world = in_a_line(grounded.world)
+        self._odd += grounded.world.info["warnings"]
 
     def _extend(self, motion: Motion) -> None:
         try:
@@ -211,7 +238,7 @@ class _Outputs:
     def _warnings(self) -> list[str]:
         odd = [text for text in self.source.warnings if self.message is None or text not in self.message]
         nobody = ["no people were found; the arrays are empty"] if self.frames and not self._people else []
-        return [*odd, *nobody]
+        return [*odd, *nobody, *self._odd]
 
 
 def _refuse_to_replace(path: Path, paths: OutputPaths, settings: Settings, *, may_exist: bool) -> None:

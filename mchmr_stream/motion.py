@@ -49,6 +49,16 @@ COLUMNS: dict[str, Column] = {
 }
 """One row per person and frame."""
 
+WORLD_COLUMNS: dict[str, Column] = {
+    "world_global_orient": Column(np.float32, (3, 3)),
+    "world_body_pose": Column(np.float32, (23, 3, 3)),
+    "world_betas": Column(np.float32, (10,)),
+    "world_transl": Column(np.float32, (3,)),
+    "world_joints_m": Column(np.float32, (24, 3)),
+    "foot_contact": Column(np.bool_, (4,)),
+}
+"""One row per person and frame, only in files made with `--static-camera`; with `WORLD_HEADER`."""
+
 FRAME_COLUMNS: dict[str, Column] = {"frames": Column(np.int64), "frames_time_s": Column(np.float64)}
 """One row per frame that was processed, with people or without."""
 
@@ -57,6 +67,43 @@ HEADER = (
     "weights_sha256", "settings",
 )  # fmt: skip
 """Once per file."""
+
+WORLD_HEADER = ("world_from_camera", "world_info")
+"""Once per file that has `WORLD_COLUMNS`."""
+
+
+@dataclass(frozen=True, eq=False)
+class WorldTrack:
+    """One person in the world (y up, floor at 0), an estimate; rows are those of the `Track`. See docs/world.md."""
+
+    world_global_orient: Float
+    """(F, 3, 3)"""
+    world_body_pose: Float
+    """(F, 23, 3, 3): as `body_pose` but for legs and feet, which hold their place while they stand"""
+    world_betas: Float
+    """(F, 10): the same in every row"""
+    world_transl: Float
+    """(F, 3) m"""
+    world_joints_m: Float
+    """(F, 24, 3)"""
+    foot_contact: Bool
+    """(F, 4): left heel, left ball, right heel, right ball"""
+
+    def only(self, rows: NDArray) -> WorldTrack:
+        return WorldTrack(**{name: getattr(self, name)[rows] for name in WORLD_COLUMNS})
+
+    def followed_by(self, other: WorldTrack) -> WorldTrack:
+        return WorldTrack(**{name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in WORLD_COLUMNS})
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """Where the standing camera is, an estimate."""
+
+    world_from_camera: NDArray[np.float64]
+    """(4, 4) rigid; world: metres, y up, floor at 0"""
+    info: dict[str, Any]
+    """What it is based on and how good: docs/world.md"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +143,22 @@ class Track:
     """(F, 10) as the network gave them in this frame alone; NaN where nobody looked"""
     transl_mean_body: Float
     """(F, 3) m: `transl` of a body with betas 0 that looks the same; NaN in files whose people have no one shape"""
+    world: WorldTrack | None = None
+    """There when the file was made with `--static-camera`"""
 
     def __len__(self) -> int:
         return len(self.frame)
+
+    def only(self, rows: NDArray) -> Track:
+        """Some of the rows, in the given order: indices, or a mask."""
+        columns = {name: getattr(self, name)[rows] for name in COLUMNS if name != "track_id"}
+        return Track(self.track_id, **columns, world=self.world.only(rows) if self.world is not None else None)
+
+    def followed_by(self, other: Track) -> Track:
+        """This one's rows, then `other`'s, under this one's number. Both have a world, or neither has."""
+        columns = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in COLUMNS if name != "track_id"}
+        world = self.world.followed_by(other.world) if self.world is not None and other.world is not None else None
+        return Track(self.track_id, **columns, world=world)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +183,8 @@ class Motion:
     weights: str
     weights_sha256: str
     settings: dict[str, Any]
+    world: World | None = None
+    """There when the file was made with `--static-camera`, and then every track has its `world` too"""
 
     def reproject(self, track: Track) -> Float:
         """(F, 24, 2): the joints of a person seen through `K`, px; what `joints_px` holds."""
@@ -139,8 +201,13 @@ def load(path: str | Path) -> Motion:
     schema = read_npz(path, ["schema"], what=what)["schema"]
     if schema.shape != () or schema.dtype.kind not in "iu" or int(schema) != SCHEMA:
         raise InputError(f"{path} has schema {schema}, this version reads schema {SCHEMA}; use the mchmr-stream that wrote it")
-    arrays = read_npz(path, [*HEADER, *COLUMNS, *FRAME_COLUMNS], what=what)
-    for columns, first in ((COLUMNS, "frame"), (FRAME_COLUMNS, "frames")):
+    world = [*WORLD_HEADER, *WORLD_COLUMNS]
+    arrays = read_npz(path, [*HEADER, *COLUMNS, *FRAME_COLUMNS], optional=world, what=what)
+    has_world = any(name in arrays for name in world)
+    if has_world and not all(name in arrays for name in world):
+        lacking = ", ".join(name for name in world if name not in arrays)
+        raise InputError(f"{path} holds a part of the world only, it lacks {lacking}; estimate it anew from the file it was made of")
+    for columns, first in ((COLUMNS | (WORLD_COLUMNS if has_world else {}), "frame"), (FRAME_COLUMNS, "frames")):
         rows = arrays[first].shape[0] if arrays[first].ndim else -1
         for name, column in columns.items():
             _check(path, name, arrays[name], column, rows)
@@ -151,25 +218,29 @@ def load(path: str | Path) -> Motion:
         K=_camera(path, arrays["K"]),
         frames=arrays["frames"],
         frames_time_s=arrays["frames_time_s"],
-        tracks=_tracks(arrays),
+        tracks=_tracks(arrays, has_world),
         joint_names=_names(path, "joint_names", arrays, 24),
         keypoint_names=_names(path, "keypoint_names", arrays, 17),
         body_model=str(arrays["body_model"]),
         body_model_sha256=str(arrays["body_model_sha256"]),
         weights=str(arrays["weights"]),
         weights_sha256=str(arrays["weights_sha256"]),
-        settings=_settings(path, arrays["settings"]),
+        settings=_json(path, "settings", arrays["settings"]),
+        world=World(_pose(path, arrays["world_from_camera"]), _json(path, "world_info", arrays["world_info"])) if has_world else None,
     )
 
 
-def _tracks(arrays: dict[str, NDArray]) -> dict[int, Track]:
+def _tracks(arrays: dict[str, NDArray], has_world: bool) -> dict[int, Track]:
     # A stable sort by identity keeps every person's rows in order of frames and costs one pass for any number of people.
     order = np.argsort(arrays["track_id"], kind="stable")
     identities, starts = np.unique(arrays["track_id"][order], return_index=True)
     rows_of = dict(zip(identities.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
     by_appearance = sorted(rows_of.items(), key=lambda item: item[1][0])
     columns = [name for name in COLUMNS if name != "track_id"]
-    return {identity: Track(identity, **{name: arrays[name][rows] for name in columns}) for identity, rows in by_appearance}
+    world = lambda rows: WorldTrack(**{name: arrays[name][rows] for name in WORLD_COLUMNS}) if has_world else None
+    return {
+        identity: Track(identity, **{name: arrays[name][rows] for name in columns}, world=world(rows)) for identity, rows in by_appearance
+    }
 
 
 def _check(path: str | Path, name: str, array: NDArray, column: Column, rows: int) -> None:
@@ -200,11 +271,18 @@ def _names(path: str | Path, name: str, arrays: dict[str, NDArray], count: int) 
     return tuple(value.tolist())
 
 
-def _settings(path: str | Path, value: NDArray) -> dict[str, Any]:
+def _pose(path: str | Path, pose: NDArray) -> NDArray[np.float64]:
+    fine = pose.shape == (4, 4) and pose.dtype == np.float64 and np.isfinite(pose).all()
+    if not fine or not np.allclose(pose[:3, :3] @ pose[:3, :3].T, np.eye(3), atol=1e-6) or not np.array_equal(pose[3], [0, 0, 0, 1]):
+        raise InputError(f"{path}: world_from_camera is {pose.dtype} of shape {pose.shape}, expected float64 (4, 4) that turns and moves")
+    return pose
+
+
+def _json(path: str | Path, name: str, value: NDArray) -> dict[str, Any]:
     try:
-        settings = json.loads(str(value))
+        content = json.loads(str(value))
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}: settings are no JSON ({error})") from error
-    if not isinstance(settings, dict):
-        raise InputError(f"{path}: settings are {type(settings).__name__}, expected a JSON object")
-    return settings
+        raise InputError(f"{path}: {name} is no JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: {name} is {type(content).__name__}, expected a JSON object")
+    return content

@@ -28,7 +28,8 @@ _COLUMNS = (
 def smooth_again(motion: Motion, settings: Settings, body: BodyModel) -> Motion:
     """The same people in the same frames, smoothed with `settings.smoother`; gaps are filled as it says.
 
-    What the run that wrote the file smoothed is smoothed a second time: for a free choice write it with `smoother.kind=none`.
+    A world that the file has is left out: it does not fit any more. What the run that wrote the file smoothed is smoothed a second time:
+    for a free choice write it with `smoother.kind=none`.
     Raises UsageError when `body` is not the one that the file was made with.
     """
     if body.sha256 != motion.body_model_sha256:
@@ -41,7 +42,7 @@ def smooth_again(motion: Motion, settings: Settings, body: BodyModel) -> Motion:
         finished += smoother.push(bodies)
     finished += smoother.flush()
     changed = dict(motion.settings) | {"smoother": settings.smoother.model_dump(mode="json")}
-    return dataclasses.replace(motion, tracks=_tracks(finished, motion, body), settings=changed)
+    return dataclasses.replace(motion, tracks=_tracks(finished, motion, body), settings=changed, world=None)
 
 
 def with_one_shape(motion: Motion, body: BodyModel) -> Motion:
@@ -96,6 +97,7 @@ def _tracks(frames: list[Bodies], motion: Motion, body: BodyModel) -> dict[int, 
             joints_m=joints_m,
             joints_px=project(joints_m, camera).astype(np.float32),
             transl_mean_body=transl_to_look_alike(body, turned, columns["betas"], columns["transl"], mean).astype(np.float32),
+            world=None,
             **columns,
         )
     return tracks

@@ -71,8 +71,7 @@ def merge(motion: Motion, into: int, other: int) -> Motion:
             "split one of them before, and merge only what belongs together"
         )
     order = np.argsort(np.concatenate([first.frame, second.frame]), kind="stable")
-    joined = {name: np.concatenate([getattr(first, name), getattr(second, name)])[order] for name in _columns()}
-    return _with(motion, {**motion.tracks, into: Track(into, **joined)}, without=[other])
+    return _with(motion, {**motion.tracks, into: first.followed_by(second).only(order)}, without=[other])
 
 
 def split(motion: Motion, identity: int, time_s: float) -> tuple[Motion, int]:
@@ -88,7 +87,7 @@ def split(motion: Motion, identity: int, time_s: float) -> tuple[Motion, int]:
             f"got {time_s:g}"
         )
     new = max(motion.tracks) + 1
-    return _with(motion, {**motion.tracks, identity: _rows(track, ~later, identity), new: _rows(track, later, new)}), new
+    return _with(motion, {**motion.tracks, identity: track.only(~later), new: dataclasses.replace(track.only(later), track_id=new)}), new
 
 
 def rename(motion: Motion, identity: int, to: int) -> Motion:
@@ -123,6 +122,8 @@ def write(path: Path, motion: Motion) -> None:
         settings=motion.settings,
     )
     try:
+        if motion.world is not None:
+            sink.add_world(motion.world)
         sink.extend(motion)
         sink.close()
     finally:
@@ -139,11 +140,3 @@ def _with(motion: Motion, tracks: dict[int, Track], without: Sequence[int] = ())
     left = [track for identity, track in tracks.items() if identity not in without]
     left.sort(key=lambda track: (track.frame[0], track.track_id))
     return dataclasses.replace(motion, tracks={track.track_id: track for track in left})
-
-
-def _rows(track: Track, rows: np.ndarray, identity: int) -> Track:
-    return Track(identity, **{name: getattr(track, name)[rows] for name in _columns()})
-
-
-def _columns() -> list[str]:
-    return [field.name for field in dataclasses.fields(Track) if field.name != "track_id"]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 from mchmr_stream.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 PRESETS = {
     "gentle": ("smoother.strength=0.6", "smoother.fill_gap_s=0.2"),
@@ -25,6 +28,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("file", type=Path, metavar="FILE.npz", help="bodies as written by `mchmr video`")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.npz", help="where to write the result")
     parser.add_argument("--preset", choices=tuple(PRESETS), default="standard", help="how much (default standard)")
+    parser.add_argument(
+        "--static-camera",
+        action="store_true",
+        help="the camera does not move: add an estimate of world coordinates (y up, metres, floor at 0) with feet held while they stand, "
+        "from the people alone (docs/world.md); with --set smoother.kind=none nothing else is changed",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT.npz when it is there; it may be FILE.npz itself")
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="smoother.NAME=VALUE", help="one setting; may be repeated"
@@ -37,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from mchmr_stream import track_editing
     from mchmr_stream.body.files import load_body
     from mchmr_stream.config import apply_override, settings_from
+    from mchmr_stream.grounding.estimate import ground, in_a_line
     from mchmr_stream.resmoothing import smooth_again
 
     wrong = [text for text in args.overrides if not text.startswith(("smoother.", "body.model="))]
@@ -49,10 +59,22 @@ def run(args: argparse.Namespace) -> int:
     for text in (*PRESETS[args.preset], *args.overrides):
         apply_override(data, text)
     settings = settings_from(data)
-    smooth = smooth_again(motion, settings, load_body(settings.body.model))
+    body = load_body(settings.body.model)
+    smooth = smooth_again(motion, settings, body)
+    if args.static_camera:
+        smooth = ground(smooth, body)
+    elif motion.world is not None:
+        log.warning(
+            "%s: what it holds of the world does not fit what was smoothed again and is left out; --static-camera estimates it anew",
+            args.file,
+        )
     track_editing.write(args.out, smooth)
+    for warning in smooth.world.info["warnings"] if smooth.world is not None else []:
+        log.warning("%s: %s", args.out, warning)
     if not args.quiet:
         rows = sum(len(track) for track in motion.tracks.values())
         filled = sum(len(track) for track in smooth.tracks.values()) - rows
         print(f"{args.file}: {len(smooth.tracks)} people, {rows} rows, {filled} filled in -> {args.out}")
+        if smooth.world is not None:
+            print(f"{args.out}: {in_a_line(smooth.world)}")
     return 0

@@ -41,6 +41,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     quick.add_argument("--stream", type=int, metavar="N", help="which video stream of the file (source.stream)")
     quick.add_argument("--no-overlay", action="store_true", help="bodies only, no video (output.overlay)")
     quick.add_argument("--rerun", action="store_true", help="also STEM.rrd, for the Rerun viewer (output.rerun)")
+    quick.add_argument(
+        "--static-camera", action="store_true",
+        help="the camera does not move: an estimate of world coordinates (y up, floor at 0) with feet held while they stand, "
+        "from the people alone, is added to STEM.npz (camera.static; docs/world.md)",
+    )  # fmt: skip
     camera = quick.add_mutually_exclusive_group()
     camera.add_argument("--focal", type=float, metavar="PX", help="focal length in pixels (camera.focal_px)")
     camera.add_argument("--fov", type=float, metavar="DEG", help="horizontal field of view in degrees (camera.fov_deg)")
@@ -97,6 +102,7 @@ def shorthand_overrides(args: argparse.Namespace) -> list[str]:
         "source.stream": args.stream,
         "output.overlay": False if args.no_overlay else None,
         "output.rerun": True if args.rerun else None,
+        "camera.static": True if args.static_camera else None,
     }
     values = {name: value for name, value in given.items() if value is not None}
     if any(value is not None for value in camera.values()):
@@ -179,3 +185,5 @@ def _say(name: str, result: VideoResult, *, stopped: bool, quiet: bool) -> None:
         print(f"mchmr: {summary}; incomplete: {result.message or 'the input broke off'}", file=sys.stderr)
     elif not quiet:
         print(f"{summary}{f' ({result.message})' if result.message else ''}")
+    if result.world is not None and not quiet:
+        print(f"{name}: {result.world}")

@@ -19,7 +19,16 @@ from mchmr_stream.exporting.bvh import write_bvh
 from mchmr_stream.exporting.glb import left_out_m, write_glb
 from mchmr_stream.exporting.hmr_pickle import write_pkl
 from mchmr_stream.exporting.meshcapade import write_smpl
-from mchmr_stream.exporting.person import Y_UP_FROM_CAMERA, Z_UP_FROM_CAMERA, Person, joint_differences_m, person_of, usable_rows
+from mchmr_stream.exporting.person import (
+    Y_UP_FROM_CAMERA,
+    Z_UP_FROM_Y_UP,
+    Array,
+    Person,
+    in_world,
+    joint_differences_m,
+    person_of,
+    usable_rows,
+)
 from mchmr_stream.exporting.stretches import Timeline, evenly, timeline_of
 from mchmr_stream.exporting.table import write_csv
 from mchmr_stream.exporting.trc import write_trc
@@ -150,10 +159,10 @@ class _Export:
         self._refuse_existing(list(names.values()))
         written = []
         for group in groups:
-            people = [person_of(track, self.body, Y_UP_FROM_CAMERA) for track in group]
+            people = [in_world(track, self.body, np.eye(3)) for track in group]
             self._say_differences(people)
             with self._whole(names[id(group)]) as temporary:
-                write(temporary, people, self.timeline, camera, size, self.body)
+                write(temporary, people, self.timeline, camera, size, self.body, self._camera_pose())
             first, last = min(person.time_s[0] for person in people), max(person.time_s[-1] for person in people)
             frames = int(((self.timeline.times_s >= first) & (self.timeline.times_s <= last)).sum())
             written.append(Written(names[id(group)], tuple(track.track_id for track in group), float(first), float(last), frames, None))
@@ -161,14 +170,14 @@ class _Export:
 
     def stretches(self, tracks: list[Track]) -> list[Written]:
         """Names carry the index of the frame at which the stretch begins, so that it can be put in its place."""
-        axes = Z_UP_FROM_CAMERA if self.to == "amass" else Y_UP_FROM_CAMERA
+        axes = Z_UP_FROM_Y_UP if self.to == "amass" else np.eye(3)
         jobs = [
             (track, rows, self._name(f"_person{track.track_id}_frame{track.frame[rows.start]}"))
             for track in tracks
             for rows in self.timeline.stretches(track.time_s)
         ]
         self._refuse_existing([path for _, _, path in jobs])
-        people = {track.track_id: person_of(track, self.body, axes) for track in tracks}
+        people = {track.track_id: in_world(track, self.body, axes) for track in tracks}
         if self.to == "bvh":
             self._say_differences(list(people.values()))
         written = []
@@ -186,6 +195,14 @@ class _Export:
             return
         writers: dict[str, Callable[[Path, Person, float, BodyModel], None]] = {"bvh": write_bvh, "amass": write_amass, "smpl": write_smpl}
         writers[self.to](temporary, person, self.timeline.rate, self.body)
+
+    def _camera_pose(self) -> Array:
+        """(4, 4): where a camera is that looks along -z with y up, as glTF's and USD's do. At the origin where there is no world."""
+        pose = np.eye(4)
+        if self.motion.world is not None:
+            pose = self.motion.world.world_from_camera.copy()
+            pose[:3, :3] = pose[:3, :3] @ Y_UP_FROM_CAMERA.T
+        return pose
 
     def table(self, tracks: list[Track]) -> list[Written]:
         path = self._name("")

@@ -1,6 +1,7 @@
 """glTF 2.0 in one binary file (.glb): everybody in one scene, skinned and animated, with the clip's camera. Encoded by pygltflib.
 
-Metres, y up. The camera sits at the origin and looks along -z with y up, which is also what a glTF camera does by itself. Animation times
+Metres, y up. `scene_from_camera` (4, 4) is where the camera is that looks along -z with y up, as glTF's do by themselves: at the origin, or
+over the floor of the world. Animation times
 are the clip's, in seconds (float32, as glTF stores them), one key per frame of the person; quaternions are interpolated by slerp.
 The nodes rest in the T-pose. A person who is away is scaled to nothing: glTF's own way to hide what every viewer understands.
 
@@ -37,11 +38,17 @@ _INFLUENCES = 8
 
 
 def write_glb(
-    path: Path, people: Sequence[Person], timeline: Timeline, camera: Intrinsics, picture_wh: tuple[int, int], body: BodyModel
+    path: Path,
+    people: Sequence[Person],
+    timeline: Timeline,
+    camera: Intrinsics,
+    picture_wh: tuple[int, int],
+    body: BodyModel,
+    scene_from_camera: Array,
 ) -> None:
     gltf = needed("pygltflib", "pygltflib", "GLB")
     scene = _Scene(gltf)
-    scene.add_camera(camera, picture_wh)
+    scene.add_camera(camera, picture_wh, scene_from_camera)
     for person in people:
         scene.add_person(person, timeline, body)
     scene.save(path)
@@ -79,13 +86,14 @@ class _Scene:
         self._animation = gltf.Animation(name="clip", channels=[], samplers=[])
         self._blob = bytearray()
 
-    def add_camera(self, camera: Intrinsics, picture_wh: tuple[int, int]) -> None:
+    def add_camera(self, camera: Intrinsics, picture_wh: tuple[int, int], scene_from_camera: Array) -> None:
         width, height = picture_wh
         perspective = self._gltf.Perspective(
             yfov=2 * math.atan(height / (2 * camera.fy)), aspectRatio=width * camera.fy / (height * camera.fx), znear=NEAR_M
         )
         self._document.cameras.append(self._gltf.Camera(type="perspective", perspective=perspective, name="camera"))
-        self._root(self._node(name="camera", camera=0))
+        turn = quaternions_xyzw(scene_from_camera[None, None, :3, :3])[0, 0]
+        self._root(self._node(name="camera", camera=0, translation=scene_from_camera[:3, 3].tolist(), rotation=turn.tolist()))
 
     def add_person(self, person: Person, timeline: Timeline, body: BodyModel) -> None:
         gltf, document = self._gltf, self._document

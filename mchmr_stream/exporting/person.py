@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from mchmr_stream.body.model import BodyModel, forward_kinematics, rest_joints
 from mchmr_stream.body.model import skin as skin_body
 from mchmr_stream.errors import InputError
-from mchmr_stream.motion import Track
+from mchmr_stream.motion import WORLD_COLUMNS, Track
 
 Array = NDArray[np.float64]
 
 Y_UP_FROM_CAMERA: Array = np.diag([1.0, -1.0, -1.0])
 """x right, y up, z towards the viewer: the axes of glTF, BVH, USD and `.smpl`. The camera looks along -z, as glTF's and USD's do."""
-Z_UP_FROM_CAMERA: Array = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])
-"""x right, y away from the viewer, z up: the axes of AMASS."""
+Z_UP_FROM_Y_UP: Array = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
+"""x right, y away from the viewer, z up, from x right, y up, z towards the viewer: AMASS's axes."""
 
 log = logging.getLogger(__name__)
 
@@ -66,20 +66,40 @@ def usable_rows(track: Track) -> Track:
     Raises InputError when two rows are at one time: nobody has two poses at once.
     """
     rotations = np.concatenate([track.global_orient[:, None], track.body_pose], 1)
-    numbers = (rotations, track.joints_m, track.betas, track.transl, track.time_s)
+    numbers = [rotations, track.joints_m, track.betas, track.transl, track.time_s]
+    if track.world is not None:
+        numbers += [getattr(track.world, name) for name in WORLD_COLUMNS]
     good = np.logical_and.reduce([np.isfinite(values).reshape(len(track), -1).all(1) for values in numbers])
     good[good] = (np.linalg.det(rotations[good].astype(np.float64)) > _LEAST_DETERMINANT).all(1)
     if not good.all():
         first = track.frame[np.flatnonzero(~good)[0]]
         log.warning("person %d: %d rows are no bodies and left out, the first at frame %d", track.track_id, (~good).sum(), first)
-        columns = [field.name for field in dataclasses.fields(Track) if field.name != "track_id"]
-        track = Track(track.track_id, **{name: getattr(track, name)[good] for name in columns})
+        track = track.only(good)
     again = np.flatnonzero(np.diff(track.time_s) <= 0)
     if len(again):
         raise InputError(
             f"person {track.track_id} has two rows at {track.time_s[again[0] + 1]:.3f} s or goes back in time, expected rising times"
         )
     return track
+
+
+def in_world(track: Track, body: BodyModel, axes: Array) -> Person:
+    """In the axes that `axes` (3, 3) makes of y-up ones: of the world where the file has one (y up, floor at 0), else of the camera's.
+
+    Raises ValueError for a track without rows: nobody has no shape.
+    """
+    world = track.world
+    if world is None:
+        return person_of(track, body, axes @ Y_UP_FROM_CAMERA)
+    standing = dataclasses.replace(
+        track,
+        global_orient=world.world_global_orient,
+        body_pose=world.world_body_pose,
+        betas=world.world_betas,
+        transl=world.world_transl,
+        joints_m=world.world_joints_m,
+    )
+    return person_of(standing, body, axes)
 
 
 def person_of(track: Track, body: BodyModel, world_from_camera: Array) -> Person:

@@ -1,8 +1,9 @@
 """Universal Scene Description (.usd, the binary kind): everybody in one stage as UsdSkel bodies, with the clip's camera. By usd-core.
 
-Metres, y up, the camera at the origin looking along -z. One time code is one frame of the processed clip (code = seconds *
-timeCodesPerSecond), with a fraction where a frame came off the beat, so times are exact. People who are away are invisible (`visibility`).
-Skinning is linear; unlike glTF's, any number of joints may move a vertex. The camera's principal point is kept (aperture offsets).
+Metres, y up, the camera at `scene_from_camera` (the origin, or over the floor of the world) looking along -z. One time code is one frame
+of the processed clip (code = seconds * timeCodesPerSecond), with a fraction where a frame came off the beat, so times are exact. People
+who are away are invisible (`visibility`). Skinning is linear; unlike glTF's, any number of joints may move a vertex. The camera's
+principal point is kept (aperture offsets).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from mchmr_stream.body.model import PARENTS, BodyModel
 from mchmr_stream.exporting.appearance import linear_colour, vertex_normals
 from mchmr_stream.exporting.glb import NEAR_M
 from mchmr_stream.exporting.optional import needed
-from mchmr_stream.exporting.person import Person, rest_vertices_m
+from mchmr_stream.exporting.person import Array, Person, rest_vertices_m
 from mchmr_stream.exporting.rotations import quaternions_xyzw
 from mchmr_stream.exporting.stretches import Timeline
 from mchmr_stream.geometry.camera import Intrinsics
@@ -28,7 +29,13 @@ _FAR_M = 1000.0
 
 
 def write_usd(
-    path: Path, people: Sequence[Person], timeline: Timeline, camera: Intrinsics, picture_wh: tuple[int, int], body: BodyModel
+    path: Path,
+    people: Sequence[Person],
+    timeline: Timeline,
+    camera: Intrinsics,
+    picture_wh: tuple[int, int],
+    body: BodyModel,
+    scene_from_camera: Array,
 ) -> None:
     """`path` has to end in .usd, .usdc or .usda: the library chooses the encoding by it."""
     needed("pxr", "usd-core", "USD")
@@ -54,6 +61,7 @@ def write_usd(
     film.CreateHorizontalApertureOffsetAttr(focal * ((width - 1) / 2 - camera.cx) / camera.fx)
     film.CreateVerticalApertureOffsetAttr(focal * (camera.cy - (height - 1) / 2) / camera.fy)
     film.CreateClippingRangeAttr(Gf.Vec2f(NEAR_M, _FAR_M))
+    film.AddTransformOp().Set(Gf.Matrix4d(scene_from_camera.T.tolist()))  # USD's vectors are rows
     for person in people:
         _add_person(stage, person, timeline, body)
     stage.GetRootLayer().Save()

@@ -23,7 +23,7 @@ from mchmr_stream.body.model import BodyModel
 from mchmr_stream.body.one_shape import transl_to_look_alike
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.motion import COLUMNS, FRAME_COLUMNS, SCHEMA, Column, Motion
+from mchmr_stream.motion import COLUMNS, FRAME_COLUMNS, SCHEMA, WORLD_COLUMNS, Column, Motion, World
 from mchmr_stream.records import JOINT_NAMES, KEYPOINT_NAMES, Bodies, Scene, SourceInfo
 from mchmr_stream.sinks.publishing import check_folder, publish, temporary_beside, write_errors
 from mchmr_stream.sinks.settling import settle
@@ -71,12 +71,23 @@ class NpzSink:
             "weights_sha256": np.array(weights_sha256),
             "settings": np.array(json.dumps(settings, default=str)),
         }
+        self._columns = COLUMNS
         self._rows = 0
         self._frames = 0
         self._closed = False
         with write_errors(self.path):
             self._folder = tempfile.TemporaryDirectory(prefix=f".{self.path.name}.", dir=self.path.parent)
-            self._spools: dict[str, IO[bytes]] = {name: (Path(self._folder.name) / name).open("wb") for name in (*COLUMNS, *FRAME_COLUMNS)}
+            self._spools: dict[str, IO[bytes]] = {
+                name: (Path(self._folder.name) / name).open("wb") for name in (*self._columns, *FRAME_COLUMNS)
+            }
+
+    def add_world(self, world: World) -> None:
+        """The file will have a world, too: of motion that has one, written by `extend`. To be called before that."""
+        self._header["world_from_camera"] = np.asarray(world.world_from_camera, np.float64)
+        self._header["world_info"] = np.array(json.dumps(world.info))
+        self._columns = COLUMNS | WORLD_COLUMNS
+        with write_errors(self.path):
+            self._spools |= {name: (Path(self._folder.name) / name).open("wb") for name in WORLD_COLUMNS}
 
     def extend(self, motion: Motion) -> None:
         """Go on after an earlier run: its rows and frames come first. To be called before the first `write`.
@@ -89,8 +100,9 @@ class NpzSink:
             if tracks:
                 identities = np.repeat([track.track_id for track in tracks], [len(track) for track in tracks])
                 order = np.lexsort((identities, np.concatenate([track.frame for track in tracks])))
-                for name, column in COLUMNS.items():  # one at a time: all of them together may be large
-                    values = identities if name == "track_id" else np.concatenate([getattr(track, name) for track in tracks])
+                for name, column in self._columns.items():  # one at a time: all of them together may be large
+                    holders = [track.world if name in WORLD_COLUMNS else track for track in tracks]
+                    values = identities if name == "track_id" else np.concatenate([getattr(holder, name) for holder in holders])
                     self._spool(name, column, values[order])
                 self._rows += len(order)
             for name, column in FRAME_COLUMNS.items():
@@ -98,6 +110,8 @@ class NpzSink:
         self._frames += len(motion.frames)
 
     def write(self, scene: Scene) -> None:
+        if self._columns is not COLUMNS:
+            raise ValueError("scenes have no world; a file with one is written from motion that has one")
         bodies, n = scene.bodies, len(scene)
         rows = {
             "frame": np.full(n, bodies.frame),
@@ -191,7 +205,7 @@ class NpzSink:
             content = BytesIO()
             npy.write_array(content, value, allow_pickle=False)
             archive.writestr(f"{name}.npy", content.getvalue())
-        for columns, rows in ((COLUMNS, self._rows), (FRAME_COLUMNS, self._frames)):
+        for columns, rows in ((self._columns, self._rows), (FRAME_COLUMNS, self._frames)):
             for name, column in columns.items():
                 shape = self._shape(column, rows)
                 # A column of hours may pass 2 GiB, and the zip header is written before its size is known.

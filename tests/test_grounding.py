@@ -1,0 +1,207 @@
+"""The world from a standing camera: laws on people whose world is known, and what a user sees of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+from walking import CAMERA, Way, camera_pose, farther, track_of, walking
+
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import BodyModel
+from mchmr_stream.cli import main
+from mchmr_stream.errors import InputError
+from mchmr_stream.grounding.estimate import ground
+from mchmr_stream.motion import WORLD_COLUMNS, Motion, load
+from mchmr_stream.track_editing import merge, select, split, write
+
+ALONG = Way((-1.8, -5.0), 75)
+"""Walks mostly across the picture."""
+TOWARDS = Way((1.0, -7.0), -10)
+"""Walks mostly towards the camera."""
+STANDS = Way((0.5, -4.5), 30, swing_rad=0.0)
+
+
+@pytest.fixture(scope="module")
+def body() -> BodyModel:
+    return load_body("free")
+
+
+def up_error_deg(motion: Motion, pose: np.ndarray) -> float:
+    assert motion.world is not None
+    return float(np.degrees(np.arccos(np.clip(motion.world.world_from_camera[1, :3] @ pose[1, :3], -1, 1))))
+
+
+def world_joints(motion: Motion, number: int = 1) -> np.ndarray:
+    world = motion.tracks[number].world
+    assert world is not None
+    return world.world_joints_m.astype(np.float64)
+
+
+def rigid_error_m(path: np.ndarray, truth: np.ndarray) -> float:
+    """Mean distance after the best turn about the vertical and the best move: a world has no north and no origin."""
+    a, b = path - path.mean(0), truth - truth.mean(0)
+    angle = np.arctan2((a[:, 2] * b[:, 0] - a[:, 0] * b[:, 2]).sum(), (a[:, 0] * b[:, 0] + a[:, 2] * b[:, 2]).sum())
+    return float(np.linalg.norm(a @ Rotation.from_euler("y", angle).as_matrix().T - b, axis=1).mean())
+
+
+def skating(motion: Motion) -> tuple[float, float]:
+    assert motion.world is not None
+    return tuple(motion.world.info["skating_mm_per_contact_frame"].values())  # type: ignore[return-value]
+
+
+def test_up_floor_and_paths_are_found(body: BodyModel) -> None:
+    pose = camera_pose()
+    seen, truth = walking([ALONG, TOWARDS], pose)
+    found = ground(seen, body)
+    assert found.world is not None
+    assert up_error_deg(found, pose) < 1
+    assert found.world.world_from_camera[1, 3] == pytest.approx(pose[1, 3], abs=0.05)
+    for number in (1, 2):
+        joints = world_joints(found, number)
+        assert rigid_error_m(joints[:, 0], truth[number - 1][:, 0]) < 0.05
+        standing = found.tracks[number].world.foot_contact[:, 0]
+        assert np.abs(joints[standing, 7, 1] - 0.075).max() < 0.02
+    assert found.world.info["moved_in_picture"]["p95_share_of_box"] < 0.02
+    assert found.world.info["warnings"] == []
+
+
+def test_who_stands_still_stays_as_they_are(body: BodyModel) -> None:
+    pose = camera_pose()
+    seen, truth = walking([STANDS], pose, seconds=3)
+    found = ground(seen, body)
+    assert max(skating(found)) < 0.01
+    assert up_error_deg(found, pose) < 4
+    joints = world_joints(found)
+    assert np.ptp(joints, axis=0).max() < 1e-4
+    assert joints[0, 7, 1] == pytest.approx(truth[0][0, 7, 1], abs=0.02)
+
+
+def test_wrong_depths_are_put_right_by_the_feet(body: BodyModel) -> None:
+    """The distance drifts by centimetres within a step; standing feet say by how much."""
+    pose = camera_pose()
+    seen, truth = walking([ALONG, TOWARDS], pose)
+    times = seen.frames_time_s
+    wavy = farther(seen, 2, 1 + 0.02 * np.sin(2 * np.pi * times / 1.7))
+    found = ground(wavy, body)
+    before, after = skating(found)
+    assert before > 3
+    assert after < 0.1
+    raw = (wavy.tracks[2].joints_m[:, 0] @ pose[:3, :3].T).astype(np.float64)
+    corrected = rigid_error_m(world_joints(found, 2)[:, 0], truth[1][:, 0])
+    assert corrected < 0.25 * rigid_error_m(raw, truth[1][:, 0])
+
+
+@pytest.mark.parametrize("turn", [Rotation.from_euler("xyz", [6, 5, 0], degrees=True), Rotation.from_euler("z", 25, degrees=True)])
+def test_turning_the_camera_turns_only_the_camera(body: BodyModel, turn: Rotation) -> None:
+    pose = camera_pose()
+    seen, _ = walking([ALONG, TOWARDS], pose)
+    there = np.full((len(seen.frames), 24, 2), 300, np.float32)  # in the picture, whatever the turn
+    tracks = {number: dataclasses.replace(track, joints_px=there) for number, track in seen.tracks.items()}
+    turned = {}
+    for number, track in tracks.items():
+        rotations = np.concatenate([turn.as_matrix() @ track.global_orient[:, None], track.body_pose], 1)
+        moved = track_of(number, track.time_s, rotations, track.joints_m[:, 0] @ turn.as_matrix().T, body)
+        turned[number] = dataclasses.replace(moved, joints_px=there)
+    first, second = ground(dataclasses.replace(seen, tracks=tracks), body), ground(dataclasses.replace(seen, tracks=turned), body)
+    a, b = (np.concatenate([world_joints(each, 1), world_joints(each, 2)]).reshape(-1, 3) for each in (first, second))
+    np.testing.assert_allclose(a[:, 1], b[:, 1], atol=2e-3)
+    assert rigid_error_m(a, b) < 2e-3
+
+
+def test_frame_rates_agree(body: BodyModel) -> None:
+    pose = camera_pose()
+    seen, truth = walking([ALONG, TOWARDS], pose, fps=60)
+    drifts = farther(seen, 2, 1 + 0.02 * np.sin(2 * np.pi * seen.frames_time_s / 1.7))
+    for every in (1, 2, 5):
+        rows = np.arange(0, len(seen.frames), every)
+        tracks = {number: track.only(rows) for number, track in drifts.tracks.items()}
+        sparse = dataclasses.replace(seen, frames=rows, frames_time_s=seen.frames_time_s[rows], tracks=tracks)
+        found = ground(sparse, body)
+        assert up_error_deg(found, pose) < 0.5
+        assert skating(found)[1] < 0.1
+        for number in (1, 2):
+            assert rigid_error_m(world_joints(found, number)[:, 0], truth[number - 1][rows, 0]) < 0.02
+
+
+def test_everybody_stands_on_one_floor(body: BodyModel) -> None:
+    """One person is thought 6% too far away; the file's camera would have them 10 cm below the other's floor."""
+    pose = camera_pose()
+    seen, _ = walking([ALONG, TOWARDS], pose)
+    found = ground(farther(seen, 1, np.full(len(seen.frames), 1.06)), body)
+    for number in (1, 2):
+        contact = found.tracks[number].world.foot_contact
+        ankles = world_joints(found, number)[:, [7, 8], 1]
+        assert np.abs(ankles[contact[:, [1, 3]]] - 0.075).max() < 0.02
+
+
+def test_the_file_is_read_back_and_edited_with_its_world(body: BodyModel, tmp_path: Path) -> None:
+    seen, _ = walking([ALONG, TOWARDS], camera_pose(), seconds=2)
+    write(tmp_path / "seen.npz", seen)
+    assert (
+        main(["smooth", str(tmp_path / "seen.npz"), "-o", str(tmp_path / "w.npz"), "--static-camera", "--set", "smoother.kind=none", "-q"])
+        == 0
+    )
+    motion = load(tmp_path / "w.npz")
+    assert motion.world is not None
+    assert motion.world.info["what"].startswith("an estimate")
+    for number, track in motion.tracks.items():
+        np.testing.assert_allclose(track.joints_m, seen.tracks[number].joints_m, atol=1e-6)
+        seen_again = (track.world.world_joints_m - motion.world.world_from_camera[:3, 3]) @ motion.world.world_from_camera[:3, :3]
+        pixels = seen_again @ motion.K.T
+        off = np.linalg.norm(pixels[..., :2] / pixels[..., 2:] - track.joints_px, axis=-1)
+        assert np.quantile(off, 0.95) <= 1.05 * motion.world.info["moved_in_picture"]["p95_px"] + 1
+    parts, new = split(motion, 1, 1.0)
+    write(tmp_path / "again.npz", merge(select(parts, [1, new]), 1, new))
+    back = load(tmp_path / "again.npz").tracks[1].world
+    for name in WORLD_COLUMNS:
+        np.testing.assert_array_equal(getattr(back, name), getattr(motion.tracks[1].world, name))
+
+
+def test_a_half_world_is_refused(body: BodyModel, tmp_path: Path) -> None:
+    seen, _ = walking([ALONG], camera_pose(), seconds=1)
+    write(tmp_path / "w.npz", ground(seen, body))
+    arrays = dict(np.load(tmp_path / "w.npz", allow_pickle=False))
+    np.savez(tmp_path / "half.npz", **{name: value for name, value in arrays.items() if name != "world_transl"})
+    with pytest.raises(InputError, match="lacks world_transl"):
+        load(tmp_path / "half.npz")
+    np.savez(tmp_path / "short.npz", **(arrays | {"foot_contact": arrays["foot_contact"][1:]}))
+    with pytest.raises(InputError, match="foot_contact"):
+        load(tmp_path / "short.npz")
+    np.savez(tmp_path / "bent.npz", **(arrays | {"world_from_camera": 2 * arrays["world_from_camera"]}))
+    with pytest.raises(InputError, match="world_from_camera"):
+        load(tmp_path / "bent.npz")
+
+
+def test_smoothing_again_says_that_the_world_is_gone(body: BodyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seen, _ = walking([ALONG], camera_pose(), seconds=1)
+    write(tmp_path / "w.npz", ground(seen, body))
+    assert main(["smooth", str(tmp_path / "w.npz"), "-o", str(tmp_path / "s.npz")]) == 0
+    assert "--static-camera estimates it anew" in capsys.readouterr().err
+    assert load(tmp_path / "s.npz").world is None
+
+
+def test_without_feet_in_the_picture_nothing_is_claimed(body: BodyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seen, _ = walking([Way((0.0, -1.6), 0, 0.0)], camera_pose(pitch_deg=-10), seconds=1)
+    assert (seen.tracks[1].joints_px[:, [7, 8], 1] > CAMERA.cy * 2).all()
+    write(tmp_path / "seen.npz", seen)
+    assert main(["smooth", str(tmp_path / "seen.npz"), "-o", str(tmp_path / "w.npz"), "--static-camera"]) == 1
+    said = capsys.readouterr().err
+    assert "no foot is seen standing" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "w.npz").exists()
+
+
+def test_a_moving_camera_is_noticed(body: BodyModel) -> None:
+    seen, _ = walking([ALONG, TOWARDS], camera_pose())
+    pans = Rotation.from_euler("y", 8 * seen.frames_time_s[:, None], degrees=True).as_matrix()
+    tracks = {}
+    for number, track in seen.tracks.items():
+        rotations = np.concatenate([pans[:, None] @ track.global_orient[:, None], track.body_pose], 1)
+        pelvis = np.einsum("fij,fj->fi", pans, track.joints_m[:, 0].astype(np.float64))
+        tracks[number] = track_of(number, track.time_s, rotations, pelvis, body)
+    with pytest.raises(InputError, match="does the camera move"):
+        ground(dataclasses.replace(seen, tracks=tracks), body)
