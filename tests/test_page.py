@@ -507,6 +507,10 @@ def test_in_chromium(served, tmp_path):
         expect(tab.locator("#recorded")).to_contain_text(".npz")
         for control in ("[value=bones]", "[value=both]", "#from-camera", "#reset-view", "#theme"):
             tab.locator(control).press("Space")
+        tab.set_viewport_size({"width": 800, "height": 1000})
+        before = shown()
+        wait_for(lambda: shown() > before + 1)
+        assert tab.evaluate("document.querySelector('#chart').clientHeight") < 800  # what is in it does not stretch it
         assert complaints == []
 
         # The server goes and comes back.
