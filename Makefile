@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test lint bench clean
+.PHONY: help install demo test lint bench bench-quick clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 install: $(VENV)/.installed  ## .venv/bin/mchmr and nothing for developers
 
@@ -26,8 +26,11 @@ lint: $(VENV)/.installed-dev  ## style, types, and that imports run one way
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed-dev  ## every script in benchmarks/, one after the other
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+bench: $(VENV)/.installed-dev  ## every question in benchmarks/ (15 minutes); make bench VALIDATION=dir HEAVY=file.task for accuracy too
+	$(BIN)/python benchmarks/all.py $(if $(VALIDATION),--validation $(VALIDATION)) $(if $(HEAVY),--heavy $(HEAVY)) $(ARGS)
+
+bench-quick: $(VENV)/.installed-dev  ## has a ratio fallen since the last results? (3 minutes)
+	$(BIN)/python benchmarks/quick.py $(ARGS)
 
 clean:  ## remove results of the demo, builds and caches; .venv stays
 	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,60 +1,47 @@
-"""Frames per second of the whole pipeline beside MediaPipe's PoseLandmarker on the same clip, in turn, in one process.
+"""Speed and accuracy beside MediaPipe PoseLandmarker, full and heavy, on the same real views in the same run.
 
-    python benchmarks/vs_mediapipe.py [CLIP] [--model pose_landmarker_heavy.task] [--views 5] [--repeats 3]
+    python benchmarks/vs_mediapipe.py VALIDATION_DIR --heavy pose_landmarker_heavy.task [--views 1 3 5] [--repeats 3]
 
-Without a clip: the one of `mchmr demo`. Without a model: the "full" bundle that ships.
-
-Both sides decode with PyAV on a thread of its own and get every frame; nothing is drawn or written. Networks are loaded
-and warmed up before the clock starts. Both follow one person (MediaPipe's PoseLandmarker knows no more in practice; ours
-gets tracker.max_people=1, see --people). The heavy bundle does not ship: tools/make_mediapipe_bundle.py makes it.
-Rounds alternate (ours, theirs, ours, ...), so that a machine whose speed drifts treats both alike; the ratio of each round
-is printed and their median is the result.
+`VALIDATION_DIR` as for `mchmr evaluate real3d` (docs/evaluation.md). The full bundle ships; tools/make_mediapipe_bundle.py makes the
+heavy one, which is left out when not given. Speed: the first view, both sides with PyAV on a thread of its own, networks loaded and
+warmed up, nothing drawn or written, and one person followed (MediaPipe's PoseLandmarker knows no more in practice). Accuracy: all
+views, each side once, for results do not change from run to run.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from mchmr_stream.build import open_input
-from mchmr_stream.config import Settings, SourceSettings, load_settings
+from measuring import Ratio, Result, arguments, in_turns, middle, need, pipeline_fps, settings_of
+
+from mchmr_stream.config import SourceSettings
 from mchmr_stream.detection.mediapipe import MediaPipeReference
+from mchmr_stream.learning.evaluation.real3d import errors_row
+from mchmr_stream.learning.evaluation.real_predictions import PER_FRAME_ASSUMED, SMOOTHED_KNOWN, Predicted, mediapipe_on, predict
+from mchmr_stream.learning.evaluation.real_views import load_views
 from mchmr_stream.pipeline import Pipeline
 from mchmr_stream.records import Frame
 from mchmr_stream.sources import open_source
 from mchmr_stream.streaming import Workers
 
-
-def ours(clip: Path, settings: Settings, pipeline: Pipeline) -> float:
-    """Frames per second."""
-    source, intrinsics = open_input(clip, settings)
-    try:
-        start = time.perf_counter()
-        frames = sum(1 for _ in pipeline.scenes(source, intrinsics))
-        return frames / (time.perf_counter() - start)
-    finally:
-        source.close()
+_MEDIAPIPE = ("MediaPipe, per frame", "MediaPipe, smoothed")
 
 
-def theirs(clip: Path, model: Path | None) -> float:
+def theirs(clip: Path, model: Path | None, frames: int) -> float:
     """Frames per second. A new landmarker each time: video mode refuses times that run backwards."""
     reference = MediaPipeReference(model)
     try:
-        first = next(_frames(clip))
-        reference.landmarks(first.rgb, 0.0)
-        start = time.perf_counter()
-        frames = 0
+        reference.landmarks(next(_frames(clip)).rgb, 0.0)
+        start, done = time.perf_counter(), 0
         with Workers() as workers:
             for frame in workers.ahead(_frames(clip), 4, name="decode"):
                 reference.landmarks(frame.rgb, 1.0 + frame.time_s)
-                frames += 1
-        return frames / (time.perf_counter() - start)
+                done += 1
+                if done == frames:
+                    break
+            return done / (time.perf_counter() - start)
     finally:
         reference.close()
 
@@ -67,43 +54,59 @@ def _frames(clip: Path) -> Iterator[Frame]:
         source.close()
 
 
+def _errors(clips: Sequence[Predicted]) -> list[str]:
+    row = errors_row(clips, pixels=False)
+    return [f"{row[name]:.1f}" for name in ("found %", "MPJPE mm", "PA-MPJPE mm", "accel mm/frame^2")]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clip", type=Path, nargs="?", default=Path("demo/clip/two_people.mp4"))
-    parser.add_argument("--model", type=Path, help="MediaPipe .task bundle to compare with")
-    parser.add_argument("--people", type=int, default=1, help="how many people ours follows at most")
-    parser.add_argument("--views", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--set", dest="overrides", action="append", default=[])
+    parser = arguments(__doc__)
+    parser.add_argument("validation", type=Path)
+    parser.add_argument("--heavy", type=Path, help="MediaPipe's heavy .task bundle")
+    parser.add_argument("--views", type=int, nargs="+", default=[1, 3, 5])
+    parser.add_argument("--frames", type=int, default=100, help="of the clip that speed is measured on")
     args = parser.parse_args()
+    folder = need(args.validation, "a folder of real views as for `mchmr evaluate real3d`")
+    heavy = None if args.heavy is None else need(args.heavy, "a .task bundle; tools/make_mediapipe_bundle.py makes one")
+    models = {"MediaPipe full": None} | ({"MediaPipe heavy": heavy} if heavy is not None else {})
+    clip = load_views(folder)[0].video
 
-    if not args.clip.is_file():
-        raise SystemExit(f"no clip at {args.clip}: name one, or run `mchmr demo` first")
-    settings = load_settings(None, [f"crops.views={args.views}", f"tracker.max_people={args.people}", *args.overrides])
-    pipeline = Pipeline(settings)
-    ours(args.clip, settings, pipeline)
-    rounds = []
-    for number in range(args.repeats):
-        mine, other = ours(args.clip, settings, pipeline), theirs(args.clip, args.model)
-        rounds.append({"ours_fps": round(mine, 2), "mediapipe_fps": round(other, 2), "ratio": round(mine / other, 3)})
-        print(f"round {number + 1}: {json.dumps(rounds[-1])}", flush=True)
-    machine = {"cores": os.cpu_count(), "cpu": cpu_name(), "python": platform.python_version()}
-    result = {
-        "clip": args.clip.name,
-        "model": args.model.name if args.model else "pose_landmarker_full.task",
-        "people": args.people,
-        "views": args.views,
-        "rounds": rounds,
-    }
-    print(json.dumps(result | {"median_ratio": statistics.median(r["ratio"] for r in rounds), "machine": machine}, indent=2))
+    sides: dict[str, Callable[[], float]] = {}
+    for views in args.views:
+        settings = settings_of(args.overrides, f"crops.views={views}", "tracker.max_people=1")
+        sides[f"ours, {views} views"] = pipeline_fps(clip, settings, Pipeline(settings), args.frames)
+    for name, model in models.items():
+        sides[name] = lambda model=model: theirs(clip, model, args.frames)  # type: ignore[misc]
+    rounds = in_turns(sides, args.repeats)
 
-
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    result = Result(
+        "vs_mediapipe",
+        "How fast and how accurate beside MediaPipe PoseLandmarker, with one person?",
+        ("", "frames/s", *(f"times {name}" for name in models), "found %", "MPJPE mm", "PA-MPJPE mm", "accel mm/frame^2"),
+        f"Speed on {clip.name}, at most {args.frames} frames, our smoother included; errors are means over the views of {folder.name}.",
     )
-    return names[0] if names else platform.processor()
+    for views in args.views:
+        side = f"ours, {views} views"
+        predictions = predict(folder, views=views, overrides=[*args.overrides, "tracker.max_people=1"], mediapipe=False)
+        ratios = {name: Ratio.of(rounds, side, name) for name in models}
+        result.ratios |= {f"{side} / {name}": ratio for name, ratio in ratios.items()}
+        speed = [f"{middle(rounds, side):.1f}", *(f"{ratio.median:.2f}" for ratio in ratios.values())]
+        result.rows.append(
+            [f"{side}, each frame alone, focal length assumed", "", *("" for _ in models), *_errors(predictions.of(PER_FRAME_ASSUMED))]
+        )
+        result.rows.append([f"{side}, smoothed, camera known", *speed, *_errors(predictions.of(SMOOTHED_KNOWN))])
+        row = errors_row(predictions.of(SMOOTHED_KNOWN), pixels=False)
+        result.figures[f"{side}: PA-MPJPE mm"] = row["PA-MPJPE mm"]
+    for name, model in models.items():
+        predicted = [one for view in load_views(folder) for one in mediapipe_on(view, model)]
+        for method in _MEDIAPIPE:
+            alone = method == _MEDIAPIPE[0]
+            speed = [f"{middle(rounds, name):.1f}" if alone else "", *("" for _ in models)]
+            row_name = name if alone else f"{name}, smoothed"
+            result.rows.append([row_name, *speed, *_errors([one for one in predicted if one.method == method])])
+            row = errors_row([one for one in predicted if one.method == method], pixels=False)
+            result.figures[f"{row_name}: PA-MPJPE mm"] = row["PA-MPJPE mm"]
+    result.finish(args)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""Benchmarks: ratios are those within a round, whatever the machine's speed was in it."""
+"""Benchmarks: ratios are those within a round, and what a script writes is what the page says."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -11,9 +14,83 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 def test_views_are_compared_within_each_round():
     import views
 
-    rounds = [{1: 20.0, 5: 10.0}, {1: 9.0, 5: 3.0}, {1: 100.0, 5: 40.0}]
+    rounds = [{"1": 20.0, "5": 10.0}, {"1": 9.0, "5": 3.0}, {"1": 100.0, "5": 40.0}]
     errors = {1: {"MPJPE mm": 99.0, "PA-MPJPE mm": 66.0}, 5: {"MPJPE mm": 90.0, "PA-MPJPE mm": 60.0}}
-    lines = views.table(rounds, errors).splitlines()
-    assert lines[2] == "| 1 | 20.0 | 2.50 (2.00, 3.00) | 99.0 / 66.0 | 1.100 |"
-    assert lines[3] == "| 5 | 10.0 | 1.00 (1.00, 1.00) | 90.0 / 60.0 | 1.000 |"
-    assert views.table(rounds, {}).splitlines()[2] == "| 1 | 20.0 | 2.50 (2.00, 3.00) |  |  |"
+    rows = views.table(rounds, errors).rows
+    assert rows[0] == ["1", "20.0", "2.50 (2.00 to 3.00)", "99.0", "66.0", "1.100"]
+    assert rows[1] == ["5", "10.0", "1.00 (1.00 to 1.00)", "90.0", "60.0", "1.000"]
+    assert views.table(rounds, {}).rows[0][3:] == ["", "", ""]
+
+
+def test_the_line_through_points_on_a_line_is_that_line():
+    import people
+
+    slope, start, r2 = people.line({1: 13.0, 2: 16.0, 5: 25.0})
+    assert (slope, start, r2) == (pytest.approx(3), pytest.approx(10), pytest.approx(1))
+    assert people.line({1: 13.0, 2: 25.0, 3: 12.0, 4: 26.0})[2] < 0.6
+
+
+def test_sides_take_turns_and_every_second_round_runs_backwards(capsys):
+    import measuring
+
+    order = []
+
+    def side(name):
+        return lambda: order.append(name) or float(len(order))
+
+    rounds = measuring.in_turns({"a": side("a"), "b": side("b")}, 3)
+    assert order == ["a", "b", "b", "a", "a", "b"]
+    assert rounds == [{"a": 1.0, "b": 2.0}, {"a": 4.0, "b": 3.0}, {"a": 5.0, "b": 6.0}]
+    ratio = measuring.Ratio.of(rounds, "a", "b")
+    assert ratio.median == pytest.approx(5 / 6)
+
+
+def test_a_ratio_fell_only_where_it_fell_by_more_than_both_runs_spread():
+    import quick
+    from measuring import Ratio
+
+    before = {"median": 1.0, "rounds": [0.96, 1.0, 1.04]}
+    for rounds, fell, word in (
+        ([0.95, 0.95, 0.96], False, "as before"),  # within the earlier spread
+        ([0.8, 0.81, 0.8], True, "FELL"),
+        ([0.6, 0.8, 1.0], False, "as before"),  # too noisy to say
+        ([1.3, 1.3, 1.31], False, "rose"),
+    ):
+        said, worse = quick.verdict(Ratio(rounds), before)
+        assert (worse, said.startswith(word)) == (fell, True), said
+
+
+def test_quick_ends_with_1_where_a_ratio_fell(monkeypatch, tmp_path, capsys):
+    import quick
+    from measuring import Ratio
+
+    out = tmp_path / "quick.json"
+    monkeypatch.setattr(sys, "argv", ["quick.py", "--out", str(out)])
+    codes = []
+    for value in (1.0, 1.01, 0.7):
+        monkeypatch.setattr(quick, "measure", lambda *_, value=value: {"a / b": Ratio([value, value, value])})
+        codes.append(quick.main())
+    assert codes == [0, 0, 1]
+    assert "a / b: 0.70 (0.70 to 0.70), FELL: -30%" in capsys.readouterr().out
+
+
+def test_the_performance_page_is_what_the_results_say(tmp_path):
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+    import performance_page
+
+    assert performance_page.PAGE.read_text() == performance_page.page()
+    changed = performance_page.RESULTS / "quick.json"
+    (tmp_path / changed.name).write_text(changed.read_text().replace('"rows": [\n    [\n      "', '"rows": [\n    [\n      "another '))
+    assert "| another " in performance_page.page(tmp_path)
+
+
+def test_every_script_says_what_it_is_for_and_what_is_not_there():
+    folder = Path(__file__).parents[1] / "benchmarks"
+    done = subprocess.run(
+        [sys.executable, folder / "all.py", "--validation", "no/such/folder"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip() == "all.py: no/such/folder is not there"
+    done = subprocess.run([sys.executable, folder / "vs_mediapipe.py", "no/such/folder"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("is not there; expected a folder of real views as for `mchmr evaluate real3d`")

@@ -21,7 +21,7 @@ def _print_run(run: dict[str, Any], console: Console) -> None:
     console.print()
     console.print(f"{run['views']} views, {run['people_per_frame']:.1f} people a frame", style="bold", highlight=False)
     threads = run["threads"]
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table = Table(box=None, pad_edge=False, padding=(0, 1), collapse_padding=True)
     table.add_column("only ...", no_wrap=True)
     for title in ("frames/s", "all cores", "people/s", "p50 ms", "p95 ms", "p99 ms", "CPU ms", "MiB"):
         table.add_column(title, justify="right", no_wrap=True)

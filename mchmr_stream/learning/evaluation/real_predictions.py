@@ -143,7 +143,7 @@ def predict(
     }
     predicted: list[Predicted] = []
     for view in load_views(folder):
-        predicted += [*_ours(view, changes), *(_mediapipe(view, mediapipe_model) if mediapipe else ())]
+        predicted += [*_ours(view, changes), *(mediapipe_on(view, mediapipe_model) if mediapipe else ())]
     return RealPredictions(about, tuple(predicted))
 
 
@@ -164,10 +164,10 @@ def _ours(view: RealView, changes: list[str]) -> Iterator[Predicted]:
             (PER_FRAME_KNOWN, [alone, known], True),
             (SMOOTHED_KNOWN, [known], True),
         ):
-            yield _main_person(view, method, load_settings(None, [*changes, *own]), undistorted)
+            yield main_person(view, method, load_settings(None, [*changes, *own]), undistorted)
 
 
-def _main_person(view: RealView, method: str, settings: Settings, undistorted: bool) -> Predicted:
+def main_person(view: RealView, method: str, settings: Settings, undistorted: bool) -> Predicted:
     """The largest person of each frame."""
     frames = len(view.limbs_m)
     empty = lambda *shape: np.full((frames, *shape), np.nan)
@@ -187,7 +187,8 @@ def _main_person(view: RealView, method: str, settings: Settings, undistorted: b
     return Predicted(view.name, method, limbs_m, limbs_px, joints_m, confidence, view.limbs_m, target_px)
 
 
-def _mediapipe(view: RealView, model: Path | None) -> Iterator[Predicted]:
+def mediapipe_on(view: RealView, model: Path | None) -> Iterator[Predicted]:
+    """MediaPipe on one view, as it comes and smoothed; nothing, with a warning, where it is not installed. `model`: None for what ships."""
     frames = len(view.limbs_m)
     limbs_m, limbs_px = np.full((frames, 12, 3), np.nan), np.full((frames, 12, 2), np.nan)
     try:

@@ -1,0 +1,96 @@
+"""What the size of the picture that the detector sees, and how often it is asked, cost and bring.
+
+    python benchmarks/detectors.py VALIDATION_DIR [--sizes 256 320 384 512] [--intervals 1 2 4] [--frames 60]
+
+Speed: the whole pipeline on the first real view, one person followed. Errors: the same view's truth, each frame by itself, the camera
+known. Recall and false alarms: eight drawn people, small at 1280x720, by the detector alone (score over 0.3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from measuring import Ratio, Result, arguments, drawn, in_turns, middle, need, pipeline_fps, settings_of
+
+from mchmr_stream.config import SourceSettings
+from mchmr_stream.detection.movenet import MoveNetDetector
+from mchmr_stream.learning.evaluation.real3d import errors_row
+from mchmr_stream.learning.evaluation.real_predictions import known_camera, main_person
+from mchmr_stream.learning.evaluation.real_views import load_views
+from mchmr_stream.network.weights import pick_device
+from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.sources import open_source
+
+_DRAWN, _SCORE = 8, 0.3
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("validation", type=Path)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 320, 384, 512])
+    parser.add_argument("--intervals", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--frames", type=int, default=60)
+    args = parser.parse_args()
+    view = load_views(need(args.validation, "a folder of real views as for `mchmr evaluate real3d`"))[0]
+    default = settings_of(args.overrides).detector.input_px
+    chosen = {f"{size} px, every frame": (f"detector.input_px={size}", "detector.interval=1") for size in args.sizes}
+    chosen |= {f"{default} px, one frame in {n}": (f"detector.input_px={default}", f"detector.interval={n}") for n in args.intervals}
+    reference = f"{default} px, every frame"
+    if reference not in chosen:
+        chosen[reference] = (f"detector.input_px={default}", "detector.interval=1")
+
+    sides, errors, recall = {}, {}, {}
+    shared = Pipeline(settings_of(args.overrides))
+    for name, own in chosen.items():
+        settings = settings_of([*own, *args.overrides], "tracker.max_people=1")
+        detector = MoveNetDetector(
+            input_px=settings.detector.input_px, min_score=settings.detector.min_score, device=pick_device(settings.runtime.device),
+            precision=settings.network.precision, batch=settings.detector.batch,
+        )  # fmt: skip
+        pipeline = Pipeline(settings)
+        # One network and one body for all.
+        pipeline.parts = replace(pipeline.parts, detector=detector, estimator=shared.parts.estimator, body=shared.parts.body)
+        sides[name] = pipeline_fps(view.video, settings, pipeline, args.frames)
+        with known_camera(view) as known:
+            alone = settings_of([*own, *args.overrides], "tracker.max_people=1", "smoother.kind=none", known)
+            errors[name] = errors_row([main_person(view, name, alone, undistorted=True)], pixels=False)
+        recall[name] = found_drawn(detector) if settings.detector.interval == 1 else ("", "")
+    rounds = in_turns(sides, args.repeats)
+    result = Result(
+        "detectors",
+        "What do the detector's picture size and interval cost and bring?",
+        (
+            "detector",
+            "frames/s",
+            "ratio to the default",
+            "found %",
+            "MPJPE mm",
+            "PA-MPJPE mm",
+            "of 8 drawn, recall %",
+            "false alarms a frame",
+        ),
+        f"{view.video.name}, {args.frames} frames for speed and all for errors, one person followed.",
+    )
+    for name, row in errors.items():
+        ratio = Ratio.of(rounds, name, reference)
+        if name != reference:
+            result.ratios[f"{name} / {reference}"] = ratio
+        figures = [f"{row[key]:.1f}" for key in ("found %", "MPJPE mm", "PA-MPJPE mm")]
+        result.rows.append([name, f"{middle(rounds, name):.1f}", str(ratio), *figures, *recall[name]])
+    result.finish(args)
+
+
+def found_drawn(detector: MoveNetDetector) -> tuple[str, str]:
+    """Of drawn people standing apart: how many were found, and how many boxes too many."""
+    with drawn(_DRAWN, frames=25) as clip:
+        source = open_source(clip, SourceSettings())
+        counts = [int((found.scores > _SCORE).sum()) for frame in source.frames() for found in detector.detect([frame])]
+        source.close()
+    hit = sum(min(count, _DRAWN) for count in counts)
+    extra = sum(max(0, count - _DRAWN) for count in counts)
+    return f"{100 * hit / (_DRAWN * len(counts)):.1f}", f"{extra / len(counts):.2f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""What does the overlay cost? `mchmr video` with and without it, two drawn people at 720p.
+
+python benchmarks/overlay.py [--frames 60]
+"""
+
+from __future__ import annotations
+
+from measuring import Ratio, Result, arguments, drawn, in_turns, middle, settings_of
+
+from mchmr_stream.benching.whole import run_scenes, run_with_files
+from mchmr_stream.pipeline import Pipeline
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--frames", type=int, default=60)
+    args = parser.parse_args()
+    off, on = (settings_of(args.overrides, f"output.overlay={value}") for value in ("false", "true"))
+    pipelines = [Pipeline(one) for one in (off, on)]
+    with drawn(2, frames=args.frames) as clip:
+        run_scenes(clip, off, pipelines[0], 10)
+        sides = {
+            "with overlay": lambda: run_with_files(clip, on, pipelines[1], args.frames).frames_per_s,
+            "without": lambda: run_with_files(clip, off, pipelines[0], args.frames).frames_per_s,
+        }
+        rounds = in_turns(sides, args.repeats)
+    result = Result(
+        "overlay", "What does the overlay cost?", ("", "frames/s"), f"Two drawn people, 1280x720, {args.frames} frames, files written."
+    )
+    result.rows = [[name, f"{middle(rounds, name):.1f}"] for name in sides]
+    result.ratios["with overlay / without"] = Ratio.of(rounds, "with overlay", "without")
+    result.finish(args)
+
+
+if __name__ == "__main__":
+    main()
