@@ -14,6 +14,8 @@ from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel
 from mchmr_stream.cli import main
 from mchmr_stream.errors import InputError
+from mchmr_stream.exporting.formats import export
+from mchmr_stream.geometry.camera import project
 from mchmr_stream.grounding.estimate import ground
 from mchmr_stream.motion import WORLD_COLUMNS, Motion, load
 from mchmr_stream.track_editing import merge, select, split, write
@@ -205,3 +207,38 @@ def test_a_moving_camera_is_noticed(body: BodyModel) -> None:
         tracks[number] = track_of(number, track.time_s, rotations, pelvis, body)
     with pytest.raises(InputError, match="does the camera move"):
         ground(dataclasses.replace(seen, tracks=tracks), body)
+
+
+def test_exports_are_in_the_world(body: BodyModel, tmp_path: Path) -> None:
+    """The camera of the GLB, put where its node says, sees the bodies of the GLB where the clip has them."""
+    gltf = pytest.importorskip("pygltflib")
+    seen, _ = walking([ALONG], camera_pose(), seconds=1)
+    found = ground(seen, body)
+    export(found, "clip", "glb", tmp_path, body=body)
+    document = gltf.GLTF2().load(str(tmp_path / "clip.glb"))
+    camera = next(node for node in document.nodes if node.name == "camera")
+    turn, place = Rotation.from_quat(camera.rotation).as_matrix(), np.array(camera.translation)
+    np.testing.assert_allclose(place, found.world.world_from_camera[:3, 3], atol=1e-6)
+    pelvis = next(index for index, node in enumerate(document.nodes) if node.name == "pelvis")
+    channel = next(one for one in document.animations[0].channels if one.target.node == pelvis and one.target.path == "translation")
+    accessor = document.accessors[document.animations[0].samplers[channel.sampler].output]
+    start = document.bufferViews[accessor.bufferView].byteOffset
+    path = np.frombuffer(document.binary_blob()[start : start + 12 * accessor.count], np.float32).reshape(-1, 3)
+    np.testing.assert_allclose(path, world_joints(found)[:, 0], atol=1e-5)
+    in_camera = (path - place) @ turn * [1, -1, -1]
+    np.testing.assert_allclose(project(in_camera, CAMERA), seen.tracks[1].joints_px[:, 0], atol=1)
+
+
+@pytest.mark.parametrize(("to", "up"), [("amass", 2), ("trc", 1), ("bvh", 1)])
+def test_one_persons_formats_have_the_floor_at_nothing(body: BodyModel, tmp_path: Path, to: str, up: int) -> None:
+    seen, _ = walking([ALONG], camera_pose(), seconds=1)
+    found = ground(seen, body)
+    [written] = export(found, "clip", to, tmp_path, body=body)
+    if to == "amass":
+        data = np.load(written.path)
+        pelvis = data["trans"] + [-0.0018, -0.2233, 0.0282]
+    else:
+        lines = written.path.read_text().splitlines()
+        rows = [line.split() for line in (lines[6:] if to == "trc" else lines[-len(seen.frames) :])]
+        pelvis = np.array(rows, float)[:, 2:5] if to == "trc" else np.array(rows, float)[:, :3]
+    np.testing.assert_allclose(pelvis[:, up], world_joints(found)[:, 0, 1], atol=1e-4)

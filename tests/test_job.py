@@ -150,6 +150,31 @@ def test_three_whole_files_and_nothing_else(clip: Path, tmp_path: Path, pipeline
     assert {"decode", "detect", "network", "smooth", "write OverlaySink"} <= set(report["timings_ms"])
 
 
+def test_a_standing_camera_only_adds_a_world(clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings) -> None:
+    static = changed(settings, camera={"static": True}, output={"overlay": False})
+    result = run(clip, tmp_path / "world", pipeline, static)
+    run(clip, tmp_path / "plain", pipeline, changed(settings, output={"overlay": False}))
+    grounded, plain = load(tmp_path / "world" / "clip.npz"), load(tmp_path / "plain" / "clip.npz")
+    assert grounded.world is not None, result.warnings
+    assert result.world is not None
+    assert "an estimate" in result.world
+    assert set(grounded.world.info["warnings"]) <= set(report_of(tmp_path / "world")["warnings"])
+    for identity, track in plain.tracks.items():
+        np.testing.assert_array_equal(grounded.tracks[identity].joints_m, track.joints_m)
+        assert np.isfinite(grounded.tracks[identity].world.world_joints_m).all()
+
+
+def test_without_feet_the_run_is_whole_and_says_why_there_is_no_world(
+    clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mchmr_stream.grounding.contacts._SHORTEST_S", 100.0)  # nobody stands for so long
+    result = run(clip, tmp_path, pipeline, changed(settings, camera={"static": True}, output={"overlay": False}))
+    assert result.complete
+    assert result.world is None
+    assert load(result.npz).world is None
+    assert any("no world coordinates" in text for text in report_of(tmp_path)["warnings"])
+
+
 def test_files_hold_what_stream_yields(clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings) -> None:
     settings = changed(settings, detector={"interval": 3}, source={"end_s": 0.5}, output={"overlay": False})
     run(clip, tmp_path, pipeline, settings)
