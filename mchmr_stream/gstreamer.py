@@ -1,23 +1,16 @@
 """The GStreamer element `mchmr`: video in, the same video out with everyone's body as metadata, drawn in if wanted.
 
-Buffers go through the same `Pipeline` as everything else. The streaming thread that brings them hands their pictures to a run;
-the run's own thread takes finished scenes and sends the buffers on, in order, each once. A run is one unbroken stretch of video:
-new caps, a new segment and the end of the stream finish it, a flush drops it, and the next buffer begins another one.
+Buffers go through the same `Pipeline` as everything else. The streaming thread that brings them hands their pictures to a stretch
+(gst/stretch.py), whose own thread takes finished scenes and sends the buffers on, in order, each once. New caps, a new segment and the
+end of the stream finish a stretch, a flush drops it, and the next buffer begins another one.
 
 docs/gstreamer.md says how to use it. Nothing heavy is imported before an element is set to READY.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import math
-import statistics
 import threading
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,51 +22,19 @@ from gi.repository import GObject, Gst, GstVideo  # noqa: E402
 
 from mchmr_stream.errors import MchmrError, UsageError  # noqa: E402
 from mchmr_stream.gst import metadata  # noqa: E402
-from mchmr_stream.streaming import Channel, Stopwatch, Task  # noqa: E402
+from mchmr_stream.gst.json_pad import JSON_CAPS, JsonPad  # noqa: E402
+from mchmr_stream.gst.negotiation import VIDEO_CAPS, answer_caps, propose_allocation  # noqa: E402
+from mchmr_stream.gst.properties import ADJUSTABLE, META_KINDS, PROPERTIES, defaults, overrides  # noqa: E402
+from mchmr_stream.gst.timing import Latency, Lateness  # noqa: E402
 
 if TYPE_CHECKING:
     from mchmr_stream.adjusting import AdjustableSettings
-    from mchmr_stream.gst.pictures import Picture, Pictures
+    from mchmr_stream.gst.stretch import Stretch
     from mchmr_stream.pipeline import Pipeline
-    from mchmr_stream.records import Frame, Scene, SourceInfo
-
-Gst.init(None)
-
-log = logging.getLogger(__name__)
-
-VIDEO_CAPS = Gst.Caps.from_string(
-    "video/x-raw, format=(string){ RGB, RGBA, BGR, NV12 }, width=[1,max], height=[1,max], pixel-aspect-ratio=(fraction)1/1"
-)
-"""Pixels must be square, as everywhere behind a source; `videoscale` in front makes them so."""
-JSON_CAPS = Gst.Caps.from_string("application/x-json")
-META_KINDS = ("auto", "json", "analytics", "none")
-PROCESSING_S = 0.1
-"""What is declared for processing until it has been measured."""
-MEASURE_EVERY = 15
-"""frames"""
+    from mchmr_stream.records import Scene
 
 EVERYTHING = Gst.BufferCopyFlags.FLAGS | Gst.BufferCopyFlags.TIMESTAMPS | Gst.BufferCopyFlags.META | Gst.BufferCopyFlags.MEMORY
 """What `Gst.Buffer.copy` copies in C; in Python it only counts one reference more."""
-
-_READWRITE = GObject.ParamFlags.READWRITE
-_MAX = 2**31 - 1
-_PLAYING = Gst.PARAM_MUTABLE_PLAYING
-_READY = Gst.PARAM_MUTABLE_READY
-
-PROPERTIES = {
-    "config": (str, "config", "settings file as printed by `mchmr config`; none: the defaults", None, _READWRITE | _READY),
-    "views": (int, "views", "crops of each person, fewer is faster; 0: as configured", 0, 9, 0, _READWRITE | _PLAYING),
-    "device": (str, "device", "auto, cpu, cuda or cuda:N; none: as configured", None, _READWRITE | _READY),
-    "triton": (str, "triton", "HOST:PORT,... of Triton servers that run the network; none: as configured", None, _READWRITE | _READY),
-    "draw": (bool, "draw", "draw the bodies into the picture", True, _READWRITE | _PLAYING),
-    "interval": (int, "interval", "ask the detector on each n-th frame; 0: as configured", 0, _MAX, 0, _READWRITE | _PLAYING),
-    "max-people": (int, "max-people", "keep only so many people, the largest; 0: as configured", 0, _MAX, 0, _READWRITE | _READY),
-    "unique-id": (int, "unique-id", "tells the results of several such elements apart", 0, _MAX, 0, _READWRITE | _READY),
-    "meta": (str, "meta", "what is put on buffers: auto (json, and analytics where there is one), json, analytics, none", "auto",
-             _READWRITE | _READY),
-    "messages": (bool, "messages", "post an element message `mchmr` with the JSON line of every frame", False, _READWRITE | _PLAYING),
-    "qos": (bool, "qos", "drop frames that a sink says would come too late", True, _READWRITE | _PLAYING),
-}  # fmt: skip
 
 
 class MchmrElement(Gst.Element):
@@ -95,22 +56,21 @@ class MchmrElement(Gst.Element):
 
     def __init__(self) -> None:
         super().__init__()
-        self._properties: dict[str, Any] = {name: described[-2] for name, described in PROPERTIES.items()}
+        self._properties: dict[str, Any] = defaults()
         self._lock = threading.RLock()
         self._pipeline: Pipeline | None = None
         self._adjust: AdjustableSettings | None = None
         self._analytics = False
         self._info: GstVideo.VideoInfo | None = None
         self._segment: Gst.Segment | None = None
-        self._run: _Run | None = None
+        self._run: Stretch | None = None
         self._flushing = False
         self._frames = 0
         self._identities = 0
         self._first_seen: dict[int, int] = {}
-        self._earliest: int | None = None
-        self._dropped = 0
-        self._processing_s = PROCESSING_S
-        self._json: _JsonPad | None = None
+        self._late = Lateness()
+        self._latency = Latency()
+        self._json: JsonPad | None = None
 
         self.sinkpad = Gst.Pad.new_from_template(self.get_pad_template("sink"), "sink")
         self.sinkpad.set_chain_function_full(self._chain)
@@ -129,7 +89,7 @@ class MchmrElement(Gst.Element):
 
     def do_set_property(self, prop: Any, value: Any) -> None:
         self._properties[prop.name] = value
-        setting = {"views": "crops.views", "interval": "detector.interval"}.get(prop.name)
+        setting = ADJUSTABLE.get(prop.name)
         if setting is None or self._adjust is None or self._pipeline is None:
             return
         section, name = setting.split(".")
@@ -143,7 +103,7 @@ class MchmrElement(Gst.Element):
             if self._json is not None:
                 return None
             pad = Gst.Pad.new_from_template(template, "json")
-            self._json = _JsonPad(pad)
+            self._json = JsonPad(pad)
         pad.set_active(True)
         self.add_pad(pad)
         return pad
@@ -191,24 +151,15 @@ class MchmrElement(Gst.Element):
         from mchmr_stream.config import load_settings
         from mchmr_stream.pipeline import Pipeline
 
-        settings = load_settings(self._properties["config"] or None, self._overrides())
+        settings = load_settings(self._properties["config"] or None, overrides(self._properties))
         self._pipeline = Pipeline(settings)
         self._adjust = self._pipeline.adjustable()
 
-    def _overrides(self) -> list[str]:
-        given = {
-            "crops.views": self._properties["views"],
-            "runtime.device": self._properties["device"],
-            "detector.interval": self._properties["interval"],
-            "tracker.max_people": self._properties["max-people"],
-            "triton.servers": [server.strip() for server in (self._properties["triton"] or "").split(",") if server.strip()],
-        }
-        return [f"{name}={json.dumps(value)}" for name, value in given.items() if value]
-
     def _forget(self) -> None:
-        self._info = self._segment = self._earliest = None
+        self._info = self._segment = None
         self._flushing = False
-        self._frames = self._identities = self._dropped = 0
+        self._frames = self._identities = 0
+        self._late = Lateness()
 
     # ---- buffers ------------------------------------------------------------------------------------------------------
 
@@ -227,12 +178,14 @@ class MchmrElement(Gst.Element):
             self._fail(error)
             return Gst.FlowReturn.ERROR
 
-    def _begin(self) -> _Run:
+    def _begin(self) -> Stretch:
         if self._info is None or self._pipeline is None or self._adjust is None:
             raise UsageError("a buffer came before its caps; put a capsfilter such as video/x-raw,format=RGB before mchmr")
-        return _Run(self._pipeline, self._adjust, self._info, self._segment, self._deliver, self._fail)
+        from mchmr_stream.gst.stretch import Stretch
 
-    def _deliver(self, buffer: Gst.Buffer, scene: Scene, run: _Run) -> Gst.FlowReturn:
+        return Stretch(self._pipeline, self._adjust, self._info, self._segment, self._deliver, self._fail)
+
+    def _deliver(self, buffer: Gst.Buffer, scene: Scene, run: Stretch) -> Gst.FlowReturn:
         """One finished frame, on the run's thread."""
         scene = replace(scene, bodies=replace(scene.bodies, time_s=run.film_s(scene.bodies.time_s)))
         if len(scene):
@@ -251,14 +204,15 @@ class MchmrElement(Gst.Element):
             self._first_seen = {identity: self._first_seen.get(identity, buffer.pts) for identity in scene.bodies.track_id.tolist()}
             metadata.attach_analytics(out, scene, self._first_seen)
         if line is not None and self._properties["messages"]:
-            self.post_message(Gst.Message.new_element(self, _message(buffer, line)))
+            self.post_message(Gst.Message.new_element(self, metadata.bus_message(buffer, line)))
         with self._lock:
             json_pad = self._json
         if line is not None and json_pad is not None:
             flow = json_pad.push(self, line, buffer, self._segment)
             if flow not in (Gst.FlowReturn.OK, Gst.FlowReturn.NOT_LINKED, Gst.FlowReturn.EOS):
                 return flow
-        self._measure(run)
+        if self._latency.measure(run.delivered, run.watch):
+            self.post_message(Gst.Message.new_latency(self))
         return self.srcpad.push(out)
 
     def _line(self, buffer: Gst.Buffer, scene: Scene) -> str | None:
@@ -272,17 +226,13 @@ class MchmrElement(Gst.Element):
 
     def _is_late(self, buffer: Gst.Buffer) -> bool:
         """Whether a sink has said that this frame cannot be in time any more; it is dropped and counted then."""
-        if self._earliest is None or self._segment is None or not self._properties["qos"] or buffer.pts == Gst.CLOCK_TIME_NONE:
-            return False
-        running = self._segment.to_running_time(Gst.Format.TIME, buffer.pts)
-        if running == Gst.CLOCK_TIME_NONE or running >= self._earliest:
-            return False
-        self._dropped += 1
-        stream = self._segment.to_stream_time(Gst.Format.TIME, buffer.pts)
-        message = Gst.Message.new_qos(self, False, running, stream, buffer.pts, buffer.duration)
-        message.set_qos_stats(Gst.Format.BUFFERS, self._frames, self._dropped)
-        self.post_message(message)
-        return True
+        message = self._late.of(self, buffer, self._segment, self._frames) if self._properties["qos"] else None
+        if message is not None:
+            self.post_message(message)
+        return message is not None
+
+    def _latency_s(self) -> float:
+        return 0.0 if self._pipeline is None else self._latency.seconds(self._pipeline.settings.smoother, self._info)
 
     def _finish(self) -> None:
         """Let the run send everything on; called on the streaming thread, before what ends the run is sent on itself."""
@@ -316,7 +266,8 @@ class MchmrElement(Gst.Element):
         if kind == Gst.EventType.FLUSH_STOP:
             self._abort()  # a buffer that was on its way in when the flush began may have begun another run
             self._flushing = False
-            self._earliest = self._segment = None
+            self._segment = None
+            self._late.forget()
             return self._forward(event)
         if not Gst.EventType.get_flags(kind) & Gst.EventTypeFlags.SERIALIZED:
             return self._forward(event)
@@ -356,74 +307,29 @@ class MchmrElement(Gst.Element):
 
     def _src_event(self, pad: Gst.Pad, parent: Gst.Object, event: Gst.Event) -> bool:
         if event.type == Gst.EventType.QOS:
-            _, _, late_by, timestamp = event.parse_qos()
-            if timestamp != Gst.CLOCK_TIME_NONE:
-                # Late by so much now: the next ones will be, too, unless as much again is left out.
-                self._earliest = max(0, timestamp + (2 * late_by if late_by > 0 else late_by))
+            self._late.hear(event)
         return self.sinkpad.push_event(event)
 
     # ---- queries ------------------------------------------------------------------------------------------------------
 
     def _sink_query(self, pad: Gst.Pad, parent: Gst.Object, query: Gst.Query) -> bool:
         if query.type in (Gst.QueryType.CAPS, Gst.QueryType.ACCEPT_CAPS):
-            return self._query_caps(pad, self.srcpad, query)
+            return answer_caps(self.srcpad, query)
         if query.type == Gst.QueryType.ALLOCATION:
-            return self._propose_allocation(query)
+            return propose_allocation(query, self._latency_s())
         if query.type == Gst.QueryType.DRAIN:
             self._finish()
         return pad.query_default(parent, query)
 
     def _src_query(self, pad: Gst.Pad, parent: Gst.Object, query: Gst.Query) -> bool:
         if query.type in (Gst.QueryType.CAPS, Gst.QueryType.ACCEPT_CAPS):
-            return self._query_caps(pad, self.sinkpad, query)
+            return answer_caps(self.sinkpad, query)
         if query.type == Gst.QueryType.LATENCY and self.sinkpad.peer_query(query):
             live, least, most = query.parse_latency()
             added = int(self._latency_s() * Gst.SECOND)
             query.set_latency(live, least + added, most if most == Gst.CLOCK_TIME_NONE else most + added)
             return True
         return pad.query_default(parent, query)
-
-    def _query_caps(self, pad: Gst.Pad, other: Gst.Pad, query: Gst.Query) -> bool:
-        """What goes in comes out: both sides agree on one of our formats."""
-        if query.type == Gst.QueryType.CAPS:
-            possible = other.peer_query_caps(VIDEO_CAPS).intersect(VIDEO_CAPS)
-            wanted = query.parse_caps()
-            query.set_caps_result(possible if wanted is None else wanted.intersect_full(possible, Gst.CapsIntersectMode.FIRST))
-            return True
-        caps = query.parse_accept_caps()
-        query.set_accept_caps_result(caps.can_intersect(VIDEO_CAPS) and (not other.is_linked() or other.peer_query_accept_caps(caps)))
-        return True
-
-    def _propose_allocation(self, query: Gst.Query) -> bool:
-        """Buffers are held back, so their pool must have more of them; their rows may be padded."""
-        caps, _ = query.parse_allocation()
-        info = None if caps is None else GstVideo.VideoInfo.new_from_caps(caps)
-        if info is None:
-            return False
-        fps = info.fps_n / info.fps_d if info.fps_n and info.fps_d else 30.0
-        query.add_allocation_pool(None, info.size, math.ceil(self._latency_s() * fps) + 4, 0)
-        query.add_allocation_meta(GstVideo.video_meta_api_get_type(), None)
-        return True
-
-    # ---- latency ------------------------------------------------------------------------------------------------------
-
-    def _latency_s(self) -> float:
-        """How long after it came a frame may leave: the smoother's look-ahead, which ends with a frame, and processing."""
-        if self._pipeline is None:
-            return 0.0
-        smoother, info = self._pipeline.settings.smoother, self._info
-        frame_s = info.fps_d / info.fps_n if info is not None and info.fps_n else 1 / 30
-        ahead_s = smoother.lookahead_s + frame_s if smoother.kind == "two-sided" else 0.0
-        return ahead_s + self._processing_s
-
-    def _measure(self, run: _Run) -> None:
-        """Declare more where processing takes longer than was said. A frame may wait for the one before: twice the time."""
-        if run.delivered % MEASURE_EVERY:
-            return
-        needed_s = 2 * sum(statistics.median(seconds) for seconds in run.watch.seconds.values())
-        if needed_s > self._processing_s:
-            self._processing_s = 1.25 * needed_s
-            self.post_message(Gst.Message.new_latency(self))
 
     # ---- errors -------------------------------------------------------------------------------------------------------
 
@@ -437,201 +343,6 @@ class MchmrElement(Gst.Element):
 
     def _post(self, kind: Gst.MessageType, domain: int, code: int, text: str, debug: str | None = None) -> None:
         self.message_full(kind, domain, int(code), text, debug, __file__, "mchmr", 0)
-
-
-class _Run:
-    """One unbroken stretch of video through the pipeline. `take` is called on the streaming thread, `deliver` on the run's own."""
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        adjust: AdjustableSettings,
-        info: GstVideo.VideoInfo,
-        segment: Gst.Segment | None,
-        deliver: Callable[[Gst.Buffer, Scene, _Run], Gst.FlowReturn],
-        fail: Callable[[BaseException], None],
-    ) -> None:
-        from mchmr_stream.build import with_camera
-        from mchmr_stream.gst.pictures import Pictures
-        from mchmr_stream.records import SourceInfo
-
-        self._fps = info.fps_n / info.fps_d if info.fps_n and info.fps_d else 30.0
-        self.watch = Stopwatch(last=60)
-        self.delivered = 0
-        self._pipeline, self._adjust, self._deliver, self._fail = pipeline, adjust, deliver, fail
-        self._pictures: Pictures = Pictures(info)
-        self._buffers = _BufferSource(SourceInfo("gstreamer", info.width, info.height, self._fps))
-        self._source, self._intrinsics = with_camera(self._buffers, pipeline.settings)
-        self._segment = segment
-        self._sign = -1.0 if segment is not None and segment.rate < 0 else 1.0
-        self._last_s: float | None = None
-        self._identities_before: int | None = None
-        self._lock = threading.Lock()
-        self._held: deque[Gst.Buffer | tuple[Gst.Event, Callable[[Gst.Event], bool]]] = deque()
-        self._pictures_before: deque[Picture] = deque()
-        self._abandoned = False
-        self._flow = Gst.FlowReturn.OK
-        self._task = Task(self._work, name="mchmr")
-
-    def take(self, buffer: Gst.Buffer, index: int) -> Gst.FlowReturn:
-        """Give a buffer in; waits until the pipeline takes it. Returns how sending on has gone so far."""
-        from mchmr_stream.records import Frame
-
-        frame = Frame(index, self._time_s(buffer), self._pictures.read(buffer))
-        with self._lock:
-            self._held.append(buffer)
-        if not self._buffers.put(frame):
-            return self._flow if self._flow != Gst.FlowReturn.OK else Gst.FlowReturn.FLUSHING
-        return self._flow
-
-    def take_event(self, event: Gst.Event, forward: Callable[[Gst.Event], bool]) -> bool:
-        """An event that belongs between the buffers; it is sent on when those before it have been."""
-        with self._lock:
-            if self._held:
-                self._held.append((event, forward))
-                return True
-        return forward(event)
-
-    def identities_before(self, seen: int) -> int:
-        """What to add to this run's identities, so that none is used twice: how many there were when its first one came."""
-        if self._identities_before is None:
-            self._identities_before = seen
-        return self._identities_before
-
-    def draw(self, buffer: Gst.Buffer, scene: Scene) -> None:
-        """Paint everyone into a buffer that may be written to."""
-        from mchmr_stream.sinks.overlay import draw_scene
-
-        before = scene.frame.rgb if self._source is self._buffers else self._pictures.read(buffer)
-        painted = self.watch.call("draw", draw_scene, scene)
-        self._pictures.paint(buffer, before, painted)
-
-    def finish(self) -> None:
-        """Wait until everything has been sent on."""
-        self._buffers.end()
-        self._task.join()
-
-    def abandon(self) -> None:
-        """Take and send nothing any more."""
-        self._abandoned = True
-        self._buffers.close()
-
-    def join(self) -> None:
-        self._task.join()
-
-    def film_s(self, time_s: float) -> float:
-        """The place in the film, seconds, of a time as the pipeline has it."""
-        return self._sign * time_s
-
-    def _time_s(self, buffer: Gst.Buffer) -> float:
-        """Seconds that grow from buffer to buffer: the place in the film, negative where it is played backwards."""
-        if buffer.pts == Gst.CLOCK_TIME_NONE:
-            self._last_s = 0.0 if self._last_s is None else self._last_s + 1 / self._fps
-            return self._last_s
-        place, sign = buffer.pts, 1
-        if self._segment is not None:
-            sign, place = self._segment.to_stream_time_full(Gst.Format.TIME, buffer.pts)
-        self._last_s = self._sign * (sign or 1) * place / Gst.SECOND
-        return self._last_s
-
-    def _work(self) -> None:
-        try:
-            scenes = self._pipeline.scenes(self._source, self._intrinsics, watch=self.watch, live=True, adjust=self._adjust)
-            with closing(scenes):
-                for scene in scenes:
-                    if self._abandoned:
-                        return
-                    self.delivered += 1
-                    self._flow = self._deliver(self._held[0], scene, self)
-                    self._release()
-                    if self._flow != Gst.FlowReturn.OK:
-                        return
-        except Exception as error:  # noqa: BLE001 - posted on the bus
-            if not self._abandoned:
-                self._fail(error)  # before upstream learns of it, which only says that something failed
-            self._flow = Gst.FlowReturn.ERROR
-        finally:
-            self._buffers.close()
-
-    def _release(self) -> None:
-        """The first buffer is gone; what waited behind it goes, too. It was kept until now, so that no event overtakes it."""
-        with self._lock:
-            self._held.popleft()
-        while True:
-            with self._lock:
-                if not self._held or isinstance(self._held[0], Gst.Buffer):
-                    return
-                event, forward = self._held[0]
-            forward(event)
-            with self._lock:
-                self._held.popleft()
-
-
-class _BufferSource:
-    """The pictures of buffers, one at a time; implements `protocols.Source`."""
-
-    def __init__(self, info: SourceInfo) -> None:
-        self.info = info
-        self.warnings: list[str] = []
-        self._channel: Channel[Frame] = Channel(0)
-
-    def put(self, frame: Frame) -> bool:
-        """Waits until the pipeline takes it; False once it does not any more."""
-        return self._channel.put(frame)
-
-    def end(self) -> None:
-        self._channel.end()
-
-    def frames(self) -> Iterator[Frame]:
-        return iter(self._channel)
-
-    def close(self) -> None:
-        self._channel.close()
-
-
-class _JsonPad:
-    """The request pad: one buffer per frame, a line of JSON with its end."""
-
-    def __init__(self, pad: Gst.Pad) -> None:
-        self._pad = pad
-        self._begun = False
-        self._segment: Gst.Segment | None = None
-
-    def push(self, element: Gst.Element, line: str, of: Gst.Buffer, segment: Gst.Segment | None) -> Gst.FlowReturn:
-        self._begin(element, segment)
-        buffer = Gst.Buffer.new_wrapped((line + "\n").encode())
-        buffer.pts, buffer.duration = of.pts, of.duration
-        return self._pad.push(buffer)
-
-    def forward(self, element: Gst.Element, event: Gst.Event, segment: Gst.Segment | None) -> None:
-        if event.type in (Gst.EventType.EOS, Gst.EventType.GAP):
-            self._begin(element, segment)
-        elif event.type == Gst.EventType.FLUSH_STOP:
-            self._segment = None
-        self._pad.push_event(event)
-
-    def _begin(self, element: Gst.Element, segment: Gst.Segment | None) -> None:
-        """What has to come before the first buffer, or after a flush."""
-        if not self._begun:
-            self._begun = True
-            self._pad.push_event(Gst.Event.new_stream_start(self._pad.create_stream_id(element, "json")))
-            self._pad.push_event(Gst.Event.new_caps(JSON_CAPS))
-        if segment is None:
-            segment = Gst.Segment()
-            segment.init(Gst.Format.TIME)
-        if self._segment is None or not self._segment.is_equal(segment):
-            self._segment = segment
-            self._pad.push_event(Gst.Event.new_segment(segment))
-
-
-def _message(buffer: Gst.Buffer, line: str) -> Gst.Structure:
-    structure = Gst.Structure.new_empty("mchmr")
-    pts = GObject.Value()  # a plain int would become 32 bits: 2.1 s of nanoseconds
-    pts.init(GObject.TYPE_UINT64)
-    pts.set_uint64(buffer.pts)
-    structure.set_value("pts", pts)
-    structure.set_value("json", line)
-    return structure
 
 
 GObject.type_register(MchmrElement)

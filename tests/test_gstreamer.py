@@ -27,6 +27,7 @@ import mchmr_stream
 from mchmr_stream.cli import main
 from mchmr_stream.cli.config import settings_yaml
 from mchmr_stream.config import Settings, settings_from
+from mchmr_stream.errors import MissingPart
 
 FRAMES = 24
 HERE = Path(__file__).parent
@@ -231,6 +232,37 @@ def test_views_change_while_it_plays(app):
     assert outcome["views"][0] == 1
     assert outcome["views"][-1] == 2
     assert outcome["views"] == sorted(outcome["views"])
+
+
+def test_the_network_on_a_triton_server_gives_what_it_gives_here(environment, clip, config, quick_settings, tmp_path):
+    pytest.importorskip("tritonclient.grpc", reason="needs mchmr-stream[triton]")
+    from mchmr_stream.network.weights import load_network
+    from mchmr_stream.serving.binary import find_tritonserver
+    from mchmr_stream.serving.metrics import prometheus_metrics
+    from mchmr_stream.serving.repository import ModelOptions, write_python_repository
+    from mchmr_stream.serving.server import TritonServer
+
+    try:
+        binary = find_tritonserver()
+    except MissingPart as error:
+        pytest.skip(str(error))
+    weights = quick_settings.network.weights
+    options = ModelOptions(device="cpu", precision="fp32", threads=1, prepared_views=1)
+    write_python_repository(tmp_path / "models", load_network(weights), weights, options)
+    line = f"filesrc location={clip} ! decodebin ! videoconvert ! mchmr name=m config={config} draw=false"
+    with TritonServer(binary, tmp_path / "models") as server:
+        server.wait()
+        for name, triton in (("here", ""), ("there", f"triton={server.grpc_address}")):
+            done = launch(environment, f"{line} {triton} ! queue ! fakesink m.json ! queue ! filesink location={tmp_path}/{name}.jsonl")
+            assert done.returncode == 0, done.stderr
+        requests = prometheus_metrics(server.metrics_url)['nv_inference_request_success{model="mchmr",version="1"}']
+    here, there = ([json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()] for name in ("here", "there"))
+    assert len(here) == len(there) == FRAMES
+    assert requests >= sum(bool(line["people"]) for line in there)
+    for one, other in zip(here, there, strict=True):
+        assert [person["id"] for person in one["people"]] == [person["id"] for person in other["people"]]
+        for a, b in zip(one["people"], other["people"], strict=True):
+            np.testing.assert_allclose(a["joints_m"], b["joints_m"], atol=2e-3)
 
 
 # ---- the lines of docs/gstreamer.md ---------------------------------------------------------------------------------------

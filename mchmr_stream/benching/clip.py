@@ -21,6 +21,7 @@ def write_clip(
     frames: int = 100,
     size_wh: tuple[int, int] = (1280, 720),
     places: int | None = None,
+    fps: int = FPS,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Path:
     """So many `people` (see `drawn_people`) for so many `frames`, as an MP4.
@@ -40,11 +41,11 @@ def write_clip(
         torch.set_num_threads(threads)
     with av.open(str(path), "w") as output:
         # One thread: what x264 writes does not depend on how many cores there are.
-        video = output.add_stream("libx264", rate=Fraction(FPS), options={"preset": "veryfast", "crf": "18", "threads": "1"})
+        video = output.add_stream("libx264", rate=Fraction(fps), options={"preset": "veryfast", "crf": "18", "threads": "1"})
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         for index in range(frames):
             frame = av.VideoFrame.from_ndarray(pictures[index % len(pictures)], format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, FPS)
+            frame.pts, frame.time_base = index, Fraction(1, fps)
             output.mux(video.encode(frame))
         output.mux(video.encode(None))
     return path

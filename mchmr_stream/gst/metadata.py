@@ -74,6 +74,17 @@ def attach_analytics(buffer: Gst.Buffer, scene: Scene, first_seen: Mapping[int, 
             relations.set_relation(analytics.RelTypes.RELATE_TO, where.id, track.id)
 
 
+def bus_message(buffer: Gst.Buffer, line: str) -> Gst.Structure:
+    """What is posted on the bus for a frame."""
+    structure = Gst.Structure.new_empty("mchmr")
+    pts = GObject.Value()  # a plain int would become 32 bits: 2.1 s of nanoseconds
+    pts.init(GObject.TYPE_UINT64)
+    pts.set_uint64(buffer.pts)
+    structure.set_value("pts", pts)
+    structure.set_value("json", line)
+    return structure
+
+
 def results(buffer: Gst.Buffer, unique_id: int = 0) -> dict[str, Any] | None:
     """What the element with that `unique-id` put on a buffer; None where there is nothing."""
     meta = buffer.get_custom_meta(META) if Gst.Meta.get_info(META) is not None else None
