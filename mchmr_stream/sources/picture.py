@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
@@ -51,7 +52,8 @@ class Orientation:
     def of_frame(frame: av.VideoFrame) -> Orientation:
         """From the display matrix that a container or codec gives; upright without one."""
         try:
-            matrix = frame.side_data.get("DISPLAYMATRIX")
+            # Not `frame.side_data`: frame and container would then hold each other, and pictures pile up until Python looks for cycles.
+            matrix = SideDataContainer(frame).get("DISPLAYMATRIX")
         except ValueError:  # PyAV refuses all side data where it does not know the kind of one of them
             return Orientation.from_degrees(frame.rotation)
         if matrix is None:
