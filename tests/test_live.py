@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
+import av
 import media
 import numpy as np
 import pytest
@@ -101,6 +103,19 @@ def test_a_slow_reader_always_gets_the_newest_picture():
     assert source.dropped >= indices[-1] + 1 - len(indices)
     assert np.median(ages) < 0.3  # every picture in turn would be two seconds late at the end
     np.testing.assert_allclose(np.diff([frame.time_s for frame in frames]), np.diff(indices) / 30, atol=1e-3)
+
+
+def test_pictures_are_let_go_at_once(clip):
+    """Not only when Python looks for cycles: a picture of a camera is megabytes."""
+    source = LiveSource(parse_address(str(clip), LiveSettings()), LiveSettings())
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in source.frames():
+            pass
+        assert sum(type(one) is av.VideoFrame for one in gc.get_objects()) <= 3
+    finally:
+        gc.enable()
 
 
 def test_a_file_is_played_in_its_own_time(clip):

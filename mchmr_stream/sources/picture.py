@@ -53,7 +53,7 @@ class Orientation:
         """From the display matrix that a container or codec gives; upright without one."""
         try:
             # Not `frame.side_data`: frame and container would then hold each other, and pictures pile up until Python looks for cycles.
-            matrix = SideDataContainer(frame).get("DISPLAYMATRIX")
+            matrix = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]  # (its stub says nothing of the frame)
         except ValueError:  # PyAV refuses all side data where it does not know the kind of one of them
             return Orientation.from_degrees(frame.rotation)
         if matrix is None:
