@@ -23,19 +23,17 @@ def plan(validation: Path | None, heavy: Path | None) -> dict[str, list[str] | N
     real = None if validation is None else [str(validation)]
     clip = [] if validation is None else [str(validation / "cam01.mp4"), "--real", str(validation)]
     return {
-        "vs_mediapipe": None
-        if real is None
-        else [*real, *(["--heavy", str(heavy)] if heavy is not None else []), "--repeats", "5", "--frames", "60"],
-        "views": [*clip, "--frames", "40", "--repeats", "3"] if validation is None or (validation / "cam01.mp4").exists() else None,
-        "detectors": None if real is None else [*real, "--frames", "50"],
-        "crops": ["--repeats", "5"],
-        "decoding": ["--frames", "100", "--repeats", "3"],
+        "vs_mediapipe": None if real is None else [*real, *(["--heavy", str(heavy)] if heavy is not None else []), "--frames", "60"],
+        "views": [*clip, "--frames", "40"] if validation is None or (validation / "cam01.mp4").exists() else None,
+        "detectors": None if real is None else [*real, "--sizes", "256", "384", "512", "--frames", "50"],
+        "crops": [],
+        "decoding": ["--frames", "100"],
         "estimators": ["--people", "1", "8"],
-        "people": ["--frames", "40"],
+        "people": ["--people", "0", "1", "2", "4", "6", "8", "--frames", "30"],
         "length": ["--lengths", "40", "80", "160"],
         "empty": [],
         "overlay": ["--frames", "50"],
-        "overlap": ["--frames", "48"],
+        "overlap": ["--frames", "32"],
         "quick": ["--save"],
     }
 

@@ -20,6 +20,7 @@ from mchmr_stream.learning.evaluation.real_predictions import known_camera, main
 from mchmr_stream.learning.evaluation.real_views import load_views
 from mchmr_stream.network.weights import pick_device
 from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.records import Frame
 from mchmr_stream.sources import open_source
 
 _DRAWN, _SCORE = 8, 0.3
@@ -42,6 +43,7 @@ def main() -> None:
 
     sides, errors, recall = {}, {}, {}
     shared = Pipeline(settings_of(args.overrides))
+    apart = drawn_frames()
     for name, own in chosen.items():
         settings = settings_of([*own, *args.overrides], "tracker.max_people=1")
         detector = MoveNetDetector(
@@ -55,7 +57,7 @@ def main() -> None:
         with known_camera(view) as known:
             alone = settings_of([*own, *args.overrides], "tracker.max_people=1", "smoother.kind=none", known)
             errors[name] = errors_row([main_person(view, name, alone, undistorted=True)], pixels=False)
-        recall[name] = found_drawn(detector) if settings.detector.interval == 1 else ("", "")
+        recall[name] = found_drawn(detector, apart) if settings.detector.interval == 1 else ("", "")
     rounds = in_turns(sides, args.repeats)
     result = Result(
         "detectors",
@@ -81,12 +83,18 @@ def main() -> None:
     result.finish(args)
 
 
-def found_drawn(detector: MoveNetDetector) -> tuple[str, str]:
-    """Of drawn people standing apart: how many were found, and how many boxes too many."""
+def drawn_frames() -> list[Frame]:
+    """People standing apart."""
     with drawn(_DRAWN, frames=25) as clip:
         source = open_source(clip, SourceSettings())
-        counts = [int((found.scores > _SCORE).sum()) for frame in source.frames() for found in detector.detect([frame])]
+        frames = list(source.frames())
         source.close()
+    return frames
+
+
+def found_drawn(detector: MoveNetDetector, frames: list[Frame]) -> tuple[str, str]:
+    """Per cent of the drawn people that were found, and how many boxes too many there were in a frame."""
+    counts = [int((found.scores > _SCORE).sum()) for frame in frames for found in detector.detect([frame])]
     hit = sum(min(count, _DRAWN) for count in counts)
     extra = sum(max(0, count - _DRAWN) for count in counts)
     return f"{100 * hit / (_DRAWN * len(counts)):.1f}", f"{extra / len(counts):.2f}"

@@ -61,6 +61,6 @@ def _draw_cpu(axes: Any, run: dict[str, Any]) -> None:
         axes.plot([available, available], [place - 0.4, place + 0.4], color="black", linewidth=2)
         axes.text(available, place - 0.42, f" {run[whole]['frames_per_s']:.1f} frames/s", fontsize=7, va="bottom", ha="right")
     axes.set_yticks(range(len(wholes)), wholes, fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(wholes) - 0.5, -0.75)
     axes.set_xlabel("CPU ms a frame by stage; line: what all cores had in that time", fontsize=8)
     axes.legend(fontsize=7, ncols=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, handlelength=1, columnspacing=0.8)

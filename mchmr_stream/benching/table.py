@@ -46,6 +46,8 @@ def _print_run(run: dict[str, Any], console: Console) -> None:
     for name in ("whole", "whole with overlay"):
         if run[name] is not None:
             console.print(_bounds(name, run[name]), highlight=False)
+    if run["triton"] is not None:
+        console.print("The network's CPU time is its server's and not in these figures.", highlight=False)
     gpu = run["whole"]
     if gpu["gpu_peak_memory_mib"] is not None:
         busy = "unknown (pip install nvidia-ml-py)" if gpu["gpu_percent"] is None else f"{gpu['gpu_percent']:.0f} %"
