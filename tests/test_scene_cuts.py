@@ -40,3 +40,13 @@ def test_somebody_in_the_same_place_after_a_cut_is_somebody_else():
     after = [tracker.update(boxes, i / 25).track_id.tolist() for i in range(5, 10)]
     assert before == [[1]] * 5
     assert after == [[2]] * 5
+
+
+def test_a_cut_to_a_scene_of_the_same_colours_is_found_by_its_shapes():
+    other = np.ascontiguousarray(np.roll(shot(1)[::-1], 90, axis=0)[:, ::-1])
+    assert np.array_equal(np.unique(other), np.unique(shot(1)))
+    assert found([*[shot(1)] * 10, *[other] * 10]) == [10]
+
+
+def test_a_camera_swung_round_at_once_is_no_cut():
+    assert found([*[shot(1)] * 10, *[shot(1, 40 * i) for i in range(1, 9)]]) == []

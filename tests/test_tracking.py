@@ -250,6 +250,18 @@ def test_a_child_in_a_box_as_large_is_somebody_else() -> None:
     assert tracks.track_id.tolist() == [2]
 
 
+def test_somebody_who_lies_down_keeps_the_identity_over_a_missed_frame() -> None:
+    """The box is where it was and as large, the bones are seen from their ends."""
+    standing, tracker = Person(straight(300, 300), 200), PeopleTracker()
+    for t in times(30, 1):
+        tracker.update(single(standing, t), float(t))
+    tracker.update(Detections.empty(), 1.05)
+    lying = Person(straight(300, 300), 110).keypoints(1.1)[None].astype(np.float32)
+    for t in times(30, 0.3) + 1.1:
+        tracks = tracker.update(dataclasses.replace(single(standing, t), keypoints_px=lying), float(t))
+    assert tracks.track_id.tolist() == [1]
+
+
 def test_runs_share_nothing() -> None:
     assert play(CROSSING, times(30, 1)) == play(CROSSING, times(30, 1))
     assert set().union(*play(CROSSING, times(30, 1)).values()) == {1, 2, 3}

@@ -18,8 +18,6 @@ _SHORTEST_S, _LONGEST_S = 1 / 240, 0.1
 _FIRST_S = 1 / 30
 _QUICK_RAD_S = 4.0
 """A joint that turns this fast is smoothed over half the time, so that fast motion keeps its reach."""
-_CAUSAL_STRETCH = 1.0
-"""Time constants where nothing later corrects a frame, over those with a look at both sides."""
 _PLACE_DRIVE = 8.0
 """Spectral density of a person's acceleration, m^2 / s^3."""
 _GATE = 16.0
@@ -45,8 +43,7 @@ class Person:
     """Steps are kept from the oldest frame that is still to go out. `strength` stretches all time constants."""
 
     def __init__(self, strength: float, *, gated: bool) -> None:
-        stretch = strength * (_CAUSAL_STRETCH if gated else 1.0)
-        self._drive = rotation_filter.RHO / (TIME_CONSTANTS_S * stretch) ** 4
+        self._drive = rotation_filter.RHO / (TIME_CONSTANTS_S * strength) ** 4
         self._place_drive = _PLACE_DRIVE / strength**2
         self._gated = gated
         self._refused_since_s: float | None = None

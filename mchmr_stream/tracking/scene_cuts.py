@@ -13,6 +13,8 @@ _BINS = 8
 """Per colour."""
 _HISTOGRAM = 0.35
 """Share of the picture whose colours must be new,"""
+_UNLIKE = 0.5
+"""... or the most that the picture, moved as one likes, correlates with the one before: the shapes are new, whatever their colours,"""
 _PIXELS = 18.0
 """... and mean difference of pixels of 255 levels that must be there,"""
 _TIMES_USUAL = 3.0
@@ -40,12 +42,23 @@ class SceneCuts:
         difference = float(np.abs(pixels - before[0]).mean())
         new_colours = float(np.abs(histogram - before[1]).sum()) / 2
         usual = float(np.median(self._usual)) if self._usual else 0.0
-        is_cut = new_colours > _HISTOGRAM and difference > max(_PIXELS, _TIMES_USUAL * usual)
+        is_cut = difference > max(_PIXELS, _TIMES_USUAL * usual) and (
+            new_colours > _HISTOGRAM or _best_correlation(pixels, before[0]) < _UNLIKE
+        )
         if is_cut:
             self._usual.clear()
         else:
             self._usual.append(difference)
         return is_cut
+
+
+def _best_correlation(pixels: NDArray[np.float32], before: NDArray[np.float32]) -> float:
+    """The largest over all shifts, around the edges: one when the camera only turned, or only the light changed."""
+    one, other = (picture.mean(-1, dtype=np.float64) for picture in (pixels, before))
+    one, other = one - one.mean(), other - other.mean()
+    energy = float(np.sqrt((one**2).sum() * (other**2).sum()))
+    products = np.fft.irfft2(np.fft.rfft2(one) * np.conj(np.fft.rfft2(other)), one.shape)
+    return float(products.max()) / energy if energy > 0 else 1.0
 
 
 def _histogram(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -25,6 +25,9 @@ _MIN_SIMILARITY = 0.3
 """A high detection and a person in view belong together from here on."""
 _MIN_SIMILARITY_LOW = 0.4
 """The same for a low detection, which may be clutter."""
+_SAME_PLACE, _SAME_PLACE_S = 0.6, 0.2
+"""Whose box is where and as large as expected, by this overlap, need not have the bones expected, too, for lying down shortens them; but
+only for so long: then somebody else may have come."""
 _RECENT_S = 0.4
 """Somebody missed for no longer competes on equal terms with those in view: two people who cross must not swap over one miss."""
 _FRESH_S = 0.6
@@ -245,8 +248,10 @@ def _match(found: Candidates, tracks: list[Track], minimum: float, time_s: float
         np.array([track.slack_px for track in tracks]),
     )
     missed = np.array([track.missed for track in tracks])
-    possible = (similarity >= minimum) & (~missed | (size_agreement(found, tracks, time_s) > 0))
     unseen_s = np.array([time_s - track.evidence_s for track in tracks])
+    overlap = box_iou(found.boxes_xyxy_px, np.stack([track.expected_box_xyxy_px for track in tracks]))
+    in_place = (overlap >= _SAME_PLACE) & (unseen_s <= _SAME_PLACE_S)
+    possible = (similarity >= minimum) & (~missed | in_place | (size_agreement(found, tracks, time_s) > 0))
     return _pair(found, tracks, np.where(possible, similarity * np.exp(-unseen_s / _FRESH_S), 0.0))
 
 
