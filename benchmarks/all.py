@@ -29,7 +29,7 @@ def plan(validation: Path | None, heavy: Path | None) -> dict[str, list[str] | N
         "crops": [],
         "decoding": ["--frames", "100"],
         "estimators": ["--people", "1", "8"],
-        "people": ["--people", "0", "1", "2", "4", "6", "8", "--frames", "30"],
+        "crowd": ["--people", "0", "1", "2", "4", "6", "8", "--frames", "30"],
         "length": ["--lengths", "40", "80", "160"],
         "empty": [],
         "overlay": ["--frames", "50"],

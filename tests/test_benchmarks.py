@@ -23,11 +23,11 @@ def test_views_are_compared_within_each_round():
 
 
 def test_the_line_through_points_on_a_line_is_that_line():
-    import people
+    import crowd
 
-    slope, start, r2 = people.line({1: 13.0, 2: 16.0, 5: 25.0})
+    slope, start, r2 = crowd.line({1: 13.0, 2: 16.0, 5: 25.0})
     assert (slope, start, r2) == (pytest.approx(3), pytest.approx(10), pytest.approx(1))
-    assert people.line({1: 13.0, 2: 25.0, 3: 12.0, 4: 26.0})[2] < 0.6
+    assert crowd.line({1: 13.0, 2: 25.0, 3: 12.0, 4: 26.0})[2] < 0.6
 
 
 def test_sides_take_turns_and_every_second_round_runs_backwards(capsys):

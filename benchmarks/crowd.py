@@ -1,6 +1,6 @@
 """How does the cost of a frame grow with the people in it? One to eight drawn people, all of one size, and a straight line through them.
 
-    python benchmarks/people.py [--people 0 1 2 3 4 5 6 7 8] [--frames 50]
+    python benchmarks/crowd.py [--people 0 1 2 3 4 5 6 7 8] [--frames 50]
 
 The line is the least-squares one through the medians over the rounds of milliseconds a frame, from one person on.
 """
@@ -31,7 +31,7 @@ def main() -> None:
     ms = {people: 1e3 / middle(rounds, str(people)) for people in args.people}
     slope, start, r2 = line({people: value for people, value in ms.items() if people})
     result = Result(
-        "people",
+        "crowd",
         "How does the cost of a frame grow with the people in it?",
         ("people", "frames/s", "people/s", "ms a frame", "the line says"),
         f"{settings.crops.views} views, 1280x720, {args.frames} frames. Line: {start:.1f} ms + {slope:.1f} ms a person, R^2 {r2:.4f}.",
