@@ -24,7 +24,7 @@ ORDER = (
     "decoding",
     "estimators",
     "overlap",
-    "people",
+    "crowd",
     "length",
     "empty",
     "overlay",
