@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_MOST_FRAMES = 8
+"""In the network at once: each holds some 100 MB."""
+
 
 @dataclass(frozen=True, eq=False)
 class Parts:
@@ -32,6 +35,8 @@ class Parts:
     cropper: Cropper
     estimator: MeshEstimator
     body: BodyModel
+    frames_at_once: int = 1
+    """how many frames' crops the network is best given at the same time, each on a thread of its own"""
 
 
 def build_parts(settings: Settings) -> Parts:
@@ -42,9 +47,8 @@ def build_parts(settings: Settings) -> Parts:
     from mchmr_stream.network.weights import pick_device
 
     device = pick_device(settings.runtime.device)
-    # Detector and network compute at the same time, each on a thread with a team of this size. More threads than cores make
-    # every team sleep at its barriers instead of spinning, which costs a quarter of the speed.
-    torch.set_num_threads(settings.runtime.threads or max(1, (os.cpu_count() or 1) // 2))
+    threads, at_once = threads_and_frames(settings.runtime.threads, os.cpu_count() or 1)
+    torch.set_num_threads(threads)
     cropper = build_cropper(settings)
     with ThreadPoolExecutor(1) as beside:
         # The network's preparation takes a second of arithmetic; the rest is mostly imports.
@@ -65,7 +69,17 @@ def build_parts(settings: Settings) -> Parts:
     free = body if settings.body.model == "free" else load_body("free")
     if estimator.body_sha256 not in (None, free.sha256):
         log.warning("the weights %s were trained with another version of the free body: shapes and statures will be off", estimator.name)
-    return Parts(detector, cropper, estimator, body)
+    return Parts(detector, cropper, estimator, body, at_once if device.type == "cpu" and not settings.triton.servers else 1)
+
+
+def threads_and_frames(threads: int | None, cores: int) -> tuple[int, int]:
+    """On a CPU: the OpenMP team of the detector and of each frame in the network, and how many frames are in it at once.
+
+    Networks this small gain little from a second thread and nothing from a fifth; frames side by side do not wait for each other.
+    More threads than cores make every team sleep at its barriers instead of spinning, unless they are alone.
+    """
+    team = threads or max(1, min(4, cores // 4))
+    return team, min(_MOST_FRAMES, max(1, cores // team - 1, 2 if cores > 1 and team == 1 else 1))
 
 
 def _estimator(settings: Settings, device: torch.device) -> MeshEstimator:

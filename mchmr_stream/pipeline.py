@@ -25,15 +25,17 @@ import numpy as np
 import torch
 
 from mchmr_stream.adjusting import AdjustableSettings, AdjustedSmoother
+from mchmr_stream.asking import Asked, asked_ahead, asked_as_they_come
 from mchmr_stream.body.model import forward_kinematics, skin
 from mchmr_stream.build import Parts, build_cropper, build_parts, build_scene_cuts, build_smoother, build_tracker, open_input
 from mchmr_stream.config import Settings
 from mchmr_stream.errors import TruncatedInput
+from mchmr_stream.estimators.side_by_side import SideBySide
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.geometry.crops import image_from_rolled
 from mchmr_stream.placing import place_in_image
-from mchmr_stream.protocols import Smoother, Source, Tracker
-from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Detections, Float, Frame, Scene, Tracks
+from mchmr_stream.protocols import MeshEstimator, Smoother, Source, Tracker
+from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Float, Frame, Scene, Tracks
 from mchmr_stream.streaming import Stopwatch, Workers
 
 Seen = tuple[Float, Float]
@@ -103,44 +105,37 @@ class Pipeline:
                 frames = workers.ahead(watch.timed("decode", frames), self.settings.runtime.ahead, name="decode")
             waiting: set[Future[Seen]] = set()
             workers.before_joining(lambda: [answer.cancel() for answer in list(waiting)])
-            found = self._find(self._detect(frames, adjust, watch), intrinsics, tracker, waiting, adjust, watch)
-            sent = self._send(workers.ahead(found, 0 if live else 1, name="find"), intrinsics, watch)
-            if self.parts.estimator.in_flight > 1:
-                # Elsewhere: sending and waiting go on at once, so that the way there and back costs time but no speed.
-                sent = workers.ahead(sent, self.parts.estimator.in_flight, name="send")
+            found = self._find(self._detect(frames, live, adjust, watch), intrinsics, tracker, waiting, adjust, watch)
+            estimator = self.parts.estimator
+            if not live and self.parts.frames_at_once > 1:
+                # A live run does not: each result would be older for it.
+                estimator = SideBySide(estimator, self.parts.frames_at_once)
+                workers.before_joining(estimator.close)
+            sent = self._send(workers.ahead(found, 0 if live else 1, name="find"), estimator, intrinsics, watch)
+            if estimator.in_flight > 1:
+                # Sending and waiting go on at once: where the network is elsewhere, the way there and back costs time but no speed.
+                sent = workers.ahead(sent, estimator.in_flight, name="send")
             bodies = self._estimate(sent, watch)
             for frame, smooth in smoothed(bodies, smoother, watch):
                 yield self.scene(frame, smooth, intrinsics)
 
-    def _detect(self, frames: Iterator[Frame], adjust: AdjustableSettings, watch: Stopwatch) -> Iterator[tuple[Frame, Detections | None]]:
-        """Ask the detector on each n-th frame, a batch at a time; None on the frames between, which wait for no later one."""
-        waiting: list[Frame] = []
-        asked: list[int] = []
-        since_asked: int | None = None
-        broken: TruncatedInput | None = None
-        try:
-            for frame in frames:
-                since_asked = 1 if since_asked is None or since_asked >= adjust.now.detector.interval else since_asked + 1
-                if since_asked == 1:
-                    asked.append(len(waiting))
-                waiting.append(frame)
-                if not asked or (since_asked == 1 and len(asked) == adjust.now.detector.batch):
-                    yield from self._detected(waiting, asked, watch)
-                    waiting, asked = [], []
-        except TruncatedInput as error:
-            broken = error
-        yield from self._detected(waiting, asked, watch)
-        if broken is not None:
-            raise broken
+    def _detect(self, frames: Iterator[Frame], live: bool, adjust: AdjustableSettings, watch: Stopwatch) -> Iterator[Asked]:
+        detect = partial(watch.call, "detect", self.parts.detector.detect)
+        cuts = build_scene_cuts(self.settings)
 
-    def _detected(self, frames: list[Frame], asked: list[int], watch: Stopwatch) -> Iterator[tuple[Frame, Detections | None]]:
-        found = dict(zip(asked, watch.call("detect", self.parts.detector.detect, [frames[i] for i in asked]), strict=True)) if asked else {}
-        for i, frame in enumerate(frames):
-            yield frame, found.get(i)
+        def new_scene(frame: Frame) -> bool:
+            return cuts is not None and watch.call("track", cuts.begins_with, frame.rgb)
+
+        def interval() -> int:
+            return adjust.now.detector.interval
+
+        if live:
+            return asked_as_they_come(frames, detect, new_scene, interval)
+        return asked_ahead(frames, detect, new_scene, interval, lambda: adjust.now.detector.batch)
 
     def _find(
         self,
-        detected: Iterator[tuple[Frame, Detections | None]],
+        detected: Iterator[Asked],
         intrinsics: Intrinsics,
         tracker: Tracker,
         waiting: set[Future[Seen]],
@@ -149,11 +144,11 @@ class Pipeline:
     ) -> Iterator[Found]:
         """Track and crop. `waiting` holds the answers that are still to come, so that they can be cancelled."""
         before: Found | None = None
-        cropper, cuts = self.parts.cropper, build_scene_cuts(self.settings)
-        for frame, detections in detected:
+        cropper = self.parts.cropper
+        for frame, detections, new_scene in detected:
             if adjust.now.crops.views != cropper.layout.count:
                 cropper = build_cropper(adjust.now)
-            if cuts is not None and watch.call("track", cuts.begins_with, frame.rgb):
+            if new_scene:
                 tracker.end_scene()
             if before is not None and tracker.needs_confirmation(detections):
                 tracker.confirm(before.tracks.track_id, *before.seen.result())
@@ -164,10 +159,12 @@ class Pipeline:
             before = Found(frame, tracks, watch.call("crop", cropper.crop, frame, tracks, intrinsics), answer)
             yield before
 
-    def _send(self, found: Iterator[Found], intrinsics: Intrinsics, watch: Stopwatch) -> Iterator[tuple[Found, Future[CropEstimates]]]:
+    def _send(
+        self, found: Iterator[Found], estimator: MeshEstimator, intrinsics: Intrinsics, watch: Stopwatch
+    ) -> Iterator[tuple[Found, Future[CropEstimates]]]:
         """Give every frame's crops to the network, and its answer to the tracker as soon as it is there."""
         for item in found:
-            estimates = watch.call("network", self.parts.estimator.submit, item.batch)
+            estimates = watch.call("network", estimator.submit, item.batch)
             estimates.add_done_callback(partial(_tell_tracker, item, intrinsics))
             yield item, estimates
 
@@ -195,7 +192,7 @@ class Pipeline:
 
 
 def _tell_tracker(found: Found, intrinsics: Intrinsics, done: Future[CropEstimates]) -> None:
-    if done.exception() is not None:
+    if done.cancelled() or done.exception() is not None:
         return  # raised to whoever takes the frame's bodies
     estimates = done.result()
     seen_px = image_from_rolled(estimates.landmarks_px[..., :2], intrinsics, found.batch.roll_rad)

@@ -40,7 +40,7 @@ class Cropper:
             crops=crops,
             views_px=views_px,
             base_px=base_px,
-            keypoints_px=_keypoints_in_rolled_plane(tracks.keypoints_px, base_px, roll_rad, intrinsics),
+            keypoints_px=_keypoints_in_rolled_plane(_best_keypoints(tracks), base_px, roll_rad, intrinsics),
             focal_px=np.full(len(tracks), intrinsics.fx, np.float32),
             roll_rad=roll_rad,
         )
@@ -56,6 +56,11 @@ class Cropper:
         ]
         empty = torch.zeros((0, self.layout.count, 3, *self.layout.crop_hw), dtype=torch.uint8, device=self.device)
         return chunks[0] if len(chunks) == 1 else torch.cat([empty, *chunks]), views_px
+
+
+def _best_keypoints(tracks: Tracks) -> Float:
+    """Where the detector saw nothing of somebody, what the network saw a frame ago: better evidence than none."""
+    return np.where(tracks.observed[:, None, None], tracks.keypoints_px, tracks.landmarks_px).astype(np.float32)
 
 
 def _keypoints_in_rolled_plane(keypoints_px: Float, base_px: Float, roll_rad: Float, intrinsics: Intrinsics) -> Float:

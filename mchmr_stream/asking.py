@@ -1,0 +1,155 @@
+"""Which frames the detector is asked about, and what it would have said of those between.
+
+The detector is a third of the work, and people hardly change from one frame to the next. In a file it is asked about each n-th frame,
+and where the same people are plainly there in two of them, with limbs that moved little, what lies between is interpolated: every
+frame then has a detection, and nobody waits for anybody. Where there is doubt (somebody came or went, two overlap, a quick
+movement, a cut) the frame in the middle is asked about too, and so on down to every frame. A live run cannot look ahead: there the
+frames between have no detection, and the tracker carries people through them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from mchmr_stream.errors import TruncatedInput
+from mchmr_stream.records import Detections, Frame
+from mchmr_stream.tracking.similarity import VISIBLE_SCORE, box_iou, box_size
+
+Detect = Callable[[Sequence[Frame]], list[Detections]]
+
+_SAME_OVERLAP = 0.6
+"""Intersection over union of a person's boxes in two frames from which on it is plainly the same person,"""
+_OTHER_OVERLAP = 0.2
+"""... as long as nobody else's box overlaps by more."""
+_LIMB_MOVED = 0.12
+"""How far a keypoint may go between two frames that were asked about, in sizes of the box: a limb's way is not straight for longer."""
+_SIZE_RATIO = 1.15
+_CLUTTER_SCORE = 0.35
+"""Who is weaker than this may come and go: what lies between two frames does not depend on them."""
+
+
+class Asked(NamedTuple):
+    """A frame and what is known of it before anybody is tracked."""
+
+    frame: Frame
+    detections: Detections | None
+    """None: the detector was not asked"""
+    new_scene: bool
+    """another shot begins with this frame"""
+
+
+def asked_as_they_come(
+    frames: Iterator[Frame], detect: Detect, cuts: Callable[[Frame], bool], interval: Callable[[], int]
+) -> Iterator[Asked]:
+    """Ask about each n-th frame at once; none waits for a later one. `interval` is asked for n anew at every frame."""
+    since_asked: int | None = None
+    for frame in frames:
+        new_scene = cuts(frame)
+        since_asked = 1 if new_scene or since_asked is None or since_asked >= interval() else since_asked + 1
+        yield Asked(frame, detect([frame])[0] if since_asked == 1 else None, new_scene)
+
+
+def asked_ahead(
+    frames: Iterator[Frame], detect: Detect, cuts: Callable[[Frame], bool], interval: Callable[[], int], batch: Callable[[], int]
+) -> Iterator[Asked]:
+    """Ask about each n-th frame, `batch` of them in a call, and about more of them where the frames between are in doubt.
+
+    Every frame gets a detection. Frames come out up to n * batch later than they came in; those from before a TruncatedInput come out
+    before it is raised.
+    """
+    known: Asked | None = None
+    window: list[Asked] = []
+    broken: TruncatedInput | None = None
+    try:
+        for frame in frames:
+            window.append(Asked(frame, None, cuts(frame)))
+            # The first frame of all has nothing before it: it is a window of its own.
+            if known is None or len(window) >= interval() * batch():
+                settled = _settled(known, window, interval(), detect)
+                yield from settled
+                known, window = settled[-1], []
+    except TruncatedInput as error:
+        broken = error
+    if window:
+        yield from _settled(known, window, interval(), detect)
+    if broken is not None:
+        raise broken
+
+
+def _settled(known: Asked | None, window: list[Asked], interval: int, detect: Detect) -> list[Asked]:
+    """The frames of `window` with detections; `known` is the one before them."""
+    found: dict[int, Detections] = {} if known is None or known.detections is None else {-1: known.detections}
+    last = len(window) - 1
+
+    def ask(positions: list[int]) -> None:
+        missing = [position for position in positions if position not in found]
+        if missing:
+            found.update(zip(missing, detect([window[position].frame for position in missing]), strict=True))
+
+    def settle(start: int, end: int) -> None:
+        """Everything between two positions that were asked about."""
+        if end - start < 2:
+            return
+        cut = next((position for position in range(start + 1, end + 1) if window[position].new_scene), None)
+        if cut is not None:
+            # Nothing lies between two shots: the last frame of one and the first of the other are asked about.
+            ask([position for position in (cut - 1, cut) if position > start])
+            settle(start, max(cut - 1, start))
+            settle(cut, end)
+            return
+        pairs = same_people(found[start], found[end])
+        if pairs is None:
+            middle = (start + end) // 2
+            ask([middle])
+            settle(start, middle)
+            settle(middle, end)
+            return
+        for position in range(start + 1, end):
+            found[position] = between(found[start], found[end], pairs, (position - start) / (end - start))
+
+    asked = sorted({*range(interval - 1, last, interval), last}) if found else list(range(last + 1))
+    ask(asked)
+    for start, end in zip([-1, *asked], asked, strict=False):
+        if start in found:
+            settle(start, end)
+    return [asked_one._replace(detections=found[position]) for position, asked_one in enumerate(window)]
+
+
+def same_people(before: Detections, after: Detections) -> NDArray[np.int64] | None:
+    """Rows (k, 2) of the people who are in both; None where it is not plain who is who, or somebody moved too much to say how."""
+    overlap = box_iou(before.boxes_xyxy_px, after.boxes_xyxy_px)
+    rows, columns = linear_sum_assignment(overlap, maximize=True)
+    same = overlap[rows, columns] >= _SAME_OVERLAP
+    pairs = np.stack([rows[same], columns[same]], -1)
+    for people, paired in ((before, pairs[:, 0]), (after, pairs[:, 1])):
+        alone = np.setdiff1d(np.arange(len(people)), paired)
+        if (people.scores[alone] >= _CLUTTER_SCORE).any():
+            return None
+    others = overlap.copy()
+    others[pairs[:, 0], pairs[:, 1]] = 0
+    beside = [box_iou(people.boxes_xyxy_px, people.boxes_xyxy_px) - np.eye(len(people)) for people in (before, after)]
+    if any(values.size and values.max() > _OTHER_OVERLAP for values in (others, *beside)):
+        return None
+    sizes = box_size(before.boxes_xyxy_px)[pairs[:, 0]], box_size(after.boxes_xyxy_px)[pairs[:, 1]]
+    if (np.abs(np.log(sizes[0] / sizes[1])) > np.log(_SIZE_RATIO)).any():
+        return None
+    first, second = before.keypoints_px[pairs[:, 0]], after.keypoints_px[pairs[:, 1]]
+    seen = np.minimum(first[..., 2], second[..., 2]) >= VISIBLE_SCORE
+    moved = np.hypot(*np.moveaxis(first[..., :2] - second[..., :2], -1, 0))
+    return None if (moved[seen] > (_LIMB_MOVED * np.minimum(*sizes)[:, None] + np.zeros_like(moved))[seen]).any() else pairs
+
+
+def between(before: Detections, after: Detections, pairs: NDArray[np.int64], share: float) -> Detections:
+    """What lies `share` of the way (0 to 1) from one to the other, of the people in `pairs` (k, 2).
+
+    A keypoint seen in one of the two only is not taken over: it may be anywhere by now, or nowhere.
+    """
+    mix = lambda a, b: ((1 - share) * a[pairs[:, 0]] + share * b[pairs[:, 1]]).astype(np.float32)
+    keypoints = mix(before.keypoints_px, after.keypoints_px)
+    keypoints[..., 2] = np.minimum(before.keypoints_px[pairs[:, 0], :, 2], after.keypoints_px[pairs[:, 1], :, 2])
+    return Detections(mix(before.boxes_xyxy_px, after.boxes_xyxy_px), mix(before.scores, after.scores), keypoints)

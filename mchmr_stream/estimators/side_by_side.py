@@ -1,0 +1,38 @@
+"""Several batches of crops at the same time, each on a thread of its own.
+
+On a CPU a network of small convolutions hardly gains from more threads for one frame, as they wait for each other at every layer. Two
+frames side by side, each with its own thread, keep the cores busy. What comes out is the same: a frame's crops are still one batch.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+
+from mchmr_stream.protocols import MeshEstimator
+from mchmr_stream.records import CropBatch, CropEstimates
+
+
+class SideBySide:
+    """Another estimator, at work on `in_flight` batches at once; implements `protocols.MeshEstimator`.
+
+    Closing it waits for its threads and leaves the other estimator open: it may have been lent to one run.
+    """
+
+    def __init__(self, estimator: MeshEstimator, in_flight: int) -> None:
+        self._estimator = estimator
+        self.in_flight = in_flight
+        self.name, self.weights_sha256, self.crop_size_hw = estimator.name, estimator.weights_sha256, estimator.crop_size_hw
+        self.body_sha256, self.trained_on_smpl, self.fixed_views = estimator.body_sha256, estimator.trained_on_smpl, estimator.fixed_views
+        # The size of a thread's OpenMP team is the thread's own.
+        self._pool = ThreadPoolExecutor(in_flight, "network", torch.set_num_threads, (torch.get_num_threads(),))
+
+    def estimate(self, batch: CropBatch) -> CropEstimates:
+        return self.submit(batch).result()
+
+    def submit(self, batch: CropBatch) -> Future[CropEstimates]:
+        return self._pool.submit(self._estimator.estimate, batch)
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
