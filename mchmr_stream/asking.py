@@ -54,9 +54,7 @@ def asked_as_they_come(
         yield Asked(frame, detect([frame])[0] if since_asked == 1 else None, new_scene)
 
 
-def asked_ahead(
-    frames: Iterator[Frame], detect: Detect, cuts: Callable[[Frame], bool], interval: Callable[[], int], batch: Callable[[], int]
-) -> Iterator[Asked]:
+def asked_ahead(frames: Iterator[Frame], detect: Detect, cuts: Callable[[Frame], bool], interval: int, batch: int) -> Iterator[Asked]:
     """Ask about each n-th frame, `batch` of them in a call, and about more of them where the frames between are in doubt.
 
     Every frame gets a detection. Frames come out up to n * batch later than they came in; those from before a TruncatedInput come out
@@ -69,14 +67,14 @@ def asked_ahead(
         for frame in frames:
             window.append(Asked(frame, None, cuts(frame)))
             # The first frame of all has nothing before it: it is a window of its own.
-            if known is None or len(window) >= interval() * batch():
-                settled = _settled(known, window, interval(), detect)
+            if known is None or len(window) >= interval * batch:
+                settled = _settled(known, window, interval, detect)
                 yield from settled
                 known, window = settled[-1], []
     except TruncatedInput as error:
         broken = error
     if window:
-        yield from _settled(known, window, interval(), detect)
+        yield from _settled(known, window, interval, detect)
     if broken is not None:
         raise broken
 

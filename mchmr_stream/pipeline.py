@@ -126,12 +126,10 @@ class Pipeline:
         def new_scene(frame: Frame) -> bool:
             return cuts is not None and watch.call("track", cuts.begins_with, frame.rgb)
 
-        def interval() -> int:
-            return adjust.now.detector.interval
-
         if live:
-            return asked_as_they_come(frames, detect, new_scene, interval)
-        return asked_ahead(frames, detect, new_scene, interval, lambda: adjust.now.detector.batch)
+            return asked_as_they_come(frames, detect, new_scene, lambda: adjust.now.detector.interval)
+        chosen = self.settings.detector
+        return asked_ahead(frames, detect, new_scene, chosen.file_interval, chosen.batch)
 
     def _find(
         self,

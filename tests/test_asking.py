@@ -51,7 +51,7 @@ def way(interval: int) -> float:
 
 
 def ahead(detector: Watching, count: int, interval: int, batch: int = 1, cuts: Sequence[int] = ()) -> list[Asked]:
-    return list(asked_ahead(frames(count), detector.detect, lambda frame: frame.index in cuts, lambda: interval, lambda: batch))
+    return list(asked_ahead(frames(count), detector.detect, lambda frame: frame.index in cuts, interval, batch))
 
 
 def standing(x: float = 300.0, **about: object) -> Person:
@@ -134,7 +134,7 @@ def test_nothing_is_mixed_over_a_cut(cut: int) -> None:
 def test_frames_before_a_break_come_first() -> None:
     detector = Watching(standing())
     seen = []
-    answers = asked_ahead(frames(7, TruncatedInput("gone")), detector.detect, lambda _: False, lambda: 4, lambda: 1)
+    answers = asked_ahead(frames(7, TruncatedInput("gone")), detector.detect, lambda _: False, 4, 1)
     with pytest.raises(TruncatedInput, match="gone"):
         seen.extend(answer.frame.index for answer in answers)
     assert seen == list(range(7))

@@ -15,6 +15,7 @@ import pytest
 from people import FPS, HEIGHT, STRIP_PX, WIDTH, people_pictures
 
 import mchmr_stream
+from mchmr_stream.build import threads_and_frames
 from mchmr_stream.config import Settings, settings_from
 from mchmr_stream.errors import InputError, TruncatedInput
 from mchmr_stream.geometry.camera import Intrinsics, project
@@ -128,7 +129,7 @@ def test_joints_and_mesh_belong_together(quick_pipeline: Pipeline) -> None:
 def test_no_frame_is_lost_or_swapped(quick_pipeline: Pipeline, interval: int, batch: int, kind: str) -> None:
     """The last call of the detector is not full, and the smoother holds frames back."""
     detector = CountingDetector()
-    pipeline = variant(quick_pipeline, detector, detector={"interval": interval, "batch": batch}, smoother={"kind": kind})
+    pipeline = variant(quick_pipeline, detector, detector={"file_interval": interval, "batch": batch}, smoother={"kind": kind})
     scenes = list(pipeline.scenes(Pictures([EMPTY] * 16), CAMERA))
     assert [scene.frame.index for scene in scenes] == list(range(16))
     assert [scene.bodies.frame for scene in scenes] == list(range(16))
@@ -138,23 +139,54 @@ def test_no_frame_is_lost_or_swapped(quick_pipeline: Pipeline, interval: int, ba
 
 def test_people_are_there_between_detections(quick_pipeline: Pipeline) -> None:
     detector = CountingDetector(quick_pipeline.parts.detector)
-    pipeline = variant(quick_pipeline, detector, detector={"interval": 3})
+    pipeline = variant(quick_pipeline, detector, detector={"file_interval": 3})
     scenes = list(pipeline.scenes(Pictures(ONE_PERSON), CAMERA))
-    assert detector.calls == [[0], [3], [6], [9]]
+    assert detector.calls == [[0], [3], [6], [9], [11]]
     assert [scene.bodies.track_id.tolist() for scene in scenes] == [[1]] * 12
     for scene in scenes:
         centre_px = float(scene.bodies.boxes_xyxy_px[0, [0, 2]].mean())
         assert abs(centre_px - pelvis_px(scene.frame.index / 11)[0]) < 12, "the box goes along with the person"
 
 
+@pytest.mark.parametrize("frames_at_once", [2, 3])
+def test_frames_side_by_side_give_the_same_bodies(quick_pipeline: Pipeline, frames_at_once: int) -> None:
+    alone = list(quick_pipeline.scenes(Pictures(ONE_PERSON), CAMERA))
+    several = copy.copy(quick_pipeline)
+    several.parts = dataclasses.replace(quick_pipeline.parts, frames_at_once=frames_at_once)
+    for one, other in zip(alone, several.scenes(Pictures(ONE_PERSON), CAMERA), strict=True):
+        assert one.frame.index == other.frame.index
+        np.testing.assert_array_equal(one.bodies.body_pose, other.bodies.body_pose)
+        np.testing.assert_array_equal(one.joints_m, other.joints_m)
+    assert threads_of_a_run() == []
+
+
+def test_leaving_early_with_frames_side_by_side_ends_all_threads(quick_pipeline: Pipeline, caplog: pytest.LogCaptureFixture) -> None:
+    several = copy.copy(quick_pipeline)
+    several.parts = dataclasses.replace(quick_pipeline.parts, frames_at_once=3)
+    scenes = several.scenes(Pictures(ONE_PERSON), CAMERA)
+    next(scenes)
+    scenes.close()
+    assert threads_of_a_run() == []
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 4, 8, 16, 64, 256])
+def test_threads_of_all_frames_fit_the_cores(cores: int) -> None:
+    team, frames = threads_and_frames(None, cores)
+    assert team >= 1
+    assert 1 <= frames <= 8
+    assert team * (frames + 1) <= max(cores, 3), "the detector's team beside those of the network"
+    assert threads_and_frames(3, cores)[0] == 3
+
+
 def test_a_slow_reader_keeps_little_in_memory(quick_pipeline: Pipeline) -> None:
     source = Pictures([EMPTY] * 40)
-    pipeline = variant(quick_pipeline, CountingDetector(), runtime={"ahead": 2}, smoother={"kind": "none"})
+    pipeline = variant(quick_pipeline, CountingDetector(), runtime={"ahead": 2}, smoother={"kind": "none"}, detector={"file_interval": 2})
     furthest = 0
     for done, _ in enumerate(pipeline.scenes(source, CAMERA), start=1):
         time.sleep(0.005)
         furthest = max(furthest, source.taken - done)
-    assert furthest <= 3 * (2 + 1), "three threads, each with two finished frames and one in work"
+    assert furthest <= 4 * (2 + 1) + 2, "four threads, each with two finished frames and one in work, and two that wait for each other"
     assert furthest >= 3, "they do work ahead"
 
 
@@ -190,7 +222,7 @@ def test_stop_ends_after_what_was_read(quick_pipeline: Pipeline) -> None:
 @pytest.mark.parametrize("kind", ["two-sided", "none"])
 def test_a_source_that_breaks_off_gives_all_its_frames_first(quick_pipeline: Pipeline, kind: str) -> None:
     source = Pictures([EMPTY] * 11, TruncatedInput("the rest is missing"))
-    pipeline = variant(quick_pipeline, CountingDetector(), detector={"interval": 2, "batch": 3}, smoother={"kind": kind})
+    pipeline = variant(quick_pipeline, CountingDetector(), detector={"file_interval": 2, "batch": 3}, smoother={"kind": kind})
     seen: list[int] = []
     with pytest.raises(TruncatedInput, match="the rest is missing"):
         seen.extend(scene.frame.index for scene in pipeline.scenes(source, CAMERA))
@@ -199,11 +231,11 @@ def test_a_source_that_breaks_off_gives_all_its_frames_first(quick_pipeline: Pip
 
 
 def test_an_error_in_a_stage_reaches_the_reader_as_it_is(quick_pipeline: Pipeline) -> None:
-    pipeline = variant(quick_pipeline, CountingDetector(fail_at=6), smoother={"kind": "none"})
+    pipeline = variant(quick_pipeline, CountingDetector(fail_at=6), smoother={"kind": "none"}, detector={"file_interval": 3})
     seen: list[int] = []
     with pytest.raises(RuntimeError, match="the detector fell over"):
         seen.extend(scene.frame.index for scene in pipeline.scenes(Pictures([EMPTY] * 20), CAMERA))
-    assert seen == list(range(6))
+    assert seen == list(range(4)), "of the three that are asked about together none is finished"
     assert threads_of_a_run() == []
 
 
