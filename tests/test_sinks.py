@@ -153,7 +153,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
         ({"track_id": np.zeros(4)}, "track_id is float64"),
         ({"K": np.eye(2)}, "K is float64"),
         ({"fps": np.array("fast")}, "fps is"),
-        ({"settings": np.array("{")}, "settings are no JSON"),
+        ({"settings": np.array("{")}, "settings is no JSON"),
         ({"joint_names": np.array(["pelvis"])}, "joint_names is"),
         ({"frame": np.array([{}], object)}, "pickled Python objects"),
     ],
