@@ -53,7 +53,7 @@ def in_a_line(world: World) -> str:
     info = world.info
     skating = info["skating_mm_per_contact_frame"]
     return (
-        f"world (an estimate): camera {info['camera_height_m']:.2f} m over the floor, up within about {info['up_sd_deg']:.1f} degrees from "
+        f"world (an estimate): camera {info['camera_height_m']:.2f} m over the floor, up known to {info['up_sd_deg']:.1f} degrees at best from "
         f"{info['steps']} steps; feet slide {skating['before']:.1f} mm per contact frame before, {skating['after']:.1f} mm after"
     )
 
@@ -200,7 +200,7 @@ def _info(motion: Motion, tracks: dict[int, Track], found: _Found) -> dict[str, 
             "the world is then wrong"
         )
     if found.up_sd_deg > _UNSURE_DEG or steps < _FEW_STEPS:
-        warnings.append(f"gravity and floor rest on {steps} steps only (about {found.up_sd_deg:.1f} degrees): take them as a guess")
+        warnings.append(f"gravity and floor rest on {steps} steps only ({found.up_sd_deg:.1f} degrees at best): take them as a guess")
     return {
         "what": "an estimate from the people alone, for one shot of a camera that does not move",
         "camera_height_m": round(float(found.pose[1, 3]), 4),
