@@ -53,8 +53,8 @@ def in_a_line(world: World) -> str:
     info = world.info
     skating = info["skating_mm_per_contact_frame"]
     return (
-        f"world (an estimate): camera {info['camera_height_m']:.2f} m over the floor, up known to {info['up_sd_deg']:.1f} degrees at best from "
-        f"{info['steps']} steps; feet slide {skating['before']:.1f} mm per contact frame before, {skating['after']:.1f} mm after"
+        f"world (an estimate): camera {info['camera_height_m']:.2f} m over the floor, up known to {info['up_sd_deg']:.1f} degrees at best, "
+        f"from {info['steps']} steps; feet slide {skating['before']:.1f} mm per contact frame before, {skating['after']:.1f} mm after"
     )
 
 
