@@ -1,6 +1,6 @@
 """What the size of the picture that the detector sees, and how often it is asked, cost and bring.
 
-    python benchmarks/detectors.py VALIDATION_DIR [--sizes 256 320 384 512] [--intervals 1 2 4] [--frames 60]
+    python benchmarks/detectors.py VALIDATION_DIR [--sizes 256 320 384 512] [--intervals 2 4 8] [--frames 60]
 
 Speed: the whole pipeline on the first real view, one person followed. Errors: the same view's truth, each frame by itself, the camera
 known. Recall and false alarms: eight drawn people, small at 1280x720, by the detector alone (score over 0.3).
@@ -30,16 +30,18 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("validation", type=Path)
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 320, 384, 512])
-    parser.add_argument("--intervals", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--intervals", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--frames", type=int, default=60)
     args = parser.parse_args()
     view = load_views(need(args.validation, "a folder of real views as for `mchmr evaluate real3d`"))[0]
     default = settings_of(args.overrides).detector.input_px
-    chosen = {f"{size} px, every frame": (f"detector.input_px={size}", "detector.interval=1") for size in args.sizes}
-    chosen |= {f"{default} px, one frame in {n}": (f"detector.input_px={default}", f"detector.interval={n}") for n in args.intervals}
+    chosen = {f"{size} px, every frame": (f"detector.input_px={size}", "detector.file_interval=1") for size in args.sizes}
+    chosen |= {
+        f"{default} px, one frame in {n} or more": (f"detector.input_px={default}", f"detector.file_interval={n}") for n in args.intervals
+    }
     reference = f"{default} px, every frame"
     if reference not in chosen:
-        chosen[reference] = (f"detector.input_px={default}", "detector.interval=1")
+        chosen[reference] = (f"detector.input_px={default}", "detector.file_interval=1")
 
     sides, errors, recall = {}, {}, {}
     shared = Pipeline(settings_of(args.overrides))
@@ -57,7 +59,7 @@ def main() -> None:
         with known_camera(view) as known:
             alone = settings_of([*own, *args.overrides], "tracker.max_people=1", "smoother.kind=none", known)
             errors[name] = errors_row([main_person(view, name, alone, undistorted=True)], pixels=False)
-        recall[name] = found_drawn(detector, apart) if settings.detector.interval == 1 else ("", "")
+        recall[name] = found_drawn(detector, apart) if settings.detector.file_interval == 1 else ("", "")
     rounds = in_turns(sides, args.repeats)
     result = Result(
         "detectors",
