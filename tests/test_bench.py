@@ -78,7 +78,7 @@ def test_every_stage_is_measured_and_the_figures_agree(quick, capsys):
             assert stage["cpu_s_per_frame"] > 0
         # Calls of one stage follow each other: their times add up to the whole's.
         detect = run["stages"]["detect"]
-        assert detect["calls"] == 4
+        assert detect["calls"] == 2, "the first frame and the last: between them nobody moves much"
         assert detect["call_ms"]["p99"] >= 1000 / detect["frames_per_s"] * 0.5
         whole, written = run["whole"], run["whole with overlay"]
         assert whole["people_per_s"] == pytest.approx(whole["frames_per_s"] * run["people_per_frame"], rel=0.01)

@@ -59,7 +59,7 @@ class FakeJob:
         npz = Path(out_dir) / f"{stem}.npz"
         npz.write_bytes(b"bodies")
         values = {"stem": stem, "npz": npz, "overlay": None, "report": Path(out_dir) / f"{stem}.json", "frames": 12, "people": 2}
-        values |= {"complete": True, "message": None, "warnings": []}
+        values |= {"complete": True, "message": None, "warnings": [], "world": None}
         return types.SimpleNamespace(**(values | self.result))
 
 
@@ -305,7 +305,7 @@ def process_video(input, out_dir, settings, *, resume, overwrite, progress, stop
     while not (stop.is_set() and {polite}):
         time.sleep(0.01)
     return types.SimpleNamespace(stem="a", npz=Path("a.npz"), overlay=None, report=Path("a.json"), frames=3, people=1,
-                                 complete=False, message=None, warnings=[])
+                                 complete=False, message=None, warnings=[], world=None)
 
 sys.modules["mchmr_stream.job"] = types.SimpleNamespace(process_video=process_video)
 sys.modules["mchmr_stream.pipeline"] = types.SimpleNamespace(Pipeline=lambda settings: types.SimpleNamespace(close=lambda: None))
