@@ -169,7 +169,8 @@ def write_motion(path: Path, views_cam: np.ndarray, off_px: float = 0.0) -> None
         frame=np.arange(n), time_s=np.arange(n) / 25, track_id=np.ones(n, np.int64), box_xyxy_px=zero(4) + np.float32([0, 0, 100, 200]),
         score=zero(), global_orient=zero(3, 3), body_pose=zero(23, 3, 3), betas=zero(10), transl=zero(3), joints_m=zero(24, 3),
         joints_px=joints_px, keypoints_px=keypoints, confidence=zero(), views_cam=views_cam.astype(np.float32),
-        interpolated=np.zeros(n, bool), betas_frame=zero(10), transl_mean_body=zero(3), frames=np.arange(n), frames_time_s=np.arange(n) / 25,
+        interpolated=np.zeros(n, bool), betas_frame=zero(10), transl_mean_body=zero(3),
+        frames=np.arange(n), frames_time_s=np.arange(n) / 25,
     )  # fmt: skip
 
 

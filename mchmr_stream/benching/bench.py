@@ -141,7 +141,7 @@ def _stages_alone(
         "decode": decoding(opened),
         "detect": detecting(recording, parts),
         "crop": cropping(recording, parts),
-        "network": estimating(recording, parts.estimator),
+        "network": estimating(recording, parts),
     }
     if settings.output.overlay:
         work["render"] = rendering(recording)

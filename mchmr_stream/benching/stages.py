@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from mchmr_stream.benching.recording import Recording
 from mchmr_stream.benching.usage import Usage, measured
 from mchmr_stream.build import Parts
+from mchmr_stream.estimators.side_by_side import SideBySide
 from mchmr_stream.protocols import MeshEstimator, Source
 from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Scene, SourceInfo
 from mchmr_stream.sinks.overlay import OverlaySink, draw_scene
@@ -100,17 +102,23 @@ def cropping(recording: Recording, parts: Parts) -> Calls:
     return lambda seconds: _timed(seconds, [partial(parts.cropper.crop, *given) for given in recording.cropped], recording)
 
 
-def estimating(recording: Recording, estimator: MeshEstimator) -> Calls:
+def estimating(recording: Recording, parts: Parts) -> Calls:
     """The network on the same batches, as many on their way at once as in the pipeline. A call lasts until its answer is there."""
 
     def calls(seconds: list[float]) -> int:
-        sent: list[Future[CropEstimates]] = []
-        for batch in recording.batches:
-            start = time.perf_counter()
-            sent.append(estimator.submit(batch))
-            sent[-1].add_done_callback(partial(_note, seconds, start))
-        for answer in sent:
-            answer.result()
+        with ExitStack() as at_end:
+            estimator: MeshEstimator = parts.estimator
+            if parts.frames_at_once > 1:
+                estimator = at_end.enter_context(closing(SideBySide(estimator, parts.frames_at_once)))
+            sent: deque[Future[CropEstimates]] = deque()
+            for batch in recording.batches:
+                if len(sent) >= estimator.in_flight:
+                    sent.popleft().result()
+                start = time.perf_counter()
+                sent.append(estimator.submit(batch))
+                sent[-1].add_done_callback(partial(_note, seconds, start))
+            for answer in sent:
+                answer.result()
         return len(recording.scenes)
 
     return calls
