@@ -527,6 +527,7 @@ def test_a_streaming_server_that_goes_away_or_stalls_is_found_again(moments, cap
 
     monkeypatch.setattr(pushing, "STALL_S", 1.0)
     monkeypatch.setattr(recording, "LONGEST_PAUSE_S", 0.5)
+    caplog.set_level(logging.INFO, logger="mchmr_stream")  # a loss soon after the one before is not warned of again
     server = RtmpServer()
     noise = np.random.default_rng(0)
     sink = Unhurried(RecordSink(server.url, sources=1), "server", size=8, patience_s=10)
