@@ -21,13 +21,14 @@ from measuring import Ratio, Result, arguments, drawn, in_turns, middle, setting
 
 from mchmr_stream.benching.machine import cores
 from mchmr_stream.benching.recording import First, record
-from mchmr_stream.benching.stages import people_together, torch_threads
+from mchmr_stream.benching.stages import people_together
 from mchmr_stream.build import open_input
 from mchmr_stream.config import Settings
 from mchmr_stream.errors import MchmrError
 from mchmr_stream.pipeline import Pipeline
 from mchmr_stream.protocols import MeshEstimator
 from mchmr_stream.records import CropBatch
+from mchmr_stream.teams import torch_threads
 
 _SECONDS = 1.0
 _FRAMES = 6

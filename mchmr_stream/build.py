@@ -13,6 +13,7 @@ from mchmr_stream.config import Settings
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics, load_intrinsics
 from mchmr_stream.protocols import Detector, MeshEstimator, Smoother, Source, Tracker
+from mchmr_stream.teams import team_and_frames
 
 if TYPE_CHECKING:
     import torch
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from mchmr_stream.tracking.scene_cuts import SceneCuts
 
 log = logging.getLogger(__name__)
-
-_MOST_FRAMES = 8
-"""In the network at once: each holds some 100 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +45,8 @@ def build_parts(settings: Settings) -> Parts:
     from mchmr_stream.network.weights import pick_device
 
     device = pick_device(settings.runtime.device)
-    threads, at_once = threads_and_frames(settings.runtime.threads, os.cpu_count() or 1)
+    side_by_side = device.type == "cpu" and not settings.triton.servers
+    threads, at_once = team_and_frames(settings.runtime.threads, os.cpu_count() or 1, side_by_side)
     torch.set_num_threads(threads)
     cropper = build_cropper(settings)
     with ThreadPoolExecutor(1) as beside:
@@ -69,17 +68,7 @@ def build_parts(settings: Settings) -> Parts:
     free = body if settings.body.model == "free" else load_body("free")
     if estimator.body_sha256 not in (None, free.sha256):
         log.warning("the weights %s were trained with another version of the free body: shapes and statures will be off", estimator.name)
-    return Parts(detector, cropper, estimator, body, at_once if device.type == "cpu" and not settings.triton.servers else 1)
-
-
-def threads_and_frames(threads: int | None, cores: int) -> tuple[int, int]:
-    """On a CPU: the OpenMP team of the detector and of each frame in the network, and how many frames are in it at once.
-
-    Networks this small gain little from a second thread and nothing from a fifth; frames side by side do not wait for each other.
-    More threads than cores make every team sleep at its barriers instead of spinning, unless they are alone.
-    """
-    team = threads or max(1, min(4, cores // 4))
-    return team, min(_MOST_FRAMES, max(1, cores // team - 1, 2 if cores > 1 and team == 1 else 1))
+    return Parts(detector, cropper, estimator, body, at_once)
 
 
 def _estimator(settings: Settings, device: torch.device) -> MeshEstimator:

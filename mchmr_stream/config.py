@@ -226,7 +226,7 @@ class RuntimeSettings(_Section):
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     threads: int | None = Field(
-        None, ge=1, description="CPU threads for the detector, and as many for the network; none: half the cores each"
+        None, ge=1, description="CPU threads of the detector, and of each frame in the network; none: by the number of cores"
     )
     ahead: int = Field(4, ge=1, le=256, description="frames that decoding and detection may be ahead")
 

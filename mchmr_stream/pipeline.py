@@ -13,6 +13,7 @@ the two depends on the detections alone, never on how fast a thread was: a video
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -37,6 +38,7 @@ from mchmr_stream.placing import place_in_image
 from mchmr_stream.protocols import MeshEstimator, Smoother, Source, Tracker
 from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Float, Frame, Scene, Tracks
 from mchmr_stream.streaming import Stopwatch, Workers
+from mchmr_stream.teams import team_and_frames
 
 Seen = tuple[Float, Float]
 """Landmarks (n, 17, 3) in picture pixels and presence (n,): what `Tracker.confirm` takes."""
@@ -93,10 +95,11 @@ class Pipeline:
         """
         watch, adjust = watch or Stopwatch(), adjust or self.adjustable()
         picture_wh = source.info.width, source.info.height
-        tracker, smoother = (
-            build_tracker(self.settings),
-            AdjustedSmoother(adjust, partial(build_smoother, picture_wh=picture_wh, body=self.parts.body)),
-        )
+        tracker = build_tracker(self.settings)
+        smoother = AdjustedSmoother(adjust, partial(build_smoother, picture_wh=picture_wh, body=self.parts.body))
+        if live:
+            # One frame at a time, and so with all that the cores give: a second one would make each result older.
+            torch.set_num_threads(team_and_frames(self.settings.runtime.threads, os.cpu_count() or 1, side_by_side=False)[0])
         with Workers() as workers:
             frames = until(stop, source.frames())
             if live:
@@ -108,7 +111,6 @@ class Pipeline:
             found = self._find(self._detect(frames, live, adjust, watch), intrinsics, tracker, waiting, adjust, watch)
             estimator = self.parts.estimator
             if not live and self.parts.frames_at_once > 1:
-                # A live run does not: each result would be older for it.
                 estimator = SideBySide(estimator, self.parts.frames_at_once)
                 workers.before_joining(estimator.close)
             sent = self._send(workers.ahead(found, 0 if live else 1, name="find"), estimator, intrinsics, watch)

@@ -1,4 +1,4 @@
-"""Run stages on threads that stay a bounded number of items ahead. The only file of the package with threads.
+"""Run stages on threads that stay a bounded number of items ahead. Here the stages of the pipeline get their threads.
 
 Stages are plain generators; a thread boundary is put in from outside with `Workers.ahead`. What holds:
 order and completeness; never more than `size` finished items wait, and with size 0 the next one is not begun before this one

@@ -15,12 +15,12 @@ import pytest
 from people import FPS, HEIGHT, STRIP_PX, WIDTH, people_pictures
 
 import mchmr_stream
-from mchmr_stream.build import threads_and_frames
 from mchmr_stream.config import Settings, settings_from
 from mchmr_stream.errors import InputError, TruncatedInput
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.pipeline import Pipeline
 from mchmr_stream.records import Detections, Float, Frame, Scene, SourceInfo
+from mchmr_stream.teams import team_and_frames
 
 CAMERA = Intrinsics.assumed(WIDTH, HEIGHT)
 ONE_PERSON = people_pictures(12, [((-0.3, 0.3, 4.0), (0.3, 0.3, 4.0))])
@@ -172,11 +172,12 @@ def test_leaving_early_with_frames_side_by_side_ends_all_threads(quick_pipeline:
 
 @pytest.mark.parametrize("cores", [1, 2, 3, 4, 8, 16, 64, 256])
 def test_threads_of_all_frames_fit_the_cores(cores: int) -> None:
-    team, frames = threads_and_frames(None, cores)
+    team, frames = team_and_frames(None, cores, side_by_side=True)
     assert team >= 1
     assert 1 <= frames <= 8
     assert team * (frames + 1) <= max(cores, 3), "the detector's team beside those of the network"
-    assert threads_and_frames(3, cores)[0] == 3
+    assert team_and_frames(3, cores, side_by_side=True)[0] == 3
+    assert team_and_frames(None, cores, side_by_side=False) == (max(1, cores // 2), 1)
 
 
 def test_a_slow_reader_keeps_little_in_memory(quick_pipeline: Pipeline) -> None:

@@ -151,6 +151,7 @@ def test_people_who_leave_are_cleared_and_live_results_lie_on_the_clock(quick_se
     assert min(cleared) > max(joints_m)
     ages = column(entities["/leaves-mp4/timings/age"], "Scalars:scalars")
     lines = [line for line in lines if line["frame"] in ages]
+    assert lines
     np.testing.assert_allclose([ages[line["frame"]][0] for line in lines], [1000 * line["age_s"] for line in lines], atol=0.1)
     clock = column(entities["/leaves-mp4/timings/age"], "clock")
     np.testing.assert_allclose([1e-9 * clock[line["frame"]] for line in lines], [line["clock_s"] for line in lines], atol=2e-3)

@@ -23,7 +23,6 @@ from mchmr_stream.benching.stages import (
     people_together,
     rendering,
     run_alone,
-    torch_threads,
 )
 from mchmr_stream.benching.usage import Usage
 from mchmr_stream.benching.whole import WholeRun, run_scenes, run_with_files
@@ -32,6 +31,7 @@ from mchmr_stream.config import Settings
 from mchmr_stream.pipeline import Pipeline
 from mchmr_stream.protocols import Source
 from mchmr_stream.records import SourceInfo
+from mchmr_stream.teams import torch_threads
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +200,7 @@ def _stage(name: str, own: Alone, every: Alone, flow: WholeRun, people: float) -
     in_pipeline = flow.stage_s.get(name)
     return {
         "frames": own.frames,
-        "calls": len(own.call_s),
+        "calls": len(own.each_s),
         "threads": own.threads,
         "frames_per_s": round(own.frames_per_s, 3),
         "people_per_s": round(own.frames_per_s * people, 3),

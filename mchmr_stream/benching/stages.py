@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,13 @@ import numpy as np
 import torch
 
 from mchmr_stream.benching.recording import Recording
-from mchmr_stream.benching.usage import Usage, measured
+from mchmr_stream.benching.usage import Timed, measured
 from mchmr_stream.build import Parts
 from mchmr_stream.estimators.side_by_side import SideBySide
 from mchmr_stream.protocols import MeshEstimator, Source
 from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Scene, SourceInfo
 from mchmr_stream.sinks.overlay import OverlaySink, draw_scene
+from mchmr_stream.teams import torch_threads
 
 STAGES = ("decode", "detect", "crop", "network", "render", "encode")
 """In the order of the flow; the last two only where an overlay is written."""
@@ -31,27 +32,11 @@ Calls = Callable[[list[float]], int]
 
 
 @dataclass(frozen=True)
-class Alone:
-    """How one stage did."""
+class Alone(Timed):
+    """How one stage did; `each_s` are its calls."""
 
-    frames: int
-    call_s: list[float]
-    usage: Usage
     threads: int
     """of torch; decoder and encoder choose their own"""
-
-    @property
-    def frames_per_s(self) -> float:
-        return self.frames / self.usage.wall_s
-
-    @property
-    def cpu_s_per_frame(self) -> float:
-        return self.usage.cpu_s / self.frames
-
-    def percentiles_ms(self) -> tuple[float, float, float]:
-        """p50, p95 and p99 of the calls."""
-        p50, p95, p99 = (1e3 * np.percentile(self.call_s, (50, 95, 99))).tolist()
-        return p50, p95, p99
 
 
 def run_alone(calls: Calls, threads: int) -> Alone:
@@ -62,17 +47,6 @@ def run_alone(calls: Calls, threads: int) -> Alone:
         with measured() as usage:
             frames = calls(call_s)
     return Alone(frames, call_s, usage, threads)
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """So many within the `with` block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def decoding(open_source: Callable[[], Source]) -> Calls:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 _SAMPLE_EVERY_S = 0.1
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -28,6 +30,28 @@ class Usage:
     """mean share of time in which the GPU computed; None without NVIDIA's management library"""
     gpu_peak_memory_mib: float | None = None
     """most that torch held; None without CUDA"""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Frames, and what they took."""
+
+    frames: int
+    each_s: list[float]
+    usage: Usage
+
+    @property
+    def frames_per_s(self) -> float:
+        return self.frames / self.usage.wall_s
+
+    @property
+    def cpu_s_per_frame(self) -> float:
+        return self.usage.cpu_s / self.frames
+
+    def percentiles_ms(self) -> tuple[float, float, float]:
+        """p50, p95 and p99 of `each_s`."""
+        p50, p95, p99 = (1e3 * np.percentile(self.each_s, (50, 95, 99))).tolist()
+        return p50, p95, p99
 
 
 @contextmanager

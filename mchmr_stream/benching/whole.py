@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mchmr_stream.benching.recording import First
-from mchmr_stream.benching.usage import Usage, measured
+from mchmr_stream.benching.usage import Timed, measured
 from mchmr_stream.build import open_input
 from mchmr_stream.config import Settings
 from mchmr_stream.errors import InputError
@@ -22,30 +22,13 @@ from mchmr_stream.streaming import Stopwatch
 
 
 @dataclass(frozen=True)
-class WholeRun:
-    """One run from the first frame asked for to the last one finished."""
+class WholeRun(Timed):
+    """One run from the first frame asked for to the last one finished; `each_s` are the pauses between finished frames."""
 
-    frames: int
     people: int
     """in all frames together"""
-    pause_s: list[float]
-    """between finished frames"""
-    usage: Usage
     stage_s: dict[str, list[float]]
     """of every call of each stage, while the others ran"""
-
-    @property
-    def frames_per_s(self) -> float:
-        return self.frames / self.usage.wall_s
-
-    @property
-    def cpu_s_per_frame(self) -> float:
-        return self.usage.cpu_s / self.frames
-
-    def percentiles_ms(self) -> tuple[float, float, float]:
-        """p50, p95 and p99 of the pauses."""
-        p50, p95, p99 = (1e3 * np.percentile(self.pause_s, (50, 95, 99))).tolist()
-        return p50, p95, p99
 
 
 def run_scenes(clip: Path, settings: Settings, pipeline: Pipeline, frames: int) -> WholeRun:
@@ -63,7 +46,7 @@ def run_scenes(clip: Path, settings: Settings, pipeline: Pipeline, frames: int) 
     done = len(finished_s) - 1
     if not done:
         raise InputError(f"{clip} gave no frame; expected a video or a folder of images")
-    return WholeRun(done, people, np.diff(finished_s).tolist(), usage, watch.seconds)
+    return WholeRun(done, np.diff(finished_s).tolist(), usage, people, watch.seconds)
 
 
 def run_with_files(clip: Path, settings: Settings, pipeline: Pipeline, frames: int) -> WholeRun:
@@ -79,4 +62,4 @@ def run_with_files(clip: Path, settings: Settings, pipeline: Pipeline, frames: i
         with measured() as usage:
             result = process_video(clip, folder, settings, progress=finished, stop=stop, pipeline=pipeline)
         people = sum(map(len, load(result.npz).tracks.values()))
-    return WholeRun(result.frames, people, np.diff(finished_s).tolist(), usage, {})
+    return WholeRun(result.frames, np.diff(finished_s).tolist(), usage, people, {})

@@ -14,7 +14,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +33,7 @@ from mchmr_stream.learning.train_settings import TrainSettings, load_train_setti
 from mchmr_stream.learning.trainer import validate
 from mchmr_stream.network.model import MultiCropHead
 from mchmr_stream.network.weights import load_network, pick_device
+from mchmr_stream.teams import torch_threads
 
 BASE = "base"
 """The variant that the others are compared with."""
@@ -191,7 +191,7 @@ def _results(jobs: Sequence[_Job], processes: int, stopped: Callable[[], bool]) 
             waiting.append(job)
     if processes == 1:
         for job in waiting:
-            with _threads(job.threads):
+            with torch_threads(job.threads):
                 result = _train_and_measure(job, stopped)
             if result is None:
                 return
@@ -229,16 +229,6 @@ def _start_process(stop: Any) -> None:
 def _in_process(job: _Job) -> Run | None:
     torch.set_num_threads(job.threads)
     return _train_and_measure(job, _stop.is_set)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _finished(job: _Job) -> Run | None:
