@@ -10,6 +10,7 @@ frames between have no detection, and the tracker carries people through them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -81,41 +82,51 @@ def asked_ahead(frames: Iterator[Frame], detect: Detect, cuts: Callable[[Frame],
 
 def _settled(known: Asked | None, window: list[Asked], interval: int, detect: Detect) -> list[Asked]:
     """The frames of `window` with detections; `known` is the one before them."""
-    found: dict[int, Detections] = {} if known is None or known.detections is None else {-1: known.detections}
+    before = None if known is None else known.detections
+    settling = _Settling(window, detect, {} if before is None else {-1: before})
     last = len(window) - 1
+    asked = list(range(last + 1)) if before is None else sorted({*range(interval - 1, last, interval), last})
+    settling.ask(asked)
+    for start, end in pairwise([-1, *asked]):
+        if start in settling.found:
+            settling.between(start, end)
+    return [one._replace(detections=settling.found[position]) for position, one in enumerate(window)]
 
-    def ask(positions: list[int]) -> None:
-        missing = [position for position in positions if position not in found]
+
+class _Settling:
+    """Detections for a window. (A class, not functions within a function that call themselves: those are reference cycles, which would
+    keep every picture until the garbage collector comes by.)"""
+
+    def __init__(self, window: list[Asked], detect: Detect, found: dict[int, Detections]) -> None:
+        self._window, self._detect = window, detect
+        self.found = found
+        """by position in the window; -1 is the frame before it"""
+
+    def ask(self, positions: list[int]) -> None:
+        missing = [position for position in positions if position not in self.found]
         if missing:
-            found.update(zip(missing, detect([window[position].frame for position in missing]), strict=True))
+            self.found.update(zip(missing, self._detect([self._window[position].frame for position in missing]), strict=True))
 
-    def settle(start: int, end: int) -> None:
+    def between(self, start: int, end: int) -> None:
         """Everything between two positions that were asked about."""
         if end - start < 2:
             return
-        cut = next((position for position in range(start + 1, end + 1) if window[position].new_scene), None)
+        cut = next((position for position in range(start + 1, end + 1) if self._window[position].new_scene), None)
         if cut is not None:
             # Nothing lies between two shots: the last frame of one and the first of the other are asked about.
-            ask([position for position in (cut - 1, cut) if position > start])
-            settle(start, max(cut - 1, start))
-            settle(cut, end)
+            self.ask([position for position in (cut - 1, cut) if position > start])
+            self.between(start, cut - 1)
+            self.between(cut, end)
             return
-        pairs = same_people(found[start], found[end])
+        pairs = same_people(self.found[start], self.found[end])
         if pairs is None:
             middle = (start + end) // 2
-            ask([middle])
-            settle(start, middle)
-            settle(middle, end)
+            self.ask([middle])
+            self.between(start, middle)
+            self.between(middle, end)
             return
         for position in range(start + 1, end):
-            found[position] = between(found[start], found[end], pairs, (position - start) / (end - start))
-
-    asked = sorted({*range(interval - 1, last, interval), last}) if found else list(range(last + 1))
-    ask(asked)
-    for start, end in zip([-1, *asked], asked, strict=False):
-        if start in found:
-            settle(start, end)
-    return [asked_one._replace(detections=found[position]) for position, asked_one in enumerate(window)]
+            self.found[position] = between(self.found[start], self.found[end], pairs, (position - start) / (end - start))
 
 
 def same_people(before: Detections, after: Detections) -> NDArray[np.int64] | None:
@@ -138,8 +149,8 @@ def same_people(before: Detections, after: Detections) -> NDArray[np.int64] | No
         return None
     first, second = before.keypoints_px[pairs[:, 0]], after.keypoints_px[pairs[:, 1]]
     seen = np.minimum(first[..., 2], second[..., 2]) >= VISIBLE_SCORE
-    moved = np.hypot(*np.moveaxis(first[..., :2] - second[..., :2], -1, 0))
-    return None if (moved[seen] > (_LIMB_MOVED * np.minimum(*sizes)[:, None] + np.zeros_like(moved))[seen]).any() else pairs
+    moved = np.linalg.norm(first[..., :2] - second[..., :2], axis=-1)
+    return None if (seen & (moved > _LIMB_MOVED * np.minimum(*sizes)[:, None])).any() else pairs
 
 
 def between(before: Detections, after: Detections, pairs: NDArray[np.int64], share: float) -> Detections:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -138,6 +140,26 @@ def test_frames_before_a_break_come_first() -> None:
     with pytest.raises(TruncatedInput, match="gone"):
         seen.extend(answer.frame.index for answer in answers)
     assert seen == list(range(7))
+
+
+@pytest.mark.parametrize("people", [[standing(300)], [standing(300), standing(330)]], ids=["interpolated", "every frame"])
+def test_pictures_are_let_go_at_once(people: list[Person]) -> None:
+    """Without waiting for the garbage collector: a picture of 1080p has six megabytes."""
+    detector, pictures, highest = Watching(*people), [], 0
+
+    def noted() -> Iterator[Frame]:
+        for frame in frames(60):
+            own = Frame(frame.index, frame.time_s, np.zeros((2, 2, 3), np.uint8))
+            pictures.append(weakref.ref(own.rgb))
+            yield own
+
+    gc.disable()
+    try:
+        for _ in asked_ahead(noted(), detector.detect, lambda _: False, 4, 1):
+            highest = max(highest, sum(picture() is not None for picture in pictures))
+    finally:
+        gc.enable()
+    assert highest <= 10, "a window, and the one before it"
 
 
 def test_as_they_come_nobody_waits_for_a_later_frame() -> None:
