@@ -13,7 +13,7 @@ from mchmr_stream.config import Settings
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics, load_intrinsics
 from mchmr_stream.protocols import Detector, MeshEstimator, Smoother, Source, Tracker
-from mchmr_stream.teams import team_and_frames
+from mchmr_stream.teams import frames_together, team_and_batches
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +33,10 @@ class Parts:
     cropper: Cropper
     estimator: MeshEstimator
     body: BodyModel
-    frames_at_once: int = 1
-    """how many frames' crops the network is best given at the same time, each on a thread of its own"""
+    batches_at_once: int = 1
+    """how many batches the network of a file is best given at the same time, each on a thread of its own"""
+    frames_together: int = 1
+    """how many of its frames make a batch"""
 
 
 def build_parts(settings: Settings) -> Parts:
@@ -45,8 +47,8 @@ def build_parts(settings: Settings) -> Parts:
     from mchmr_stream.network.weights import pick_device
 
     device = pick_device(settings.runtime.device)
-    side_by_side = device.type == "cpu" and not settings.triton.servers
-    threads, at_once = team_and_frames(settings.runtime.threads, os.cpu_count() or 1, side_by_side)
+    here = not settings.triton.servers
+    threads, at_once = team_and_batches(settings.runtime.threads, os.cpu_count() or 1, side_by_side=here and device.type == "cpu")
     torch.set_num_threads(threads)
     cropper = build_cropper(settings)
     with ThreadPoolExecutor(1) as beside:
@@ -68,7 +70,8 @@ def build_parts(settings: Settings) -> Parts:
     free = body if settings.body.model == "free" else load_body("free")
     if estimator.body_sha256 not in (None, free.sha256):
         log.warning("the weights %s were trained with another version of the free body: shapes and statures will be off", estimator.name)
-    return Parts(detector, cropper, estimator, body, at_once)
+    # (A Triton server makes batches of what comes to it by itself.)
+    return Parts(detector, cropper, estimator, body, at_once, frames_together(at_once) if here else 1)
 
 
 def _estimator(settings: Settings, device: torch.device) -> MeshEstimator:

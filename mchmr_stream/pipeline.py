@@ -31,6 +31,7 @@ from mchmr_stream.body.model import forward_kinematics, skin
 from mchmr_stream.build import Parts, build_cropper, build_parts, build_scene_cuts, build_smoother, build_tracker, open_input
 from mchmr_stream.config import Settings
 from mchmr_stream.errors import TruncatedInput
+from mchmr_stream.estimators.joining import joined, split
 from mchmr_stream.estimators.side_by_side import SideBySide
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.geometry.crops import image_from_rolled
@@ -38,7 +39,7 @@ from mchmr_stream.placing import place_in_image
 from mchmr_stream.protocols import MeshEstimator, Smoother, Source, Tracker
 from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Float, Frame, Scene, Tracks
 from mchmr_stream.streaming import Stopwatch, Workers
-from mchmr_stream.teams import team_and_frames
+from mchmr_stream.teams import team_and_batches
 
 Seen = tuple[Float, Float]
 """Landmarks (n, 17, 3) in picture pixels and presence (n,): what `Tracker.confirm` takes."""
@@ -99,7 +100,7 @@ class Pipeline:
         smoother = AdjustedSmoother(adjust, partial(build_smoother, picture_wh=picture_wh, body=self.parts.body))
         if live:
             # One frame at a time, and so with all that the cores give: a second one would make each result older.
-            torch.set_num_threads(team_and_frames(self.settings.runtime.threads, os.cpu_count() or 1, side_by_side=False)[0])
+            torch.set_num_threads(team_and_batches(self.settings.runtime.threads, os.cpu_count() or 1, side_by_side=False)[0])
         with Workers() as workers:
             frames = until(stop, source.frames())
             if live:
@@ -108,10 +109,11 @@ class Pipeline:
                 frames = workers.ahead(watch.timed("decode", frames), self.settings.runtime.ahead, name="decode")
             waiting: set[Future[Seen]] = set()
             workers.before_joining(lambda: [answer.cancel() for answer in list(waiting)])
-            found = self._find(self._detect(frames, live, adjust, watch), intrinsics, tracker, waiting, adjust, watch)
+            together = 1 if live else self.parts.frames_together
+            found = self._find(self._detect(frames, live, adjust, watch), intrinsics, tracker, waiting, adjust, together, watch)
             estimator = self.parts.estimator
-            if not live and self.parts.frames_at_once > 1:
-                estimator = SideBySide(estimator, self.parts.frames_at_once)
+            if not live and self.parts.batches_at_once > 1:
+                estimator = SideBySide(estimator, self.parts.batches_at_once)
                 workers.before_joining(estimator.close)
             sent = self._send(workers.ahead(found, 0 if live else 1, name="find"), estimator, intrinsics, watch)
             if estimator.in_flight > 1:
@@ -140,38 +142,60 @@ class Pipeline:
         tracker: Tracker,
         waiting: set[Future[Seen]],
         adjust: AdjustableSettings,
+        together: int,
         watch: Stopwatch,
-    ) -> Iterator[Found]:
-        """Track and crop. `waiting` holds the answers that are still to come, so that they can be cancelled."""
+    ) -> Iterator[list[Found]]:
+        """Track and crop. Frames come out `together` at a time; fewer where the tracker cannot go on without the network's answer.
+
+        `waiting` holds the answers that are still to come, so that they can be cancelled.
+        """
         before: Found | None = None
         cropper = self.parts.cropper
-        for frame, detections, new_scene in detected:
-            if adjust.now.crops.views != cropper.layout.count:
-                cropper = build_cropper(adjust.now)
-            if new_scene:
-                tracker.end_scene()
-            if before is not None and tracker.needs_confirmation(detections):
-                tracker.confirm(before.tracks.track_id, *before.seen.result())
-            tracks = watch.call("track", tracker.update, detections, frame.time_s)
-            answer: Future[Seen] = Future()
-            waiting.add(answer)
-            answer.add_done_callback(waiting.discard)
-            before = Found(frame, tracks, watch.call("crop", cropper.crop, frame, tracks, intrinsics), answer)
-            yield before
+        group: list[Found] = []
+        try:
+            for frame, detections, new_scene in detected:
+                if adjust.now.crops.views != cropper.layout.count:
+                    if group:
+                        yield group
+                        group = []
+                    cropper = build_cropper(adjust.now)
+                if new_scene:
+                    tracker.end_scene()
+                if before is not None and tracker.needs_confirmation(detections):
+                    if group:
+                        yield group
+                        group = []
+                    tracker.confirm(before.tracks.track_id, *before.seen.result())
+                tracks = watch.call("track", tracker.update, detections, frame.time_s)
+                answer: Future[Seen] = Future()
+                waiting.add(answer)
+                answer.add_done_callback(waiting.discard)
+                before = Found(frame, tracks, watch.call("crop", cropper.crop, frame, tracks, intrinsics), answer)
+                group.append(before)
+                if len(group) == together:
+                    yield group
+                    group = []
+        except Exception:
+            if group:  # found before it went wrong
+                yield group
+            raise
+        if group:
+            yield group
 
     def _send(
-        self, found: Iterator[Found], estimator: MeshEstimator, intrinsics: Intrinsics, watch: Stopwatch
-    ) -> Iterator[tuple[Found, Future[CropEstimates]]]:
-        """Give every frame's crops to the network, and its answer to the tracker as soon as it is there."""
-        for item in found:
-            estimates = watch.call("network", estimator.submit, item.batch)
-            estimates.add_done_callback(partial(_tell_tracker, item, intrinsics))
-            yield item, estimates
+        self, found: Iterator[list[Found]], estimator: MeshEstimator, intrinsics: Intrinsics, watch: Stopwatch
+    ) -> Iterator[tuple[list[Found], Future[CropEstimates]]]:
+        """Give the crops of each group to the network, and its answer to the tracker as soon as it is there."""
+        for group in found:
+            estimates = watch.call("network", estimator.submit, joined([item.batch for item in group]))
+            estimates.add_done_callback(partial(_tell_tracker, group, intrinsics))
+            yield group, estimates
 
-    def _estimate(self, sent: Iterator[tuple[Found, Future[CropEstimates]]], watch: Stopwatch) -> Iterator[tuple[Frame, Bodies]]:
-        for (frame, tracks, batch, _), estimates in sent:
+    def _estimate(self, sent: Iterator[tuple[list[Found], Future[CropEstimates]]], watch: Stopwatch) -> Iterator[tuple[Frame, Bodies]]:
+        for group, estimates in sent:
             arrived = watch.call("network", estimates.result) if not estimates.done() else estimates.result()
-            yield frame, place_in_image(frame, tracks, batch, arrived, self.parts.body)
+            for (frame, tracks, batch, _), its_own in zip(group, _apart(arrived, group), strict=True):
+                yield frame, place_in_image(frame, tracks, batch, its_own, self.parts.body)
 
     def scene(self, frame: Frame, bodies: Bodies, intrinsics: Intrinsics) -> Scene:
         """Pose the body model and project."""
@@ -191,14 +215,19 @@ class Pipeline:
         self.parts.estimator.close()
 
 
-def _tell_tracker(found: Found, intrinsics: Intrinsics, done: Future[CropEstimates]) -> None:
+def _apart(estimates: CropEstimates, group: list[Found]) -> list[CropEstimates]:
+    """Those of each frame."""
+    return split(estimates, [len(item.batch) for item in group])
+
+
+def _tell_tracker(group: list[Found], intrinsics: Intrinsics, done: Future[CropEstimates]) -> None:
     if done.cancelled() or done.exception() is not None:
-        return  # raised to whoever takes the frame's bodies
-    estimates = done.result()
-    seen_px = image_from_rolled(estimates.landmarks_px[..., :2], intrinsics, found.batch.roll_rad)
-    landmarks_px = np.concatenate([seen_px, estimates.landmarks_px[..., 2:]], -1).astype(np.float32)
-    if not found.seen.cancelled():
-        found.seen.set_result((landmarks_px, estimates.presence))
+        return  # raised to whoever takes the frames' bodies
+    for item, estimates in zip(group, _apart(done.result(), group), strict=True):
+        seen_px = image_from_rolled(estimates.landmarks_px[..., :2], intrinsics, item.batch.roll_rad)
+        landmarks_px = np.concatenate([seen_px, estimates.landmarks_px[..., 2:]], -1).astype(np.float32)
+        if not item.seen.cancelled():
+            item.seen.set_result((landmarks_px, estimates.presence))
 
 
 def smoothed(bodies: Iterator[tuple[Frame, Bodies]], smoother: Smoother, watch: Stopwatch) -> Iterator[tuple[Frame, Bodies]]:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import fields
-
-import numpy as np
-import torch
 
 from mchmr_stream.estimators.at_once import ComputesAtOnce
+from mchmr_stream.estimators.joining import joined, split
 from mchmr_stream.protocols import Detector, MeshEstimator
 from mchmr_stream.records import CropBatch, CropEstimates, Detections, Frame
 from mchmr_stream.streaming import Gathering
@@ -60,19 +57,3 @@ class SharedEstimator(ComputesAtOnce):
             together = self._estimator.estimate(joined([asked[i] for i in members]))
             answers |= zip(members, split(together, [len(asked[i]) for i in members]), strict=True)
         return [answers[i] for i in range(len(asked))]
-
-
-def joined(batches: Sequence[CropBatch]) -> CropBatch:
-    """The people of several batches of equally many views, one after the other."""
-    if len(batches) == 1:
-        return batches[0]
-    crops = torch.cat([batch.crops for batch in batches])
-    rest = [np.concatenate([getattr(batch, field.name) for batch in batches]) for field in fields(CropBatch)[1:]]
-    return CropBatch(crops, *rest)
-
-
-def split(estimates: CropEstimates, counts: Sequence[int]) -> list[CropEstimates]:
-    """Undo `joined` on what came of it."""
-    ends = np.cumsum(counts)[:-1]
-    columns = [np.split(getattr(estimates, field.name), ends) for field in fields(CropEstimates)]
-    return [CropEstimates(*rows) for rows in zip(*columns, strict=True)]

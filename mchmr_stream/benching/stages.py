@@ -82,8 +82,8 @@ def estimating(recording: Recording, parts: Parts) -> Calls:
     def calls(seconds: list[float]) -> int:
         with ExitStack() as at_end:
             estimator: MeshEstimator = parts.estimator
-            if parts.frames_at_once > 1:
-                estimator = at_end.enter_context(closing(SideBySide(estimator, parts.frames_at_once)))
+            if parts.batches_at_once > 1:
+                estimator = at_end.enter_context(closing(SideBySide(estimator, parts.batches_at_once)))
             sent: deque[Future[CropEstimates]] = deque()
             for batch in recording.batches:
                 if len(sent) >= estimator.in_flight:

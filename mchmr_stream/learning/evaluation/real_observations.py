@@ -146,7 +146,7 @@ def _observe_view(view: RealView, changes: Sequence[str]) -> ObservedView:
         source, intrinsics = open_input(view.video, settings)
     pipeline = Pipeline(settings)
     recorder = _Recorder(settings.network.weights, settings.crops.views)
-    pipeline.parts = replace(pipeline.parts, estimator=recorder, frames_at_once=1)  # it keeps frames in the order in which they come
+    pipeline.parts = replace(pipeline.parts, estimator=recorder, batches_at_once=1, frames_together=1)  # it keeps frames in their order
     frames, rolls, seen = [], [], []
     try:
         for scene in pipeline.scenes(source, intrinsics):
