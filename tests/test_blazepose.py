@@ -121,7 +121,8 @@ def test_fused_form_agrees(crops: Tensor) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_bf16_form_agrees_where_plain_rounding_does_not(name: str, crops: Tensor) -> None:
     encoder, rounded = make_encoder(name), make_encoder(name)
-    rounded.trunk.to(torch.bfloat16)
+    for part in rounded.reduced_parts:
+        rounded.get_submodule(part).to(torch.bfloat16)
     rounded.reduced_dtype = torch.bfloat16
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
     plain, fast = look(encoder, crops), optimise_for_inference(encoder, CPU, "bf16", crops_at_once=4)(crops)
@@ -138,8 +139,9 @@ def test_bf16_form_agrees_where_plain_rounding_does_not(name: str, crops: Tensor
 def test_any_number_of_crops_in_passes_of_three(crops: Tensor) -> None:
     encoder = make_encoder("blazepose_lite")
     fast = optimise_for_inference(encoder, CPU, "fp32", crops_at_once=3)
+    crops = torch.cat([crops, crops.flip(0)])
     plain = look(encoder, crops)
-    for count in (0, 1, 4):
+    for count in (0, 1, 4, 6, 8):  # six go through at once
         seen = fast(crops[:count])
         for ours, theirs in zip(seen, plain, strict=True):
             torch.testing.assert_close(ours, theirs[:count], rtol=1e-3, atol=1e-3)

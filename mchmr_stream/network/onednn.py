@@ -40,16 +40,21 @@ class OneDnnModule:
         """`dtype` None leaves the parameters' types as they are, for a module that mixes them."""
         self._module = module.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload] # lacks memory_format
         self._by_shape: dict[tuple[int, ...], Callable[[Tensor], Any]] = {}
+        self._compiling = threading.Lock()
 
     def __call__(self, x: Tensor) -> Any:
         x = x.contiguous(memory_format=torch.channels_last)
         shape = tuple(x.shape)
-        if shape not in self._by_shape:
-            if len(self._by_shape) >= _MAX_SHAPES:
-                del self._by_shape[next(iter(self._by_shape))]
-            self._by_shape[shape] = _compile(self._module, x)
+        compiled = self._by_shape.get(shape)
+        if compiled is None:
+            with self._compiling:  # several threads come with the same new shape at the same time
+                if shape not in self._by_shape:
+                    if len(self._by_shape) >= _MAX_SHAPES:
+                        del self._by_shape[next(iter(self._by_shape))]
+                    self._by_shape[shape] = _compile(self._module, x)
+                compiled = self._by_shape[shape]
         with torch.inference_mode():
-            return self._by_shape[shape](x)
+            return compiled(x)
 
 
 def _compile(module: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:

@@ -230,7 +230,7 @@ class BlazePose(Encoder):
         self.trunk = Trunk(variant)
         self.pyramid = Pyramid(variant) if variant.pyramid else None
         # Not the tower: it is small, and in bf16 it alone moves world landmarks by up to 2 cm.
-        self.reduced_parts = ("trunk", "pyramid") if variant.pyramid else ("trunk",)
+        self.reduced_parts = ("trunk", "pyramid", "regression") if variant.pyramid else ("trunk", "regression")
         self.regression = _separable(variant.neck, variant.tower)
         self.tower4 = _downward(variant.tower, variant.tower, variant.tower_blocks[0])
         self.tower2 = _downward(variant.tower, variant.tower, variant.tower_blocks[1])
@@ -240,7 +240,7 @@ class BlazePose(Encoder):
 
     def forward(self, crops: Tensor) -> CropFeatures:
         map64, map32, map16, neck = self.trunk(crops.to(self.reduced_dtype))
-        map8 = self.regression(neck.float())
+        map8 = self.regression(neck).float()
         if self.pyramid is not None:
             map8 = map8 + self.pyramid(map64, map32, map16, neck).float()
         map2 = self.tower2(self.tower4(map8))

@@ -22,6 +22,7 @@ from mchmr_stream.network.onednn import OneDnnModule, cpu_multiplies_bf16
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _NOISE_CROPS = 8
+_LEAST_IN_PASS = 4
 
 
 def fastest_precision(device: torch.device) -> str:
@@ -70,22 +71,27 @@ def optimise_for_inference(
 class _InPasses:
     """Runs the fused encoder on a fixed number of crops at a time.
 
-    It is compiled for one shape, and people come and go. Larger passes would not be faster: five crops keep two cores
-    busy, and maps above 32 MB are given back to the system after every use.
+    It is compiled for one shape, and people come and go. Passes of less than four crops take longer for each; passes of more than five
+    do not gain, and maps above 32 MB are given back to the system after every use. So the crops of several people or frames go through
+    in passes of at least four, and what remains in passes of `crops_at_once`.
     """
 
     def __init__(self, model: Encoder, crops_at_once: int) -> None:
         self._model = OneDnnModule(model, dtype=None)
-        self._crops_at_once = crops_at_once
+        self._small = crops_at_once
+        self._large = crops_at_once * -(-_LEAST_IN_PASS // crops_at_once)
         self._model(torch.zeros(crops_at_once, 3, *model.input_hw))
 
     @torch.inference_mode()
     def __call__(self, crops: Tensor) -> CropFeatures:
-        count, at_once = len(crops), self._crops_at_once
-        missing = max(-count % at_once, 0 if count else at_once)
+        count = len(crops)
+        large = count // self._large
+        small = max(-(-(count - large * self._large) // self._small), 0 if count else 1)
+        sizes = [self._large] * large + [self._small] * small
+        missing = sum(sizes) - count
         if missing:
             crops = F.pad(crops, (0, 0, 0, 0, 0, 0, 0, missing))
-        passes = [self._model(part) for part in crops.split(at_once)]
+        passes = [self._model(part) for part in crops.split(sizes)]
         return CropFeatures(*(torch.cat(tensors)[:count] for tensors in zip(*passes, strict=True)))
 
 
