@@ -27,7 +27,8 @@ import torch
 
 from mchmr_stream.adjusting import AdjustableSettings, AdjustedSmoother
 from mchmr_stream.asking import Asked, asked_ahead, asked_as_they_come
-from mchmr_stream.body.model import forward_kinematics, skin
+from mchmr_stream.body.joints import posed_joints
+from mchmr_stream.body.model import skin
 from mchmr_stream.build import Parts, build_cropper, build_parts, build_scene_cuts, build_smoother, build_tracker, open_input
 from mchmr_stream.config import Settings
 from mchmr_stream.errors import TruncatedInput
@@ -200,13 +201,13 @@ class Pipeline:
     def scene(self, frame: Frame, bodies: Bodies, intrinsics: Intrinsics) -> Scene:
         """Pose the body model and project."""
         body = self.parts.body
-        rotations = torch.from_numpy(np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1))
-        betas, transl = torch.from_numpy(bodies.betas), torch.from_numpy(bodies.transl)
+        rotations = np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1)
 
         def vertices() -> Float:
-            return skin(body, rotations, betas, transl)[0].numpy()
+            return skin(body, *(torch.from_numpy(values) for values in (rotations, bodies.betas, bodies.transl)))[0].numpy()
 
-        joints_m = forward_kinematics(body, rotations, betas, transl)[0].numpy()
+        pelvis, around = posed_joints(body, rotations, bodies.betas)
+        joints_m = ((pelvis + bodies.transl)[:, None] + around).astype(np.float32)
         return Scene(frame, bodies, intrinsics, joints_m, project(joints_m, intrinsics).astype(np.float32), body.faces, vertices)
 
     def close(self) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
-from mchmr_stream.body.model import BodyModel, rest_pelvis
+from mchmr_stream.body.joints import rest_joints
+from mchmr_stream.body.model import BodyModel
 from mchmr_stream.geometry.camera import full_from_local, roll_matrix
 from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Frame, Tracks
 
@@ -21,7 +21,7 @@ def place_in_image(frame: Frame, tracks: Tracks, batch: CropBatch, estimates: Cr
     depth = np.exp(np.log(np.maximum(per_view[..., 2], 1e-3)).mean(1, keepdims=True))
     bearing = (per_view[..., :2] / np.maximum(per_view[..., 2:], 1e-3)).mean(1)
     rolled_transl = np.concatenate([bearing * depth, depth], -1)
-    pelvis = rest_pelvis(body, torch.from_numpy(estimates.betas)).cpu().numpy()
+    pelvis = rest_joints(body, estimates.betas)[:, 0]
     camera_from_rolled = roll_matrix(batch.roll_rad)
     transl = np.einsum("nij,nj->ni", camera_from_rolled, pelvis + rolled_transl) - pelvis
     return Bodies(

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from mchmr_stream.body import joints as numpy_joints
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import PARENTS, BodyModel, forward_kinematics, rest_joints, rest_pelvis, skin
 from mchmr_stream.errors import InputError
@@ -162,6 +163,18 @@ def test_bones_keep_their_length_and_the_pelvis_its_place(body: BodyModel, seed:
     assert torch.allclose(lengths(joints), lengths(rest), atol=1e-5)
     assert torch.allclose(joints[:, 0], rest_pelvis(body, betas))
     assert torch.allclose(outer @ outer.transpose(-1, -2), torch.eye(3).expand_as(outer), atol=1e-5)
+
+
+@pytest.mark.parametrize("people", [0, 1, 3])
+def test_joints_in_numpy_are_those_of_the_model(body: BodyModel, rng: np.random.Generator, people: int) -> None:
+    exact = body.to(dtype=torch.float64)
+    rotations, betas = random_rotations(rng, people, 24).double(), torch.from_numpy(rng.normal(size=(2, people, 10)))
+    pelvis, around = numpy_joints.posed_joints(body, rotations.numpy(), betas.numpy())
+    assert pelvis.shape == (2, people, 3)
+    for one, at_pelvis, shape in zip(around, pelvis, betas, strict=True):
+        assert torch.allclose(torch.from_numpy(at_pelvis), rest_pelvis(exact, shape), atol=1e-12)
+        expected = forward_kinematics(exact, rotations, shape)[0]
+        assert torch.allclose(torch.from_numpy(at_pelvis[:, None] + one), expected, atol=1e-12)
 
 
 def test_kinematics_agree_with_skinning_and_with_a_joint_by_joint_loop(body: BodyModel, rng: np.random.Generator) -> None:

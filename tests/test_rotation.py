@@ -42,6 +42,23 @@ def test_exponential_and_logarithm_agree_with_scipy(array):
     np.testing.assert_allclose(np.asarray(axis_angle_from_matrix(array(rotations.as_matrix()))), vectors, atol=1e-13)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_short_ways_of_numpy_give_what_the_long_ones_give(dtype):
+    lengths = np.concatenate([[0, 1e-30, 1e-20, 1e-12, 1e-7, 1e-3, 0.0099, 0.0101], np.linspace(0.1, math.pi - 1e-3, 40)])
+    axes = np.random.default_rng(0).normal(size=(len(lengths), 3))
+    vectors = (lengths[:, None] * axes / np.linalg.norm(axes, axis=-1, keepdims=True)).astype(dtype)
+    tolerance = 4 * np.finfo(dtype).eps
+    matrices = matrix_from_axis_angle(torch.from_numpy(vectors)).numpy()
+    short = matrix_from_axis_angle(vectors)
+    assert short.dtype == dtype
+    np.testing.assert_allclose(short, matrices, atol=tolerance)
+    moderate = lengths < 2  # the others go the long way
+    back = axis_angle_from_matrix(matrices[moderate])
+    assert back.dtype == dtype
+    np.testing.assert_allclose(back, axis_angle_from_matrix(torch.from_numpy(matrices[moderate])).numpy(), atol=4 * tolerance)
+    np.testing.assert_allclose(back, vectors[moderate], atol=4 * tolerance)
+
+
 @some
 @given(vectors)
 def test_the_exponential_is_a_rotation(vector):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -117,6 +118,12 @@ class BodyModel:
     @property
     def dtype(self) -> torch.dtype:
         return self.v_template.dtype
+
+    @cached_property
+    def joints_float64(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """For numpy: joints of the template (24, 3), and how betas move them (10, 72)."""
+        template, of_betas = (tensor.detach().cpu().numpy().astype(np.float64) for tensor in (self.j_template, self.j_shapedirs))
+        return template, of_betas.reshape(-1, BETA_COUNT).T
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> BodyModel:
         """The same body on another device or in another floating type."""

@@ -32,16 +32,23 @@ def mean_rotation(rotations: Array, weights: Array) -> Array:
     return project_to_so3(mean(rotations, weights))
 
 
-def median(points: Array, weights: Array, softest: float) -> Array:
+def median(points: Array, weights: Array, softest: float | Array) -> Array:
     """Weighted geometric median over the first axis: (w, n, d) and (w, n) -> (n, d).
 
-    Minimises the sum of weighted distances, by Weiszfeld's iteration. `softest` is the distance below which samples count alike.
+    Minimises the sum of weighted distances, by Weiszfeld's iteration. `softest`, one number or (n,), is the distance below which samples
+    count alike.
     """
-    centre = mean(points, weights)
+    counted = np.concatenate([points, np.ones((*points.shape[:2], 1))], -1)
+    least = np.square(softest)
+
+    def centre_of(shares: Array) -> Array:
+        total = np.einsum("wn,wnd->nd", shares, counted)  # the sum of the shares comes last
+        return total[:, :-1] / np.maximum(total[:, -1:], _TINY)
+
+    centre = centre_of(weights)
     for _ in range(_ROUNDS):
         apart = points - centre
-        distance = np.sqrt(np.einsum("wnd,wnd->wn", apart, apart) + softest**2)
-        centre = mean(points, weights / distance)
+        centre = centre_of(weights / np.sqrt(np.einsum("wnd,wnd->wn", apart, apart) + least))
     return centre
 
 

@@ -3,12 +3,16 @@
 Matrices act on column vectors. An axis-angle vector is the unit axis times the angle in radians, right-handed.
 Every function computes in the type it is given and keeps it. With torch every function has finite gradients wherever its
 docstring does not say otherwise; the guards select their safe input *before* the dangerous operation, because
-``where`` after it would still multiply an infinite derivative by zero and give NaN.
+``where`` after it would still multiply an infinite derivative by zero and give NaN. numpy has no gradients to guard: there exponential
+and logarithm take shorter ways, since for the 24 small matrices of a body a formula costs what its calls cost.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mchmr_stream.geometry.arrays import library_of
 
@@ -17,6 +21,13 @@ _SERIES_BELOW = 1e-4
 
 _MIN_SQUARED_LENGTH = 1e-24
 """Columns shorter than 1e-12 have no direction worth the name; still a normal number in float32."""
+
+_LEAST_ANGLE = 1e-30
+"""Stands in for angles of zero: its sine over itself is 1. A normal number in float32, too."""
+
+_CROSS = np.zeros((3, 9))
+_CROSS[(0, 0, 1, 1, 2, 2), (7, 5, 2, 6, 3, 1)] = 1, -1, 1, -1, 1, -1
+"""A vector times this is its cross-product matrix, row by row."""
 
 
 def matrix_from_axis_angle(axis_angle: Any) -> Any:
@@ -27,6 +38,8 @@ def matrix_from_axis_angle(axis_angle: Any) -> Any:
     identity are exact. Elsewhere b is computed as 2 sin^2(t/2) / t^2, which does not cancel for small t.
     """
     lib = library_of(axis_angle)
+    if lib is np:
+        return _numpy_matrix_from_axis_angle(np.asarray(axis_angle))
     x, y, z = axis_angle[..., 0], axis_angle[..., 1], axis_angle[..., 2]
     squared = x * x + y * y + z * z
     small = squared < _SERIES_BELOW
@@ -43,6 +56,18 @@ def matrix_from_axis_angle(axis_angle: Any) -> Any:
     return lib.stack([lib.stack(row, -1) for row in rows], -2)
 
 
+def _numpy_matrix_from_axis_angle(axis_angle: NDArray[Any]) -> NDArray[Any]:
+    """The same as R = cos t I + a K + b v v^T."""
+    squared = (axis_angle * axis_angle).sum(-1, keepdims=True)
+    angle = np.maximum(np.sqrt(squared), _LEAST_ANGLE)
+    half_sine = np.sin(angle / 2) / angle
+    b = 2 * half_sine * half_sine
+    matrix = (b * axis_angle)[..., None] * axis_angle[..., None, :]
+    matrix += (np.sin(angle) / angle * axis_angle @ _CROSS.astype(axis_angle.dtype, copy=False)).reshape(matrix.shape)
+    matrix += (1 - b * squared)[..., None] * np.eye(3, dtype=axis_angle.dtype)
+    return matrix
+
+
 def axis_angle_from_matrix(matrix: Any) -> Any:
     """(..., 3, 3) rotation -> (..., 3) radians, length in [0, pi]. The logarithm.
 
@@ -53,6 +78,8 @@ def axis_angle_from_matrix(matrix: Any) -> Any:
     At exactly pi both signs of the axis are right; one of them is returned. The gradient jumps there, but is finite.
     """
     lib = library_of(matrix)
+    if lib is np and (vectors := _numpy_axis_angle_of_moderate(matrix)) is not None:
+        return vectors
     m = matrix
     xx, yy, zz = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
     wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
@@ -78,6 +105,16 @@ def axis_angle_from_matrix(matrix: Any) -> Any:
     series = 2 + squared / 3 * (1 + squared * 9 / 20 * (1 + squared * 25 / 42))
     factor = lib.where(small, series, 2 * lib.arctan2(sine, w) / sine)
     return factor[..., None] * vector
+
+
+def _numpy_axis_angle_of_moderate(matrix: NDArray[Any]) -> NDArray[Any] | None:
+    """The same by R - R^T = 2 sin t K, which loses digits where the sine is small again; None where a rotation is beyond 2 pi / 3."""
+    twice_cosine = matrix[..., 0, 0] + matrix[..., 1, 1] + matrix[..., 2, 2] - 1
+    if (twice_cosine < -1).any():
+        return None
+    twice_sines = matrix.reshape(*matrix.shape[:-2], 9) @ _CROSS.T.astype(matrix.dtype, copy=False)
+    length = np.sqrt((twice_sines * twice_sines).sum(-1))
+    return (np.arctan2(length, twice_cosine) / np.maximum(length, _LEAST_ANGLE))[..., None] * twice_sines
 
 
 exp_so3 = matrix_from_axis_angle
@@ -121,8 +158,11 @@ def geodesic_rad(a: Any, b: Any) -> Any:
     y = relative[..., 0, 2] - relative[..., 2, 0]
     z = relative[..., 1, 0] - relative[..., 0, 1]
     squared = x * x + y * y + z * z
-    none = squared < _MIN_SQUARED_LENGTH
-    twice_sine = lib.where(none, lib.zeros_like(squared), lib.where(none, lib.ones_like(squared), squared) ** 0.5)
+    if lib is np:
+        twice_sine = np.sqrt(squared)
+    else:
+        none = squared < _MIN_SQUARED_LENGTH
+        twice_sine = lib.where(none, lib.zeros_like(squared), lib.where(none, lib.ones_like(squared), squared) ** 0.5)
     twice_cosine = relative[..., 0, 0] + relative[..., 1, 1] + relative[..., 2, 2] - 1
     return lib.arctan2(twice_sine, twice_cosine)
 

@@ -84,10 +84,10 @@ class Person:
 
     def smoothed(self, until: int) -> dict[int, tuple[Array, Array]]:
         """Frame number -> rotations (24, 3, 3) and place (3,), of every kept frame up to `until`, from all that is known."""
-        rotations = rotation_filter.smoothed([one.rotation for one in self._steps])
-        places = place_filter.smoothed([one.place for one in self._steps])
-        known = zip(self._steps, rotations, places, strict=True)
-        return {one.number: (rotation, place) for one, rotation, place in known if one.number <= until}
+        numbers = [one.number for one in self._steps if one.number <= until]
+        rotations = rotation_filter.smoothed([one.rotation for one in self._steps], len(numbers))
+        places = place_filter.smoothed([one.place for one in self._steps], len(numbers))
+        return dict(zip(numbers, zip(rotations, places, strict=True), strict=True))
 
     def forget(self, before: int) -> None:
         """Frames before this one have gone out. The last step stays: the next one goes on from it."""

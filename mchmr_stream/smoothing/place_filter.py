@@ -8,12 +8,13 @@ filter of its own, and steady motion is followed without lag because velocity is
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from filterpy.common import Q_continuous_white_noise
-from filterpy.kalman import KalmanFilter, rts_smoother
 from numpy.typing import NDArray
+
+from mchmr_stream.smoothing.rotation_filter import white_noise
 
 Array = NDArray[np.float64]
 
@@ -25,40 +26,45 @@ _START_SPEED_M_S = 1.5
 """Standard deviation of the velocity of somebody just seen."""
 _REJECTED = 1e9
 """Times the usual variance: as good as not measured."""
+_AXES = np.eye(3)
 
 
 @dataclass(frozen=True, eq=False)
 class PlaceStep:
-    """What the filter knew after one frame."""
+    """What the filter knew after one frame, and what the smoother needs to come back to it."""
 
     mean: Array
-    """(6, 1): x, y, z in metres, then their velocities"""
+    """(6,): x, y, z in metres, then their velocities"""
     covariance: Array
-    transition: Array
-    """(6, 6) on the way to this frame"""
-    noise: Array
-    """(6, 6) that was added on the way"""
+    """(6, 6)"""
+    predicted: Array
+    """(6,): the mean before the measurement"""
+    gain: Array
+    """(6, 6): of the smoother, from this frame to the one before"""
 
     @property
     def place_m(self) -> Array:
         """(3,)"""
-        return self.mean[:3, 0]
+        return self.mean[:3]
 
 
 def start(place_m: Array, stands_for_s: float, noise: float) -> PlaceStep:
     """First frame: (3,) metres, the seconds it stands for, and by what factor its variance is larger than usual."""
     covariance = np.diag(np.full(6, _START_SPEED_M_S**2))
     covariance[:3, :3] = _measured(place_m, stands_for_s, noise)
-    return PlaceStep(np.concatenate([place_m, np.zeros(3)])[:, None], covariance, np.eye(6), np.zeros((6, 6)))
+    mean = np.concatenate([place_m, np.zeros(3)])
+    return PlaceStep(mean, covariance, mean, np.zeros((6, 6)))
 
 
 def predict(before: PlaceStep, dt_s: float, drive: float) -> PlaceStep:
     """`dt_s` seconds on; `drive` is the spectral density of the acceleration, m^2 / s^3."""
     transition = np.eye(6)
-    transition[:3, 3:] = dt_s * np.eye(3)
-    noise = np.kron(Q_continuous_white_noise(2, dt_s, drive), np.eye(3))
+    transition[:3, 3:] = dt_s * _AXES
+    carried = before.covariance @ transition.T
+    noise = (drive * white_noise(dt_s)[:, None, :, None] * _AXES[:, None]).reshape(6, 6)
+    covariance = transition @ carried + noise
     mean = transition @ before.mean
-    return PlaceStep(mean, transition @ before.covariance @ transition.T + noise, transition, noise)
+    return PlaceStep(mean, covariance, mean, carried @ np.linalg.inv(covariance))
 
 
 def surprise(predicted: PlaceStep, place_m: Array, stands_for_s: float) -> float:
@@ -70,28 +76,26 @@ def surprise(predicted: PlaceStep, place_m: Array, stands_for_s: float) -> float
 
 def update(predicted: PlaceStep, place_m: Array, stands_for_s: float, noise: float) -> PlaceStep:
     """Take in a measured place; `noise` multiplies its variance, infinity leaves it out."""
-    kalman = KalmanFilter(dim_x=6, dim_z=3)
-    kalman.x, kalman.P = predicted.mean, predicted.covariance
-    kalman.H = np.eye(3, 6)
-    kalman.update(place_m[:, None], R=_measured(place_m, stands_for_s, min(noise, _REJECTED)))
-    return PlaceStep(kalman.x, kalman.P, predicted.transition, predicted.noise)
+    measured = _measured(place_m, stands_for_s, min(noise, _REJECTED))
+    gain = predicted.covariance[:, :3] @ np.linalg.inv(predicted.covariance[:3, :3] + measured)
+    kept = np.eye(6)
+    kept[:, :3] -= gain
+    covariance = kept @ predicted.covariance @ kept.T + gain @ measured @ gain.T  # Joseph's form: it stays positive
+    return PlaceStep(predicted.mean + gain @ (place_m - predicted.place_m), covariance, predicted.predicted, predicted.gain)
 
 
-def smoothed(steps: list[PlaceStep]) -> list[Array]:
-    """(3,) of every step, from all of them."""
-    if len(steps) == 1:
-        return [steps[0].place_m]
-    # At k stands the step from k to k + 1.
-    transitions = [*(one.transition for one in steps[1:]), np.eye(6)]
-    noises = [*(one.noise for one in steps[1:]), np.zeros((6, 6))]
-    means, *_ = rts_smoother(np.stack([one.mean for one in steps]), np.stack([one.covariance for one in steps]), transitions, noises)
-    return list(means[:, :3, 0])
+def smoothed(steps: list[PlaceStep], count: int) -> Array:
+    """(count, 3): the first `count` steps from all of them."""
+    means = [steps[-1].mean]
+    for before, after in zip(reversed(steps[:-1]), reversed(steps[1:]), strict=True):
+        means.append(before.mean + after.gain @ (means[-1] - after.predicted))
+    return np.array(means[: -count - 1 : -1])[:, :3]
 
 
 def _measured(place_m: Array, stands_for_s: float, noise: float) -> Array:
     """(3, 3) covariance of a measured place."""
-    distance = max(float(np.linalg.norm(place_m)), 1e-3)
+    distance = max(math.sqrt(place_m @ place_m), 1e-3)
     sight = place_m / distance
-    along = np.outer(sight, sight)
+    along = sight[:, None] * sight
     per_frame = noise / (_NOISE_RATE_HZ * stands_for_s)
-    return distance**2 * per_frame * (_ACROSS**2 * (np.eye(3) - along) + _ALONG**2 * along)
+    return distance**2 * per_frame * (_ACROSS**2 * (_AXES - along) + _ALONG**2 * along)

@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from filterpy.common import Q_continuous_white_noise
 from numpy.typing import NDArray
 
 from mchmr_stream.geometry.rotation import exp_so3, geodesic_rad, log_so3
@@ -40,8 +39,8 @@ class RotationStep:
     """(J, 2, 2)"""
     correction: Array
     """(J, 2, 3): by how much the measurement moved turn and velocity"""
-    moved: Array
-    """(J, 3, 3): how the axes turned on the way to this frame"""
+    moved_back: Array
+    """(J, 3, 3): from the axes of this frame, as expected, to those of the one before"""
     gain: Array
     """(J, 2, 2): of the smoother, from this frame to the one before"""
 
@@ -61,15 +60,20 @@ def predict(before: RotationStep, dt_s: float, drive: Array) -> RotationStep:
     moved = exp_so3(before.turning * dt_s)
     step = np.array([[1.0, dt_s], [0.0, 1.0]])
     carried = before.covariance @ step.T
-    covariance = step @ carried + drive[:, None, None] * Q_continuous_white_noise(2, dt_s)
+    covariance = step @ carried + drive[:, None, None] * white_noise(dt_s)
     return RotationStep(
         before.rotations @ moved,
         before.turning,
         covariance,
         np.zeros_like(before.correction),
-        moved,
+        np.ascontiguousarray(_transposed(moved)),
         carried @ np.linalg.inv(covariance),
     )
+
+
+def white_noise(dt_s: float) -> Array:
+    """(2, 2) covariance of position and velocity after `dt_s` of white acceleration, for a spectral density of 1."""
+    return np.array([[dt_s**3 / 3, dt_s**2 / 2], [dt_s**2 / 2, dt_s]])
 
 
 def surprise(predicted: RotationStep, rotations: Array, stands_for_s: float) -> Array:
@@ -89,20 +93,21 @@ def update(predicted: RotationStep, rotations: Array, stands_for_s: float, noise
         predicted.turning + correction[:, 1],
         covariance - share[:, :, None] * covariance[:, None, 0, :],
         correction,
-        predicted.moved,
+        predicted.moved_back,
         predicted.gain,
     )
 
 
-def smoothed(steps: list[RotationStep]) -> list[Array]:
-    """(J, 3, 3) of every step, from all of them: what came later corrects what was known before."""
-    out = [steps[-1].rotations]
+def smoothed(steps: list[RotationStep], count: int) -> Array:
+    """(count, J, 3, 3): the first `count` steps from all of them: what came later corrects what was known before."""
     error = np.zeros_like(steps[-1].correction)
-    for before, after in zip(reversed(steps[:-1]), reversed(steps[1:]), strict=True):
+    errors = [error]
+    for after in reversed(steps[1:]):
         # Both as seen from the prediction, turned into the axes of the frame before.
-        error = after.gain @ (np.einsum("jab,jcb->jca", after.moved, error + after.correction))
-        out.append(before.rotations @ exp_so3(error[:, 0]))
-    return out[::-1]
+        error = after.gain @ ((error + after.correction) @ after.moved_back)
+        errors.append(error)
+    turns = np.array(errors[: -count - 1 : -1])[:, :, 0]
+    return np.stack([one.rotations for one in steps[:count]]) @ exp_so3(turns)
 
 
 def _transposed(rotations: Array) -> Array:

@@ -49,8 +49,11 @@ def screened(middle: Sample, around: Around) -> Sample:
 
     depth = np.log(around.place_m[..., 2:])
     bearing = around.place_m[..., :2] / around.place_m[..., 2:]
-    off_depth = np.abs(depth - median(depth, weights, _SOFTEST_LOG_DEPTH)).max(-1)
-    off_bearing = np.linalg.norm(bearing - median(bearing, weights, _SOFTEST_BEARING), axis=-1)
+    # Two medians at once; the depth is padded with a zero.
+    places = np.concatenate([bearing, depth, np.zeros_like(depth)], -1).reshape(len(weights), -1, 2)
+    middles = median(places, np.repeat(weights, 2, 1), np.tile([_SOFTEST_BEARING, _SOFTEST_LOG_DEPTH], weights.shape[1]))
+    off = np.linalg.norm(places - middles, axis=-1).reshape(*weights.shape, 2)
+    off_bearing, off_depth = off[..., 0], off[..., 1]
     far_depth, excess_depth = _excess(off_depth, others, offsets_s, _LEAST_LOG_DEPTH)
     far_bearing, excess_bearing = _excess(off_bearing, others, offsets_s, _LEAST_BEARING)
     jumped = ((excess_depth > _REJECTED) & (far_depth > _REJECTED_LOG_DEPTH)) | (

@@ -37,8 +37,8 @@ class Trust:
 
     def noise(self, bodies: Bodies) -> Array:
         """(n,) variance factor: 1 for a usual row, more for a doubtful one."""
-        confidence = np.clip(np.nan_to_num(bodies.confidence.astype(np.float64)), 0.05, 1)
-        score = np.clip(np.nan_to_num(bodies.scores.astype(np.float64)), 0.05, 1)
+        # fmax and fmin pass over NaN: what is not known is trusted least.
+        confidence, score = (np.fmin(np.fmax(values.astype(np.float64), 0.05), 1) for values in (bodies.confidence, bodies.scores))
         noise = _USUAL_CONFIDENCE / confidence * np.sqrt(_USUAL_SCORE / np.minimum(score, _USUAL_SCORE))
         noise = noise * np.maximum(self.spread(bodies) / _WIDE_SPREAD, 1) ** 2
         noise = np.clip(noise, *_LIMITS)

@@ -79,14 +79,17 @@ class CentredWindow:
 def _gather(middle: Sample, window: list[Sample], half_s: float) -> Around:
     count = len(middle.stretch)
     weights = np.zeros((len(window), count))
-    rotations = np.broadcast_to(middle.rotations, (len(window), *middle.rotations.shape)).copy()
-    place_m = np.broadcast_to(middle.place_m, (len(window), *middle.place_m.shape)).copy()
-    for i, one in enumerate(window):
-        same = (middle.stretch[:, None] == one.stretch[None]) & (middle.stretch != NOT_SMOOTHED)[:, None]
-        rows, columns = np.nonzero(same)
-        weights[i, rows] = 1 / one.place_noise[columns]
-        rotations[i, rows] = one.rotations[columns]
-        place_m[i, rows] = one.place_m[columns]
+    rotations = np.repeat(middle.rotations[None], len(window), 0)
+    place_m = np.repeat(middle.place_m[None], len(window), 0)
+    # All rows of all frames under each other; which frame each is of, and who in the middle.
+    stacked = lambda name: np.concatenate([getattr(one, name) for one in window])
+    known = np.where(middle.stretch != NOT_SMOOTHED, middle.stretch, NOT_SMOOTHED - 1)
+    rows, people = np.nonzero(stacked("stretch")[:, None] == known)
+    frames = np.repeat(np.arange(len(window)), [len(one.stretch) for one in window])[rows]
+    weights[frames, people] = 1 / stacked("place_noise")[rows]
+    rotations[frames, people] = stacked("rotations")[rows]
+    place_m[frames, people] = stacked("place_m")[rows]
+
     offsets_s = np.array([one.time_s for one in window]) - middle.time_s
     there = weights > 0
     behind = -np.where(there, offsets_s[:, None], 0).min(0)
@@ -99,19 +102,11 @@ def _gather(middle: Sample, window: list[Sample], half_s: float) -> Around:
 
 
 def _durations(offsets: Array, there: NDArray[np.bool_]) -> Array:
-    """(w, n) the time every sample stands for: half of that to the neighbours in which the same person is."""
-    times = np.where(there, offsets[:, None], np.nan)
-    before = np.full_like(times, np.nan)
-    after = np.full_like(times, np.nan)
-    last = np.full(times.shape[1], np.nan)
-    for i in range(len(times)):
-        before[i] = last
-        last = np.where(there[i], times[i], last)
-    last = np.full(times.shape[1], np.nan)
-    for i in reversed(range(len(times))):
-        after[i] = last
-        last = np.where(there[i], times[i], last)
-    to_last, to_next = times - before, after - times
+    """(w, n) the time every sample stands for: half of that to the neighbours in which the same person is. Only where they are `there`."""
+    times, nobody = offsets[:, None], np.full((1, there.shape[1]), np.inf)
+    before = np.maximum.accumulate(np.where(there, times, -np.inf))[:-1]
+    after = np.minimum.accumulate(np.where(there, times, np.inf)[::-1])[-2::-1]
+    to_last, to_next = times - np.concatenate([-nobody, before]), np.concatenate([after, nobody]) - times
     # the ends stand for as much on their far side as on their near one
-    to_last, to_next = np.where(np.isnan(to_last), to_next, to_last), np.where(np.isnan(to_next), to_last, to_next)
-    return np.nan_to_num(np.minimum(to_last, _LONGEST_S) + np.minimum(to_next, _LONGEST_S)) / 2
+    to_last, to_next = np.where(np.isinf(to_last), to_next, to_last), np.where(np.isinf(to_next), to_last, to_next)
+    return np.where(np.isinf(to_last), 0, np.minimum(to_last, _LONGEST_S) + np.minimum(to_next, _LONGEST_S)) / 2

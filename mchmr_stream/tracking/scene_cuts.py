@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,24 +28,18 @@ class SceneCuts:
     """Looks at every picture of one run, in order. Gradual fades are not found."""
 
     def __init__(self) -> None:
-        self._before: tuple[NDArray[np.float32], NDArray[np.float64]] | None = None
+        self._before: NDArray[np.uint8] | None = None
         self._usual: deque[float] = deque(maxlen=_MEMORY)
 
     def begins_with(self, rgb: NDArray[np.uint8]) -> bool:
         """Whether a new shot begins with this picture (height, width, 3). The first picture of a run begins none."""
         step = max(1, max(rgb.shape[:2]) // _SAMPLES)
-        small = rgb[step // 2 :: step, step // 2 :: step]
-        histogram = _histogram(small)
-        pixels = small.astype(np.float32)
-        before, self._before = self._before, (pixels, histogram)
-        if before is None or before[0].shape != pixels.shape:
+        small = rgb[step // 2 :: step, step // 2 :: step].copy()
+        before, self._before = self._before, small
+        if before is None or before.shape != small.shape:
             return before is not None
-        difference = float(np.abs(pixels - before[0]).mean())
-        new_colours = float(np.abs(histogram - before[1]).sum()) / 2
-        usual = float(np.median(self._usual)) if self._usual else 0.0
-        is_cut = difference > max(_PIXELS, _TIMES_USUAL * usual) and (
-            new_colours > _HISTOGRAM or _best_correlation(pixels, before[0]) < _UNLIKE
-        )
+        difference = float(np.abs(small.astype(np.float32) - before).mean())
+        is_cut = difference > _PIXELS and difference > _TIMES_USUAL * median(self._usual or [0.0]) and _unlike(small, before)
         if is_cut:
             self._usual.clear()
         else:
@@ -52,7 +47,13 @@ class SceneCuts:
         return is_cut
 
 
-def _best_correlation(pixels: NDArray[np.float32], before: NDArray[np.float32]) -> float:
+def _unlike(rgb: NDArray[np.uint8], before: NDArray[np.uint8]) -> bool:
+    """Other colours, or other shapes."""
+    new_colours = float(np.abs(_histogram(rgb) - _histogram(before)).sum()) / 2
+    return new_colours > _HISTOGRAM or _best_correlation(rgb, before) < _UNLIKE
+
+
+def _best_correlation(pixels: NDArray[np.uint8], before: NDArray[np.uint8]) -> float:
     """The largest over all shifts, around the edges: one when the camera only turned, or only the light changed."""
     one, other = (picture.mean(-1, dtype=np.float64) for picture in (pixels, before))
     one, other = one - one.mean(), other - other.mean()
