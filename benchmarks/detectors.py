@@ -1,6 +1,6 @@
 """What the size of the picture that the detector sees, and how often it is asked, cost and bring.
 
-    python benchmarks/detectors.py VALIDATION_DIR [--sizes 256 320 384 512] [--intervals 2 4 8] [--frames 60]
+    python benchmarks/detectors.py VALIDATION_DIR [--sizes 256 320 384 512] [--intervals 4 8 16] [--frames 60]
 
 Speed: the whole pipeline on the first real view, one person followed. Errors: the same view's truth, each frame by itself, the camera
 known. Recall and false alarms: eight drawn people, small at 1280x720, by the detector alone (score over 0.3).
@@ -30,7 +30,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("validation", type=Path)
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 320, 384, 512])
-    parser.add_argument("--intervals", type=int, nargs="+", default=[2, 4, 8])
+    parser.add_argument("--intervals", type=int, nargs="+", default=[4, 8, 16])
     parser.add_argument("--frames", type=int, default=60)
     args = parser.parse_args()
     view = load_views(need(args.validation, "a folder of real views as for `mchmr evaluate real3d`"))[0]

@@ -64,11 +64,12 @@ class DetectorSettings(_Section):
         "movenet", description="movenet: anyone, boxes and 17 keypoints; mediapipe: one main person; boxes: your own, from `file`"
     )
     interval: int = Field(1, ge=1, description="live: ask the detector on each n-th picture; the tracker carries people between")
-    file_interval: int = Field(
-        4,
+    file_interval: int | None = Field(
+        None,
         ge=1,
         le=64,
-        description="files: ask it on each n-th frame, and on more where people come, go, meet or move fast; the rest is interpolated",
+        description="files: ask it on each n-th frame, and on more where people come, go, meet or move fast; the rest is interpolated; "
+        "null: every 0.13 s (boxes: on every frame)",
     )
     min_score: float = Field(
         0.15, ge=0, le=1, description="drop detections below this score (the tracker uses low ones to keep people it knows)"

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from mchmr_stream.adjusting import AdjustableSettings, AdjustedSmoother
-from mchmr_stream.asking import Asked, asked_ahead, asked_as_they_come
+from mchmr_stream.asking import Asked, asked_ahead, asked_as_they_come, usual_interval
 from mchmr_stream.body.joints import posed_joints
 from mchmr_stream.body.model import skin
 from mchmr_stream.build import Parts, build_cropper, build_parts, build_scene_cuts, build_smoother, build_tracker, open_input
@@ -111,7 +111,9 @@ class Pipeline:
             waiting: set[Future[Seen]] = set()
             workers.before_joining(lambda: [answer.cancel() for answer in list(waiting)])
             together = 1 if live else self.parts.frames_together
-            found = self._find(self._detect(frames, live, adjust, watch), intrinsics, tracker, waiting, adjust, together, watch)
+            found = self._find(
+                self._detect(frames, live, source.info.fps, adjust, watch), intrinsics, tracker, waiting, adjust, together, watch
+            )
             estimator = self.parts.estimator
             if not live and self.parts.batches_at_once > 1:
                 estimator = SideBySide(estimator, self.parts.batches_at_once)
@@ -124,7 +126,7 @@ class Pipeline:
             for frame, smooth in smoothed(bodies, smoother, watch):
                 yield self.scene(frame, smooth, intrinsics)
 
-    def _detect(self, frames: Iterator[Frame], live: bool, adjust: AdjustableSettings, watch: Stopwatch) -> Iterator[Asked]:
+    def _detect(self, frames: Iterator[Frame], live: bool, fps: float, adjust: AdjustableSettings, watch: Stopwatch) -> Iterator[Asked]:
         detect = partial(watch.call, "detect", self.parts.detector.detect)
         cuts = build_scene_cuts(self.settings)
 
@@ -134,7 +136,9 @@ class Pipeline:
         if live:
             return asked_as_they_come(frames, detect, new_scene, lambda: adjust.now.detector.interval)
         chosen = self.settings.detector
-        return asked_ahead(frames, detect, new_scene, chosen.file_interval, chosen.batch)
+        # Boxes that somebody gave for every frame are all wanted, and cost nothing.
+        interval = chosen.file_interval or (1 if chosen.kind == "boxes" else usual_interval(fps))
+        return asked_ahead(frames, detect, new_scene, interval, chosen.batch)
 
     def _find(
         self,

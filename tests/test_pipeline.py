@@ -30,8 +30,8 @@ EMPTY = np.full((HEIGHT, WIDTH, 3), 150, np.uint8)
 class Pictures:
     """A source that remembers how much was taken from it, and may fail after its last picture."""
 
-    def __init__(self, pictures: Sequence[media.Picture], error: Exception | None = None) -> None:
-        self.info = SourceInfo("pictures", WIDTH, HEIGHT, FPS, len(pictures))
+    def __init__(self, pictures: Sequence[media.Picture], error: Exception | None = None, fps: float = FPS) -> None:
+        self.info = SourceInfo("pictures", WIDTH, HEIGHT, fps, len(pictures))
         self.warnings: list[str] = []
         self.taken = 0
         self.ended = False
@@ -135,6 +135,15 @@ def test_no_frame_is_lost_or_swapped(quick_pipeline: Pipeline, interval: int, ba
     assert [scene.bodies.frame for scene in scenes] == list(range(16))
     assert [index for call in detector.calls for index in call] == list(range(0, 16, interval))
     assert max(len(call) for call in detector.calls) == batch
+
+
+@pytest.mark.parametrize(("fps", "kind", "interval"), [(60, "movenet", 8), (30, "movenet", 4), (12, "movenet", 2), (60, "boxes", 1)])
+def test_a_file_is_looked_at_as_often_a_second_whatever_its_rate(quick_pipeline: Pipeline, fps: float, kind: str, interval: int) -> None:
+    """But boxes that came with the file are all taken."""
+    detector = CountingDetector()
+    pipeline = variant(quick_pipeline, detector, detector={"kind": kind, "file_interval": None}, smoother={"kind": "none"})
+    list(pipeline.scenes(Pictures([EMPTY] * 17, fps=fps), CAMERA))
+    assert [index for call in detector.calls for index in call] == list(range(0, 17, interval))
 
 
 def test_people_are_there_between_detections(quick_pipeline: Pipeline) -> None:
