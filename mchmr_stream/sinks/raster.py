@@ -1,16 +1,20 @@
-"""A small triangle rasteriser in plain torch: which triangle is seen at every sample, and how deep.
+"""A small triangle rasteriser in plain torch: which triangle is seen in every pixel, how deep, how much of the pixel is covered.
 
 Needs no display and no extension, and runs where its tensors are. Triangles are cut into horizontal spans, spans into
 samples, and the nearest triangle of each sample wins one scatter: a handful of flat operations, no loop over triangles.
-1 / z is linear in the picture (z is not), so depth is exact under perspective.
+1 / z is linear in the picture (z is not), so depth is exact under perspective. Surfaces are looked at once per pixel, and only
+outlines more finely: few pixels are outlines, and nowhere else does it show.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 _LOW_BITS = 0xFFFFFFFF
 
@@ -22,36 +26,41 @@ class Seen:
     pixel: Tensor
     """(S,) int64: y * width + x"""
     face: Tensor
-    """(S,) int64: index of the nearest triangle in the pixel"""
+    """(S,) int64: index of the triangle nearest at the pixel's centre; of the nearest in the pixel where none is at its centre"""
     inverse_depth: Tensor
-    """(S,) float32: 1 / z of it, 1/m, at its nearest sample"""
+    """(S,) float32: 1 / z of it there, 1/m"""
     coverage: Tensor
     """(S,) float32 in (0, 1]: how much of the pixel is covered by anything"""
 
 
-@dataclass(frozen=True, eq=False)
-class _Triangles:
-    """Those that face the camera and may touch a sample, T of them, corners sorted from top to bottom."""
+class _Triangles(NamedTuple):
+    """T of them that face the camera."""
 
     face: Tensor
-    """(T,): row in the caller's list"""
-    x: Tensor
-    """(T, 3)"""
-    y: Tensor
-    """(T, 3)"""
-    inverse_depth: Tensor
-    """(T, 3)"""
+    """(T,): index in the caller's list"""
+    corners: tuple[Tensor, Tensor, Tensor]
+    """from top to bottom, each (3, T): x, y, 1 / z"""
 
 
-@dataclass(frozen=True, eq=False)
-class _Spans:
-    """Runs of samples of one triangle in one row, never empty."""
+class _Spans(NamedTuple):
+    """Runs of samples of one triangle in one row, possibly empty; each (spans,)."""
 
-    triangle: Tensor
-    """Row in `_Triangles`"""
-    y: Tensor
+    face: Tensor
+    row: Tensor
     first_x: Tensor
-    last_x: Tensor
+    length: Tensor
+    first_depth: Tensor
+    """1 / z at the first sample"""
+    depth_per_sample: Tensor
+
+
+class _Samples(NamedTuple):
+    """All samples of all spans; each (samples,) int64."""
+
+    row: Tensor
+    x: Tensor
+    key: Tensor
+    """The bits of 1 / z above the index of the triangle. Positive floats order as their bits do: the largest is the nearest."""
 
 
 def rasterise(points_px: Tensor, inverse_depth: Tensor, faces: Tensor, width: int, height: int, fine: int = 1) -> Seen:
@@ -59,90 +68,138 @@ def rasterise(points_px: Tensor, inverse_depth: Tensor, faces: Tensor, width: in
 
     `points_px` (P, 2) float32: x right, y down, pixel centres at whole numbers; `inverse_depth` (P,) float32: 1 / z, not
     positive for points at or behind the camera; `faces` (F, 3): triangles, counter-clockwise from outside. Triangles that
-    look away, or have a corner behind the camera, are left out. Each pixel is looked at in `fine` x `fine` evenly spread
-    samples; a sample exactly on an edge belongs to the triangle.
+    look away, or have a corner behind the camera, are left out. A sample exactly on an edge belongs to the triangle.
+    Coverage counts `fine` x `fine` evenly spread samples of each pixel; but a pixel counts as covered whole where its centre and
+    those of its eight neighbours are covered, so that a gap narrower than a pixel may close.
     """
-    triangles = _facing((points_px + 0.5) * fine - 0.5, inverse_depth, faces, width * fine, height * fine)
-    spans = _spans(triangles, width * fine, height * fine)
-    nearest = _nearest(triangles, spans, width * fine, height * fine)
-    # Sample by sample: reducing over two axes at once is ten times slower on a CPU.
-    grid = nearest.view(height, fine, width, fine)
-    samples = [grid[:, row, :, column].reshape(-1) for row in range(fine) for column in range(fine)]
-    nearest, hits = samples[0], (samples[0] > 0).to(torch.uint8)
-    for sample in samples[1:]:
-        nearest, hits = torch.maximum(nearest, sample), hits + (sample > 0)
+    triangles = _facing(torch.cat([points_px.T, inverse_depth[None]]), faces, width, height)
+    samples = _samples(_spans(triangles, width, height))
+    nearest = _nearest(samples.row * width + samples.x, samples.key, width * height)
+    hits = (nearest > 0).to(torch.uint8)
+    if fine > 1:
+        inside = _eroded(hits.view(height, width))
+        samples = _samples(_spans(_finer(_not_within(triangles, inside), fine), width * fine, height * fine))
+        hits = torch.where(inside, fine**2, _hits(samples, width, height, fine)).view(-1)
+        row, x = (torch.div(place, fine, rounding_mode="trunc") for place in (samples.row, samples.x))
+        nearest = torch.where(nearest > 0, nearest, _nearest(row * width + x, samples.key, width * height))
     pixel = torch.nonzero(hits)[:, 0]
     key = nearest.index_select(0, pixel)
     depth = (key >> 32).to(torch.int32).view(torch.float32)
     return Seen(pixel, key & _LOW_BITS, depth, hits.index_select(0, pixel) / fine**2)
 
 
-def _facing(points: Tensor, inverse_depth: Tensor, faces: Tensor, width: int, height: int) -> _Triangles:
-    x, y, depth = points[:, 0][faces], points[:, 1][faces], inverse_depth[faces]
+def _facing(points: Tensor, faces: Tensor, width: int, height: int) -> _Triangles:
+    """Those that may touch a pixel, of `points` (3, P)."""
+    corners = tuple(points.index_select(1, corner) for corner in faces.T)
+    x, y, _ = zip(*corners, strict=True)
     # Counter-clockwise for the eye is a negative turn where y points down.
-    twice_area = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (x[:, 2] - x[:, 0]) * (y[:, 1] - y[:, 0])
-    top, bottom, left, right = y.amin(1).ceil(), y.amax(1).floor(), x.amin(1).ceil(), x.amax(1).floor()
-    has_samples = (top <= bottom) & (left <= right) & (bottom >= 0) & (top < height) & (right >= 0) & (left < width)
-    keep = torch.nonzero(has_samples & (twice_area < 0) & (depth.amin(1) > 0))[:, 0]
-    x, y, depth = x[keep], y[keep], depth[keep]
-    order = y.argsort(dim=1)
-    return _Triangles(keep, x.gather(1, order), y.gather(1, order), depth.gather(1, order))
+    twice_area = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
+    low, high = _bounds(corners)
+    touches = (high[1] >= -0.5) & (low[1] <= height - 0.5) & (high[0] >= -0.5) & (low[0] <= width - 0.5)
+    keep = torch.nonzero(touches & (twice_area < 0) & (low[2] > 0))[:, 0]
+    first, second, third = (corner.index_select(1, keep) for corner in corners)
+    first, second = _in_order(first, second)
+    second, third = _in_order(second, third)
+    first, second = _in_order(first, second)
+    return _Triangles(keep, (first, second, third))
+
+
+def _in_order(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    above = one[1] <= other[1]
+    return torch.where(above, one, other), torch.where(above, other, one)
+
+
+def _bounds(corners: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    """Least and largest of x, y and 1 / z, each (3, T)."""
+    first, second, third = corners
+    return torch.minimum(torch.minimum(first, second), third), torch.maximum(torch.maximum(first, second), third)
+
+
+def _not_within(triangles: _Triangles, inside: Tensor) -> _Triangles:
+    """Those whose bounding box has a pixel outside of `inside` (height, width)."""
+    height, width = inside.shape
+    # How many outside there are above and to the left of a corner of pixels; so four look-ups count a box.
+    outside = pad((~inside).to(torch.int32).cumsum(0, dtype=torch.int32).cumsum(1, dtype=torch.int32), (1, 0, 1, 0)).view(-1)
+    low, high = _bounds(triangles.corners)
+    left, right = ((bound[0] + 0.5).clamp(0, width - 1).long() for bound in (low, high))
+    top, bottom = ((bound[1] + 0.5).clamp(0, height - 1).long() * (width + 1) for bound in (low, high))
+    right, bottom = right + 1, bottom + (width + 1)
+    count = outside[bottom + right] - outside[bottom + left] - outside[top + right] + outside[top + left]
+    rows = torch.nonzero(count)[:, 0]
+    first, second, third = (corner.index_select(1, rows) for corner in triangles.corners)
+    return _Triangles(triangles.face.index_select(0, rows), (first, second, third))
+
+
+def _finer(triangles: _Triangles, fine: int) -> _Triangles:
+    """The same in a grid of so many times as many rows and columns."""
+    first, second, third = (torch.cat([(corner[:2] + 0.5) * fine - 0.5, corner[2:]]) for corner in triangles.corners)
+    return _Triangles(triangles.face, (first, second, third))
+
+
+def _eroded(mask: Tensor) -> Tensor:
+    """(height, width) bool: where the 3 x 3 pixels of `mask` around are all 1; outside of it there is 0."""
+    wide = pad(mask, (1, 1, 1, 1))
+    columns = wide[:-2] & wide[1:-1] & wide[2:]
+    return (columns[:, :-2] & columns[:, 1:-1] & columns[:, 2:]).bool()
 
 
 def _spans(triangles: _Triangles, width: int, height: int) -> _Spans:
-    top, middle, bottom = triangles.y.T
-    top_x, middle_x, bottom_x = triangles.x.T
-    first_row = top.ceil().clamp(min=0).long()
-    rows = (bottom.floor().clamp(max=height - 1).long() - first_row + 1).clamp(min=0)
-    triangle = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), rows)
-    y = torch.arange(len(triangle), device=rows.device) - (rows.cumsum(0) - rows - first_row)[triangle]
+    """Those of the upper half of every triangle, down to above its middle corner, then those of the lower half."""
+    top, middle, bottom = triangles.corners
+    first_row, last_row = top[1].ceil().clamp(min=0), bottom[1].floor().clamp(max=height - 1)
+    first_below = torch.maximum(middle[1].ceil(), first_row).minimum(last_row + 1)
+    begin, end = torch.cat([first_row, first_below]).long(), torch.cat([first_below, last_row + 1]).long()
+    rows = (end - begin).clamp(min=0)
+    half = torch.repeat_interleave(rows, output_size=int(rows.sum()))
+    row = torch.arange(len(half), device=half.device) + (begin - (rows.cumsum(0) - rows)).index_select(0, half)
+    y = row.to(torch.float32)
 
     # Neighbours share an edge; both reckon it downwards from its upper corner, so that no crack opens between them.
-    upper = y < middle[triangle]
-    long_edge = top_x[triangle] + (y - top[triangle]) * _ratio(bottom_x - top_x, bottom - top)[triangle]
-    upper_edge = top_x[triangle] + (y - top[triangle]) * _ratio(middle_x - top_x, middle - top)[triangle]
-    lower_edge = middle_x[triangle] + (y - middle[triangle]) * _ratio(bottom_x - middle_x, bottom - middle)[triangle]
-    short_edge = torch.where(upper, upper_edge, lower_edge)
-    first_x = torch.minimum(long_edge, short_edge).ceil().clamp(min=0).long()
-    last_x = torch.maximum(long_edge, short_edge).floor().clamp(max=width - 1).long()
-    keep = torch.nonzero(last_x >= first_x)[:, 0]
-    return _Spans(triangle[keep], y[keep], first_x[keep], last_x[keep])
+    long_edges = _edges(top, bottom).repeat(1, 2)
+    short_edges = torch.cat([_edges(top, middle), _edges(middle, bottom)], 1)
+    (x1, depth1), (x2, depth2) = (_along(edges.index_select(1, half), y) for edges in (long_edges, short_edges))
+    left, right = torch.minimum(x1, x2), torch.maximum(x1, x2)
+    first_x, last_x = left.ceil().clamp(min=0), right.floor().clamp(max=width - 1)
+    depth_per_sample = _ratio(depth2 - depth1, x2 - x1)
+    first_depth = torch.addcmul(torch.where(x1 < x2, depth1, depth2), depth_per_sample, first_x - left)
+    count = (last_x - first_x + 1).clamp(min=0).long()
+    return _Spans(triangles.face.repeat(2).index_select(0, half), row, first_x.long(), count, first_depth, depth_per_sample)
 
 
-def _nearest(triangles: _Triangles, spans: _Spans, width: int, height: int) -> Tensor:
-    """(height * width,) int64: 0 where nothing is seen, else the bits of 1 / z above the index of the triangle.
-
-    Positive floats order as their bits do, so depth and triangle pack into one integer whose largest is the nearest.
-    """
-    depth_at_first, depth_per_sample = _depth_along(triangles, spans)
-    count = spans.last_x - spans.first_x + 1
-    span = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
-    step = torch.arange(len(span), device=count.device) - (count.cumsum(0) - count).index_select(0, span)
-    depth = torch.addcmul(depth_at_first.index_select(0, span), depth_per_sample.index_select(0, span), step)
-    sample = (spans.y * width + spans.first_x).index_select(0, span) + step
-    key = depth.view(torch.int32).to(torch.int64).bitwise_left_shift_(32)
-    key.bitwise_or_(triangles.face.index_select(0, spans.triangle).index_select(0, span))
-    nearest = torch.zeros(height * width, dtype=torch.int64, device=key.device)
-    return nearest.scatter_reduce_(0, sample, key, "amax")
+def _edges(upper: Tensor, lower: Tensor) -> Tensor:
+    """(5, T): x, y and 1 / z of the upper corner; how x and 1 / z change per row."""
+    change = lower - upper
+    return torch.cat([upper, _ratio(change[::2], change[1])])
 
 
-def _depth_along(triangles: _Triangles, spans: _Spans) -> tuple[Tensor, Tensor]:
-    """1 / z at each span's first sample, and its change per sample: the plane through the three corners."""
-    x, y, depth = triangles.x, triangles.y, triangles.inverse_depth
-    x1, x2 = (x[:, 1:] - x[:, :1]).T
-    y1, y2 = (y[:, 1:] - y[:, :1]).T
-    depth1, depth2 = (depth[:, 1:] - depth[:, :1]).T
-    twice_area = x1 * y2 - x2 * y1
-    slope_x, slope_y = _ratio(depth1 * y2 - depth2 * y1, twice_area), _ratio(x1 * depth2 - x2 * depth1, twice_area)
+def _along(edges: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """x and 1 / z of every edge (5, n) at its y."""
+    x0, y0, depth0, x_per_row, depth_per_row = edges
+    down = y - y0
+    return torch.addcmul(x0, x_per_row, down), torch.addcmul(depth0, depth_per_row, down)
 
-    owner = spans.triangle
-    in_row = depth[owner, 0] + slope_y[owner] * (spans.y - y[owner, 0])
-    at_first = in_row + slope_x[owner] * (spans.first_x - x[owner, 0])
-    at_last = in_row + slope_x[owner] * (spans.last_x - x[owner, 0])
-    # The plane of a sliver is ill defined; its samples still lie between its corners.
-    nearest, farthest = depth.amax(1)[owner], depth.amin(1)[owner]
-    at_first, at_last = at_first.clamp(farthest, nearest), at_last.clamp(farthest, nearest)
-    return at_first, (at_last - at_first) / (spans.last_x - spans.first_x).clamp(min=1)
+
+def _samples(spans: _Spans) -> _Samples:
+    span = torch.repeat_interleave(spans.length, output_size=int(spans.length.sum()))
+    of = lambda values: values.index_select(0, span)
+    step = torch.arange(len(span), device=span.device) - of(spans.length.cumsum(0) - spans.length)
+    depth = torch.addcmul(of(spans.first_depth), of(spans.depth_per_sample), step)
+    return _Samples(of(spans.row), of(spans.first_x) + step, torch.add(of(spans.face), depth.view(torch.int32), alpha=1 << 32))
+
+
+def _nearest(place: Tensor, key: Tensor, places: int) -> Tensor:
+    """(places,) int64: the largest key of each, 0 where there is none."""
+    return torch.zeros(places, dtype=torch.int64, device=key.device).scatter_reduce_(0, place, key, "amax")
+
+
+def _hits(samples: _Samples, width: int, height: int, fine: int) -> Tensor:
+    """(height, width) uint8: how many of the `fine` x `fine` samples of each pixel are covered."""
+    grid = torch.zeros(height * fine * width * fine, dtype=torch.uint8, device=samples.x.device)
+    grid.index_fill_(0, samples.row * (width * fine) + samples.x, 1)
+    # Row by row: reducing over two axes at once is ten times slower on a CPU.
+    rows = grid.view(height, fine, width * fine)
+    columns = reduce(torch.add, rows.unbind(1)).view(height, width, fine)
+    return reduce(torch.add, columns.unbind(2))
 
 
 def _ratio(value: Tensor, by: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mchmr_stream.errors import ServerError, UsageError
 from mchmr_stream.outputs import plain_name
 from mchmr_stream.records import Moment
-from mchmr_stream.sinks.h264 import CLOCK, h264_stream, yuv_picture
+from mchmr_stream.sinks.h264 import CLOCK, YuvPictures, h264_stream
 from mchmr_stream.sinks.overlay import draw_scene
 from mchmr_stream.sinks.publishing import check_folder, write_errors
 from mchmr_stream.sinks.pushing import Push
@@ -80,11 +80,12 @@ class _Encoded:
     def __init__(self, target: Any, container: str, options: dict[str, str], size_wh: tuple[int, int], fps: float, first_s: float) -> None:
         self._output = av.open(target, "w", format=container, options=options)
         self._video = h264_stream(self._output, size_wh, fps, ENCODER)
+        self._pictures = YuvPictures(size_wh)
         self._first_s, self._last_tick, self._key_tick = first_s, -1, 0
 
     def add(self, picture: NDArray[np.uint8], time_s: float) -> None:
         tick = max(round((time_s - self._first_s) / CLOCK), self._last_tick + 1)
-        frame = yuv_picture(picture, tick)
+        frame = self._pictures.picture(picture, tick)
         if tick >= self._key_tick:
             frame.pict_type = PictureType.I
             self._key_tick = tick + round(KEY_EVERY_S / CLOCK)

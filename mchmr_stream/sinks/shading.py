@@ -18,8 +18,8 @@ NEAR_M = 0.05
 LAMP = (-0.25, -0.45, -0.86)
 """Direction towards the lamp, camera axes: a little left of and above the lens, so that shape shows"""
 AMBIENT = 0.32
-FINE_PIXELS = 1_000_000
-"""Up to this area four samples per pixel make soft outlines; larger bodies get one (time grows with area)."""
+FINE = 2
+"""So many samples across and down a pixel make soft outlines."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def paint_bodies(
     opacity: float = 0.75,
     device: torch.device | str = "cpu",
 ) -> None:
-    """Paint n bodies into `rgb` (height, width, 3), in place.
+    """Paint n bodies into `rgb` (height, width, 3), which lies in memory in one piece, in place.
 
     `vertices_m` (n, V, 3) camera axes, `faces` (F, 3) counter-clockwise from outside, `colours` (n, 3) in [0, 1].
     `opacity` 1 hides the picture behind a body. Bodies outside the picture or behind the camera leave it as it is.
@@ -77,12 +77,14 @@ def paint_bodies(
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     """(n, V, 3): of every vertex, the area-weighted mean of its triangles' normals; of length 1."""
-    corners = vertices.index_select(1, faces.reshape(-1)).view(len(vertices), -1, 3, 3)
-    across = torch.linalg.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0])
-    normals = torch.zeros_like(vertices)
-    for corner in range(3):
-        normals.index_add_(1, faces[:, corner], across)
-    return torch.nn.functional.normalize(normals, dim=-1)
+    people, count = vertices.shape[:2]
+    beside = vertices.transpose(0, 1).reshape(count, -1)  # so that one look-up serves everybody
+    first, second, third = (beside.index_select(0, corner).view(-1, people, 3) for corner in faces.T)
+    across = torch.linalg.cross(second - first, third - first).view(len(faces), -1)
+    normals = torch.zeros_like(beside)
+    for corner in faces.T:
+        normals.index_add_(0, corner, across)
+    return torch.nn.functional.normalize(normals.view(count, people, 3), dim=-1).transpose(0, 1)
 
 
 def _brightness(vertices: Tensor, faces: Tensor) -> Tensor:
@@ -128,33 +130,31 @@ def _paint(
     first_vertex = torch.arange(people, device=faces.device)[:, None, None] * vertex_count
     all_faces = (faces + first_vertex).reshape(-1, 3)
     depth = inverse_depth.reshape(-1)
-    fine = 2 if region.width * region.height <= FINE_PIXELS else 1
-    seen = rasterise(points, depth, all_faces, region.width, region.height, fine)
+    seen = rasterise(points, depth, all_faces, region.width, region.height, FINE)
+    y = torch.div(seen.pixel, region.width, rounding_mode="trunc")
+    x = seen.pixel - y * region.width
 
-    light = _interpolated(shade.reshape(-1), points, depth, all_faces, seen, region.width)
-    tint = tints.index_select(0, torch.div(seen.face, len(faces), rounding_mode="floor"))
+    light = _interpolated(shade.reshape(-1), points, depth, all_faces, seen, x, y)
+    tint = (255 * tints).index_select(0, torch.div(seen.face, len(faces), rounding_mode="trunc"))
     cover = (seen.coverage * opacity)[:, None]
-    paint, keep = (255 * light[:, None] * tint * cover).cpu().numpy(), (1 - cover).cpu().numpy()
-    y, x = np.divmod(seen.pixel.cpu().numpy(), region.width)
-    picture = rgb[region.top : region.bottom, region.left : region.right]
-    picture[y, x] = (picture[y, x] * keep + paint + 0.5).astype(np.uint8)
+    paint, keep = (tint.mul_(light[:, None] * cover) + 0.5).cpu(), (1 - cover).cpu()
+    picture = torch.from_numpy(rgb).view(-1, 3)
+    place = ((y + region.top) * rgb.shape[1] + (x + region.left)).cpu()
+    before = picture.index_select(0, place)
+    picture.index_copy_(0, place, paint.addcmul_(before, keep).to(torch.uint8))
 
 
-def _interpolated(values: Tensor, points: Tensor, inverse_depth: Tensor, faces: Tensor, seen: Seen, width: int) -> Tensor:
-    """A value per vertex -> per seen pixel, at its centre. value / z is linear in the picture, as 1 / z is."""
-    over_depth = (values * inverse_depth)[faces]
-    x, y = points[:, 0][faces], points[:, 1][faces]
-    x1, x2 = (x[:, 1:] - x[:, :1]).T
-    y1, y2 = (y[:, 1:] - y[:, :1]).T
-    value1, value2 = (over_depth[:, 1:] - over_depth[:, :1]).T
+def _interpolated(values: Tensor, points: Tensor, inverse_depth: Tensor, faces: Tensor, seen: Seen, x: Tensor, y: Tensor) -> Tensor:
+    """A value per vertex -> per seen pixel, at its centre x, y. value / z is linear in the picture, as 1 / z is."""
+    table = torch.cat([points.T, (values * inverse_depth)[None], values[None]])
+    first, second, third = (table.index_select(1, corner) for corner in faces.T)
+    x1, y1, value1, _ = second - first
+    x2, y2, value2, _ = third - first
     twice_area = x1 * y2 - x2 * y1
     slope_x, slope_y = (value1 * y2 - value2 * y1) / twice_area, (x1 * value2 - x2 * value1) / twice_area
-    lowest, highest = values[faces].aminmax(dim=1)
-    # One gather of rows instead of seven of single numbers.
-    rows = torch.stack([slope_x, slope_y, x[:, 0], y[:, 0], over_depth[:, 0], lowest, highest], 1).index_select(0, seen.face)
-    slope_x, slope_y, x0, y0, start, lowest, highest = rows.unbind(1)
-    pixel_y = torch.div(seen.pixel, width, rounding_mode="floor")
-    pixel_x = seen.pixel - pixel_y * width
-    value = (start + slope_x * (pixel_x - x0) + slope_y * (pixel_y - y0)) / seen.inverse_depth
+    start = first[2] - slope_x * first[0] - slope_y * first[1]
+    lowest, highest = (bound(bound(first[3], second[3]), third[3]) for bound in (torch.minimum, torch.maximum))
+    here = lambda per_face: per_face.index_select(0, seen.face)
+    value = torch.addcmul(torch.addcmul(here(start), here(slope_x), x), here(slope_y), y) / seen.inverse_depth
     # The centre of a pixel on the outline may lie outside the triangle seen in it.
-    return torch.minimum(torch.maximum(value, lowest), highest)
+    return torch.minimum(torch.maximum(value, here(lowest)), here(highest))
