@@ -17,8 +17,7 @@ import logging
 import numpy as np
 
 from mchmr_stream.cropping.layouts import Layout
-from mchmr_stream.geometry.camera import Intrinsics, plane_from_image
-from mchmr_stream.geometry.crops import rolled_from_image
+from mchmr_stream.geometry.camera import Intrinsics, plane_from_image, turn
 from mchmr_stream.records import KEYPOINT_NAMES, Float, Tracks
 
 log = logging.getLogger(__name__)
@@ -58,13 +57,13 @@ def base_boxes(tracks: Tracks, intrinsics: Intrinsics, layout: Layout, upright: 
     points_px, weights = _weighted(tracks.landmarks_px)
     plane = plane_from_image(points_px, intrinsics)
     roll = _roll(plane, weights) if upright else np.zeros(len(tracks))
-    rolled = rolled_from_image(points_px, intrinsics, roll)[:, _BOX_POINTS]
+    rolled = turn(plane[:, _BOX_POINTS], -roll[:, None])
     seen = weights[:, _BOX_POINTS]
     extent_centre, extent = _bounds(rolled, seen)
 
     corners = np.asarray(tracks.boxes_xyxy_px, np.float64).reshape(-1, 2, 2)
     box_plane = plane_from_image(corners, intrinsics)
-    box_centre = rolled_from_image(corners.mean(1), intrinsics, roll)
+    box_centre = turn(box_plane.mean(1), -roll)
     box_extent = KEYPOINTS_OVER_BOX * abs(box_plane[:, 1] - box_plane[:, 0]).max(-1)
 
     # Where the box is unusable the keypoints must do, however few they are, and the other way round.

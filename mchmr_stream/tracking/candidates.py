@@ -46,9 +46,12 @@ def candidates_from(detections: Detections) -> tuple[Candidates, int]:
     keypoints[..., 2] = np.where(np.isfinite(keypoints).all(-1), keypoints[..., 2], 0)
     found = Candidates(boxes[order], detections.scores[order].astype(np.float64), keypoints, body_size(keypoints))
 
+    impossible = len(detections) - int(possible.sum())
+    if len(found) < 2:
+        return found, impossible
     same = same_person(found.boxes_xyxy_px, keypoints, found.boxes_xyxy_px, keypoints)
     kept: list[int] = []
     for i in range(len(found)):
         if not same[i, kept].any():
             kept.append(i)
-    return found.rows(np.array(kept, np.int64)), len(detections) - int(possible.sum())
+    return found.rows(np.array(kept, np.int64)), impossible

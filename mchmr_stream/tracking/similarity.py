@@ -63,10 +63,11 @@ def keypoint_similarity(a_px: FloatArray, b_px: FloatArray, size_px: FloatArray,
     limbs that moved since `b_px` was seen; 0 gives COCO's measure. NaN where fewer than MIN_COMMON_KEYPOINTS are in common.
     """
     a, b = np.asarray(a_px, np.float64), np.asarray(b_px, np.float64)
-    common = _visible(a)[:, None] & _visible(b)[None, :]
-    offset = np.nan_to_num(a[:, None, :, :2]) - np.nan_to_num(b[None, :, :, :2])
+    seen_a, seen_b = _visible(a), _visible(b)
+    common = seen_a[:, None] & seen_b[None, :]
+    offset = np.where(seen_a[..., None], a[..., :2], 0)[:, None] - np.where(seen_b[..., None], b[..., :2], 0)
     reach = 2 * COCO_SIGMAS * (ROOT_AREA_PER_SIZE * np.asarray(size_px, np.float64))[:, None]
-    variance = reach**2 + np.broadcast_to(np.asarray(slack_px, np.float64), (len(b),))[:, None] ** 2
+    variance = reach**2 + np.asarray(slack_px, np.float64)[..., None] ** 2
     agreement = np.exp(-(offset**2).sum(-1) / (2 * np.maximum(variance, 1e-9)))
     count = common.sum(-1)
     total = (agreement * common).sum(-1)

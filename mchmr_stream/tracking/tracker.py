@@ -249,9 +249,11 @@ def _match(found: Candidates, tracks: list[Track], minimum: float, time_s: float
     )
     missed = np.array([track.missed for track in tracks])
     unseen_s = np.array([time_s - track.evidence_s for track in tracks])
-    overlap = box_iou(found.boxes_xyxy_px, np.stack([track.expected_box_xyxy_px for track in tracks]))
-    in_place = (overlap >= _SAME_PLACE) & (unseen_s <= _SAME_PLACE_S)
-    possible = (similarity >= minimum) & (~missed | in_place | (size_agreement(found, tracks, time_s) > 0))
+    possible = similarity >= minimum
+    if missed.any():
+        overlap = box_iou(found.boxes_xyxy_px, np.stack([track.expected_box_xyxy_px for track in tracks]))
+        in_place = (overlap >= _SAME_PLACE) & (unseen_s <= _SAME_PLACE_S)
+        possible &= ~missed | in_place | (size_agreement(found, tracks, time_s) > 0)
     return _pair(found, tracks, np.where(possible, similarity * np.exp(-unseen_s / _FRESH_S), 0.0))
 
 
