@@ -67,8 +67,8 @@ def asked_as_they_come(
 def asked_ahead(frames: Iterator[Frame], detect: Detect, cuts: Callable[[Frame], bool], interval: int, batch: int) -> Iterator[Asked]:
     """Ask about each n-th frame, `batch` of them in a call, and about more of them where the frames between are in doubt.
 
-    Every frame gets a detection. Frames come out up to n * batch later than they came in; those from before a TruncatedInput come out
-    before it is raised.
+    Every frame gets a detection. Frames come out up to n * batch later than they came in; those from before a TruncatedInput, or from
+    before the frame at which the detector fails, come out before that is raised.
     """
     known: Asked | None = None
     window: list[Asked] = []
@@ -78,9 +78,9 @@ def asked_ahead(frames: Iterator[Frame], detect: Detect, cuts: Callable[[Frame],
             window.append(Asked(frame, None, cuts(frame)))
             # The first frame of all has nothing before it: it is a window of its own.
             if known is None or len(window) >= interval * batch:
-                settled = _settled(known, window, interval, detect)
-                yield from settled
-                known, window = settled[-1], []
+                for settled in _settled(known, window, interval, detect):
+                    yield settled
+                known, window = settled, []
     except TruncatedInput as error:
         broken = error
     if window:
@@ -89,17 +89,20 @@ def asked_ahead(frames: Iterator[Frame], detect: Detect, cuts: Callable[[Frame],
         raise broken
 
 
-def _settled(known: Asked | None, window: list[Asked], interval: int, detect: Detect) -> list[Asked]:
+def _settled(known: Asked | None, window: list[Asked], interval: int, detect: Detect) -> Iterator[Asked]:
     """The frames of `window` with detections; `known` is the one before them."""
     before = None if known is None else known.detections
     settling = _Settling(window, detect, {} if before is None else {-1: before})
-    last = len(window) - 1
-    asked = list(range(last + 1)) if before is None else sorted({*range(interval - 1, last, interval), last})
-    settling.ask(asked)
-    for start, end in pairwise([-1, *asked]):
-        if start in settling.found:
-            settling.between(start, end)
-    return [one._replace(detections=settling.found[position]) for position, one in enumerate(window)]
+    try:
+        settling.settle(interval)
+    except Exception:
+        # Which of the frames asked about it was is not known: one after the other, up to the one that fails again.
+        for position, one in enumerate(window):
+            settling.ask([position])
+            yield one._replace(detections=settling.found[position])
+        raise
+    for position, one in enumerate(window):
+        yield one._replace(detections=settling.found[position])
 
 
 class _Settling:
@@ -110,6 +113,15 @@ class _Settling:
         self._window, self._detect = window, detect
         self.found = found
         """by position in the window; -1 is the frame before it"""
+
+    def settle(self, interval: int) -> None:
+        """The whole window."""
+        last = len(self._window) - 1
+        asked = sorted({*range(interval - 1, last, interval), last}) if -1 in self.found else list(range(last + 1))
+        self.ask(asked)
+        for start, end in pairwise([-1, *asked]):
+            if start in self.found:
+                self.between(start, end)
 
     def ask(self, positions: list[int]) -> None:
         missing = [position for position in positions if position not in self.found]

@@ -31,7 +31,6 @@ from mchmr_stream.body.joints import posed_joints
 from mchmr_stream.body.model import skin
 from mchmr_stream.build import Parts, build_cropper, build_parts, build_scene_cuts, build_smoother, build_tracker, open_input
 from mchmr_stream.config import Settings
-from mchmr_stream.errors import TruncatedInput
 from mchmr_stream.estimators.joining import joined, split
 from mchmr_stream.estimators.side_by_side import SideBySide
 from mchmr_stream.geometry.camera import Intrinsics, project
@@ -238,18 +237,20 @@ def _tell_tracker(group: list[Found], intrinsics: Intrinsics, done: Future[CropE
 def smoothed(bodies: Iterator[tuple[Frame, Bodies]], smoother: Smoother, watch: Stopwatch) -> Iterator[tuple[Frame, Bodies]]:
     """Join the smoother's output, which may come later, to the frames it belongs to."""
     waiting: deque[Frame] = deque()
-    broken: TruncatedInput | None = None
+
+    def held_back() -> Iterator[tuple[Frame, Bodies]]:
+        for ready in smoother.flush():
+            yield waiting.popleft(), ready
+
     try:
         for frame, raw in bodies:
             waiting.append(frame)
             for ready in watch.call("smooth", smoother.push, raw):
                 yield waiting.popleft(), ready
-    except TruncatedInput as error:
-        broken = error
-    for ready in smoother.flush():
-        yield waiting.popleft(), ready
-    if broken is not None:
-        raise broken
+    except Exception:
+        yield from held_back()  # what came before the error
+        raise
+    yield from held_back()
 
 
 def until(stop: threading.Event | None, frames: Iterator[Frame]) -> Iterator[Frame]:

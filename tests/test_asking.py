@@ -142,6 +142,32 @@ def test_frames_before_a_break_come_first() -> None:
     assert seen == list(range(7))
 
 
+class Failing(Watching):
+    """Falls over at one frame, as often as it is asked about it."""
+
+    def __init__(self, at: int, *people: Person) -> None:
+        super().__init__(*people)
+        self.at = at
+
+    def detect(self, asked: Sequence[Frame]) -> list[Detections]:
+        if any(frame.index == self.at for frame in asked):
+            raise RuntimeError(f"fell over at {self.at}")
+        return super().detect(asked)
+
+
+@pytest.mark.parametrize("at", [0, 1, 4, 7, 8, 12])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_frames_before_the_one_at_which_the_detector_fails_come_first(at: int, batch: int) -> None:
+    """Two people side by side: every frame is asked about sooner or later."""
+    detector = Failing(at, standing(300), standing(330))
+    seen: list[Asked] = []
+    with pytest.raises(RuntimeError, match=f"fell over at {at}"):
+        seen.extend(asked_ahead(frames(20), detector.detect, lambda _: False, 4, batch))
+    assert [answer.frame.index for answer in seen] == list(range(at))
+    assert_true(detector, seen, 1e-3)
+    assert len(detector.asked) == len(set(detector.asked)), "nothing is asked twice"
+
+
 @pytest.mark.parametrize("people", [[standing(300)], [standing(300), standing(330)]], ids=["interpolated", "every frame"])
 def test_pictures_are_let_go_at_once(people: list[Person]) -> None:
     """Without waiting for the garbage collector: a picture of 1080p has six megabytes."""

@@ -558,6 +558,27 @@ def test_the_command_writes_lines_and_segments(live_settings, clip, tmp_path, ca
     assert main(["live", str(clip), "--json", "tcp://nowhere", "--config", str(tmp_path / "quick.yaml")]) == 2
 
 
+def test_seconds_are_those_of_the_clock_however_long_each_look_at_the_run_takes(monkeypatch):
+    from mchmr_stream.cli import live
+
+    class SlowToAnswer:
+        looks, stopped, adjust = 0, False, AdjustableSettings(Settings())
+
+        def status(self):
+            self.looks += 1
+            time.sleep(0.3)
+            return []
+
+        def stop(self):
+            self.stopped = True
+
+    run = SlowToAnswer()
+    monkeypatch.setattr(live, "STATUS_EVERY_S", 0.1)
+    live._watch(run, threading.Event(), threading.Event(), 1.0, quiet=False)
+    assert run.stopped
+    assert run.looks <= 3, "each takes 0.4 s with the wait before it"
+
+
 def test_live_runs_do_not_look_ahead_unless_told_to(tmp_path):
     from mchmr_stream.cli.live import DEFAULTS
 

@@ -249,12 +249,13 @@ def test_a_source_that_breaks_off_gives_all_its_frames_first(quick_pipeline: Pip
     assert threads_of_a_run() == []
 
 
-def test_an_error_in_a_stage_reaches_the_reader_as_it_is(quick_pipeline: Pipeline) -> None:
-    pipeline = variant(quick_pipeline, CountingDetector(fail_at=6), smoother={"kind": "none"}, detector={"file_interval": 3})
+@pytest.mark.parametrize("kind", ["two-sided", "none"])
+def test_an_error_in_a_stage_reaches_the_reader_as_it_is_after_all_frames_before_it(quick_pipeline: Pipeline, kind: str) -> None:
+    pipeline = variant(quick_pipeline, CountingDetector(fail_at=6), smoother={"kind": kind}, detector={"file_interval": 4})
     seen: list[int] = []
     with pytest.raises(RuntimeError, match="the detector fell over"):
         seen.extend(scene.frame.index for scene in pipeline.scenes(Pictures([EMPTY] * 20), CAMERA))
-    assert seen == list(range(4)), "of the three that are asked about together none is finished"
+    assert seen == list(range(6)), "also the one that waited with the sixth to be asked about"
     assert threads_of_a_run() == []
 
 

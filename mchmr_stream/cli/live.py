@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -146,13 +147,14 @@ def _page(live: LiveRun, quiet: bool) -> LivePage | None:
 
 def _watch(live: LiveRun, stop: threading.Event, over: threading.Event, seconds: float | None, quiet: bool) -> None:
     """End the run when asked to, and say from time to time how it goes."""
-    waited_s = 0.0
+    began_s = said_s = time.monotonic()
     while not over.wait(0.1):
-        waited_s += 0.1
-        if stop.is_set() or (seconds is not None and waited_s >= seconds):
+        now_s = time.monotonic()
+        if stop.is_set() or (seconds is not None and now_s - began_s >= seconds):
             live.stop()
             return
-        if not quiet and round(waited_s / 0.1) % round(STATUS_EVERY_S / 0.1) == 0:
+        if not quiet and now_s - said_s >= STATUS_EVERY_S:
+            said_s = now_s
             _say(live, live.status())
 
 
