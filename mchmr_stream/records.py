@@ -77,7 +77,7 @@ class Frame:
     index: int
     time_s: float
     rgb: NDArray[np.uint8]
-    """(height, width, 3), contiguous, upright, square pixels."""
+    """(height, width, 3), upright, square pixels. Each row is contiguous; between rows there may be padding, which saves a copy."""
 
     def __post_init__(self) -> None:
         _check("rgb", self.rgb, None, None, 3)

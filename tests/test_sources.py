@@ -74,11 +74,11 @@ def test_every_common_codec_gives_all_frames_in_order(tmp_path: Path, codec: str
 
 
 @pytest.mark.parametrize("size", [(65, 49), (35, 27), (66, 50), (33, 64)])
-def test_odd_sizes_come_out_contiguous_and_straight(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_odd_sizes_come_out_straight_with_whole_rows(tmp_path: Path, size: tuple[int, int]) -> None:
     picture = media.corner_picture(*size)
     path = media.write_video(tmp_path / "odd.mkv", [picture] * 2, codec="ffv1", pix_fmt="yuv444p")
     for frame in read(path):
-        assert frame.rgb.flags.c_contiguous
+        assert frame.rgb.strides[1:] == (3, 1)
         np.testing.assert_allclose(frame.rgb.astype(int), picture.astype(int), atol=4)
 
 

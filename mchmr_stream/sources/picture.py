@@ -66,7 +66,7 @@ class Orientation:
         return (height, width) if self.transpose else (width, height)
 
     def apply(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(h, w, 3) contiguous to the upright picture, contiguous."""
+        """(h, w, 3), each row contiguous, to the upright picture."""
         if self == Orientation():
             return rgb
         pixels = rgb.view(_PIXEL)[..., 0]
@@ -106,7 +106,7 @@ class PictureConverter:
         self._reformatter = VideoReformatter()
 
     def rgb(self, frame: av.VideoFrame, orientation: Orientation, sample_aspect: Fraction | None = None) -> NDArray[np.uint8]:
-        """(height, width, 3) uint8, contiguous, owned by the caller."""
+        """(height, width, 3) uint8, owned by the caller; between its rows may lie the converter's padding."""
         stored_w, stored_h = square_pixel_size(frame.width, frame.height, sample_aspect)
         upright_w, upright_h = orientation.size(stored_w, stored_h)
         if (upright_w, upright_h) != (self.width, self.height):
@@ -130,7 +130,7 @@ class PictureConverter:
             return _over_black(array)
         if converted is frame:  # nothing to convert: this is the decoder's own picture, which it may still need
             return array.copy()
-        return np.ascontiguousarray(array)
+        return array
 
     def _on_canvas(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         height, width = rgb.shape[:2]
