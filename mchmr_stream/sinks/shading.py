@@ -135,13 +135,17 @@ def _paint(
     x = seen.pixel - y * region.width
 
     light = _interpolated(shade.reshape(-1), points, depth, all_faces, seen, x, y)
-    tint = (255 * tints).index_select(0, torch.div(seen.face, len(faces), rounding_mode="trunc"))
-    cover = (seen.coverage * opacity)[:, None]
-    paint, keep = (tint.mul_(light[:, None] * cover) + 0.5).cpu(), (1 - cover).cpu()
-    picture = torch.from_numpy(rgb).view(-1, 3)
-    place = ((y + region.top) * rgb.shape[1] + (x + region.left)).cpu()
-    before = picture.index_select(0, place)
-    picture.index_copy_(0, place, paint.addcmul_(before, keep).to(torch.uint8))
+    person = torch.div(seen.face, len(faces), rounding_mode="trunc")
+    cover = seen.coverage * opacity
+    keep, light = (1 - cover).cpu(), 255 * light * cover
+    picture = torch.from_numpy(rgb).view(-1)
+    place = 3 * ((y + region.top) * rgb.shape[1] + (x + region.left)).cpu()
+    # Colour by colour: on a CPU, rows of three bytes take three times as long.
+    for tint in tints.T:
+        paint = (light * tint.index_select(0, person) + 0.5).cpu()
+        before = picture.index_select(0, place).to(torch.float32)
+        picture.scatter_(0, place, paint.addcmul_(before, keep).to(torch.uint8))
+        place += 1
 
 
 def _interpolated(values: Tensor, points: Tensor, inverse_depth: Tensor, faces: Tensor, seen: Seen, x: Tensor, y: Tensor) -> Tensor:
