@@ -23,6 +23,7 @@ from mchmr_stream.benching.clip import write_clip
 from mchmr_stream.benching.machine import machine, versions
 from mchmr_stream.benching.whole import run_scenes
 from mchmr_stream.config import Settings, load_settings
+from mchmr_stream.heap import keep_freed_memory
 from mchmr_stream.pipeline import Pipeline
 
 RESULTS = Path(__file__).parent / "results"
@@ -31,7 +32,8 @@ Rounds = list[dict[str, float]]
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
-    """What every script takes."""
+    """What every script takes. The process's heap is set as the command `mchmr` does."""
+    keep_freed_memory()
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="rounds; the median of the ratios within a round counts")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="SECTION.NAME=VALUE", help="a setting of ours")

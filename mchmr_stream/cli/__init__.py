@@ -39,6 +39,7 @@ from mchmr_stream.cli import (
     video,
 )
 from mchmr_stream.errors import MchmrError, UsageError
+from mchmr_stream.heap import keep_freed_memory
 
 COMMANDS = (
     video,
@@ -73,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(done.code or 0)
     with _messages(args):
         try:
+            keep_freed_memory()
             code = args.run(args)
             sys.stdout.flush()
             return int(code)
