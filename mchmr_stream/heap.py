@@ -30,7 +30,7 @@ def keep_freed_memory() -> bool:
         return False
     # The heaps of single threads shrink whatever the threshold is; one for all does not, and large pieces are asked for seldom.
     chosen = {_M_MMAP_THRESHOLD: _LARGEST_IN_HEAP, _M_TRIM_THRESHOLD: _KEPT, _M_ARENA_MAX: 1}
-    done = all([library.mallopt(name, value) for name, value in chosen.items()])
-    if not done:
-        log.info("glibc refused to keep freed memory: pictures will take a little longer")
-    return done
+    refused = [name for name, value in chosen.items() if not library.mallopt(name, value)]
+    if refused:
+        log.info("glibc refused to keep freed memory (parameters %s): pictures will take a little longer", refused)
+    return not refused
