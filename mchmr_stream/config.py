@@ -35,6 +35,9 @@ class SourceSettings(_Section):
     end_s: float | None = Field(None, ge=0, description="stop at this time, seconds from the first frame")
     every: int = Field(1, ge=1, description="use each n-th frame")
     stream: int = Field(0, ge=0, description="which video stream of the file, from 0")
+    hwaccel: str | None = Field(
+        None, description="decode videos on this hardware (cuda, vaapi, videotoolbox, ...) where it can; null: on the CPU"
+    )
     images_fps: float = Field(30.0, gt=0, description="rate at which a folder of images is taken to be filmed")
 
 

@@ -12,6 +12,8 @@ import av
 import media
 import numpy as np
 import pytest
+import torch
+from av.codec.hwaccel import hwdevices_available
 
 from mchmr_stream.config import SourceSettings
 from mchmr_stream.errors import InputError, MchmrError, TruncatedInput, UsageError
@@ -80,6 +82,39 @@ def test_odd_sizes_come_out_straight_with_whole_rows(tmp_path: Path, size: tuple
     for frame in read(path):
         assert frame.rgb.strides[1:] == (3, 1)
         np.testing.assert_allclose(frame.rgb.astype(int), picture.astype(int), atol=4)
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("name", hwdevices_available())
+def test_without_the_hardware_the_cpu_decodes_and_it_is_said(tmp_path: Path, name: str, interlaced: bool) -> None:
+    if name == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has the hardware")
+    options = {"flags": "+ildct+ilme", "x264-params": "tff=1"} if interlaced else None
+    path = media.write_video(tmp_path / "clip.mp4", [media.corner_picture()] * 6, codec_options=options)
+    with open_source(path, SourceSettings(hwaccel=name)) as source:
+        frames = list(source.frames())
+        said = [text for text in source.warnings if "on the CPU" in text]
+    assert len(said) == 1
+    assert name in said[0]
+    for frame, plain in zip(frames, read(path), strict=True):
+        np.testing.assert_array_equal(frame.rgb, plain.rgb)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_the_gpu_decodes_the_same_pictures(tmp_path: Path) -> None:
+    path = media.write_video(tmp_path / "clip.mp4", [media.corner_picture(256, 192)] * 6)
+    with open_source(path, SourceSettings(hwaccel="cuda")) as source:
+        frames = list(source.frames())
+        assert not source.warnings
+    for frame, plain in zip(frames, read(path), strict=True):
+        np.testing.assert_allclose(frame.rgb.astype(int), plain.rgb.astype(int), atol=4)
+
+
+def test_unknown_hardware_is_refused_with_what_there_is(tmp_path: Path) -> None:
+    path = media.write_video(tmp_path / "clip.mp4", [media.corner_picture()] * 2)
+    with pytest.raises(UsageError, match="abacus.*offers"):
+        open_source(path, SourceSettings(hwaccel="abacus"))
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p10le"])

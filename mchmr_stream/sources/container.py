@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.stream import Disposition
 
 from mchmr_stream.errors import InputError, UsageError
@@ -34,17 +35,28 @@ ONE_PICTURE_PER_PACKET = frozenset({"h264", "hevc", "vvc", "av1", "vp9", "mjpeg"
 """Codecs (libav's names) in which, unless interlaced, every packet gives one picture. In VP8 and MPEG-4 some give none."""
 
 
-def open_container(path: Path) -> av.container.InputContainer:
-    """Open a media file. Raises InputError, never an error of PyAV."""
+def open_container(path: Path, hwaccel: str | None = None) -> av.container.InputContainer:
+    """Open a media file. Raises InputError, never an error of PyAV.
+
+    With `hwaccel` (a kind of device, as FFmpeg names it) streams that it can decode are decoded there, others on the CPU.
+    """
     try:
         if not path.exists():
             raise InputError(f"{path} does not exist, expected a video file, a picture or a folder of pictures")
         if path.is_file() and path.stat().st_size == 0:
             raise InputError(f"{path} is empty (0 bytes), expected a video; copy or record it again")
         # "file:" keeps libav from taking a colon in the name for a protocol; the whitelist keeps playlists from the network.
-        return av.open(f"file:{path}", container_options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        device = None if hwaccel is None else HWAccel(hwaccel, allow_software_fallback=True)
+        return av.open(f"file:{path}", container_options={"protocol_whitelist": "file"}, metadata_errors="replace", hwaccel=device)
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(f"{path} cannot be read as video ({reason(error)}); {_advice(path)}") from error
+
+
+def check_hwaccel(name: str) -> None:
+    """Raises UsageError for a kind of device that this PyAV does not know."""
+    known = hwdevices_available()
+    if name not in known:
+        raise UsageError(f"source.hwaccel is {name!r}, this PyAV offers {', '.join(known) or 'none'}; null decodes on the CPU")
 
 
 def reason(error: Exception) -> str:

@@ -20,9 +20,11 @@ from mchmr_stream.sources.container import (
     DURATION_IS_DECLARED,
     JOINED_RECORDINGS,
     PacketReader,
+    check_hwaccel,
     choose_stream,
     decode,
     open_container,
+    reason,
     stores_display_times,
 )
 from mchmr_stream.sources.damage import Damage
@@ -75,6 +77,9 @@ class VideoSource:
         self._path = Path(path)
         self._stream_number = settings.stream
         self._window = Window.of(settings)
+        self._hwaccel = settings.hwaccel
+        if self._hwaccel is not None:
+            check_hwaccel(self._hwaccel)
         self._warnings: list[str] = []
         self._closed = False
         self._running: Generator[Frame] | None = None
@@ -141,8 +146,10 @@ class VideoSource:
         """`skip_from_pts`: timestamp of the stream's first frame, to skip to the start without decoding; None: decode all."""
         damage = Damage(self._window)
         delivered = 0
-        with open_container(self._path) as container:
+        with self._opened() as container:
             stream = choose_stream(container, self._path, self._stream_number)
+            if self._hwaccel is not None and not stream.codec_context.is_hwaccel:
+                self._decode_on_cpu(f"it does not decode {stream.codec_context.name} here")
             # With frame threads FFmpeg now and then (2 of 60 times) does not say that a picture was patched up. Where the container
             # declares no length, that is the only sign of a missing end, so one thread decodes there.
             stream.thread_type = "NONE" if container.format.name in JOINED_RECORDINGS else "AUTO"
@@ -161,6 +168,22 @@ class VideoSource:
                     delivered += 1
                     yield Frame(frame.index, frame.time_s, rgb)
         self._finish(damage, delivered)
+
+    def _opened(self) -> av.container.InputContainer:
+        """The file once more, decoded by the hardware that was asked for if it is there."""
+        if self._hwaccel is not None and self._probe.interlaced:
+            self._decode_on_cpu("interlaced pictures have to be put together on the CPU")
+        if self._hwaccel is not None:
+            try:
+                return open_container(self._path, self._hwaccel)
+            except InputError as error:  # the file itself was read before
+                cause = error.__cause__
+                self._decode_on_cpu(f"this machine gives no such device ({reason(cause if isinstance(cause, Exception) else error)})")
+        return open_container(self._path)
+
+    def _decode_on_cpu(self, why: str) -> None:
+        self._warn(f"it is decoded on the CPU, not by {self._hwaccel}: {why}")
+        self._hwaccel = None
 
     def _decoded(
         self, container: av.container.InputContainer, stream: av.VideoStream, damage: Damage, skip_from_pts: int | None
