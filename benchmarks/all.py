@@ -23,7 +23,7 @@ def plan(validation: Path | None, heavy: Path | None) -> dict[str, list[str] | N
     real = None if validation is None else [str(validation)]
     clip = [] if validation is None else [str(validation / "cam01.mp4"), "--real", str(validation)]
     return {
-        "vs_mediapipe": None if real is None else [*real, *(["--heavy", str(heavy)] if heavy is not None else []), "--frames", "60"],
+        "vs_mediapipe": None if real is None else [*real, *(["--heavy", str(heavy)] if heavy is not None else []), "--frames", "100"],
         "views": [*clip, "--frames", "40"] if validation is None or (validation / "cam01.mp4").exists() else None,
         "detectors": None if real is None else [*real, "--sizes", "256", "384", "512", "--frames", "50"],
         "crops": [],
@@ -33,7 +33,7 @@ def plan(validation: Path | None, heavy: Path | None) -> dict[str, list[str] | N
         "length": ["--lengths", "40", "80", "160"],
         "empty": [],
         "overlay": ["--frames", "50"],
-        "overlap": ["--frames", "32"],
+        "overlap": ["--frames", "90"],
         "quick": ["--save"],
     }
 
