@@ -177,7 +177,10 @@ def project_to_so3(matrix: Any) -> Any:
     """
     lib = library_of(matrix)
     u, _, vt = lib.linalg.svd(matrix)
-    sign = lib.linalg.det(u @ vt)
+    nearest = u @ vt
+    sign = lib.linalg.det(nearest)
+    if (sign > 0).all():
+        return nearest
     one = lib.ones_like(sign)
     flip = lib.stack([one, one, lib.where(sign < 0, -one, one)], -1)
     return (u * flip[..., None, :]) @ vt
