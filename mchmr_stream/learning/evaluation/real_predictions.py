@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from mchmr_stream.learning.evaluation.real_views import RealView, load_views
 from mchmr_stream.learning.metrics import LIMBS_IN_BLAZEPOSE, LIMBS_IN_SMPL
 from mchmr_stream.network.weights import find_weights, sha256_of
 from mchmr_stream.pipeline import stream
+from mchmr_stream.records import Scene
 from mchmr_stream.sources import open_source
 
 log = logging.getLogger(__name__)
@@ -168,12 +169,17 @@ def _ours(view: RealView, changes: list[str]) -> Iterator[Predicted]:
 
 
 def main_person(view: RealView, method: str, settings: Settings, undistorted: bool) -> Predicted:
-    """The largest person of each frame."""
+    """The largest person of each frame, seen with these settings."""
+    return largest_person(view, method, stream(view.video, settings), settings.body.model, undistorted)
+
+
+def largest_person(view: RealView, method: str, scenes: Iterable[Scene], body: str, undistorted: bool) -> Predicted:
+    """The largest person of each scene of the view; `body`: the body model's name."""
     frames = len(view.limbs_m)
     empty = lambda *shape: np.full((frames, *shape), np.nan)
     joints_m, limbs_m, limbs_px, confidence = empty(24, 3), empty(12, 3), empty(12, 2), empty()
-    points = coco_points(load_body(settings.body.model))
-    for scene in stream(view.video, settings):
+    points = coco_points(load_body(body))
+    for scene in scenes:
         if not len(scene) or scene.frame.index >= frames:
             continue
         boxes = scene.bodies.boxes_xyxy_px
