@@ -161,9 +161,7 @@ class AsViews:
 
     def crop(self, frame: Frame, tracks: Tracks, intrinsics: Intrinsics) -> CropBatch:
         batch = self._cropper.crop(frame, tracks, intrinsics)
-        return replace(
-            batch, crops=batch.crops.expand(-1, self.layout.count, -1, -1, -1), views_px=self.layout.views_px(batch.base_px)
-        )
+        return replace(batch, crops=batch.crops.expand(-1, self.layout.count, -1, -1, -1), views_px=self.layout.views_px(batch.base_px))
 
 
 def encode_views(way: Way) -> Encode:
@@ -238,16 +236,16 @@ def main() -> None:
     if not isinstance(encoder, BlazePose) or encoder.pyramid is not None:
         raise SystemExit(f"sharing.py: {network.name} sees with {encoder.name}, expected weights with BlazePose lite or full")
     all_views, reference = layout("wide", args.views), f"{args.views} views, each from its pixels"
-    ways = {reference: plain(encoder, all_views)}
-    ways |= {f"{args.views} views out of the map at {px}": shared(encoder, all_views, args.scale, px) for px in args.stages}
-    ways |= {f"{count} views, each from its pixels": plain(encoder, layout("wide", count)) for count in args.fewer}
 
-    with torch_threads(1):
-        pipeline = Pipeline(settings_of([], "tracker.max_people=1", "runtime.device=cpu"))
-        source, intrinsics = open_input(views[0].video, settings)
-        frame, tracks, intrinsics = record(pipeline, First(source, _FRAMES), intrinsics).cropped[-1]
-        source.close()
-        pipeline.close()
+    pipeline = Pipeline(settings_of([], "tracker.max_people=1", "runtime.device=cpu"))
+    source, intrinsics = open_input(views[0].video, settings)
+    frame, tracks, intrinsics = record(pipeline, First(source, _FRAMES), intrinsics).cropped[-1]
+    source.close()
+    pipeline.close()
+    with torch_threads(1):  # networks are prepared for the number of threads that they find
+        ways = {reference: plain(encoder, all_views)}
+        ways |= {f"{args.views} views out of the map at {px}": shared(encoder, all_views, args.scale, px) for px in args.stages}
+        ways |= {f"{count} views, each from its pixels": plain(encoder, layout("wide", count)) for count in args.fewer}
         sides = {name: partial(way.look, frame, tracks, intrinsics) for name, way in ways.items()}
         for side in sides.values():
             side()
