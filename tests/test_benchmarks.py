@@ -6,7 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+
+from mchmr_stream.cropping.cropper import Cropper
+from mchmr_stream.cropping.layouts import layout
+from mchmr_stream.geometry.camera import Intrinsics
+from mchmr_stream.network.encoders import make_encoder
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -94,3 +101,32 @@ def test_every_script_says_what_it_is_for_and_what_is_not_there():
     done = subprocess.run([sys.executable, folder / "vs_mediapipe.py", "no/such/folder"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.strip().endswith("is not there; expected a folder of real views as for `mchmr evaluate real3d`")
+
+
+@pytest.mark.parametrize("map_px", [64, 32, 16])
+def test_a_view_out_of_the_shared_picture_lies_where_its_own_crop_lies(map_px):
+    import sharing
+
+    wide, step = layout("wide", 5), 256 // map_px
+    y, x = np.mgrid[:400, :600] / 97
+    rgb = np.stack([127 + 100 * np.sin(x + y / 2), 127 + 100 * np.cos(y), 40 * x], -1).astype(np.uint8)
+    picture = sharing.SharedPicture(wide, 1.25, map_px)
+    base_px, roll_rad, camera = np.array([[20.0, -10, 150]], np.float32), np.array([0.3], np.float32), Intrinsics.assumed(600, 400)
+    own = Cropper(wide).cut(rgb, base_px, roll_rad, camera)[0][0, :, :, ::step, ::step].float()
+    whole = Cropper(picture.layout).cut(rgb, base_px, roll_rad, camera)[0][0, 0, :, ::step, ::step].float()
+    out_of_whole = torch.einsum("vrh,chw,vkw->vcrk", picture.weights(1), whole, picture.weights(0))
+    assert (out_of_whole - own).abs().max() < 2
+    assert (own[1:] - own[:1]).abs().amax((1, 2, 3)).min() > 10, "the views differ by far more than that"
+
+
+def test_one_view_out_of_its_shared_picture_is_the_plain_encoder():
+    import sharing
+
+    encoder, alone = make_encoder("blazepose_lite").eval(), layout("wide", 1)
+    picture = sharing.SharedPicture(alone, 1.2, 32)
+    assert picture.layout.crop_hw == (256, 256)
+    crops = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(3)).repeat_interleave(32, 2).repeat_interleave(32, 3)
+    with torch.inference_mode():
+        plain, shared = encoder(crops), sharing.SharedViews(encoder, picture, 32)(crops)
+    for ours, theirs in zip(shared, plain, strict=True):
+        torch.testing.assert_close(ours[:, 0], theirs, rtol=1e-3, atol=1e-3)
