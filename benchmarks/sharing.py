@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,6 @@ from torch import Tensor, nn
 
 from mchmr_stream.benching.recording import First, record
 from mchmr_stream.build import build_smoother, open_input
-from mchmr_stream.config import Settings
 from mchmr_stream.cropping.cropper import Cropper
 from mchmr_stream.cropping.layouts import Layout, layout
 from mchmr_stream.detection.movenet import MoveNetDetector
@@ -170,9 +169,10 @@ def encode_views(way: Way) -> Encode:
     return lambda crops: way.encode(crops[::each])
 
 
-def real_errors(way: Way, views: list[RealView], settings: Settings) -> tuple[dict[str, float], dict[str, float]]:
+def real_errors(way: Way, views: list[RealView], overrides: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
     """Of each frame by itself, and smoothed to both sides."""
-    pipeline = Pipeline(settings.model_copy(update={"smoother": settings.smoother.model_copy(update={"kind": "none"})}))
+    settings = settings_of(overrides, f"crops.views={way.layout.count}", "runtime.device=cpu")
+    pipeline = Pipeline(settings_of(overrides, f"crops.views={way.layout.count}", "runtime.device=cpu", "smoother.kind=none"))
     estimator = LocalEstimator(settings.network.weights, CPU, views=way.layout.count)
     estimator._encoder = encode_views(way)
     pipeline.parts = replace(pipeline.parts, cropper=AsViews(way), estimator=estimator, frames_together=1)  # type: ignore[arg-type]
@@ -262,7 +262,7 @@ def main() -> None:
         ratio = Ratio.of(rounds, name, reference)
         if name != reference:
             result.ratios[f"{name} / {reference}"] = ratio
-        errors = [*real_errors(way, views, settings), *([rendered_errors(way, args.shards, network)] if args.shards else [])]
+        errors = [*real_errors(way, views, args.overrides), *([rendered_errors(way, args.shards, network)] if args.shards else [])]
         result.rows.append(
             [name, f"{1000 / middle(rounds, name):.1f}", str(ratio), *(f"{e['MPJPE mm']:.1f} / {e['PA-MPJPE mm']:.1f}" for e in errors)]
         )
