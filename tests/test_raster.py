@@ -166,6 +166,24 @@ def test_bodies_that_do_not_touch_do_not_change_each_other() -> None:
     np.testing.assert_array_equal(both[:, half:], painted([right], [GREEN])[:, half:])
 
 
+def test_the_outline_of_a_body_that_fills_a_large_picture_is_soft() -> None:
+    points, faces = ball(60, 90)
+    size = 1200
+    picture = np.zeros((size, size, 3), np.uint8)
+    vertices = (points + np.array([0, 0, 4.0]))[None].astype(np.float32)
+    camera = Intrinsics(2200.0, 2200.0, (size - 1) / 2, (size - 1) / 2)
+    paint_bodies(picture, vertices, faces, camera, RED[None], opacity=1.0)
+    seen = rasterise(
+        project(torch.from_numpy(vertices[0]), camera), 1 / torch.from_numpy(vertices[0, :, 2]), torch.from_numpy(faces), size, size, 2
+    )
+    assert len(seen.pixel) > 1_000_000
+    red = picture[..., 0].reshape(-1)[seen.pixel]
+    whole, half = (red[(seen.coverage == coverage).numpy()] for coverage in (1, 0.5))
+    assert len(half) > 500
+    assert 0 < half.min() < 0.6 * whole.min(), "neither left out nor painted whole"
+    assert (picture.reshape(-1, 3)[:, 1:] == 0).all()
+
+
 def test_opacity_mixes_body_and_picture() -> None:
     solid, mixed = painted([(0, 0, 4)], [RED]), painted([(0, 0, 4)], [RED], 0.75)
     np.testing.assert_allclose(mixed, 0.75 * solid.astype(float) + 0.25 * 40, atol=1.01)
