@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from measuring import Ratio, Result, arguments, drawn, in_turns, middle, settings_of
 
-from mchmr_stream.benching.whole import run_scenes, run_with_files
+from mchmr_stream.benching.whole import run_with_files
 from mchmr_stream.pipeline import Pipeline
 
 
@@ -18,7 +18,8 @@ def main() -> None:
     off, on = (settings_of(args.overrides, f"output.overlay={value}") for value in ("false", "true"))
     pipelines = [Pipeline(one) for one in (off, on)]
     with drawn(2, frames=args.frames) as clip:
-        run_scenes(clip, off, pipelines[0], 10)
+        for settings, pipeline in zip((off, on), pipelines, strict=True):
+            run_with_files(clip, settings, pipeline, 10)  # warmed up, both
         sides = {
             "with overlay": lambda: run_with_files(clip, on, pipelines[1], args.frames).frames_per_s,
             "without": lambda: run_with_files(clip, off, pipelines[0], args.frames).frames_per_s,
