@@ -54,8 +54,10 @@ class Cropper:
             warp_crops(rgb, image_from_crop[start : start + at_once], self.layout.crop_hw, self._groups, self.device)
             for start in range(0, len(base_px), at_once)
         ]
-        empty = torch.zeros((0, self.layout.count, 3, *self.layout.crop_hw), dtype=torch.uint8, device=self.device)
-        return chunks[0] if len(chunks) == 1 else torch.cat([empty, *chunks]), views_px
+        if len(chunks) == 1:
+            return chunks[0], views_px
+        empty = torch.zeros((0, self.layout.count, *self.layout.crop_hw, 3), dtype=torch.uint8, device=self.device)
+        return torch.cat([empty, *(chunk.movedim(2, -1) for chunk in chunks)]).movedim(-1, 2), views_px
 
 
 def _best_keypoints(tracks: Tracks) -> Float:

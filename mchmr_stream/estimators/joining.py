@@ -15,7 +15,8 @@ def joined(batches: Sequence[CropBatch]) -> CropBatch:
     """The people of several batches of equally many views, one after the other."""
     if len(batches) == 1:
         return batches[0]
-    crops = torch.cat([batch.crops for batch in batches])
+    # Joined as they lie in memory, colours last: `cat` alone would give planes, which the network would turn back.
+    crops = torch.cat([batch.crops.movedim(2, -1) for batch in batches]).movedim(-1, 2)
     rest = [np.concatenate([getattr(batch, field.name) for batch in batches]) for field in fields(CropBatch)[1:]]
     return CropBatch(crops, *rest)
 
