@@ -14,8 +14,8 @@ from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.geometry.crops import image_from_crop_affine, rolled_from_image
 from mchmr_stream.records import CropBatch, Float, Frame, Tracks
 
-_PEOPLE_AT_ONCE = {"cpu": 2, "cuda": 16}
-"""More people are warped in several calls: it bounds the memory a crowd takes, and on CPU few crops stay in its caches."""
+_PEOPLE_AT_ONCE = {"cpu": 1, "cuda": 16}
+"""More people are warped in several calls: it bounds the memory a crowd takes, and on a CPU the crops of one stay in its caches."""
 
 
 class Cropper:
