@@ -382,7 +382,8 @@ def test_a_video_gives_the_same_bodies_as_in_process(server: TritonServer, clip:
     assert here.tracks.keys() == there.tracks.keys()
     for name, track in here.tracks.items():
         for field in ("frame", "body_pose", "global_orient", "transl", "betas"):
-            np.testing.assert_array_equal(getattr(there.tracks[name], field), getattr(track, field))
+            # In process several frames are a batch, on the server each is one: sums in another order.
+            np.testing.assert_allclose(getattr(there.tracks[name], field), getattr(track, field), rtol=1e-5, atol=1e-5)
 
 
 def test_a_server_lost_for_good_keeps_what_was_done_and_resume_goes_on(
