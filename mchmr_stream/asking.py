@@ -182,4 +182,4 @@ def between(before: Detections, after: Detections, pairs: NDArray[np.int64], sha
     mix = lambda a, b: ((1 - share) * a[pairs[:, 0]] + share * b[pairs[:, 1]]).astype(np.float32)
     keypoints = mix(before.keypoints_px, after.keypoints_px)
     keypoints[..., 2] = np.minimum(before.keypoints_px[pairs[:, 0], :, 2], after.keypoints_px[pairs[:, 1], :, 2])
-    return Detections(mix(before.boxes_xyxy_px, after.boxes_xyxy_px), mix(before.scores, after.scores), keypoints)
+    return Detections(mix(before.boxes_xyxy_px, after.boxes_xyxy_px), mix(before.scores, after.scores), keypoints, after.up_rad)

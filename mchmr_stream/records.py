@@ -101,6 +101,9 @@ class Detections:
     """(n,) in [0, 1]"""
     keypoints_px: Float
     """(n, 17, 3): x, y, score in COCO's order; NaN positions with score 0 where the detector gives none."""
+    up_rad: float = 0.0
+    """Where up is in the picture, as a roll: the direction R(up_rad) @ (0, -1). 0 for an upright camera; minus a quarter turn for a
+    picture that has to be turned a quarter clockwise, in which people's heads point left."""
 
     def __post_init__(self) -> None:
         n = len(self.boxes_xyxy_px)
@@ -137,6 +140,8 @@ class Tracks:
     """(n,) False where the box was carried without a detection in this frame."""
     landmarks_px: Float
     """(n, 17, 3): the best guess of the keypoints, also for a carried person (there: from the previous frame, moved)."""
+    up_rad: float = 0.0
+    """Where up is in the picture, as in `Detections`."""
 
     def __post_init__(self) -> None:
         n = len(self.track_id)

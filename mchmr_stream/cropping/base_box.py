@@ -56,7 +56,7 @@ def base_boxes(tracks: Tracks, intrinsics: Intrinsics, layout: Layout, upright: 
         return _base_from_boxes(tracks.boxes_xyxy_px, intrinsics, layout), np.zeros(len(tracks), np.float32)
     points_px, weights = _weighted(tracks.landmarks_px)
     plane = plane_from_image(points_px, intrinsics)
-    roll = _roll(plane, weights) if upright else np.zeros(len(tracks))
+    roll = _roll(plane, weights, tracks.up_rad) if upright else np.zeros(len(tracks))
     rolled = turn(plane[:, _BOX_POINTS], -roll[:, None])
     seen = weights[:, _BOX_POINTS]
     extent_centre, extent = _bounds(rolled, seen)
@@ -91,8 +91,8 @@ def _weighted(keypoints: Float) -> tuple[np.ndarray, np.ndarray]:
     return np.where(finite[..., None], positions, 0), weights
 
 
-def _roll(plane: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Angle (n,) by which the trunk, hips to shoulders, is turned away from up; towards 0 as it becomes unknown.
+def _roll(plane: np.ndarray, weights: np.ndarray, up_rad: float) -> np.ndarray:
+    """Angle (n,) by which the trunk, hips to shoulders, is turned away from the picture's top; towards `up_rad` as it becomes unknown.
 
     The unit vector of the trunk is blended with "up", not the angles: an upside-down trunk then passes from +pi to -pi
     without a jump.
@@ -103,7 +103,8 @@ def _roll(plane: np.ndarray, weights: np.ndarray) -> np.ndarray:
     middle = (weights[..., None] * plane).sum(1) / total
     radius = (weights * np.linalg.norm(plane - middle[:, None], axis=-1)).max(1)
     known = weights[:, _SHOULDERS + _HIPS].min(1) * _smoothstep(length / np.maximum(radius, 1e-9), _TRUNK_SHORT, _TRUNK_LONG)
-    direction = known[:, None] * trunk / np.maximum(length, 1e-9)[:, None] + (1 - known[:, None]) * np.array([0.0, -1.0])
+    up = np.array([np.sin(up_rad), -np.cos(up_rad)])
+    direction = known[:, None] * trunk / np.maximum(length, 1e-9)[:, None] + (1 - known[:, None]) * up
     return np.arctan2(direction[:, 0], -direction[:, 1])
 
 

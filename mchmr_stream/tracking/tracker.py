@@ -77,6 +77,7 @@ class PeopleTracker:
         self._time_s = -math.inf
         self._started = False
         self._warned = False
+        self._up_rad = 0.0
 
     def update(self, detections: Detections | None, time_s: float) -> Tracks:
         """The people of the frame at `time_s`. None: the detector was not asked, everyone is carried by prediction.
@@ -86,6 +87,7 @@ class PeopleTracker:
         """
         time_s = self._open_frame(time_s)
         if detections is not None:
+            self._up_rad = detections.up_rad
             found, impossible = candidates_from(detections)
             if impossible and not self._warned:
                 self._warned = True
@@ -223,9 +225,8 @@ class PeopleTracker:
         shown = sorted((track for track in self._tracks if track.selected), key=lambda track: track.track_id)
         if not shown:
             none = Detections.empty()
-            return Tracks(
-                np.zeros(0, np.int64), none.boxes_xyxy_px, none.scores, none.keypoints_px, np.zeros(0, np.bool_), none.keypoints_px
-            )
+            nobody = np.zeros(0, np.int64), none.boxes_xyxy_px, none.scores, none.keypoints_px, np.zeros(0, np.bool_), none.keypoints_px
+            return Tracks(*nobody, self._up_rad)
         return Tracks(
             np.array([track.track_id for track in shown], np.int64),
             np.stack([track.box_xyxy_px for track in shown]).astype(np.float32),
@@ -233,6 +234,7 @@ class PeopleTracker:
             np.stack([track.keypoints_px for track in shown]).astype(np.float32),
             np.array([track.observed for track in shown], np.bool_),
             np.stack([track.landmarks_px for track in shown]).astype(np.float32),
+            self._up_rad,
         )
 
 
