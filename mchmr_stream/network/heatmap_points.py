@@ -1,0 +1,120 @@
+"""From MoveNet Thunder's maps to the 17 keypoints of the one person that a crop is about, with their covariances.
+
+The points are those of the published graph. The person is the cell with the largest centre probability, divided by its
+distance from the middle of the crop. That cell's regression says where each joint is expected. The joint is the cell with
+the largest probability in the heat map of all such joints, divided by its distance from there, plus that cell's offset.
+
+The covariance is the second moment, about the point, of the same weighted heat map around it: where the heat is spread out
+or has a second peak nearby the joint may lie elsewhere. It is a shape, not a calibrated error.
+
+Everything is tensors of fixed shapes, so that the file can be traced and exported. After CenterNet, arXiv 1904.07850.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mchmr_stream.network.movenet_blocks import STRIDE
+from mchmr_stream.network.movenet_thunder import ThunderMaps
+
+_CENTER_NEARNESS_CELLS = 1.8
+_JOINT_NEARNESS_CELLS = 1.7998046875
+"""Added to a distance before dividing by it; the same number, of which the published graph holds this one in half precision."""
+_MOMENT_RADIUS = 6
+"""Cells to each side of the found one whose heat counts for the covariance."""
+_FLOOR_PX2 = STRIDE**2 / 12
+"""Added to both variances: that of a place anywhere in one cell."""
+
+
+class ThunderReading(NamedTuple):
+    """What the crops show; px are of the crop, pixel centres at whole numbers."""
+
+    points: Tensor
+    """(B, 17, 3) x, y in px and score in [0, 1]"""
+    covariance: Tensor
+    """(B, 17, 2, 2) of x, y in px^2; positive definite"""
+    presence: Tensor
+    """(B,) in [0, 1]: probability that the picked cell is a person's centre"""
+
+
+def decode_thunder(maps: ThunderMaps, near_px: Tensor | None = None) -> ThunderReading:
+    """Find the person's keypoints in the maps.
+
+    Args:
+        maps: the network's answer, of any floating-point type.
+        near_px: (B, 17, 3) x, y in px and score, where the person's keypoints are expected. The person is then picked near
+            their mean, weighted by score, instead of near the middle of the crop. Where all scores are 0, the middle counts.
+
+    Returns:
+        A reading in float32. Positions are the graph's own; `THUNDER_SHIFT_PX` in `thunder_points.py` is not added.
+    """
+    center, heatmap, regression, offset = (head.float() for head in maps)
+    batch, joints, height, width = heatmap.shape
+    rows = torch.arange(height, device=heatmap.device, dtype=torch.float32)[:, None]
+    columns = torch.arange(width, device=heatmap.device, dtype=torch.float32)[None, :]
+
+    middle = _mean_cell(near_px, batch, height, width, heatmap.device)
+    # The published graph holds these weights in half precision.
+    nearness = _nearness(rows, columns, middle[:, 1, None, None], middle[:, 0, None, None], _CENTER_NEARNESS_CELLS).half().float()
+    probability = center[:, 0].sigmoid()
+    person = (probability * nearness).flatten(1).argmax(-1, keepdim=True)  # (B, 1)
+    presence = probability.flatten(1).gather(1, person)[:, 0]
+
+    person_row = torch.div(person, width, rounding_mode="floor")
+    person_column = person - person_row * width
+    regressed = regression.reshape(batch, joints, 2, height * width)
+    regressed = regressed.gather(3, person[:, None, None].expand(-1, joints, 2, -1))[..., 0]
+    expected_row = person_row + regressed[..., 0]
+    expected_column = person_column + regressed[..., 1]
+
+    heat = heatmap.sigmoid()
+    weighted = heat * _nearness(rows, columns, expected_row[..., None, None], expected_column[..., None, None], _JOINT_NEARNESS_CELLS)
+    found = weighted.flatten(2).argmax(-1, keepdim=True)  # (B, 17, 1)
+    score = heat.flatten(2).gather(2, found)[..., 0]
+    offsets = offset.reshape(batch, joints, 2, height * width)
+    offsets = offsets.gather(3, found[:, :, None].expand(-1, -1, 2, -1))[..., 0]
+    row = torch.div(found, width, rounding_mode="floor")
+    column = found - row * width
+    place = torch.cat([column, row], -1) + offsets.flip(-1)  # x, y in cells from the corner of the map
+
+    points = torch.cat([place * STRIDE - 0.5, score[..., None]], -1)
+    return ThunderReading(points, _covariance(weighted, row, column, place), presence)
+
+
+def _mean_cell(near_px: Tensor | None, batch: int, height: int, width: int, device: torch.device) -> Tensor:
+    """(B, 2) x, y in cells: where the person's centre is expected."""
+    middle = torch.tensor([width / 2, height / 2], device=device).expand(batch, 2)
+    if near_px is None:
+        return middle
+    weight = near_px[..., 2:].float().clamp(min=0)
+    total = weight.sum(1)
+    mean_px = (near_px[..., :2].float() * weight).sum(1) / total.clamp(min=1e-6)
+    return torch.where(total > 0, (mean_px + 0.5) / STRIDE, middle)
+
+
+def _nearness(rows: Tensor, columns: Tensor, row: Tensor, column: Tensor, added: float) -> Tensor:
+    """1 / (distance in cells + added)"""
+    return 1 / (((rows - row).square() + (columns - column).square()).sqrt() + added)
+
+
+def _covariance(weighted: Tensor, row: Tensor, column: Tensor, place: Tensor) -> Tensor:
+    """Second moments of the weighted heat (B, 17, h, w) around the found cell (B, 17, 1), about the place (B, 17, 2)."""
+    height, width = weighted.shape[2:]
+    side = torch.arange(-_MOMENT_RADIUS, _MOMENT_RADIUS + 1, device=weighted.device)
+    rows, columns = row + side, column + side  # (B, 17, s)
+    inside = ((rows >= 0) & (rows < height))[..., :, None] & ((columns >= 0) & (columns < width))[..., None, :]
+    cells = rows.clamp(0, height - 1)[..., :, None] * width + columns.clamp(0, width - 1)[..., None, :]
+    heat = weighted.flatten(2).gather(2, cells.flatten(2)).reshape(cells.shape) * inside
+    heat = heat / heat.sum((-2, -1), keepdim=True)
+
+    # A cell's heat is that of its middle, half a cell from its corner.
+    away_x = (columns + 0.5 - place[..., :1]) * STRIDE
+    away_y = (rows + 0.5 - place[..., 1:]) * STRIDE
+    along_x, along_y = heat.sum(-2), heat.sum(-1)
+    xx = (along_x * away_x.square()).sum(-1) + _FLOOR_PX2
+    yy = (along_y * away_y.square()).sum(-1) + _FLOOR_PX2
+    xy = ((heat * away_y[..., None]).sum(-2) * away_x).sum(-1)
+    return torch.stack([xx, xy, xy, yy], -1).unflatten(-1, (2, 2))
