@@ -18,6 +18,7 @@ from mchmr_stream.cropping.base_box import base_boxes
 from mchmr_stream.cropping.cropper import Cropper
 from mchmr_stream.cropping.layouts import layout
 from mchmr_stream.cropping.warp import shared_reductions
+from mchmr_stream.cropping.whole_body import STANDING
 from mchmr_stream.errors import UsageError
 from mchmr_stream.estimators.joining import joined
 from mchmr_stream.geometry.camera import Intrinsics, local_from_full, project, roll_matrix, turn
@@ -471,3 +472,37 @@ def test_views_sharing_a_reduction_are_of_similar_scale(scales):
 def test_kornia_is_imported_only_when_a_crop_is_cut():
     code = "import mchmr_stream.cropping.cropper, sys; sys.exit(any(m.startswith('kornia') for m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- people of whom the picture shows a part --------------------------------------------------------------------------
+
+
+def _standing(x: float, y: float, stature: float, turned: float = 1.0) -> np.ndarray:
+    """A standing person as STANDING has them, crown at (x, y)."""
+    return np.concatenate([STANDING * [turned * stature, stature] + [x, y], np.full((17, 1), 0.9)], 1)
+
+
+@pytest.mark.parametrize("facing", [1.0, -1.0], ids=["front", "back"])
+@pytest.mark.parametrize(
+    "hidden",
+    [range(7, 17), [*range(11, 17), 9, 10], range(13, 17), [15, 16], range(0, 5)],
+    ids=["head and shoulders", "no hips", "cut at the thigh", "cut at the knee", "headless"],
+)
+def test_a_part_of_a_standing_person_gives_the_square_of_all_of_them(hidden, facing):
+    whole = _standing(640, 100, 500, facing)
+    part = whole.copy()
+    part[list(hidden)] = [np.nan, np.nan, 0]
+    (all_of_them, *_), (seen, *_) = (base_boxes(tracks_of(person), K, layout("wide"))[0] for person in (whole, part))
+    assert abs(seen[2] / all_of_them[2] - 1) < 0.12
+    assert np.linalg.norm(seen[:2] - all_of_them[:2]) < 0.1 * all_of_them[2]
+
+
+def test_keypoints_outside_of_the_picture_do_not_count():
+    """A detector guesses legs somewhere below the picture; the square is that of a standing body all the same."""
+    whole = _standing(640, 400, 900)  # hips at 819: below the picture
+    guessed = whole.copy()
+    guessed[11:, :2] = [640, 760]
+    base = [base_boxes(tracks_of(person), K, layout("wide"), picture_wh=(1280, 720))[0][0] for person in (whole, guessed)]
+    np.testing.assert_allclose(base[1], base[0], atol=0.08 * base[0][2])
+    without = base_boxes(tracks_of(guessed), K, layout("wide"))[0][0]
+    assert without[2] < 0.75 * base[0][2]

@@ -17,6 +17,7 @@ import logging
 import numpy as np
 
 from mchmr_stream.cropping.layouts import Layout
+from mchmr_stream.cropping.whole_body import predicted_from_visible
 from mchmr_stream.geometry.camera import Intrinsics, plane_from_image, turn
 from mchmr_stream.records import KEYPOINT_NAMES, Float, Tracks
 
@@ -25,6 +26,13 @@ log = logging.getLogger(__name__)
 _BOX_POINTS = [KEYPOINT_NAMES.index(name) for name in KEYPOINT_NAMES if "eye" not in name and "ear" not in name]
 _SHOULDERS = [KEYPOINT_NAMES.index("left_shoulder"), KEYPOINT_NAMES.index("right_shoulder")]
 _HIPS = [KEYPOINT_NAMES.index("left_hip"), KEYPOINT_NAMES.index("right_hip")]
+
+_PREDICTED = [i for i in _BOX_POINTS if "elbow" not in KEYPOINT_NAMES[i] and "wrist" not in KEYPOINT_NAMES[i]]
+"""What a standing figure says where it is not seen. Arms are left where they are: they end within the body's square."""
+_IS_PREDICTED = np.isin(np.arange(len(KEYPOINT_NAMES)), _PREDICTED)
+
+_FADES_OUTSIDE = 0.05
+"""Over this share of the longer side of a person's box a keypoint outside of the picture ceases to count."""
 
 _SCORE_UNSEEN, _SCORE_SEEN = 0.1, 0.3
 """A keypoint counts for nothing below the first score, in full above the second."""
@@ -45,21 +53,37 @@ _MIN_SIDE_PX, _MAX_PX = 8.0, 1e5
 _PAPER_ASPECT = 4 / 3
 
 
-def base_boxes(tracks: Tracks, intrinsics: Intrinsics, layout: Layout, upright: bool = True) -> tuple[Float, Float]:
-    """The base box in each person's rolled plane, (n, 3): centre x, centre y, side; and the roll, (n,) radians.
+def base_boxes(
+    tracks: Tracks, intrinsics: Intrinsics, layout: Layout, upright: bool = True, picture_wh: tuple[int, int] | None = None
+) -> tuple[Float, Float]:
+    """The square that holds the whole of each person, also the part that the picture does not show.
 
-    `upright` turns the plane so that the trunk points up; only layouts with the rule `keypoints` are ever turned.
-    Sides are at least 8 px. A person of whom neither the box nor any keypoint is finite gets the smallest box at the
-    principal point, with a warning: the crops then hold nobody, which the network reports as absence.
+    Args:
+        tracks: n people; `landmarks_px` decide, the boxes where keypoints are too few.
+        intrinsics: of the picture.
+        layout: its rule `keypoints` or `box`, and its factor. Only layouts with the rule `keypoints` are ever turned.
+        upright: turn the plane so that the trunk points up.
+        picture_wh: width and height of the picture; keypoints outside of it count as unseen. None: not known.
+
+    Returns:
+        (n, 3) centre x, centre y and side in each person's rolled plane, sides at least 8 px; and the roll, (n,) radians. A person of
+        whom neither the box nor any keypoint is finite gets the smallest box at the principal point, with a warning: the
+        crops then hold nobody, which the network reports as absence.
     """
     if layout.base == "box":
         return _base_from_boxes(tracks.boxes_xyxy_px, intrinsics, layout), np.zeros(len(tracks), np.float32)
     points_px, weights = _weighted(tracks.landmarks_px)
     plane = plane_from_image(points_px, intrinsics)
     roll = _roll(plane, weights, tracks.up_rad) if upright else np.zeros(len(tracks))
-    rolled = turn(plane[:, _BOX_POINTS], -roll[:, None])
-    seen = weights[:, _BOX_POINTS]
-    extent_centre, extent = _bounds(rolled, seen)
+    rolled = turn(plane, -roll[:, None])
+    if picture_wh is not None:
+        weights = weights * _within(points_px, tracks.boxes_xyxy_px, picture_wh)
+    completed, whole = predicted_from_visible(rolled, weights)
+    counted = weights.copy()
+    counted[:, _PREDICTED] = np.maximum(counted[:, _PREDICTED], whole[:, None])
+    mixed = np.where(_IS_PREDICTED[:, None], whole[:, None, None] * completed + (1 - whole[:, None, None]) * rolled, rolled)
+    seen = counted[:, _BOX_POINTS]
+    extent_centre, extent = _bounds(mixed[:, _BOX_POINTS], seen)
 
     corners = np.asarray(tracks.boxes_xyxy_px, np.float64).reshape(-1, 2, 2)
     box_plane = plane_from_image(corners, intrinsics)
@@ -89,6 +113,13 @@ def _weighted(keypoints: Float) -> tuple[np.ndarray, np.ndarray]:
     finite = np.all(np.isfinite(keypoints) & (abs(keypoints) < _MAX_PX), axis=-1)
     weights = np.where(finite, _smoothstep(np.where(finite, keypoints[..., 2], 0), _SCORE_UNSEEN, _SCORE_SEEN), 0)
     return np.where(finite[..., None], positions, 0), weights
+
+
+def _within(points_px: np.ndarray, boxes_xyxy_px: Float, picture_wh: tuple[int, int]) -> np.ndarray:
+    """(n, 17, 2) -> (n, 17): 1 inside of the picture, fading to 0 over a small share of the person's box outside of it."""
+    outside = np.maximum(np.maximum(-points_px, points_px - (np.array(picture_wh) - 1)), 0).max(-1)
+    size = np.nan_to_num(abs(boxes_xyxy_px[:, 2:] - boxes_xyxy_px[:, :2]).max(-1).astype(np.float64), nan=0.0, posinf=0.0)
+    return (1 - outside / np.maximum(_FADES_OUTSIDE * size, 1)[:, None]).clip(0, 1)
 
 
 def _roll(plane: np.ndarray, weights: np.ndarray, up_rad: float) -> np.ndarray:

@@ -34,7 +34,7 @@ class Cropper:
 
         Keypoints that were not detected get the base box's centre and score 0, never NaN.
         """
-        base_px, roll_rad = base_boxes(tracks, intrinsics, self.layout, self.upright)
+        base_px, roll_rad = base_boxes(tracks, intrinsics, self.layout, self.upright, (frame.width, frame.height))
         crops, views_px = self.cut(frame.rgb, base_px, roll_rad, intrinsics)
         return CropBatch(
             crops=crops,
