@@ -1,0 +1,143 @@
+"""Points of posed bodies and their derivatives, for many bodies at once.
+
+A pose is held as the *global* rotations G (camera axes) of the 24 joints. A step turns each of them on the left, exp(d_j) G_j, in camera
+axes. A joint then moves only the bones that hang directly on it, so derivatives are sums of single terms, and an error about the
+camera's axes is uncertain in a simple way: well known about the line of sight, badly across it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mchmr_stream.body.model import PARENTS, BodyModel
+from mchmr_stream.fitting.body_points import BodyPoints
+from mchmr_stream.geometry.rotation import exp_so3
+
+Array = NDArray[np.float64]
+
+JOINTS = len(PARENTS)
+FREE_JOINTS = tuple(joint for joint in range(JOINTS) if joint not in (10, 11, 22, 23))
+"""Joints that a fit turns. Toes and fingers carry no point: they follow the joint above."""
+ROTATION_SIZE = 3 * len(FREE_JOINTS)
+BETAS, PLACE = slice(ROTATION_SIZE, ROTATION_SIZE + 10), slice(ROTATION_SIZE + 10, ROTATION_SIZE + 13)
+SIZE = ROTATION_SIZE + 13
+"""Length of a step: 20 turns, 10 betas, 3 metres of the pelvis."""
+
+_ANCESTORS = np.array(PARENTS)
+_NO_BONE = JOINTS
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """n bodies in camera axes."""
+
+    rotations: Array
+    """(n, 24, 3, 3) global: from each joint's axes to the camera's"""
+    betas: Array
+    """(n, 10)"""
+    pelvis: Array
+    """(n, 3) metres"""
+
+    def choose(self, better: NDArray[np.bool_], other: State) -> State:
+        """`other` where `better` (n,), else these."""
+        return State(
+            np.where(better[:, None, None, None], other.rotations, self.rotations),
+            np.where(better[:, None], other.betas, self.betas),
+            np.where(better[:, None], other.pelvis, self.pelvis),
+        )
+
+
+class Kinematics:
+    """Of one body model with K points on it."""
+
+    def __init__(self, body: BodyModel, points: BodyPoints) -> None:
+        template, of_betas = body.joints_float64
+        joint_dirs = of_betas.T.reshape(JOINTS, 3, -1)
+        self.points = points
+        self._bones = np.zeros((JOINTS, 3))
+        self._bone_dirs = np.zeros((JOINTS, 3, 10))
+        self._bones[1:] = template[1:] - template[_ANCESTORS[1:]]
+        self._bone_dirs[1:] = joint_dirs[1:] - joint_dirs[_ANCESTORS[1:]]
+        on_way = np.zeros((JOINTS, JOINTS))
+        for joint in range(1, JOINTS):
+            on_way[joint] = on_way[PARENTS[joint]]
+            on_way[joint, joint] = 1
+        self._on_way = on_way
+        self._point_on_way = on_way[points.anchor]
+        # For every point and joint: the bone on the point's way that hangs on that joint.
+        self._hanging = np.full((len(points), JOINTS), _NO_BONE)
+        for point, anchor in enumerate(points.anchor):
+            joint = int(anchor)
+            while joint > 0:
+                self._hanging[point, PARENTS[joint]] = joint
+                joint = PARENTS[joint]
+        self._hanging = self._hanging[:, FREE_JOINTS]
+        self._carries = np.zeros((len(points), JOINTS))
+        self._carries[np.arange(len(points)), points.bone] = 1
+        self._carries = self._carries[:, FREE_JOINTS]
+        self._parents = np.maximum(_ANCESTORS, 0)
+
+    def bones(self, state: State) -> Array:
+        """(n, 24, 3) metres, camera axes: from each joint's parent to it; 0 for the root."""
+        rest = self._bones + (state.betas @ self._bone_dirs.reshape(-1, 10).T).reshape(-1, JOINTS, 3)
+        return (state.rotations[:, self._parents] @ rest[..., None])[..., 0]
+
+    def joints(self, state: State) -> Array:
+        """(n, 24, 3) metres, camera axes."""
+        return np.asarray(state.pelvis[:, None] + self._on_way @ self.bones(state))
+
+    def place(self, state: State) -> Array:
+        """(n, K, 3) points, metres, camera axes."""
+        return self._place(state, self.bones(state))[0]
+
+    def place_with_slopes(self, state: State) -> tuple[Array, Array, Array]:
+        """Points, and how they move.
+
+        Returns:
+            (n, K, 3) points; (n, K, 20, 3) levers m: a turn d of a joint moves the point by d x m; (n, K, 3, 10) metres per unit of beta.
+        """
+        n = len(state.betas)
+        bones = self.bones(state)
+        points, carried = self._place(state, bones)
+        with_none = np.concatenate([bones, np.zeros((n, 1, 3))], 1)
+        levers = with_none[:, self._hanging] + self._carries[..., None] * carried[:, :, None]
+        bone_slopes = (state.rotations[:, self._parents] @ self._bone_dirs).reshape(n, JOINTS, 30)
+        slopes = (self._point_on_way @ bone_slopes).reshape(n, -1, 3, 10) + state.rotations[:, self.points.bone] @ self.points.shapedirs
+        return points, levers, slopes
+
+    def _place(self, state: State, bones: Array) -> tuple[Array, Array]:
+        offsets = self.points.rest + (state.betas @ self.points.shapedirs.reshape(-1, 10).T).reshape(-1, len(self.points), 3)
+        carried = (state.rotations[:, self.points.bone] @ offsets[..., None])[..., 0]
+        return state.pelvis[:, None] + self._point_on_way @ bones + carried, carried
+
+
+def stepped(state: State, step: Array) -> State:
+    """The bodies moved by a step (n, SIZE). Toes and fingers turn with the joint above them."""
+    n = len(step)
+    turns = exp_so3(step[:, :ROTATION_SIZE].reshape(n, -1, 3))
+    rotations = state.rotations.copy()
+    rotations[:, FREE_JOINTS] = turns @ rotations[:, FREE_JOINTS]
+    for joint in range(JOINTS):
+        if joint not in FREE_JOINTS:
+            above = FREE_JOINTS.index(PARENTS[joint])
+            rotations[:, joint] = turns[:, above] @ state.rotations[:, joint]
+    return State(rotations, state.betas + step[:, BETAS], state.pelvis + step[:, PLACE])
+
+
+def global_from_relative(relative: Array) -> Array:
+    """(n, 24, 3, 3) rotations relative to the parents, root first -> global."""
+    turned = np.array(relative, np.float64)
+    for joint in range(1, JOINTS):
+        turned[:, joint] = turned[:, PARENTS[joint]] @ turned[:, joint]
+    return turned
+
+
+def relative_from_global(rotations: Array) -> Array:
+    """Inverse of `global_from_relative`."""
+    parents = np.array(PARENTS[1:])
+    relative = rotations.copy()
+    relative[:, 1:] = np.swapaxes(rotations[:, parents], -1, -2) @ rotations[:, 1:]
+    return relative

@@ -1,0 +1,69 @@
+"""Levenberg-Marquardt for many small problems side by side: each has its own damping, and none ends worse than it began."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mchmr_stream.fitting.kinematics import SIZE, State, stepped
+from mchmr_stream.fitting.objective import Objective, Quadratic
+
+Array = NDArray[np.float64]
+
+_DAMPING_AT_FIRST, _DAMPING_UP, _DAMPING_DOWN = 1e-3, 8.0, 0.2
+_DAMPING_LIMITS = (1e-7, 1e4)
+_DIAGONAL_FLOOR = 1e-9
+_CONVERGED = 1e-3
+"""Relative fall of the cost below which a problem is solved."""
+
+
+@dataclass(frozen=True, eq=False)
+class Minimum:
+    """Where the descent ended."""
+
+    state: State
+    cost: Array
+    """(n,)"""
+    cost_at_start: Array
+    """(n,)"""
+    hessian: Array
+    """(n, SIZE, SIZE) of half the cost at the last linearisation: the inverse of the posterior's covariance"""
+
+
+def minimise(objective: Objective, start: State, iterations: int) -> Minimum:
+    """Descend from `start`; at most `iterations` linearisations (Marquardt's scaling of the damping by the diagonal)."""
+    state = start
+    model = objective.quadratic(state)
+    first = model.cost
+    damping = np.full(len(first), _DAMPING_AT_FIRST)
+    for iteration in range(iterations):
+        step = _step(model, damping)
+        tried = stepped(state, step)
+        last = iteration == iterations - 1
+        if last:
+            cost = objective.cost(tried)
+            better = cost < model.cost
+            state = state.choose(better, tried)
+            return Minimum(state, np.where(better, cost, model.cost), first, model.hessian)
+        there = objective.quadratic(tried)
+        better = there.cost < model.cost
+        fallen = (model.cost - there.cost)[better]
+        done = bool((fallen < _CONVERGED * np.maximum(model.cost[better], 1)).all()) and bool(better.all())
+        state = state.choose(better, tried)
+        model = Quadratic(
+            np.where(better, there.cost, model.cost),
+            np.where(better[:, None], there.gradient, model.gradient),
+            np.where(better[:, None, None], there.hessian, model.hessian),
+        )
+        damping = np.clip(np.where(better, damping * _DAMPING_DOWN, damping * _DAMPING_UP), *_DAMPING_LIMITS)
+        if done:
+            break
+    return Minimum(state, model.cost, first, model.hessian)
+
+
+def _step(model: Quadratic, damping: Array) -> Array:
+    diagonal = np.maximum(np.einsum("nii->ni", model.hessian), _DIAGONAL_FLOOR)
+    damped = model.hessian + (damping[:, None] * diagonal)[:, :, None] * np.eye(SIZE)
+    return -np.linalg.solve(damped, model.gradient[..., None])[..., 0]
