@@ -124,9 +124,17 @@ def _run(args: argparse.Namespace) -> int:
     views = _views(args.views)
     if args.tile < 64 or args.across < 1 or args.count < 1:
         raise UsageError("expected --tile of at least 64 and --across and --count of at least 1")
+    if args.out.suffix.lower() != ".png":
+        raise UsageError(f"--out got {args.out}, expected a name that ends in .png")
     check_folder(args.out)
     paths = [args.file] if args.compare is None else [args.file, args.compare]
     motions = [load(path) for path in paths]
+    for path, motion in zip(paths, motions, strict=True):
+        if (motion.width, motion.height) != (motions[0].width, motions[0].height):
+            raise InputError(
+                f"{path} is of pictures of {motion.width} x {motion.height}, {paths[0]} of {motions[0].width} x {motions[0].height}; "
+                "compare files of one clip"
+            )
     ids = _numbers(args.ids, "--ids")
     frames = _frames(motions, args.frames, args.count, ids)
     sets = [
@@ -136,9 +144,12 @@ def _run(args: argparse.Namespace) -> int:
     pictures = read_pictures(args.clip, motions[0], frames)
     sheet = draw_sheet(sets, pictures, views, up=args.up, tile_px=args.tile, across=args.across)
     temporary = temporary_beside(args.out)
-    with write_errors(args.out):
-        sheet.save(temporary, format="png")
-        publish(temporary, args.out)
+    try:
+        with write_errors(args.out):
+            sheet.save(temporary, format="png")
+            publish(temporary, args.out)
+    finally:
+        temporary.unlink(missing_ok=True)
     print(knee_table(sets, frames))
     print(f"{args.out}: {sheet.width} x {sheet.height}, {len(frames)} frames")
     return 0
@@ -166,7 +177,7 @@ def _labels(paths: Sequence[Path], text: str | None) -> list[str]:
         return stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
     labels = text.split(",")
     if len(labels) != len(paths):
-        raise UsageError(f"--labels got {len(labels)}, expected {len(paths)}: one for each file")
+        raise UsageError(f"--labels got {text!r}, expected {len(paths)} with a comma between them: one for each file")
     return labels
 
 
@@ -180,7 +191,7 @@ def _frames(motions: Sequence[Motion], text: str | None, count: int, ids: list[i
         if unknown := [frame for frame in frames if frame not in there]:
             span = f"{there[0]} to {there[-1]}" if len(there) else "none"
             raise UsageError(f"--frames got {unknown[0]}, the file has {span} ({len(there)} frames)")
-        return frames
+        return list(dict.fromkeys(frames))
     tracks = [track for track in motions[0].tracks.values() if ids is None or track.track_id in ids]
     if not tracks:
         raise InputError("the file has nobody in it; give --frames to see the pictures anyway")
@@ -297,13 +308,13 @@ def draw_sheet(
     sheet = Image.new("RGB", size, (255, 255, 255))
     draw = ImageDraw.Draw(sheet)
     turned = {
-        (one.label, frame, person.track_id, view): person.vertices_m @ view_axes(view, _down(one.motion, up), person.vertices_m.mean(0)).T
-        for one in sets for frame, people in one.people.items() for person in people for view in views
+        (which, frame, person.track_id, view): person.vertices_m @ view_axes(view, _down(one.motion, up), person.vertices_m.mean(0)).T
+        for which, one in enumerate(sets) for frame, people in one.people.items() for person in people for view in views
     }  # fmt: skip
     px_per_m = _scale(list(turned.values()), tile_px)
     top = 0
     for frame, rgb in pictures.items():
-        for one in sets:
+        for which, one in enumerate(sets):
             name = f"frame {frame}, {_time_s(one.motion, frame)}" + (f": {one.label}" if len(sets) > 1 else "")
             draw.text((GAP_PX, top + 3), name, fill=_INK, font=_font())
             for column, picture in enumerate((rgb, overlay(one, frame, rgb))):
@@ -314,7 +325,7 @@ def draw_sheet(
                 line, place = divmod(number, beside)
                 for column, view in enumerate(views):
                     left = 2 * (wide_px + GAP_PX) + (place * len(views) + column) * (tile_px + GAP_PX)
-                    vertices = turned.get((one.label, frame, track_id, view))
+                    vertices = turned.get((which, frame, track_id, view))
                     tile = draw_tile(one, there.get(track_id), track_id, view, vertices, tile_px, px_per_m)
                     sheet.paste(tile, (left, top + STRIP_PX + line * (tile_px + GAP_PX)))
             top += row_px
