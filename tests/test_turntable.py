@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import forward_kinematics, skin
+from mchmr_stream.motion import WORLD_COLUMNS
 
 TOOL = Path(__file__).parents[1] / "tools" / "turntable.py"
 FRAMES = 12
@@ -146,6 +147,32 @@ def test_a_view_does_not_depend_on_where_around_the_camera_somebody_stands(tool)
         assert np.linalg.det(axes) > 0  # no mirror image
         moved_axes = tool.view_axes(view, down, around @ vertices_m.mean(0))
         np.testing.assert_allclose(vertices_m @ around.T @ moved_axes.T, vertices_m @ axes.T, atol=1e-9)
+
+
+def test_the_world_says_what_is_upright_where_the_camera_looks_down(tool, clip, standing, tmp_path):
+    """The camera is turned down by 30 degrees: with the world's vertical somebody upright looks as with a level camera."""
+    camera_from_level = Rotation.from_euler("x", 30, degrees=True).as_matrix()
+    turned = tmp_path / "turned.npz"
+    with np.load(standing) as file:
+        arrays = dict(file)
+    rows = len(arrays["frame"])
+    joints_m = arrays["joints_m"] @ camera_from_level.T
+    # (the body turns about its pelvis, which is at the rest pelvis + transl)
+    arrays["transl"] = (arrays["transl"] + joints_m[:, 0] - arrays["joints_m"][:, 0]).astype(np.float32)
+    arrays["global_orient"] = (camera_from_level @ arrays["global_orient"]).astype(np.float32)
+    arrays["joints_m"] = joints_m.astype(np.float32)
+    world = {name: np.zeros((rows, *column.shape), column.dtype) for name, column in WORLD_COLUMNS.items()}
+    world_from_camera = np.eye(4)
+    world_from_camera[:3, :3] = np.diag([1.0, -1.0, -1.0]) @ camera_from_level.T
+    np.savez(turned, **arrays, **world, world_from_camera=world_from_camera, world_info=np.array("{}"))
+    level = _sheet(tool, tmp_path / "level.png", standing, clip, "--frames", "3")
+    upright = _sheet(tool, tmp_path / "upright.png", turned, clip, "--frames", "3", "--up", "world")
+    leaning = _sheet(tool, tmp_path / "leaning.png", turned, clip, "--frames", "3")
+    height, width = (np.ptp(axis) for axis in _body(_tile(level, 1)))
+    upright_height, upright_width = (np.ptp(axis) for axis in _body(_tile(upright, 1)))
+    assert abs(upright_height - height) <= 1
+    assert abs(upright_width - width) <= 1
+    assert np.ptp(_body(_tile(leaning, 1))[1]) > 2 * width
 
 
 def test_knees_are_printed_as_bent(tool, clip, standing, tmp_path, capsys):

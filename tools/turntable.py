@@ -288,7 +288,7 @@ def _down(motion: Motion, up: str) -> Array:
     if up == "camera":
         return np.array([0.0, 1.0, 0.0])
     if motion.world is None:
-        raise UsageError("--up world needs a file made with --static-camera; leave it out")
+        raise UsageError("--up world: the file has no world, as --static-camera estimates where feet are seen to stand; leave it out")
     return -motion.world.world_from_camera[1, :3]
 
 
