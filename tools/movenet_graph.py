@@ -86,7 +86,9 @@ class PublishedGraph:
     def heads(self, images: Tensor, head_nodes: Mapping[str, str]) -> dict[str, Tensor]:
         """(B, 3, H, W) RGB 0..255 -> each head's map, (B, channels, H / 4, W / 4). Picture by picture: Thunder takes one."""
         maps = [self.run(image[None], [PREFIX + node for node in head_nodes.values()]) for image in images]
-        return {head: _channels_first(torch.cat(values)).contiguous() for head, values in zip(head_nodes, zip(*maps), strict=True)}
+        return {
+            head: _channels_first(torch.cat(values)).contiguous() for head, values in zip(head_nodes, zip(*maps, strict=True), strict=True)
+        }
 
     def weight(self, node: Node) -> Tensor:
         """TensorFlow's (height, width, in, out), or (height, width, channels, 1), -> PyTorch's (out, in / groups, height, width)."""

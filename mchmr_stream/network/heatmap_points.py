@@ -18,8 +18,11 @@ import torch
 from torch import Tensor
 
 from mchmr_stream.network.movenet_blocks import STRIDE
-from mchmr_stream.network.movenet_thunder import ThunderMaps
+from mchmr_stream.network.movenet_thunder import CROP_PX, ThunderMaps
+from mchmr_stream.records import KEYPOINT_NAMES
 
+_CELLS = CROP_PX // STRIDE
+_JOINTS = len(KEYPOINT_NAMES)
 _CENTER_NEARNESS_CELLS = 1.8
 _JOINT_NEARNESS_CELLS = 1.7998046875
 """Added to a distance before dividing by it; the same number, of which the published graph holds this one in half precision."""
@@ -52,21 +55,19 @@ def decode_thunder(maps: ThunderMaps, near_px: Tensor | None = None) -> ThunderR
         A reading in float32. Positions are the graph's own; `THUNDER_SHIFT_PX` in `thunder_points.py` is not added.
     """
     center, heatmap, regression, offset = (head.float() for head in maps)
-    batch, joints, height, width = heatmap.shape
-    rows = torch.arange(height, device=heatmap.device, dtype=torch.float32)[:, None]
-    columns = torch.arange(width, device=heatmap.device, dtype=torch.float32)[None, :]
+    columns = torch.arange(_CELLS, device=heatmap.device, dtype=torch.float32)
+    rows = columns[:, None]
 
-    middle = _mean_cell(near_px, batch, height, width, heatmap.device)
+    middle = _expected_center(near_px, heatmap.device)
     # The published graph holds these weights in half precision.
     nearness = _nearness(rows, columns, middle[:, 1, None, None], middle[:, 0, None, None], _CENTER_NEARNESS_CELLS).half().float()
     probability = center[:, 0].sigmoid()
     person = (probability * nearness).flatten(1).argmax(-1, keepdim=True)  # (B, 1)
     presence = probability.flatten(1).gather(1, person)[:, 0]
 
-    person_row = torch.div(person, width, rounding_mode="floor")
-    person_column = person - person_row * width
-    regressed = regression.reshape(batch, joints, 2, height * width)
-    regressed = regressed.gather(3, person[:, None, None].expand(-1, joints, 2, -1))[..., 0]
+    person_row = torch.div(person, _CELLS, rounding_mode="floor")
+    person_column = person - person_row * _CELLS
+    regressed = regression.flatten(2).gather(2, person[:, None].expand(-1, 2 * _JOINTS, -1)).unflatten(1, (_JOINTS, 2))[..., 0]
     expected_row = person_row + regressed[..., 0]
     expected_column = person_column + regressed[..., 1]
 
@@ -74,24 +75,23 @@ def decode_thunder(maps: ThunderMaps, near_px: Tensor | None = None) -> ThunderR
     weighted = heat * _nearness(rows, columns, expected_row[..., None, None], expected_column[..., None, None], _JOINT_NEARNESS_CELLS)
     found = weighted.flatten(2).argmax(-1, keepdim=True)  # (B, 17, 1)
     score = heat.flatten(2).gather(2, found)[..., 0]
-    offsets = offset.reshape(batch, joints, 2, height * width)
-    offsets = offsets.gather(3, found[:, :, None].expand(-1, -1, 2, -1))[..., 0]
-    row = torch.div(found, width, rounding_mode="floor")
-    column = found - row * width
+    offsets = offset.flatten(2).unflatten(1, (_JOINTS, 2)).gather(3, found[:, :, None].expand(-1, -1, 2, -1))[..., 0]
+    row = torch.div(found, _CELLS, rounding_mode="floor")
+    column = found - row * _CELLS
     place = torch.cat([column, row], -1) + offsets.flip(-1)  # x, y in cells from the corner of the map
 
     points = torch.cat([place * STRIDE - 0.5, score[..., None]], -1)
     return ThunderReading(points, _covariance(weighted, row, column, place), presence)
 
 
-def _mean_cell(near_px: Tensor | None, batch: int, height: int, width: int, device: torch.device) -> Tensor:
-    """(B, 2) x, y in cells: where the person's centre is expected."""
-    middle = torch.tensor([width / 2, height / 2], device=device).expand(batch, 2)
+def _expected_center(near_px: Tensor | None, device: torch.device) -> Tensor:
+    """(B or 1, 2) x, y in cells: where the mean of the person's keypoints is expected."""
+    middle = torch.full((1, 2), _CELLS / 2, device=device)
     if near_px is None:
         return middle
     weight = near_px[..., 2:].float().clamp(min=0)
     total = weight.sum(1)
-    mean_px = (near_px[..., :2].float() * weight).sum(1) / total.clamp(min=1e-6)
+    mean_px = torch.where(weight > 0, near_px[..., :2].float() * weight, 0.0).sum(1) / total.clamp(min=1e-6)
     return torch.where(total > 0, (mean_px + 0.5) / STRIDE, middle)
 
 
@@ -102,12 +102,11 @@ def _nearness(rows: Tensor, columns: Tensor, row: Tensor, column: Tensor, added:
 
 def _covariance(weighted: Tensor, row: Tensor, column: Tensor, place: Tensor) -> Tensor:
     """Second moments of the weighted heat (B, 17, h, w) around the found cell (B, 17, 1), about the place (B, 17, 2)."""
-    height, width = weighted.shape[2:]
     side = torch.arange(-_MOMENT_RADIUS, _MOMENT_RADIUS + 1, device=weighted.device)
     rows, columns = row + side, column + side  # (B, 17, s)
-    inside = ((rows >= 0) & (rows < height))[..., :, None] & ((columns >= 0) & (columns < width))[..., None, :]
-    cells = rows.clamp(0, height - 1)[..., :, None] * width + columns.clamp(0, width - 1)[..., None, :]
-    heat = weighted.flatten(2).gather(2, cells.flatten(2)).reshape(cells.shape) * inside
+    inside = ((rows >= 0) & (rows < _CELLS))[..., :, None] & ((columns >= 0) & (columns < _CELLS))[..., None, :]
+    cells = rows.clamp(0, _CELLS - 1)[..., :, None] * _CELLS + columns.clamp(0, _CELLS - 1)[..., None, :]
+    heat = weighted.flatten(2).gather(2, cells.flatten(2)).unflatten(2, (2 * _MOMENT_RADIUS + 1, 2 * _MOMENT_RADIUS + 1)) * inside
     heat = heat / heat.sum((-2, -1), keepdim=True)
 
     # A cell's heat is that of its middle, half a cell from its corner.

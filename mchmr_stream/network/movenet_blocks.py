@@ -71,6 +71,7 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and channels_in == channels_out
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.project.conv.weight.dtype)  # the blocks before may compute in another
         y = self.project(self.depthwise(self.expand(x)))
         return x + y if self.residual else y
 
@@ -131,6 +132,8 @@ class FeaturePyramid(nn.Module):
         self.filter_4 = SeparableConv(fine, fine)
 
     def forward(self, stride_4: Tensor, stride_8: Tensor, stride_16: Tensor, stride_32: Tensor) -> Tensor:
+        dtype = self.lateral_4.weight.dtype
+        stride_4, stride_8, stride_16, stride_32 = (tap.to(dtype) for tap in (stride_4, stride_8, stride_16, stride_32))
         x = self.lateral_32(stride_32)
         x = self.filter_16(_double(x) + self.lateral_16(stride_16))
         x = self.filter_8(_double(x) + self.lateral_8(stride_8))
@@ -150,7 +153,10 @@ class Head(nn.Module):
 
 
 class MoveNet(nn.Module):
-    """Backbone and pyramid, which the subclasses put heads on."""
+    """Backbone and pyramid, which the subclasses put heads on.
+
+    Stem, each block, the last layer with the last block, and the pyramid with the heads may have types of their own.
+    """
 
     def __init__(self, widths: Widths) -> None:
         super().__init__()
@@ -158,7 +164,7 @@ class MoveNet(nn.Module):
         self.pyramid = FeaturePyramid(widths)
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB 0..255 of any dtype, H and W multiples of 32 -> (B, 24, H / 4, W / 4) in the weights' dtype."""
+        """(B, 3, H, W) RGB 0..255 of any dtype, H and W multiples of 32 -> (B, 24, H / 4, W / 4) in the pyramid's dtype."""
         turned = images.flip(2, 3).float() * _PIXEL_SCALE - 1
         taps = self.backbone(turned.to(self.backbone.stem.conv.weight.dtype))
         return self.pyramid(*taps).flip(2, 3)
