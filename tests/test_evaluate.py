@@ -165,9 +165,11 @@ def write_motion(path: Path, views_cam: np.ndarray, off_px: float = 0.0) -> None
     np.savez(
         path, schema=1, fps=25.0, width=640, height=480, K=np.eye(3), joint_names=np.array(JOINT_NAMES),
         keypoint_names=np.array(KEYPOINT_NAMES),
-        body_model="free", body_model_sha256="0", weights="some", weights_sha256="1", settings=json.dumps({"crops": {"views": 5}}),
+        body_model="free", body_model_sha256=load_body().sha256, weights="some", weights_sha256="1",
+        settings=json.dumps({"crops": {"views": 5}}),
         frame=np.arange(n), time_s=np.arange(n) / 25, track_id=np.ones(n, np.int64), box_xyxy_px=zero(4) + np.float32([0, 0, 100, 200]),
-        score=zero(), global_orient=zero(3, 3), body_pose=zero(23, 3, 3), betas=zero(10), transl=zero(3), joints_m=zero(24, 3),
+        score=zero(), global_orient=zero(3, 3), body_pose=zero(23, 3, 3), betas=zero(10),
+        transl=zero(3) + np.float32([0, 0, 4]), joints_m=zero(24, 3) + np.float32([0, 0, 4]),
         joints_px=joints_px, keypoints_px=keypoints, confidence=zero(), views_cam=views_cam.astype(np.float32),
         interpolated=np.zeros(n, bool), betas_frame=zero(10), transl_mean_body=zero(3),
         frames=np.arange(n), frames_time_s=np.arange(n) / 25,
@@ -186,11 +188,14 @@ def real(frames: int = 30) -> RealPredictions:
         off, off_px = target.copy(), target_px.copy()
         off[:, 4, 0] += 0.03
         off[:3] = off_px[:3] = np.nan
-        unknown = np.full((frames, 24, 3), np.nan), np.full(frames, np.nan)
+        unknown = lambda *shape: np.full((frames, *shape), np.nan)
         clips += [
-            Predicted(view, "off", off, off_px, *unknown, target, target_px),
-            Predicted(view, "exact", target, target_px, *unknown, target, target_px),
-        ]
+            Predicted(
+                "here", view, "", method, np.arange(frames), limbs_m, limbs_px, unknown(24, 3), unknown(24, 2), unknown(5, 2),
+                np.full(frames, 200.0), unknown(), target, target_px, unknown(5, 2),
+            )
+            for method, limbs_m, limbs_px in (("off", off, off_px), ("exact", target, target_px))
+        ]  # fmt: skip
     return RealPredictions({"weights": "none", "views": 5}, tuple(clips))
 
 

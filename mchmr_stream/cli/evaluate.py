@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from mchmr_stream.learning.evaluation.synthetic_predictions import SyntheticPredictions
 
 
+_FILE_COLUMNS = 160
+"""Width of tables that go to a file or another program."""
+
+
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     from mchmr_stream.cli.video import add_triton_arguments
 
@@ -27,7 +32,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     kinds = parser.add_subparsers(metavar="KIND", required=False)
 
     real3d = kinds.add_parser("real3d", help="3D joints of filmed people", description="Joint errors in mm on views with 3D ground truth.")
-    real3d.add_argument("--data", type=Path, metavar="DIR", help="folder with the views and their ground truth")
+    real3d.add_argument(
+        "--data", type=Path, nargs="+", metavar="DIR", help="folders with videos and their ground truth, which may lie below them"
+    )
     real3d.add_argument("--weights", metavar="FILE", help="weights other than the default (network.weights)")
     real3d.add_argument("--views", type=int, metavar="N", help="crops of each person (crops.views)")
     real3d.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
@@ -185,11 +192,11 @@ def _real3d(args: argparse.Namespace) -> int:
     results = real3d.evaluate(predictions)
     if args.report is not None:
         from mchmr_stream.learning.evaluation.cases import worst_real
-        from mchmr_stream.learning.evaluation.real_views import load_views
+        from mchmr_stream.learning.evaluation.real_clips import load_clips
         from mchmr_stream.learning.evaluation.report import real_report
 
-        views = load_views(args.data) if args.data is not None else []
-        cases = worst_real(predictions, views, real_predictions.PER_FRAME_KNOWN)
+        clips = load_clips(args.data) if args.data is not None else []
+        cases = worst_real(predictions, clips, real_predictions.PER_FRAME_KNOWN)
         _say(args, real_report(args.report, results, predictions, cases))
     return _show(results, args.json)
 
@@ -291,13 +298,15 @@ def _show(results: Results, as_json: bool) -> int:
         print(results.to_json())
         return 0
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, _FILE_COLUMNS)  # rich takes a file for a narrow terminal
     for title, rows in results.tables.items():
         metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
-        table = Table(title, *metrics)
+        table = Table(Column(title, overflow="fold"), *metrics)
         for name, row in rows.items():
-            table.add_row(name, *(f"{row[metric]:.4g}" if metric in row else "" for metric in metrics))
+            table.add_row(name, *(f"{row[metric]:.4g}" if math.isfinite(row.get(metric, math.nan)) else "" for metric in metrics))
         console.print(table)
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,12 @@ from mchmr_stream.build import open_input
 from mchmr_stream.config import load_settings
 from mchmr_stream.geometry.camera import project
 from mchmr_stream.learning.evaluation.consistency import averaged
+from mchmr_stream.learning.evaluation.real_clips import RealClip
 from mchmr_stream.learning.evaluation.real_predictions import Predicted, RealPredictions, known_camera
 from mchmr_stream.learning.evaluation.real_views import RealView
 from mchmr_stream.learning.evaluation.synthetic_people import Labelled
 from mchmr_stream.learning.evaluation.synthetic_predictions import KNOWN, SyntheticPredictions
-from mchmr_stream.learning.metrics import LIMBS_IN_SMPL, centred_on_hips, errors_by_frame
+from mchmr_stream.learning.metrics import LIMBS_IN_SMPL, anchored, centred_on_hips, errors_by_frame
 
 _APART_FRAMES = 10
 """Neighbouring frames fail alike: one of them is shown."""
@@ -34,31 +35,33 @@ class Case:
     predicted_px: NDArray[np.float64]
     """(12, 2) limbs"""
     target_px: NDArray[np.float64]
+    """(12, 2) NaN where there is no truth; so in `target_m`"""
     predicted_m: NDArray[np.float64]
-    """(12, 3) camera axes, from the middle of the hips"""
+    """(12, 3) camera axes, from the middle of the hips (or of the shoulders where the hips have no truth)"""
     target_m: NDArray[np.float64]
 
 
-def worst_real(predictions: RealPredictions, views: Sequence[RealView], method: str, count: int = 6) -> list[Case]:
+def worst_real(predictions: RealPredictions, views: Sequence[RealView | RealClip], method: str, count: int = 6) -> list[Case]:
     """The frames with the largest MPJPE of a method that knew the camera, at least 10 frames apart; worst first."""
     cases: list[tuple[float, Case]] = []
     by_name = {view.name: view for view in views}
     clips = [one for one in predictions.of(method) if one.view in by_name]
-    ranked = sorted(((float(e), f, clip) for clip in clips for f, e in enumerate(_mpjpe(clip)) if np.isfinite(e)), key=lambda r: -r[0])
+    errors = {id(clip): errors_by_frame(clip.limbs_m, clip.target_m, clip.valid) for clip in clips}
+    ranked = sorted(
+        ((float(e), t, clip) for clip in clips for t, e in enumerate(errors[id(clip)][0]) if np.isfinite(e)), key=lambda one: -one[0]
+    )
     chosen: list[tuple[float, int, Predicted]] = []
-    for error, frame, clip in ranked:
-        if len(chosen) < count and all(clip is not c or abs(frame - f) >= _APART_FRAMES for _, f, c in chosen):
-            chosen.append((error, frame, clip))
+    for error, t, clip in ranked:
+        if len(chosen) < count and all(clip is not c or abs(clip.frame[t] - clip.frame[o]) >= _APART_FRAMES for _, o, c in chosen):
+            chosen.append((error, t, clip))
     for clip in clips:
-        wanted = {frame: error for error, frame, c in chosen if c is clip}
+        wanted = {int(clip.frame[t]): (error, t) for error, t, c in chosen if c is clip}
         pictures = _undistorted_frames(by_name[clip.view], wanted) if wanted else {}
         for frame, rgb in pictures.items():
-            aligned = errors_by_frame(clip.limbs_m[frame : frame + 1], clip.target_m[frame : frame + 1])[1][0]
-            title = f"{clip.view}, frame {frame}: {wanted[frame]:.0f} / {aligned:.0f} mm"
-            cases.append((wanted[frame], Case(
-                title, rgb, clip.limbs_px[frame], clip.target_px[frame],
-                centred_on_hips(clip.limbs_m[frame : frame + 1])[0], centred_on_hips(clip.target_m[frame : frame + 1])[0],
-            )))  # fmt: skip
+            error, t = wanted[frame]
+            title = f"{clip.label}, frame {frame}: {error:.0f} / {errors[id(clip)][1][t]:.0f} mm"
+            predicted_m, target_m = (anchored(points[t : t + 1], clip.valid[t : t + 1])[0] for points in (clip.limbs_m, clip.target_m))
+            cases.append((error, Case(title, rgb, clip.limbs_px[t], clip.target_px[t], predicted_m, target_m)))
     return [case for _, case in sorted(cases, key=lambda pair: -pair[0])]
 
 
@@ -93,11 +96,7 @@ def worst_rows(predictions: SyntheticPredictions, count: int = 6, among: NDArray
     return order[: min(count, int(allowed.sum()))].tolist()
 
 
-def _mpjpe(clip: Predicted) -> NDArray[np.float64]:
-    return errors_by_frame(clip.limbs_m, clip.target_m)[0]
-
-
-def _undistorted_frames(view: RealView, wanted: Mapping[int, float]) -> dict[int, NDArray[np.uint8]]:
+def _undistorted_frames(view: RealView | RealClip, wanted: Collection[int]) -> dict[int, NDArray[np.uint8]]:
     with known_camera(view) as camera:
         source, _ = open_input(Path(view.video), load_settings(None, [camera]))
         try:

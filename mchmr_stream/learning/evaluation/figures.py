@@ -79,15 +79,15 @@ def draw_bars(table: Table, columns: Sequence[str], label: str) -> bytes:
 
 
 def draw_over_time(predictions: RealPredictions) -> bytes:
-    """PA-MPJPE and MPJPE of every frame, a row of axes per view; a gap where nobody was found."""
-    views = list(dict.fromkeys(one.view for one in predictions.predicted))
+    """PA-MPJPE and MPJPE of every frame, a row of axes per view and person; a gap where they were not found."""
+    views = list(dict.fromkeys(one.label for one in predictions.predicted))
     figure = _figure(11, 2.6 * len(views) + 0.5)
     grid = figure.subplots(len(views), 2, squeeze=False, sharex="row")
     for row, view in enumerate(views):
         for number, method in enumerate(predictions.methods()):
-            for clip in (one for one in predictions.of(method) if one.view == view):
-                for axes, values in zip(grid[row], errors_by_frame(clip.limbs_m, clip.target_m), strict=True):
-                    axes.plot(values, color=_colour(number), linewidth=1, label=method)
+            for clip in (one for one in predictions.of(method) if one.label == view):
+                for axes, values in zip(grid[row], errors_by_frame(clip.limbs_m, clip.target_m, clip.valid), strict=True):
+                    axes.plot(clip.frame, values, color=_colour(number), linewidth=1, label=method)
         for axes, name in zip(grid[row], ("MPJPE", "PA-MPJPE"), strict=True):
             axes.set_title(f"{view}: {name}, mm", fontsize=9)
             axes.set_ylim(bottom=0)
@@ -135,7 +135,7 @@ def format_value(value: float | None, metric: str = "") -> str:
 
 def _crop(case: Case) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """A square around the true and, as far as it is near, the predicted person; black outside of the picture."""
-    low, high = case.target_px.min(0), case.target_px.max(0)
+    low, high = np.nanmin(case.target_px, 0), np.nanmax(case.target_px, 0)
     reach = (high - low).max()
     near = np.clip(case.predicted_px, low - reach / 2, high + reach / 2)
     low, high = np.minimum(low, near.min(0)), np.maximum(high, near.max(0))

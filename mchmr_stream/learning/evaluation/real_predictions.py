@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,21 +13,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
-from mchmr_stream.body.coco_points import coco_points
-from mchmr_stream.body.files import load_body
 from mchmr_stream.checked_npz import read_npz
-from mchmr_stream.config import Settings, SourceSettings, load_settings
-from mchmr_stream.detection.mediapipe import MediaPipeReference
+from mchmr_stream.config import Settings, load_settings
 from mchmr_stream.errors import InputError, MissingPart
-from mchmr_stream.geometry.camera import project
-from mchmr_stream.learning.evaluation.real_views import RealView, load_views
-from mchmr_stream.learning.metrics import LIMBS_IN_BLAZEPOSE, LIMBS_IN_SMPL
+from mchmr_stream.learning.evaluation.matching import match_people
+from mchmr_stream.learning.evaluation.real_clips import RealClip, clip_of, load_clips
+from mchmr_stream.learning.evaluation.real_views import RealView
+from mchmr_stream.learning.evaluation.seen_people import SeenPeople, seen_by_mediapipe, seen_in_scenes, smoothed_alone
+from mchmr_stream.learning.metrics import LIMBS_IN_COCO
 from mchmr_stream.network.weights import find_weights, sha256_of
 from mchmr_stream.pipeline import stream
 from mchmr_stream.records import Scene
-from mchmr_stream.sources import open_source
 
 log = logging.getLogger(__name__)
 
@@ -35,37 +32,67 @@ MEDIAPIPE_SMOOTHING_FRAMES = 3.0
 PER_FRAME_ASSUMED, PER_FRAME_KNOWN = "ours, per frame, assumed focal", "ours, per frame, known camera"
 SMOOTHED_KNOWN = "ours, smoothed, known camera"
 _WHAT = "predictions written by `mchmr evaluate real3d --predictions`"
-_COLUMNS = {"limbs_m": (12, 3), "limbs_px": (12, 2), "joints_m": (24, 3), "confidence": (), "target_m": (12, 3), "target_px": (12, 2)}
+_COLUMNS: dict[str, tuple[int, ...]] = {
+    "frame": (), "limbs_m": (12, 3), "limbs_px": (12, 2), "joints_m": (24, 3), "joints_px": (24, 2), "face_px": (5, 2), "height_px": (),
+    "confidence": (), "target_m": (12, 3), "target_px": (12, 2), "target_face_px": (5, 2),
+}  # fmt: skip
+_NAMES = ("session", "view", "person", "method")
 
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """What one method said of one view, T frames, beside the truth. NaN where nobody was found."""
+    """What one method said of one person in one view, T frames, beside the truth.
 
+    NaN where the person was not found, where a method gives no such thing, and, of the truth, where a joint is not valid.
+    """
+
+    session: str
     view: str
+    person: str
+    """empty where the truth knows one person only"""
     method: str
+    frame: NDArray[np.int64]
+    """(T,) numbers of the frames in the video"""
     limbs_m: NDArray[np.float64]
     """(T, 12, 3) COCO's points, as the truth has them; camera axes for ours, MediaPipe's own for its"""
     limbs_px: NDArray[np.float64]
     """(T, 12, 2): ours projected, MediaPipe's picture landmarks"""
     joints_m: NDArray[np.float64]
     """(T, 24, 3) SMPL joints in camera axes; NaN for MediaPipe"""
+    joints_px: NDArray[np.float64]
+    """(T, 24, 2) the same projected"""
+    face_px: NDArray[np.float64]
+    """(T, 5, 2) nose, eyes, ears"""
+    height_px: NDArray[np.float64]
+    """(T,) of the person's box; its width where the camera lay on its side"""
     confidence: NDArray[np.float64]
     """(T,), NaN for MediaPipe"""
     target_m: NDArray[np.float64]
     """(T, 12, 3)"""
     target_px: NDArray[np.float64]
     """(T, 12, 2) in the picture that the method saw: lens distortion undone where the camera was known"""
+    target_face_px: NDArray[np.float64]
+    """(T, 5, 2) likewise"""
 
     @property
     def found(self) -> NDArray[np.bool_]:
         """(T,)"""
         return np.asarray(np.isfinite(self.limbs_m).all((1, 2)))
 
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """(T, 12): which limbs have a truth"""
+        return np.asarray(np.isfinite(self.target_m).all(-1))
+
+    @property
+    def label(self) -> str:
+        """Camera, and person where there are several."""
+        return f"{self.view}, {self.person}" if self.person else self.view
+
 
 @dataclass(frozen=True, eq=False)
 class RealPredictions:
-    """Every method on every view."""
+    """Every method on every person in every view."""
 
     about: dict[str, Any]
     predicted: tuple[Predicted, ...]
@@ -83,7 +110,7 @@ class RealPredictions:
         arrays: dict[str, NDArray] = {
             "kind": np.array("real3d"),
             "about": np.array(json.dumps(self.about)),
-            "clips": np.array([(one.view, one.method) for one in self.predicted], np.str_).reshape(-1, 2),
+            "clips": np.array([[getattr(one, name) for name in _NAMES] for one in self.predicted], np.str_).reshape(-1, len(_NAMES)),
         }
         for number, one in enumerate(self.predicted):
             arrays |= {f"{number}.{column}": getattr(one, column) for column in _COLUMNS}
@@ -99,17 +126,19 @@ def load_predictions(path: Path) -> RealPredictions:
         raise InputError(f"{path} holds {kind!r} predictions, expected {_WHAT}")
     head = read_npz(path, ["about", "clips"], what=_WHAT)
     clips = head["clips"]
-    if clips.ndim != 2 or clips.shape[1] != 2:
-        raise InputError(f"{path}: clips has shape {clips.shape}, expected (clips, 2)")
+    if clips.ndim != 2 or clips.shape[1] != len(_NAMES):
+        raise InputError(
+            f"{path}: clips has shape {clips.shape}, expected (clips, {len(_NAMES)}); files of earlier versions have to be made anew"
+        )
     arrays = read_npz(path, [f"{number}.{column}" for number in range(len(clips)) for column in _COLUMNS], what=_WHAT)
     predicted = []
-    for number, (view, method) in enumerate(clips.tolist()):
+    for number, (session, view, person, method) in enumerate(clips.tolist()):
         columns = {column: arrays[f"{number}.{column}"] for column in _COLUMNS}
         frames = len(columns["confidence"])
         for column, shape in _COLUMNS.items():
             if columns[column].shape != (frames, *shape):
                 raise InputError(f"{path}: {view}, {method}: {column} has shape {columns[column].shape}, expected {(frames, *shape)}")
-        predicted.append(Predicted(view, method, **columns))
+        predicted.append(Predicted(session, view, person, method, **columns))
     try:
         about = dict(json.loads(str(head["about"])))
     except ValueError as error:
@@ -118,7 +147,7 @@ def load_predictions(path: Path) -> RealPredictions:
 
 
 def predict(
-    folder: Path,
+    data: Path | Sequence[Path],
     *,
     views: int | None = None,
     device: str = "auto",
@@ -126,12 +155,13 @@ def predict(
     mediapipe: bool = True,
     mediapipe_model: Path | None = None,
 ) -> RealPredictions:
-    """Run everything over every view of the folder.
+    """Run everything over every clip of the folders.
 
     Ours: each frame on its own with the assumed focal length, the same with the known camera, and smoothed to both
     sides with the known camera. MediaPipe's PoseLandmarker (video mode, world landmarks) on the same frames, as it
     comes and smoothed; left out where `mediapipe` is False, and with a warning where it is not installed.
     """
+    folders = [data] if isinstance(data, Path) else list(data)
     changes = [f"runtime.device={device}", *([f"crops.views={views}"] if views is not None else []), *overrides]
     settings = load_settings(None, changes)
     about = {
@@ -140,16 +170,17 @@ def predict(
         "views": settings.crops.views,
         "detector": settings.detector.kind,
         "changed settings": list(overrides),
-        "data": folder.name,
+        "data": ", ".join(folder.resolve().name for folder in folders),
     }
     predicted: list[Predicted] = []
-    for view in load_views(folder):
-        predicted += [*_ours(view, changes), *(mediapipe_on(view, mediapipe_model) if mediapipe else ())]
+    for clip in load_clips(folders):
+        log.info("%s: %s", clip.session, clip.video)
+        predicted += [*_ours(clip, changes), *(mediapipe_on(clip, mediapipe_model) if mediapipe else ())]
     return RealPredictions(about, tuple(predicted))
 
 
 @contextmanager
-def known_camera(view: RealView) -> Iterator[str]:
+def known_camera(view: RealView | RealClip) -> Iterator[str]:
     """The setting that tells the pipeline the view's camera."""
     with tempfile.TemporaryDirectory() as folder:
         camera = Path(folder) / "camera.json"
@@ -157,15 +188,35 @@ def known_camera(view: RealView) -> Iterator[str]:
         yield f"camera.intrinsics={camera}"
 
 
-def _ours(view: RealView, changes: list[str]) -> Iterator[Predicted]:
+def _ours(clip: RealClip, changes: list[str]) -> Iterator[Predicted]:
     alone = "smoother.kind=none"
-    with known_camera(view) as known:
+    with known_camera(clip) as known:
         for method, own, undistorted in (
             (PER_FRAME_ASSUMED, [alone], False),
             (PER_FRAME_KNOWN, [alone, known], True),
             (SMOOTHED_KNOWN, [known], True),
         ):
-            yield main_person(view, method, load_settings(None, [*changes, *own]), undistorted)
+            settings = load_settings(None, [*changes, *own])
+            seen = seen_in_scenes(stream(clip.video, settings), settings.body.model)
+            yield from matched_people(clip, method, seen, undistorted)
+
+
+def matched_people(clip: RealClip, method: str, seen: Mapping[int, SeenPeople], undistorted: bool) -> list[Predicted]:
+    """Each person of the truth beside the row that is theirs, frame by frame (`matching`).
+
+    Args:
+        clip: video and truth.
+        method: its name in tables.
+        seen: by number of the frame.
+        undistorted: whether the method's pixels are those of the picture with its lens distortion undone.
+    """
+    target_px = clip.pixels(undistorted=undistorted)[:, :, list(LIMBS_IN_COCO)]
+    rows = np.full(target_px.shape[:2], -1)
+    for t, frame in enumerate(clip.frame.tolist()):
+        people = seen.get(frame)
+        if people is not None and len(people):
+            rows[:, t] = match_people(people.matched_px, people.size_wh_px.max(1), target_px[:, t])
+    return [_predicted(clip, person, method, seen, rows[person], undistorted) for person in range(len(clip.people))]
 
 
 def main_person(view: RealView, method: str, settings: Settings, undistorted: bool) -> Predicted:
@@ -175,51 +226,38 @@ def main_person(view: RealView, method: str, settings: Settings, undistorted: bo
 
 def largest_person(view: RealView, method: str, scenes: Iterable[Scene], body: str, undistorted: bool) -> Predicted:
     """The largest person of each scene of the view; `body`: the body model's name."""
-    frames = len(view.limbs_m)
-    empty = lambda *shape: np.full((frames, *shape), np.nan)
-    joints_m, limbs_m, limbs_px, confidence = empty(24, 3), empty(12, 3), empty(12, 2), empty()
-    points = coco_points(load_body(body))
-    for scene in scenes:
-        if not len(scene) or scene.frame.index >= frames:
+    clip, seen = clip_of(view), seen_in_scenes(scenes, body)
+    rows = [int(seen[frame].size_wh_px.prod(1).argmax()) if frame in seen else -1 for frame in clip.frame.tolist()]
+    return _predicted(clip, 0, method, seen, rows, undistorted)
+
+
+def _predicted(
+    clip: RealClip, person: int, method: str, seen: Mapping[int, SeenPeople], rows: Iterable[int], undistorted: bool
+) -> Predicted:
+    """One person of the truth beside the rows chosen for them; -1 where there is none."""
+    empty = lambda *shape: np.full((len(clip.frame), *shape), np.nan)
+    own = {name: empty(*_COLUMNS[name]) for name in ("limbs_m", "limbs_px", "joints_m", "joints_px", "face_px", "confidence", "height_px")}
+    for t, (frame, row) in enumerate(zip(clip.frame.tolist(), rows, strict=True)):
+        if row < 0:
             continue
-        boxes = scene.bodies.boxes_xyxy_px
-        largest = int(np.argmax((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])))
-        joints_m[scene.frame.index] = joints = scene.joints_m[largest]
-        rotations = np.concatenate([scene.bodies.global_orient[largest][None], scene.bodies.body_pose[largest]])
-        limbs = joints[list(LIMBS_IN_SMPL)] if points is None else points.place(joints[None], rotations[None])[0]
-        limbs_m[scene.frame.index], limbs_px[scene.frame.index] = limbs, project(limbs, scene.intrinsics)
-        confidence[scene.frame.index] = scene.bodies.confidence[largest]
-    target_px = view.limbs_px(undistorted=undistorted)
-    return Predicted(view.name, method, limbs_m, limbs_px, joints_m, confidence, view.limbs_m, target_px)
+        people = seen[frame]
+        for name in own:
+            own[name][t] = people.size_wh_px[row, 0 if clip.turned else 1] if name == "height_px" else getattr(people, name)[row]
+    target_px = clip.pixels(undistorted=undistorted)[person]
+    name = clip.people[person] if len(clip.people) > 1 else ""
+    return Predicted(
+        clip.session, clip.name, name, method, clip.frame, target_m=clip.limbs_m[person], target_px=target_px[:, list(LIMBS_IN_COCO)],
+        target_face_px=target_px[:, :5], **own,
+    )  # fmt: skip
 
 
-def mediapipe_on(view: RealView, model: Path | None) -> Iterator[Predicted]:
+def mediapipe_on(view: RealView | RealClip, model: Path | None) -> Iterator[Predicted]:
     """MediaPipe on one view, as it comes and smoothed; nothing, with a warning, where it is not installed. `model`: None for what ships."""
-    frames = len(view.limbs_m)
-    limbs_m, limbs_px = np.full((frames, 12, 3), np.nan), np.full((frames, 12, 2), np.nan)
+    clip = clip_of(view) if isinstance(view, RealView) else view
     try:
-        reference = MediaPipeReference(model)
+        seen = seen_by_mediapipe(clip.video, model)
     except MissingPart as error:
         log.warning("no comparison with MediaPipe: %s", error)
         return
-    source = open_source(view.video, SourceSettings())
-    try:
-        for frame in source.frames():
-            found = reference.landmarks(frame.rgb, frame.time_s)
-            if found is not None and frame.index < frames:
-                limbs_m[frame.index] = found[0][list(LIMBS_IN_BLAZEPOSE)]
-                limbs_px[frame.index] = found[1][list(LIMBS_IN_BLAZEPOSE), :2]
-    finally:
-        source.close()
-        reference.close()
-    target_px = view.limbs_px(undistorted=False)
-    unknown = np.full((frames, 24, 3), np.nan), np.full(frames, np.nan)
-    for method, change in (("MediaPipe, per frame", np.copy), ("MediaPipe, smoothed", _gaussian)):
-        yield Predicted(view.name, method, change(limbs_m), change(limbs_px), *unknown, view.limbs_m, target_px)
-
-
-def _gaussian(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    ok = np.isfinite(points).all((1, 2))
-    smooth = points.copy()
-    smooth[ok] = gaussian_filter1d(points[ok], MEDIAPIPE_SMOOTHING_FRAMES, axis=0, mode="nearest")
-    return smooth
+    for method, people in (("MediaPipe, per frame", seen), ("MediaPipe, smoothed", smoothed_alone(seen, MEDIAPIPE_SMOOTHING_FRAMES))):
+        yield from matched_people(clip, method, people, undistorted=False)

@@ -1,4 +1,7 @@
-"""Filmed people with known 3D joints: the folder that docs/evaluation.md describes. Nothing in it may be trained on."""
+"""One filmed person with known 3D joints in each view: the single-person layout of docs/evaluation.md.
+
+Nothing in it may be trained on. `real_clips` reads both layouts, with any number of people.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from mchmr_stream.geometry.distortion import distort_points
 from mchmr_stream.learning.metrics import LIMBS_IN_COCO
 
 _JOINTS = "_joints_cam_m"
+_FACE_COUNT = 5
+"""Nose, eyes and ears come first in COCO."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +34,8 @@ class RealView:
     """(3, 3)"""
     distortion: NDArray[np.float64]
     """(4,): k1, k2, p1, p2"""
+    face_m: NDArray[np.float64] | None = None
+    """(T, 5, 3) nose, eyes, ears; None where nobody knows"""
 
     def limbs_px(self, *, undistorted: bool) -> NDArray[np.float64]:
         """(T, 12, 2): the truth in the picture, as the lens drew it or with its distortion undone."""
@@ -42,28 +49,33 @@ def load_views(folder: Path) -> list[RealView]:
     truths = sorted(folder.glob("gt_*.npz"))
     if not truths:
         raise InputError(f"no gt_*.npz in {folder}; expected a folder of real views as described in docs/evaluation.md")
+    return [view for truth in truths for view in read_views(truth)]
+
+
+def read_views(truth: Path) -> list[RealView]:
+    """Every camera of a gt_*.npz of the single-person layout; the videos lie beside it. Raises InputError as `load_views`."""
+    cameras = [name.removesuffix(_JOINTS) for name in names_in(truth) if name.endswith(_JOINTS)]
+    if not cameras:
+        raise InputError(f"{truth} holds no CAM{_JOINTS}; expected a file as described in docs/evaluation.md")
+    keys = [f"{camera}{part}" for camera in cameras for part in (_JOINTS, "_K", "_dist_k1k2p1p2")]
+    arrays = read_npz(truth, keys, what="3D joints of real views")
     views = []
-    for truth in truths:
-        cameras = [name.removesuffix(_JOINTS) for name in _names(truth) if name.endswith(_JOINTS)]
-        if not cameras:
-            raise InputError(f"{truth} holds no CAM{_JOINTS}; expected a file as described in docs/evaluation.md")
-        keys = [f"{camera}{part}" for camera in cameras for part in (_JOINTS, "_K", "_dist_k1k2p1p2")]
-        arrays = read_npz(truth, keys, what="3D joints of real views")
-        for camera in cameras:
-            video = folder / f"{camera}.mp4"
-            if not video.is_file():
-                raise InputError(f"{truth.name} speaks of {camera}, but {video} is not there")
-            joints, K, distortion = (arrays[f"{camera}{part}"] for part in (_JOINTS, "_K", "_dist_k1k2p1p2"))
-            if joints.ndim != 3 or joints.shape[1] < 17 or joints.shape[2] != 3 or K.shape != (3, 3) or distortion.shape != (4,):
-                raise InputError(
-                    f"{truth.name}: {camera} has joints {joints.shape}, K {K.shape}, distortion {distortion.shape}; "
-                    "expected (frames, at least 17, 3), (3, 3), (4,)"
-                )
-            views.append(RealView(camera, video, joints[:, list(LIMBS_IN_COCO)].astype(np.float64), K, distortion))
+    for camera in cameras:
+        video = truth.parent / f"{camera}.mp4"
+        if not video.is_file():
+            raise InputError(f"{truth.name} speaks of {camera}, but {video} is not there")
+        joints, K, distortion = (arrays[f"{camera}{part}"] for part in (_JOINTS, "_K", "_dist_k1k2p1p2"))
+        if joints.ndim != 3 or joints.shape[1] < 17 or joints.shape[2] != 3 or K.shape != (3, 3) or distortion.shape != (4,):
+            raise InputError(
+                f"{truth.name}: {camera} has joints {joints.shape}, K {K.shape}, distortion {distortion.shape}; "
+                "expected (frames, at least 17, 3), (3, 3), (4,)"
+            )
+        joints = joints.astype(np.float64)
+        views.append(RealView(camera, video, joints[:, list(LIMBS_IN_COCO)], K, distortion, joints[:, :_FACE_COUNT]))
     return views
 
 
-def _names(path: Path) -> list[str]:
+def names_in(path: Path) -> list[str]:
     """Keys of an npz in order."""
     try:
         with np.load(path, allow_pickle=False) as archive:
