@@ -17,7 +17,7 @@ Records are frozen, and compare by identity: ``==`` on arrays would be ambiguous
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -142,17 +142,27 @@ class Tracks:
     """(n, 17, 3): the best guess of the keypoints, also for a carried person (there: from the previous frame, moved)."""
     up_rad: float = 0.0
     """Where up is in the picture, as in `Detections`."""
+    keypoint_covariance_px2: Float = field(default_factory=lambda: np.zeros((0, 17, 2, 2), np.float32))
+    """(n, 17, 2, 2) of `keypoints_px`, as the network that found them shows it; NaN where it is not known. Left out: not known"""
 
     def __post_init__(self) -> None:
         n = len(self.track_id)
+        if len(self.keypoint_covariance_px2) != n:
+            object.__setattr__(self, "keypoint_covariance_px2", np.full((n, 17, 2, 2), np.nan, np.float32))
         _check("boxes_xyxy_px", self.boxes_xyxy_px, n, 4)
         _check("scores", self.scores, n)
         _check("keypoints_px", self.keypoints_px, n, 17, 3)
         _check("observed", self.observed, n)
         _check("landmarks_px", self.landmarks_px, n, 17, 3)
+        _check("keypoint_covariance_px2", self.keypoint_covariance_px2, n, 17, 2, 2)
 
     def __len__(self) -> int:
         return len(self.track_id)
+
+    def rows(self, which: Int) -> Tracks:
+        """Some of them."""
+        columns = {one.name: getattr(self, one.name)[which] for one in fields(self) if one.name != "up_rad"}
+        return replace(self, **columns)
 
 
 @dataclass(frozen=True, eq=False)

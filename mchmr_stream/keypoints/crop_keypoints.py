@@ -1,0 +1,145 @@
+"""A second look at every tracked person: keypoints from a crop that holds the whole body.
+
+The detector sees the whole picture reduced to a few hundred pixels: it finds people, but small ones only roughly. MoveNet Thunder sees one
+person in 256 pixels, so its error is the same share of the person at any size in the picture. Where its keypoints show that the first
+crop was cut at the wrong place, the person gets another crop, around these keypoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mchmr_stream.cropping.base_box import base_boxes
+from mchmr_stream.cropping.cropper import Cropper
+from mchmr_stream.cropping.layouts import MAX_VIEWS, layout
+from mchmr_stream.geometry.camera import Intrinsics, roll_matrix, turn
+from mchmr_stream.geometry.crops import crop_from_rolled, image_from_rolled, rolled_from_crop, rolled_from_image
+from mchmr_stream.keypoints.fusion import Reading, fused
+from mchmr_stream.network.heatmap_points import ThunderReading
+from mchmr_stream.network.landmarks import COCO_MIRROR
+from mchmr_stream.records import Float, Frame, Tracks
+
+Array = NDArray[np.float64]
+KeypointNetwork = Callable[[Tensor, Tensor | None], ThunderReading]
+
+_LOOKS = ((0.0, 0.0, 0.95), (0.04, 0.0, 1.05), (-0.04, 0.03, 0.88), (0.0, -0.04, 1.0), (0.03, 0.04, 1.12))
+"""Shifts and scales of the crops, in base boxes. The network errs least at 0.85 to 1.0 of the base box (docs/method.md)."""
+MAX_LOOKS = min(len(_LOOKS), MAX_VIEWS)
+
+_SHIFT, _LOG_SCALE, _ROLL_RAD = 0.10, 0.12, 0.25
+"""A second crop is cut where the base box of the new keypoints lies elsewhere by more than the first, in sides, has another size or is
+turned by more."""
+_MIN_PRESENCE = 0.1
+"""Below this there is nobody to cut a second crop around."""
+
+
+class CropKeypoints:
+    """Replaces the keypoints of tracked people by those that the network finds in a crop of each; keeps no state."""
+
+    def __init__(
+        self, network: KeypointNetwork, *, looks: int = 1, mirror: bool = False, upright: bool = True, device: torch.device | str = "cpu"
+    ) -> None:
+        """
+        Args:
+            network: from crops (B, 3, 256, 256) and where the keypoints are expected (B, 17, 3) to a reading.
+            looks: crops of each person, 1 to `MAX_LOOKS`.
+            mirror: read each crop a second time, mirrored.
+            upright: turn crops so that the trunk points up.
+            device: where crops are cut.
+        """
+        if not 1 <= looks <= MAX_LOOKS:
+            raise ValueError(f"looks is {looks}, expected 1 to {MAX_LOOKS}")
+        self._network, self._mirror = network, mirror
+        self._first = Cropper(layout("custom", 1, _LOOKS[:1]), upright, device)
+        self._cropper = Cropper(layout("custom", looks, _LOOKS[:looks]), upright, device)
+
+    def refine(self, frame: Frame, tracks: Tracks, intrinsics: Intrinsics) -> Tracks:
+        """The same people with new keypoints.
+
+        Args:
+            frame: the picture.
+            tracks: n people; `landmarks_px` say where crops are cut.
+            intrinsics: of the picture.
+
+        Returns:
+            `keypoints_px` and `landmarks_px` (n, 17, 3) as found in the crops, with `keypoint_covariance_px2` (n, 17, 2, 2).
+        """
+        if not len(tracks):
+            return tracks
+        picture_wh = frame.width, frame.height
+        base, roll = base_boxes(tracks, intrinsics, self._cropper.layout, self._cropper.upright, picture_wh)
+        one_look = self._cropper.layout.count == 1
+        keypoints, covariance, presence = self._look(self._cropper if one_look else self._first, frame, tracks, base, roll, intrinsics)
+        found = replace(tracks, keypoints_px=keypoints, landmarks_px=keypoints, keypoint_covariance_px2=covariance)
+        again_base, again_roll = base_boxes(found, intrinsics, self._cropper.layout, self._cropper.upright, picture_wh)
+        elsewhere = _lies_elsewhere(base, roll, again_base, again_roll) & (presence > _MIN_PRESENCE)
+        rows = np.flatnonzero(elsewhere) if one_look else np.arange(len(tracks))
+        if not len(rows):
+            return found
+        chosen = found.rows(rows)
+        keypoints[rows], covariance[rows], _ = self._look(self._cropper, frame, chosen, again_base[rows], again_roll[rows], intrinsics)
+        return found
+
+    def _look(
+        self, cropper: Cropper, frame: Frame, tracks: Tracks, base: Float, roll: Float, intrinsics: Intrinsics
+    ) -> tuple[Float, Float, NDArray[np.float32]]:
+        """Keypoints (n, 17, 3), covariance (n, 17, 2, 2) in picture pixels, and presence (n,)."""
+        crops, views = cropper.cut(frame.rgb, base, roll, intrinsics)
+        n, count = crops.shape[:2]
+        near = self._expected(tracks, views, roll, intrinsics)
+        readings = [_in_crop(self._network(crops.flatten(0, 1), near.flatten(0, 1)), n, count)]
+        if self._mirror:
+            flipped = near.clone()
+            flipped[..., 0] = crops.shape[-1] - 1 - flipped[..., 0]
+            readings.append(_mirrored(_in_crop(self._network(crops.flatten(0, 1).flip(-1), flipped.flatten(0, 1)), n, count), crops.shape[-1]))
+        in_picture = [_in_picture(reading, views, roll, intrinsics, cropper.layout.crop_hw) for reading in readings]
+        points, covariance = fused(Reading(*(np.concatenate(parts, 1) for parts in zip(*in_picture, strict=True))))
+        presence = np.mean([reading.presence.mean(1) for reading in in_picture], 0)
+        return points.astype(np.float32), covariance.astype(np.float32), presence
+
+    def _expected(self, tracks: Tracks, views: Float, roll: Float, intrinsics: Intrinsics) -> Tensor:
+        """(n, V, 17, 3) where the tracker expects the keypoints in each crop: it tells the person from others in the crop."""
+        known = np.isfinite(tracks.landmarks_px).all(-1)
+        places = np.where(known[..., None], tracks.landmarks_px[..., :2], 0).astype(np.float64)
+        rolled = rolled_from_image(places, intrinsics, roll.astype(np.float64))
+        count = views.shape[1]
+        in_crop = crop_from_rolled(np.repeat(rolled[:, None], count, 1), views.astype(np.float64), self._cropper.layout.crop_hw)
+        score = np.where(known, tracks.landmarks_px[..., 2], 0)
+        return torch.from_numpy(np.concatenate([in_crop, np.repeat(score[:, None, :, None], count, 1)], -1).astype(np.float32))
+
+
+def _in_crop(reading: ThunderReading, n: int, count: int) -> Reading:
+    shape = lambda values: values.float().cpu().numpy().astype(np.float64).reshape(n, count, *values.shape[1:])
+    return Reading(shape(reading.points), shape(reading.covariance), shape(reading.presence))
+
+
+def _mirrored(reading: Reading, width: int) -> Reading:
+    """What a mirrored crop shows, in the crop as it was."""
+    order = list(COCO_MIRROR)
+    points = reading.points[:, :, order].copy()
+    points[..., 0] = width - 1 - points[..., 0]
+    return Reading(points, reading.covariance[:, :, order] * np.array([[1.0, -1.0], [-1.0, 1.0]]), reading.presence)
+
+
+def _in_picture(reading: Reading, views: Float, roll: Float, intrinsics: Intrinsics, crop_hw: tuple[int, int]) -> Reading:
+    rolled = rolled_from_crop(reading.points[..., :2], views.astype(np.float64), crop_hw)
+    places = image_from_rolled(rolled, intrinsics, roll.astype(np.float64))
+    # The map from crop to picture is a turn and a scale, up to the two focal lengths' ratio.
+    scale = (views[..., 2] / crop_hw[0]).astype(np.float64)
+    picture_from_crop = roll_matrix(roll.astype(np.float64))[:, None, None, :2, :2] * scale[..., None, None, None]
+    picture_from_crop = np.array([[1.0], [intrinsics.fy / intrinsics.fx]]) * picture_from_crop
+    covariance = picture_from_crop @ reading.covariance @ np.swapaxes(picture_from_crop, -1, -2)
+    return Reading(np.concatenate([places, reading.points[..., 2:]], -1), covariance, reading.presence)
+
+
+def _lies_elsewhere(base: Float, roll: Float, other: Float, other_roll: Float) -> NDArray[np.bool_]:
+    # Compared in the unrolled plane: far from the principal point a small roll moves rolled coordinates far.
+    shift = np.linalg.norm(turn(other[:, :2], other_roll) - turn(base[:, :2], roll), axis=-1) / base[:, 2]
+    turned = np.abs((other_roll - roll + np.pi) % (2 * np.pi) - np.pi)
+    return (shift > _SHIFT) | (np.abs(np.log(other[:, 2] / base[:, 2])) > _LOG_SCALE) | (turned > _ROLL_RAD)
