@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,22 @@ def _detector(settings: Settings, device: torch.device) -> Detector:
     return MoveNetDetector(
         input_px=chosen.input_px, min_score=chosen.min_score, device=device, precision=settings.network.precision, batch=chosen.batch
     )
+
+
+def build_upright_detector(settings: Settings, detector: Detector, say: Callable[[str], None]) -> Detector:
+    """A detector for one run of one source, whichever way up its camera is; closing it leaves `detector` open.
+
+    `say` is called with a line when people show that the camera is not upright.
+    """
+    from mchmr_stream.detection.turned import TurnedDetector, UpGiven
+    from mchmr_stream.detection.way_up import WayUpDetector
+
+    rotate, boxes = settings.source.rotate, settings.detector.kind == "boxes"
+    if rotate == "auto" and not boxes:
+        return WayUpDetector(detector, say)
+    quarters = 0 if rotate == "auto" else rotate // 90
+    # (Boxes that somebody gave come without a look at the picture.)
+    return UpGiven(detector, quarters) if boxes else TurnedDetector(detector, quarters)
 
 
 def build_tracker(settings: Settings) -> Tracker:

@@ -39,6 +39,11 @@ class SourceSettings(_Section):
         None, description="decode videos on this hardware (cuda, vaapi, videotoolbox, ...) where it can; null: on the CPU"
     )
     images_fps: float = Field(30.0, gt=0, description="rate at which a folder of images is taken to be filmed")
+    rotate: Literal["auto", 0, 90, 180, 270] = Field(
+        "auto",
+        description="degrees by which the picture has to be turned clockwise so that people stand upright; auto: found from the people. "
+        "Results stay in the picture as filmed",
+    )
 
 
 class CameraSettings(_Section):

@@ -97,7 +97,7 @@ def _run(
     stop: threading.Event | None,
 ) -> VideoResult:
     with outputs:
-        scenes = pipeline.scenes(outputs.source, intrinsics, stop=stop, watch=outputs.watch)
+        scenes = pipeline.scenes(outputs.source, intrinsics, stop=stop, watch=outputs.watch, say=outputs.note)
         if earlier is not None:
             scenes = earlier.only_new(scenes)
 
@@ -150,6 +150,10 @@ class _Outputs:
             self._sinks.insert(0, RerunFileSink(paths.rerun, self.info, lambda: self.watch.latest))
         if earlier is not None:
             self._extend(earlier.motion)
+
+    def note(self, text: str) -> None:
+        """Something to warn of. May be called from any thread."""
+        self._odd.append(text)
 
     def write(self, scene: Scene) -> None:
         for sink in self._sinks:

@@ -13,11 +13,13 @@ the two depends on the detections alone, never on how fast a thread was: a video
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +31,16 @@ from mchmr_stream.adjusting import AdjustableSettings, AdjustedSmoother
 from mchmr_stream.asking import Asked, asked_ahead, asked_as_they_come, usual_interval
 from mchmr_stream.body.joints import posed_joints
 from mchmr_stream.body.model import skin
-from mchmr_stream.build import Parts, build_cropper, build_parts, build_scene_cuts, build_smoother, build_tracker, open_input
+from mchmr_stream.build import (
+    Parts,
+    build_cropper,
+    build_parts,
+    build_scene_cuts,
+    build_smoother,
+    build_tracker,
+    build_upright_detector,
+    open_input,
+)
 from mchmr_stream.config import Settings
 from mchmr_stream.estimators.joining import joined, split
 from mchmr_stream.estimators.side_by_side import SideBySide
@@ -40,6 +51,8 @@ from mchmr_stream.protocols import MeshEstimator, Smoother, Source, Tracker
 from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Float, Frame, Scene, Tracks
 from mchmr_stream.streaming import Stopwatch, Workers
 from mchmr_stream.teams import team_and_batches
+
+log = logging.getLogger(__name__)
 
 Seen = tuple[Float, Float]
 """Landmarks (n, 17, 3) in picture pixels and presence (n,): what `Tracker.confirm` takes."""
@@ -87,14 +100,17 @@ class Pipeline:
         watch: Stopwatch | None = None,
         live: bool = False,
         adjust: AdjustableSettings | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> Generator[Scene]:
         """Every frame of the source as a finished scene, in order; frames without people too.
 
         Setting `stop` ends the run after what was already decoded. `live`: no frame is taken from the source before there is
         work for it, so that what waits is the source's matter; an early end closes the source. `adjust`: settings that may
-        change on the way. Raises TruncatedInput after the last good frame.
+        change on the way. `say` is called, on a thread of the run, with what is odd about the source; left out: it is logged.
+        Raises TruncatedInput after the last good frame.
         """
         watch, adjust = watch or Stopwatch(), adjust or self.adjustable()
+        say = say or partial(log.warning, "%s: %s", source.info.name)
         picture_wh = source.info.width, source.info.height
         tracker = build_tracker(self.settings)
         smoother = AdjustedSmoother(adjust, partial(build_smoother, picture_wh=picture_wh, body=self.parts.body))
@@ -110,9 +126,8 @@ class Pipeline:
             waiting: set[Future[Seen]] = set()
             workers.before_joining(lambda: [answer.cancel() for answer in list(waiting)])
             together = 1 if live else self.parts.frames_together
-            found = self._find(
-                self._detect(frames, live, source.info.fps, adjust, watch), intrinsics, tracker, waiting, adjust, together, watch
-            )
+            detected = self._detect(frames, live, source.info.fps, adjust, watch, say)
+            found = self._find(detected, intrinsics, tracker, waiting, adjust, together, watch)
             estimator = self.parts.estimator
             if not live and self.parts.batches_at_once > 1:
                 estimator = SideBySide(estimator, self.parts.batches_at_once)
@@ -125,19 +140,30 @@ class Pipeline:
             for frame, smooth in smoothed(bodies, smoother, watch):
                 yield self.scene(frame, smooth, intrinsics)
 
-    def _detect(self, frames: Iterator[Frame], live: bool, fps: float, adjust: AdjustableSettings, watch: Stopwatch) -> Iterator[Asked]:
-        detect = partial(watch.call, "detect", self.parts.detector.detect)
+    def _detect(
+        self,
+        frames: Iterator[Frame],
+        live: bool,
+        fps: float,
+        adjust: AdjustableSettings,
+        watch: Stopwatch,
+        say: Callable[[str], None],
+    ) -> Iterator[Asked]:
+        detector = build_upright_detector(self.settings, self.parts.detector, say)
+        detect = partial(watch.call, "detect", detector.detect)
         cuts = build_scene_cuts(self.settings)
 
         def new_scene(frame: Frame) -> bool:
             return cuts is not None and watch.call("track", cuts.begins_with, frame.rgb)
 
-        if live:
-            return asked_as_they_come(frames, detect, new_scene, lambda: adjust.now.detector.interval)
-        chosen = self.settings.detector
-        # Boxes that somebody gave for every frame are all wanted, and cost nothing.
-        interval = chosen.file_interval or (1 if chosen.kind == "boxes" else usual_interval(fps))
-        return asked_ahead(frames, detect, new_scene, interval, chosen.batch)
+        with closing(detector):
+            if live:
+                yield from asked_as_they_come(frames, detect, new_scene, lambda: adjust.now.detector.interval)
+                return
+            chosen = self.settings.detector
+            # Boxes that somebody gave for every frame are all wanted, and cost nothing.
+            interval = chosen.file_interval or (1 if chosen.kind == "boxes" else usual_interval(fps))
+            yield from asked_ahead(frames, detect, new_scene, interval, chosen.batch)
 
     def _find(
         self,

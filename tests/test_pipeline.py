@@ -129,7 +129,8 @@ def test_joints_and_mesh_belong_together(quick_pipeline: Pipeline) -> None:
 def test_no_frame_is_lost_or_swapped(quick_pipeline: Pipeline, interval: int, batch: int, kind: str) -> None:
     """The last call of the detector is not full, and the smoother holds frames back."""
     detector = CountingDetector()
-    pipeline = variant(quick_pipeline, detector, detector={"file_interval": interval, "batch": batch}, smoother={"kind": kind})
+    chosen = {"file_interval": interval, "batch": batch}
+    pipeline = variant(quick_pipeline, detector, source={"rotate": 0}, detector=chosen, smoother={"kind": kind})
     scenes = list(pipeline.scenes(Pictures([EMPTY] * 16), CAMERA))
     assert [scene.frame.index for scene in scenes] == list(range(16))
     assert [scene.bodies.frame for scene in scenes] == list(range(16))
@@ -141,7 +142,8 @@ def test_no_frame_is_lost_or_swapped(quick_pipeline: Pipeline, interval: int, ba
 def test_a_file_is_looked_at_as_often_a_second_whatever_its_rate(quick_pipeline: Pipeline, fps: float, kind: str, interval: int) -> None:
     """But boxes that came with the file are all taken."""
     detector = CountingDetector()
-    pipeline = variant(quick_pipeline, detector, detector={"kind": kind, "file_interval": None}, smoother={"kind": "none"})
+    chosen = {"kind": kind, "file_interval": None}
+    pipeline = variant(quick_pipeline, detector, source={"rotate": 0}, detector=chosen, smoother={"kind": "none"})
     list(pipeline.scenes(Pictures([EMPTY] * 17, fps=fps), CAMERA))
     assert [index for call in detector.calls for index in call] == list(range(0, 17, interval))
 
