@@ -12,6 +12,7 @@ import pytest
 from people import FPS, people_picture, people_pictures
 from test_pipeline import ONE_PERSON, Pictures, variant
 
+from mchmr_stream.asking import between
 from mchmr_stream.build import build_upright_detector
 from mchmr_stream.config import SourceSettings, settings_from
 from mchmr_stream.cropping.base_box import base_boxes
@@ -90,6 +91,12 @@ def test_crops_of_people_who_stand_in_the_turned_picture_are_turned_to_where_up_
         assert tracks.up_rad == up_rad(quarters)
         _, roll = base_boxes(tracks, Intrinsics.assumed(width, height), layout("wide", 1, None))
         np.testing.assert_allclose(np.exp(1j * roll), np.exp(1j * up_rad(quarters)), atol=1e-5)
+
+
+def test_what_lies_between_two_detections_has_their_up() -> None:
+    keypoints = np.concatenate([STANDING + np.array([300, 200]), np.full((17, 1), 0.8)], -1).astype(np.float32)[None]
+    one = Detections(np.array([[270, 110, 330, 290]], np.float32), np.array([0.9], np.float32), keypoints, up_rad(1))
+    assert between(one, one, np.array([[0, 0]]), 0.5).up_rad == up_rad(1)
 
 
 # ---- painted people, the real detector ---------------------------------------------------------------------------------
