@@ -286,6 +286,13 @@ def test_doubt_costs_little_for_long(person: list[int]) -> None:
     assert len(stage.looks) <= count * 1.1 + 100
 
 
+def test_a_turn_that_was_said_stays_when_the_detector_takes_somebody_to_be_upside_down_for_a_while() -> None:
+    stage, said = Stage([[1]] * 10 + [[3]] * 40 + [[2]] * 10), []
+    detector = WayUpDetector(stage, said.append)
+    assert ups(detector.detect(stage.frames())) == [1] * 60
+    assert len(said) == 1
+
+
 def test_a_glimpse_of_something_is_forgotten() -> None:
     stage, said = Stage([[]] * 3 + [[1]] + [[]] * 80), []
     detector = WayUpDetector(stage, said.append)

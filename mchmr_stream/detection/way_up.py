@@ -42,7 +42,7 @@ _USED_LEAD = 0.5
 _FORGOTTEN = 0.2
 """The evidence below which a turn that was never said is not used any longer: it was one look at something."""
 _CHANGED_LEAD = 2.0
-"""The lead of another turn over the one that was said, from which on that one is dropped."""
+"""The lead of the picture as filmed over the turn that was said, from which on that one is dropped."""
 _TRIALS = 24
 """So many frames may be tried in all turns at first,"""
 _DETECTIONS_PER_TRIAL = 32
@@ -123,6 +123,9 @@ class WayUp:
         frame = (standing_in / _PLAIN).clip(max=1)
         if frame[0] >= _STANDING:
             frame[1:] = 0
+        if self.turned:
+            # Nothing but somebody who stands in the picture as filmed is a reason to think better of it: that was the likelier case.
+            frame[[quarters for quarters in (1, 2, 3) if quarters != self.quarters]] = 0
         silent = bool(frame.max() < _STANDING)
         if trial:
             self._budget -= 1
