@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from mchmr_stream.body.model import BodyModel
     from mchmr_stream.cropping.cropper import Cropper
+    from mchmr_stream.fitting.body_fitter import BodyFitter
+    from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
     from mchmr_stream.tracking.scene_cuts import SceneCuts
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,8 @@ class Parts:
     cropper: Cropper
     estimator: MeshEstimator
     body: BodyModel
+    keypoints: CropKeypoints | None = None
+    """what finds the keypoints of each tracked person; None: the detector's are taken"""
     batches_at_once: int = 1
     """how many batches the network of a file is best given at the same time, each on a thread of its own"""
     frames_together: int = 1
@@ -57,6 +61,7 @@ def build_parts(settings: Settings) -> Parts:
         preparing = beside.submit(_estimator, settings, device)
         detector = _detector(settings, device)
         build_tracker(settings)
+        keypoints = _crop_keypoints(settings, device)
         body = load_body(settings.body.model)
         estimator = preparing.result()
     if cropper.layout.crop_hw != estimator.crop_size_hw:
@@ -72,7 +77,7 @@ def build_parts(settings: Settings) -> Parts:
     if estimator.body_sha256 not in (None, free.sha256):
         log.warning("the weights %s were trained with another version of the free body: shapes and statures will be off", estimator.name)
     # (A Triton server makes batches of what comes to it by itself.)
-    return Parts(detector, cropper, estimator, body, at_once, frames_together(at_once) if here else 1)
+    return Parts(detector, cropper, estimator, body, keypoints, at_once, frames_together(at_once) if here else 1)
 
 
 def _estimator(settings: Settings, device: torch.device) -> MeshEstimator:
@@ -141,6 +146,27 @@ def build_upright_detector(settings: Settings, detector: Detector, say: Callable
     quarters = 0 if rotate == "auto" else rotate // 90
     # (Boxes that somebody gave come without a look at the picture.)
     return UpGiven(detector, quarters) if boxes else TurnedDetector(detector, quarters)
+
+
+def _crop_keypoints(settings: Settings, device: torch.device) -> CropKeypoints | None:
+    chosen = settings.keypoints
+    if chosen.kind == "detector":
+        return None
+    from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
+    from mchmr_stream.network.thunder_points import ThunderPoints
+
+    network = ThunderPoints(device, settings.network.precision)
+    return CropKeypoints(network, looks=chosen.looks, mirror=chosen.mirror, upright=settings.crops.upright, device=device)
+
+
+def build_fitter(settings: Settings, body: BodyModel, intrinsics: Intrinsics) -> BodyFitter | None:
+    """A new fit for one run: it knows nobody's shape. None where the network's bodies are wanted as they are."""
+    if settings.fit.kind == "none":
+        return None
+    from mchmr_stream.fitting.body_fitter import BodyFitter
+    from mchmr_stream.fitting.calibration import load_calibration
+
+    return BodyFitter(body, intrinsics, load_calibration(), iterations=settings.fit.iterations)
 
 
 def build_tracker(settings: Settings) -> Tracker:

@@ -88,6 +88,16 @@ class DetectorSettings(_Section):
     model: Path | None = Field(None, description="mediapipe: a .task bundle other than the one that ships")
 
 
+class KeypointSettings(_Section):
+    """Keypoints of each tracked person."""
+
+    kind: Literal["thunder", "detector"] = Field(
+        "thunder", description="thunder: found in a crop of each person, exact at any size; detector: those of the detector"
+    )
+    looks: int = Field(1, ge=1, le=5, description="thunder: crops of each person; more are slower and little better")
+    mirror: bool = Field(False, description="thunder: read each crop mirrored, too")
+
+
 class TrackerSettings(_Section):
     """Who is who."""
 
@@ -151,6 +161,15 @@ class BodySettings(_Section):
     """The body model."""
 
     model: str = Field("free", description="free (ships with the package), or a path to your SMPL .npz / .pkl")
+
+
+class FitSettings(_Section):
+    """The fit of bodies to keypoints."""
+
+    kind: Literal["map", "none"] = Field(
+        "map", description="map: the most probable body given the network's body and the keypoints; none: the network's body"
+    )
+    iterations: int = Field(5, ge=1, le=50, description="map: steps at most; fewer are faster")
 
 
 class SmootherSettings(_Section):
@@ -247,10 +266,12 @@ class Settings(_Section):
     camera: CameraSettings = CameraSettings()
     detector: DetectorSettings = DetectorSettings()
     tracker: TrackerSettings = TrackerSettings()
+    keypoints: KeypointSettings = KeypointSettings()
     crops: CropSettings = CropSettings()
     network: NetworkSettings = NetworkSettings()
     triton: TritonSettings = TritonSettings()
     body: BodySettings = BodySettings()
+    fit: FitSettings = FitSettings()
     smoother: SmootherSettings = SmootherSettings()
     live: LiveSettings = LiveSettings()
     mqtt: MqttSettings = MqttSettings()

@@ -34,6 +34,7 @@ from mchmr_stream.body.model import skin
 from mchmr_stream.build import (
     Parts,
     build_cropper,
+    build_fitter,
     build_parts,
     build_scene_cuts,
     build_smoother,
@@ -44,6 +45,7 @@ from mchmr_stream.build import (
 from mchmr_stream.config import Settings
 from mchmr_stream.estimators.joining import joined, split
 from mchmr_stream.estimators.side_by_side import SideBySide
+from mchmr_stream.fitting.body_fitter import BodyFitter, Measured
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.geometry.crops import image_from_rolled
 from mchmr_stream.placing import place_in_image
@@ -136,7 +138,8 @@ class Pipeline:
             if estimator.in_flight > 1:
                 # Sending and waiting go on at once: where the network is elsewhere, the way there and back costs time but no speed.
                 sent = workers.ahead(sent, estimator.in_flight, name="send")
-            bodies = self._estimate(sent, watch)
+            fitter = build_fitter(self.settings, self.parts.body, intrinsics)
+            bodies = self._estimate(sent, fitter, watch)
             for frame, smooth in smoothed(bodies, smoother, watch):
                 yield self.scene(frame, smooth, intrinsics)
 
@@ -200,6 +203,8 @@ class Pipeline:
                 answer: Future[Seen] = Future()
                 waiting.add(answer)
                 answer.add_done_callback(waiting.discard)
+                if self.parts.keypoints is not None:
+                    tracks = watch.call("keypoints", self.parts.keypoints.refine, frame, tracks, intrinsics)
                 before = Found(frame, tracks, watch.call("crop", cropper.crop, frame, tracks, intrinsics), answer)
                 group.append(before)
                 if len(group) == together:
@@ -221,11 +226,19 @@ class Pipeline:
             estimates.add_done_callback(partial(_tell_tracker, group, intrinsics))
             yield group, estimates
 
-    def _estimate(self, sent: Iterator[tuple[list[Found], Future[CropEstimates]]], watch: Stopwatch) -> Iterator[tuple[Frame, Bodies]]:
+    def _estimate(
+        self, sent: Iterator[tuple[list[Found], Future[CropEstimates]]], fitter: BodyFitter | None, watch: Stopwatch
+    ) -> Iterator[tuple[Frame, Bodies]]:
         for group, estimates in sent:
             arrived = watch.call("network", estimates.result) if not estimates.done() else estimates.result()
-            for (frame, tracks, batch, _), its_own in zip(group, _apart(arrived, group), strict=True):
-                yield frame, place_in_image(frame, tracks, batch, its_own, self.parts.body)
+            placed = [
+                place_in_image(item.frame, item.tracks, item.batch, its_own, self.parts.body)
+                for item, its_own in zip(group, _apart(arrived, group), strict=True)
+            ]
+            if fitter is not None:
+                placed = watch.call("fit", fitter.fit, [_measured(item, bodies) for item, bodies in zip(group, placed, strict=True)])
+            for item, bodies in zip(group, placed, strict=True):
+                yield item.frame, bodies
 
     def scene(self, frame: Frame, bodies: Bodies, intrinsics: Intrinsics) -> Scene:
         """Pose the body model and project."""
@@ -248,6 +261,12 @@ class Pipeline:
 def _apart(estimates: CropEstimates, group: list[Found]) -> list[CropEstimates]:
     """Those of each frame."""
     return split(estimates, [len(item.batch) for item in group])
+
+
+def _measured(item: Found, bodies: Bodies) -> Measured:
+    """What the fit takes of a frame."""
+    frame, tracks, batch = item.frame, item.tracks, item.batch
+    return Measured(bodies, tracks.keypoint_covariance_px2, batch.base_px, batch.roll_rad, (frame.width, frame.height))
 
 
 def _tell_tracker(group: list[Found], intrinsics: Intrinsics, done: Future[CropEstimates]) -> None:

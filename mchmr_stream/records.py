@@ -251,9 +251,16 @@ class Bodies:
     """(n,) True where no picture evidence stands behind the row"""
     betas_frame: Float = field(default_factory=lambda: np.zeros((0, 10), np.float32))
     """(n, 10) as the network gave them in this frame, whatever `betas` were made of; NaN where nobody looked. Left out: `betas`"""
+    joint_sd_rad: Float = field(default_factory=lambda: np.zeros((0, 24), np.float32))
+    """(n, 24) standard deviation of each joint's rotation in camera axes about one axis, radians; NaN: not known"""
+    joint_sd_m: Float = field(default_factory=lambda: np.zeros((0, 24), np.float32))
+    """(n, 24) standard deviation of each joint's place about the pelvis, metres: root of the summed variances of x, y, z; NaN: not known"""
 
     def __post_init__(self) -> None:
         n = len(self.track_id)
+        for name in ("joint_sd_rad", "joint_sd_m"):
+            if len(getattr(self, name)) != n:
+                object.__setattr__(self, name, np.full((n, 24), np.nan, np.float32))
         if len(self.betas_frame) != n:
             object.__setattr__(self, "betas_frame", self.betas)
         if len(self.interpolated) != n:
@@ -268,9 +275,16 @@ class Bodies:
         _check("transl", self.transl, n, 3)
         _check("views_cam", self.views_cam, n, None, 3)
         _check("confidence", self.confidence, n)
+        _check("joint_sd_rad", self.joint_sd_rad, n, 24)
+        _check("joint_sd_m", self.joint_sd_m, n, 24)
 
     def __len__(self) -> int:
         return len(self.track_id)
+
+    def rows(self, which: Int) -> Bodies:
+        """Some of them."""
+        columns = {one.name: getattr(self, one.name)[which] for one in fields(self) if one.name not in ("frame", "time_s")}
+        return replace(self, **columns)
 
     @staticmethod
     def empty(frame: int, time_s: float, views: int) -> Bodies:

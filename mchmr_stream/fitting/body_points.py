@@ -1,8 +1,7 @@
-"""Where keypoints are on the free body: 17 as MoveNet places them and 33 as BlazePose does.
+"""Where the 17 COCO keypoints are on the body, as the keypoint network places them.
 
 Each point is carried by one bone: an offset, linear in the betas, from an anchor joint. What a detector calls a hip or a shoulder is one to
-four centimetres off the joint, always to the same side; the offsets hold that definition, measured on rendered people by
-tools/calibrate_fit.py.
+four centimetres off the joint, always to the same side; `calibration.FitCalibration.point_offsets_m` holds that definition.
 """
 
 from __future__ import annotations
@@ -12,23 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.body.face_points import LEFT_EAR, LEFT_EYE, NOSE, RIGHT_EAR, RIGHT_EYE
 from mchmr_stream.body.model import PARENTS, BodyModel
-from mchmr_stream.network.landmarks import BLAZEPOSE_NAMES
 from mchmr_stream.records import JOINT_NAMES, KEYPOINT_NAMES
 
 Array = NDArray[np.float64]
 Int = NDArray[np.int64]
 
-POINT_NAMES = (*(f"movenet {name}" for name in KEYPOINT_NAMES), *(f"blazepose {name}" for name in BLAZEPOSE_NAMES))
-"""The 50 points in order."""
-
-_VERTICES = {
-    "nose": 332, "right_eye": 6260, "left_eye": 2800, "right_ear": 4071, "left_ear": 583, "mouth_left": 332, "mouth_right": 332,
-    "left_eye_inner": 2800, "left_eye_outer": 2800, "right_eye_inner": 6260, "right_eye_outer": 6260,
-    "right_thumb": 6191, "right_index": 5782, "right_pinky": 6133, "left_thumb": 2746, "left_index": 2319, "left_pinky": 2673,
-    "left_heel": 3387, "right_heel": 6787, "left_foot_index": 3216, "right_foot_index": 6617,
-}  # fmt: skip
-"""Vertices of SMPL's topology near points that are no joints; `offsets_m` hold what is left."""
+_VERTICES = {"nose": NOSE, "left_eye": LEFT_EYE, "right_eye": RIGHT_EYE, "left_ear": LEFT_EAR, "right_ear": RIGHT_EAR}
+_HEAD = JOINT_NAMES.index("head")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,32 +41,26 @@ class BodyPoints:
     def __len__(self) -> int:
         return len(self.anchor)
 
+    def moved(self, offsets_m: Array) -> BodyPoints:
+        """The same points displaced by (K, 3) metres in the axes of their bones."""
+        return BodyPoints(self.anchor, self.bone, self.rest + offsets_m, self.shapedirs)
+
 
 def nominal_points(body: BodyModel) -> BodyPoints:
-    """The 50 points at their joints and vertices, without the detectors' own definitions."""
-    names = (*KEYPOINT_NAMES, *BLAZEPOSE_NAMES)
+    """The 17 points at their joints, those of the face at vertices of SMPL's topology."""
     anchor, bone, rest, shapedirs = [], [], [], []
-    for name in names:
-        joint = JOINT_NAMES.index(name) if name in JOINT_NAMES else None
-        if joint is not None:
-            # A limb's point moves with the bone above it, so that a bent elbow does not swing its own point.
+    for name in KEYPOINT_NAMES:
+        if name in JOINT_NAMES:
+            joint = JOINT_NAMES.index(name)
             anchor.append(joint)
+            # A limb's point moves with the bone above it, so that a bent elbow does not swing its own point.
             bone.append(PARENTS[joint])
             rest.append(np.zeros(3))
             shapedirs.append(np.zeros((3, 10)))
-            continue
-        carrier, vertex = _carrier_of(name), _VERTICES[name]
-        anchor.append(carrier)
-        bone.append(carrier)
-        rest.append((body.v_template[vertex] - body.j_template[carrier]).double().numpy())
-        shapedirs.append((body.shapedirs[vertex] - body.j_shapedirs[carrier]).double().numpy())
+        else:
+            vertex = _VERTICES[name]
+            anchor.append(_HEAD)
+            bone.append(_HEAD)
+            rest.append((body.v_template[vertex] - body.j_template[_HEAD]).double().numpy())
+            shapedirs.append((body.shapedirs[vertex] - body.j_shapedirs[_HEAD]).double().numpy())
     return BodyPoints(np.array(anchor), np.array(bone), np.array(rest), np.array(shapedirs))
-
-
-def _carrier_of(name: str) -> int:
-    side = "left" if "left" in name else "right"
-    if "foot" in name or "heel" in name:
-        return JOINT_NAMES.index(f"{side}_ankle")
-    if any(finger in name for finger in ("thumb", "index", "pinky")):
-        return JOINT_NAMES.index(f"{side}_wrist")
-    return JOINT_NAMES.index("head")

@@ -33,10 +33,10 @@ class LimitSettings:
     """standard deviation of a knee's bend to the side"""
     slack: float = 0.03
     """sine of the angle that is free to the wrong side"""
-    straight_weight: float = 1.0
-    """degrees of freedom of the prior for straight knees; 0: none"""
-    straight_rad: float = 0.2
-    """its width"""
+    straight_cost: float = 3.0
+    """what a knee that is plainly bent costs more than a straight one (twice the negative log probability); 0: no such prior"""
+    straight_rad: float = 0.4
+    """the bend at which half of it is due"""
 
 
 class JointLimits:
@@ -100,13 +100,13 @@ class JointLimits:
         cost = cost + (weight * side**2).sum(-1)
         terms.append((side, weight, slope, -slope))
 
-        if chosen.straight_weight > 0:
-            # sqrt(2 (1 - cos)) is the angle for small ones and has a slope of finite length everywhere but at 0.
+        if chosen.straight_cost > 0:
+            # Geman-McClure's cost. sqrt(2 (1 - cos)) is the angle for small ones and has a slope of finite length everywhere but at 0.
             above = carry(upper, self._above)
             bend = np.sqrt(np.maximum(2 * (1 - (above * down).sum(-1)), 1e-8))
             slope = -np.cross(above, down) / bend[..., None]
             scale = chosen.straight_rad**2
-            cost = cost + (self._is_knee * chosen.straight_weight * np.log1p(bend**2 / scale)).sum(-1)
-            weight = self._is_knee * chosen.straight_weight / (scale + bend**2)
+            cost = cost + (self._is_knee * chosen.straight_cost * bend**2 / (scale + bend**2)).sum(-1)
+            weight = self._is_knee * chosen.straight_cost * scale / (scale + bend**2) ** 2
             terms.append((bend, weight, slope, -slope))
         return cost, terms

@@ -68,13 +68,14 @@ class Kinematics:
         self._on_way = on_way
         self._point_on_way = on_way[points.anchor]
         # For every point and joint: the bone on the point's way that hangs on that joint.
-        self._hanging = np.full((len(points), JOINTS), _NO_BONE)
-        for point, anchor in enumerate(points.anchor):
-            joint = int(anchor)
+        self._joint_hanging = np.full((JOINTS, JOINTS), _NO_BONE)
+        for end in range(JOINTS):
+            joint = end
             while joint > 0:
-                self._hanging[point, PARENTS[joint]] = joint
+                self._joint_hanging[end, PARENTS[joint]] = joint
                 joint = PARENTS[joint]
-        self._hanging = self._hanging[:, FREE_JOINTS]
+        self._joint_hanging = self._joint_hanging[:, FREE_JOINTS]
+        self._hanging = self._joint_hanging[points.anchor]
         self._carries = np.zeros((len(points), JOINTS))
         self._carries[np.arange(len(points)), points.bone] = 1
         self._carries = self._carries[:, FREE_JOINTS]
@@ -107,6 +108,23 @@ class Kinematics:
         bone_slopes = (state.rotations[:, self._parents] @ self._bone_dirs).reshape(n, JOINTS, 30)
         slopes = (self._point_on_way @ bone_slopes).reshape(n, -1, 3, 10) + state.rotations[:, self.points.bone] @ self.points.shapedirs
         return points, levers, slopes
+
+    def joint_slopes(self, state: State) -> Array:
+        """(n, 24, 3, SIZE): how the joints move about the pelvis with a step, metres."""
+        n = len(state.betas)
+        bones = np.concatenate([self.bones(state), np.zeros((n, 1, 3))], 1)
+        levers = bones[:, self._joint_hanging]  # (n, 24, 20, 3)
+        slopes = np.zeros((n, JOINTS, 3, SIZE))
+        x, y, z = np.moveaxis(levers, -1, 0)
+        turns = slopes[..., :ROTATION_SIZE].reshape(n, JOINTS, 3, len(FREE_JOINTS), 3)
+        # The columns of d -> d x m.
+        turns[:, :, 0, :, 1], turns[:, :, 0, :, 2] = z, -y
+        turns[:, :, 1, :, 0], turns[:, :, 1, :, 2] = -z, x
+        turns[:, :, 2, :, 0], turns[:, :, 2, :, 1] = y, -x
+        slopes[..., :ROTATION_SIZE] = turns.reshape(n, JOINTS, 3, ROTATION_SIZE)
+        bone_slopes = (state.rotations[:, self._parents] @ self._bone_dirs).reshape(n, JOINTS, 30)
+        slopes[..., BETAS] = (self._on_way @ bone_slopes).reshape(n, JOINTS, 3, 10)
+        return slopes
 
     def _place(self, state: State, bones: Array) -> tuple[Array, Array]:
         offsets = self.points.rest + (state.betas @ self.points.shapedirs.reshape(-1, 10).T).reshape(-1, len(self.points), 3)

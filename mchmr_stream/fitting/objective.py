@@ -35,6 +35,10 @@ class Prior:
     """(n, SIZE, SIZE) inverse covariance of the deviation, in the axes of `axes`"""
     axes: Array
     """(n, 3, 3) rotation from camera axes to the axes that turns and bearings are counted in (the person's rolled camera)"""
+    shape: Array
+    """(n, 10) betas that other frames showed"""
+    shape_precision: Array
+    """(n,) 1 / variance of each of them; 0 where there are no other frames"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +67,7 @@ class Objective:
         squared = (self._whitened(points) ** 2).sum(-1)
         deviation = self._deviation(state)[0]
         prior = np.einsum("ni,nij,nj->n", deviation, self._prior.information, deviation)
-        return np.asarray(self._rho(squared).sum(-1) + prior + self._limits.cost(state))
+        return np.asarray(self._rho(squared).sum(-1) + prior + self._shape_cost(state) + self._limits.cost(state))
 
     def quadratic(self, state: State) -> Quadratic:
         """Value, gradient and Gauss-Newton Hessian, with derivatives by hand."""
@@ -90,12 +94,19 @@ class Objective:
         gradient += (np.swapaxes(informed, -1, -2) @ deviation[..., None])[..., 0]
         hessian += np.swapaxes(jacobian, -1, -2) @ informed
         cost = self._rho(squared).sum(-1) + np.einsum("ni,nij,nj->n", deviation, self._prior.information, deviation)
+        held = self._prior.shape_precision
+        gradient[:, BETAS] += held[:, None] * (state.betas - self._prior.shape)
+        hessian[:, range(BETAS.start, BETAS.stop), range(BETAS.start, BETAS.stop)] += held[:, None]
+        cost += self._shape_cost(state)
         cost += self._limits.add_to(state, gradient, hessian)
         return Quadratic(cost, gradient, hessian)
 
     def point_distances(self, state: State) -> Array:
         """(n, K) Mahalanobis distances of the points from where they were measured."""
         return np.sqrt((self._whitened(self._kinematics.place(state)) ** 2).sum(-1))
+
+    def _shape_cost(self, state: State) -> Array:
+        return np.asarray(self._prior.shape_precision * ((state.betas - self._prior.shape) ** 2).sum(-1))
 
     def _rho(self, squared: Array) -> Array:
         return (self._freedom + 2) * np.log1p(squared / self._freedom)
@@ -118,24 +129,32 @@ class Objective:
 
     def _deviation(self, state: State) -> tuple[Array, Array]:
         """(n, SIZE) from the network's body, and its derivative (n, SIZE, SIZE)."""
-        n, mean, axes = len(state.betas), self._prior.mean, self._prior.axes
-        joints = list(FREE_JOINTS)
-        difference = state.rotations[:, joints] @ np.swapaxes(mean.rotations[:, joints], -1, -2)
-        turns = log_so3(difference)
-        deviation = np.empty((n, SIZE))
-        deviation[:, :ROTATION_SIZE] = (turns @ np.swapaxes(axes, -1, -2)).reshape(n, -1)
-        deviation[:, BETAS] = state.betas - mean.betas
-        here, there = _bearing(state.pelvis, axes), _bearing(mean.pelvis, axes)
-        deviation[:, PLACE] = here - there
-
-        jacobian = np.zeros((n, SIZE, SIZE))
+        axes = self._prior.axes
+        off, turns = _deviation(state, self._prior.mean, axes)
+        jacobian = np.zeros((len(off), SIZE, SIZE))
         blocks = axes[:, None] @ _inverse_left_jacobian(turns)
-        for number in range(len(joints)):
+        for number in range(len(FREE_JOINTS)):
             rows = slice(3 * number, 3 * number + 3)
             jacobian[:, rows, rows] = blocks[:, number]
         jacobian[:, BETAS, BETAS] = np.eye(10)
         jacobian[:, PLACE, PLACE] = _bearing_slopes(state.pelvis, axes)
-        return deviation, jacobian
+        return off, jacobian
+
+
+def deviation(state: State, mean: State, axes: Array) -> Array:
+    """(n, SIZE) of some bodies from others: turns and bearings counted in `axes` (n, 3, 3), see `Prior`."""
+    return _deviation(state, mean, axes)[0]
+
+
+def _deviation(state: State, mean: State, axes: Array) -> tuple[Array, Array]:
+    """Also the turns in camera axes, (n, 20, 3)."""
+    joints = list(FREE_JOINTS)
+    turns = log_so3(state.rotations[:, joints] @ np.swapaxes(mean.rotations[:, joints], -1, -2))
+    off = np.empty((len(state.betas), SIZE))
+    off[:, :ROTATION_SIZE] = (turns @ np.swapaxes(axes, -1, -2)).reshape(len(off), -1)
+    off[:, BETAS] = state.betas - mean.betas
+    off[:, PLACE] = _bearing(state.pelvis, axes) - _bearing(mean.pelvis, axes)
+    return off, turns
 
 
 def _bearing(place: Array, axes: Array) -> Array:

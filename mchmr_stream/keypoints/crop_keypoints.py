@@ -78,7 +78,7 @@ class CropKeypoints:
         keypoints, covariance, presence = self._look(self._cropper if one_look else self._first, frame, tracks, base, roll, intrinsics)
         found = replace(tracks, keypoints_px=keypoints, landmarks_px=keypoints, keypoint_covariance_px2=covariance)
         again_base, again_roll = base_boxes(found, intrinsics, self._cropper.layout, self._cropper.upright, picture_wh)
-        elsewhere = _lies_elsewhere(base, roll, again_base, again_roll) & (presence > _MIN_PRESENCE)
+        elsewhere = np.asarray(_lies_elsewhere(base, roll, again_base, again_roll) & (presence > _MIN_PRESENCE))
         rows = np.flatnonzero(elsewhere) if one_look else np.arange(len(tracks))
         if not len(rows):
             return found
@@ -97,7 +97,9 @@ class CropKeypoints:
         if self._mirror:
             flipped = near.clone()
             flipped[..., 0] = crops.shape[-1] - 1 - flipped[..., 0]
-            readings.append(_mirrored(_in_crop(self._network(crops.flatten(0, 1).flip(-1), flipped.flatten(0, 1)), n, count), crops.shape[-1]))
+            readings.append(
+                _mirrored(_in_crop(self._network(crops.flatten(0, 1).flip(-1), flipped.flatten(0, 1)), n, count), crops.shape[-1])
+            )
         in_picture = [_in_picture(reading, views, roll, intrinsics, cropper.layout.crop_hw) for reading in readings]
         points, covariance = fused(Reading(*(np.concatenate(parts, 1) for parts in zip(*in_picture, strict=True))))
         presence = np.mean([reading.presence.mean(1) for reading in in_picture], 0)
@@ -105,7 +107,7 @@ class CropKeypoints:
 
     def _expected(self, tracks: Tracks, views: Float, roll: Float, intrinsics: Intrinsics) -> Tensor:
         """(n, V, 17, 3) where the tracker expects the keypoints in each crop: it tells the person from others in the crop."""
-        known = np.isfinite(tracks.landmarks_px).all(-1)
+        known = np.asarray(np.isfinite(tracks.landmarks_px).all(-1))
         places = np.where(known[..., None], tracks.landmarks_px[..., :2], 0).astype(np.float64)
         rolled = rolled_from_image(places, intrinsics, roll.astype(np.float64))
         count = views.shape[1]

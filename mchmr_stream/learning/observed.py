@@ -168,7 +168,7 @@ class Observer:
 
     def _scene(self, scene: SyntheticScene, people: list[PersonLabel]) -> dict[str, Tensor]:
         frame = Frame(scene.index, 0.0, np.ascontiguousarray(scene.rgb()))
-        tracks = self._tracks(self._detector.detect([frame])[0], people)
+        tracks = self.tracks(self._detector.detect([frame])[0], people)
         batch = self._cropper.crop(frame, tracks, scene.intrinsics)
         n, count = batch.crops.shape[:2]
         tensor = lambda array: torch.as_tensor(np.asarray(array), dtype=torch.float32)
@@ -192,7 +192,7 @@ class Observer:
             "pelvis_m": tensor(joints[:, 0]), "inside": tensor(inside), "group": tensor(group),
         }  # fmt: skip
 
-    def _tracks(self, detections: Detections, people: list[PersonLabel]) -> Tracks:
+    def tracks(self, detections: Detections, people: list[PersonLabel]) -> Tracks:
         """Detections that belong to labelled people; a person not found is placed as if carried from the frame before."""
         n = len(people)
         boxes = np.stack([person.box_xyxy_px for person in people]).astype(np.float32)

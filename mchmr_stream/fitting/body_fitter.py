@@ -1,0 +1,211 @@
+"""Fit bodies to keypoints: the network's bodies in, the most probable ones with their uncertainty out.
+
+For each person and frame the posterior's maximum is found (`objective.py`), several frames and people at once. Bone lengths settle over a
+track (`shapes.py`). What comes out has the posterior's deviations: of each joint's rotation, which the smoother takes as
+measurement noise, and of each joint's place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mchmr_stream.body.joints import rest_joints
+from mchmr_stream.body.model import BodyModel
+from mchmr_stream.fitting.body_points import nominal_points
+from mchmr_stream.fitting.calibration import BONE_KEYPOINTS, SEEN_SCORE, FitCalibration
+from mchmr_stream.fitting.evidence import Evidence
+from mchmr_stream.fitting.joint_limits import JointLimits
+from mchmr_stream.fitting.kinematics import (
+    FREE_JOINTS,
+    JOINTS,
+    SIZE,
+    Kinematics,
+    State,
+    global_from_relative,
+    relative_from_global,
+)
+from mchmr_stream.fitting.levenberg_marquardt import minimise
+from mchmr_stream.fitting.objective import Objective, Prior
+from mchmr_stream.fitting.shapes import TrackShapes
+from mchmr_stream.geometry.camera import Intrinsics, roll_matrix
+from mchmr_stream.records import Bodies, Float
+
+Array = NDArray[np.float64]
+
+_LEAST_SCORE = 0.08
+"""Keypoints below this score are not seen: nothing is taken from them."""
+_UNKNOWN_SPREAD = 0.02
+"""Standard deviation of a keypoint whose network tells none, as a share of the base box's side."""
+_CONFIDENT_M = 0.15
+"""Deviation of a joint at which the confidence in it is 1 / e."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The network's bodies of one frame and what their keypoints are worth."""
+
+    bodies: Bodies
+    keypoint_covariance_px2: Float
+    """(n, 17, 2, 2) of `bodies.keypoints_px`; NaN where it is not known"""
+    base_px: Float
+    """(n, 3) base boxes, whose side is the unit of noise"""
+    roll_rad: Float
+    """(n,)"""
+    picture_wh: tuple[int, int]
+
+
+class BodyFitter:
+    """Of one run: remembers the shape of each track."""
+
+    def __init__(
+        self,
+        body: BodyModel,
+        intrinsics: Intrinsics,
+        calibration: FitCalibration,
+        *,
+        iterations: int = 6,
+        freedom: float = 5.0,
+        prior_strength: float = 2.0,
+    ) -> None:
+        """
+        Args:
+            body: the model that is fitted.
+            intrinsics: of the picture.
+            calibration: how far keypoints and the network are off.
+            iterations: linearisations at most.
+            freedom: degrees of freedom of the keypoints' t distribution.
+            prior_strength: information of the network's body over what rendered people show; networks do better on filmed ones.
+        """
+        self._body, self._intrinsics = body, intrinsics
+        self._kinematics = Kinematics(body, nominal_points(body).moved(calibration.point_offsets_m))
+        self._limits = JointLimits(body)
+        self._calibration = calibration
+        self._information = np.linalg.inv(calibration.prior_covariance) * prior_strength
+        self._iterations, self._freedom = iterations, freedom
+        self._shapes = TrackShapes()
+
+    def fit(self, frames: Sequence[Measured]) -> list[Bodies]:
+        """Fit everyone in some frames, which follow each other.
+
+        Returns:
+            The bodies of each frame with fitted rotations, betas and translation, `joint_sd_rad`, `joint_sd_m` and confidence. Rows
+            that hold something not finite stay as they are.
+        """
+        rows = [np.flatnonzero(_usable(frame.bodies)) for frame in frames]
+        if not any(len(one) for one in rows):
+            return [frame.bodies for frame in frames]
+        gather = lambda value: np.concatenate([value(frame)[one] for frame, one in zip(frames, rows, strict=True)])
+        start = self._state(gather)
+        scores = gather(self._seen_scores)
+        track_id = gather(lambda frame: frame.bodies.track_id)
+        shape = [self._shapes.known(int(one)) for one in track_id]
+        prior = Prior(
+            start,
+            self._information_of(scores),
+            gather(lambda frame: roll_matrix(-frame.roll_rad.astype(np.float64))),
+            np.stack([betas for betas, _ in shape]),
+            np.array([precision for _, precision in shape]),
+        )
+        objective = Objective(self._kinematics, self._evidence(gather, scores), prior, self._limits, self._freedom)
+        found = minimise(objective, start, self._iterations)
+        covariance = np.asarray(np.linalg.inv(found.hessian), np.float64)
+        joint_sd_rad, joint_sd_m = self._deviations(found.state, covariance)
+        times = gather(lambda frame: np.full(len(frame.bodies), frame.bodies.time_s))
+        for track, time_s, betas, score in zip(track_id, times, found.state.betas, scores, strict=True):
+            self._shapes.add(int(track), float(time_s), betas, float(np.clip(score[5:].mean() / SEEN_SCORE, 0, 1)))
+        ends = np.cumsum([len(one) for one in rows])[:-1]
+        apart = lambda values: np.split(values, ends)
+        relative = relative_from_global(found.state.rotations)
+        transl = found.state.pelvis - rest_joints(self._body, found.state.betas)[:, 0]
+        confidence = np.exp(-joint_sd_m[:, 1:] / _CONFIDENT_M).mean(-1)
+        columns = (relative, found.state.betas, transl, joint_sd_rad, joint_sd_m, confidence)
+        parts = zip(*(apart(column) for column in columns), strict=True)
+        return [_with_fit(frame.bodies, one, *part) for frame, one, part in zip(frames, rows, parts, strict=True)]
+
+    def _state(self, gather) -> State:  # type: ignore[no-untyped-def]
+        root = gather(lambda frame: frame.bodies.global_orient).astype(np.float64)
+        pose = gather(lambda frame: frame.bodies.body_pose).astype(np.float64)
+        betas = gather(lambda frame: frame.bodies.betas).astype(np.float64)
+        transl = gather(lambda frame: frame.bodies.transl).astype(np.float64)
+        rotations = global_from_relative(np.concatenate([root[:, None], pose], 1))
+        return State(rotations, betas, transl + rest_joints(self._body, betas)[:, 0])
+
+    def _seen_scores(self, frame: Measured) -> Array:
+        """(n, 17): 0 for keypoints that are not known or lie outside of the picture, where a detector can only guess."""
+        keypoints = frame.bodies.keypoints_px.astype(np.float64)
+        known = np.isfinite(keypoints).all(-1)
+        inside = ((keypoints[..., :2] >= 0) & (keypoints[..., :2] <= np.array(frame.picture_wh) - 1)).all(-1)
+        return np.where(known & inside, keypoints[..., 2], 0)
+
+    def _evidence(self, gather, scores: Array) -> Evidence:  # type: ignore[no-untyped-def]
+        keypoints = gather(lambda frame: frame.bodies.keypoints_px).astype(np.float64)
+        side = gather(lambda frame: frame.base_px[:, 2]).astype(np.float64)[:, None, None, None]
+        covariance = gather(lambda frame: frame.keypoint_covariance_px2).astype(np.float64)
+        known = np.isfinite(covariance).all((-1, -2), keepdims=True)
+        covariance = np.where(known, covariance, (_UNKNOWN_SPREAD * side) ** 2 * np.eye(2))
+        chosen = self._calibration
+        gain = np.exp(np.interp(scores, chosen.noise_scores, np.log(chosen.noise_gain)))
+        covariance = covariance * (gain**2)[..., None, None] + (chosen.noise_floor * side) ** 2 * np.eye(2)
+        seen = scores > _LEAST_SCORE
+        precision = np.linalg.inv(covariance) * seen[..., None, None]
+        camera, n = self._intrinsics, len(keypoints)
+        return Evidence(
+            np.where(seen[..., None], keypoints[..., :2], 0),
+            precision,
+            np.broadcast_to([camera.fx, camera.fy], (n, 2)),
+            np.broadcast_to([camera.cx, camera.cy], (n, 2)),
+        )
+
+    def _information_of(self, scores: Array) -> Array:
+        """(n, SIZE, SIZE): less where the keypoints of a bone are not seen."""
+        shrink = np.ones((len(scores), SIZE))
+        for number, joint in enumerate(FREE_JOINTS):
+            seen = np.minimum(scores[:, list(BONE_KEYPOINTS[joint])].min(1) / SEEN_SCORE, 1)
+            shrink[:, 3 * number : 3 * number + 3] = np.exp(-self._calibration.prior_growth * (1 - seen))[:, None]
+        return np.asarray(self._information * shrink[:, :, None] * shrink[:, None, :])
+
+    def _deviations(self, state: State, covariance: Array) -> tuple[Array, Array]:
+        """(n, 24) standard deviations of rotations, radians about one axis, and of joints about the pelvis, metres."""
+        n = len(covariance)
+        variance = np.einsum("nii->ni", covariance)[:, : 3 * len(FREE_JOINTS)].reshape(n, -1, 3).mean(-1)
+        turned = np.zeros((n, JOINTS))
+        turned[:, FREE_JOINTS] = variance
+        for joint in range(JOINTS):
+            if joint not in FREE_JOINTS:
+                turned[:, joint] = turned[:, self._body.parents[joint]]
+        slopes = self._kinematics.joint_slopes(state)  # (n, 24, 3, SIZE)
+        spread = np.einsum("njas,nst,njat->nj", slopes, covariance, slopes, optimize=True)
+        scale = float(self._calibration.joint_sd_scale)
+        return np.sqrt(turned), scale * np.sqrt(np.maximum(spread, 0))
+
+
+def _with_fit(
+    bodies: Bodies, rows: NDArray[np.int64], relative: Array, betas: Array, transl: Array, sd_rad: Array, sd_m: Array, confidence: Array
+) -> Bodies:
+    fill = lambda old, new: _filled(old, rows, new)
+    return replace(
+        bodies,
+        global_orient=fill(bodies.global_orient, relative[:, 0]),
+        body_pose=fill(bodies.body_pose, relative[:, 1:]),
+        betas=fill(bodies.betas, betas),
+        betas_frame=fill(bodies.betas_frame, betas),
+        transl=fill(bodies.transl, transl),
+        joint_sd_rad=fill(bodies.joint_sd_rad, sd_rad),
+        joint_sd_m=fill(bodies.joint_sd_m, sd_m),
+        confidence=fill(bodies.confidence, confidence),
+    )
+
+
+def _filled(old: Float, rows: NDArray[np.int64], new: Array) -> Float:
+    values = old.astype(np.float32)
+    values[rows] = new
+    return values
+
+
+def _usable(bodies: Bodies) -> NDArray[np.bool_]:
+    finite = np.isfinite(bodies.transl).all(-1) & np.isfinite(bodies.betas).all(-1) & np.isfinite(bodies.global_orient).all((-2, -1))
+    return finite & np.isfinite(bodies.body_pose).all((-3, -2, -1)) & (np.where(finite, bodies.transl[:, 2], 0) > 0)

@@ -1,0 +1,64 @@
+"""One shape per person: bone lengths settle over a track and are then held in the fit.
+
+A leg that seems short may be bent, or short. Which of the two it is shows only when its length is known from other frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mchmr_stream.body.one_shape import robust_shape
+
+Array = NDArray[np.float64]
+
+_KEPT = 48
+"""Shapes of a track that are remembered; when they are full every second one goes and half as many are taken from then on."""
+_INDEPENDENT_S = 0.3
+"""Frames within this time show the same pose: together they are worth one."""
+_LEAST_SD = 0.25
+"""Standard deviation, in betas, that a shape keeps however long it was seen."""
+_FORGET_S = 10.0
+
+
+@dataclass
+class _Seen:
+    betas: list[Array] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    every: int = 1
+    count: int = 0
+    seen_s: float = 0.0
+    last_s: float = 0.0
+    mean: Array = field(default_factory=lambda: np.zeros(10))
+
+
+class TrackShapes:
+    """The shapes of the people of one run."""
+
+    def __init__(self) -> None:
+        self._people: dict[int, _Seen] = {}
+
+    def known(self, track_id: int) -> tuple[Array, float]:
+        """(10,) betas of a track and their precision, 1 / variance; 0 for somebody new."""
+        seen = self._people.get(track_id)
+        if seen is None or not seen.betas:
+            return np.zeros(10), 0.0
+        independent = seen.seen_s / _INDEPENDENT_S
+        return seen.mean, float(min(independent, 1 / _LEAST_SD**2))
+
+    def add(self, track_id: int, time_s: float, betas: Array, weight: float) -> None:
+        """A fitted shape of one frame; `weight` says how well the person was seen."""
+        seen = self._people.setdefault(track_id, _Seen(last_s=time_s))
+        seen.seen_s += min(max(time_s - seen.last_s, 0.0), _INDEPENDENT_S) * weight
+        seen.last_s = time_s
+        if seen.count % seen.every == 0:
+            seen.betas.append(np.array(betas, np.float64))
+            seen.weights.append(max(weight, 1e-3))
+            seen.mean = robust_shape(np.stack(seen.betas), np.array(seen.weights))
+        seen.count += 1
+        if len(seen.betas) >= _KEPT:
+            seen.betas, seen.weights, seen.every = seen.betas[::2], seen.weights[::2], 2 * seen.every
+        for track in [track for track, one in self._people.items() if abs(time_s - one.last_s) > _FORGET_S]:
+            del self._people[track]
