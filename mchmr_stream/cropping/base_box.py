@@ -72,31 +72,53 @@ def base_boxes(
     """
     if layout.base == "box":
         return _base_from_boxes(tracks.boxes_xyxy_px, intrinsics, layout), np.zeros(len(tracks), np.float32)
-    points_px, weights = _weighted(tracks.landmarks_px)
-    plane = plane_from_image(points_px, intrinsics)
-    roll = _roll(plane, weights, tracks.up_rad) if upright else np.zeros(len(tracks))
+    points_px, weights = weighted(tracks.landmarks_px)
+    inside = 1.0 if picture_wh is None else _within(points_px, tracks.boxes_xyxy_px, picture_wh)
+    corners = plane_from_image(np.asarray(tracks.boxes_xyxy_px, np.float64).reshape(-1, 2, 2), intrinsics)
+    base, roll = base_of_plane(plane_from_image(points_px, intrinsics), weights, weights * inside, corners, layout, tracks.up_rad, upright)
+    return _usable(base), roll.astype(np.float32)
+
+
+def base_of_plane(
+    plane: np.ndarray,
+    weights: np.ndarray,
+    shown: np.ndarray,
+    corners: np.ndarray,
+    layout: Layout,
+    up_rad: float = 0.0,
+    upright: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rule `keypoints` itself, on points of the plane.
+
+    Args:
+        plane: (n, 17, 2) keypoints, finite.
+        weights: (n, 17) in [0, 1]: how far each counts for the direction of the trunk.
+        shown: (n, 17) in [0, 1]: how far each counts for the extent; less than `weights` outside of the picture.
+        corners: (n, 2, 2) the tracker's box, top left and bottom right; may be anything where it is not known.
+        layout: its factor.
+        up_rad: where up is, for trunks that are not seen.
+        upright: turn the plane so that the trunk points up.
+
+    Returns:
+        (n, 3) base boxes in each person's rolled plane, and the rolls (n,). A side of 0 is a person of whom nothing is known.
+    """
+    roll = _roll(plane, weights, up_rad) if upright else np.zeros(len(plane))
     rolled = turn(plane, -roll[:, None])
-    if picture_wh is not None:
-        weights = weights * _within(points_px, tracks.boxes_xyxy_px, picture_wh)
-    completed, whole = predicted_from_visible(rolled, weights)
-    counted = weights.copy()
+    completed, whole = predicted_from_visible(rolled, shown)
+    counted = shown.copy()
     counted[:, _PREDICTED] = np.maximum(counted[:, _PREDICTED], whole[:, None])
     mixed = np.where(_IS_PREDICTED[:, None], whole[:, None, None] * completed + (1 - whole[:, None, None]) * rolled, rolled)
     seen = counted[:, _BOX_POINTS]
     extent_centre, extent = _bounds(mixed[:, _BOX_POINTS], seen)
 
-    corners = np.asarray(tracks.boxes_xyxy_px, np.float64).reshape(-1, 2, 2)
-    box_plane = plane_from_image(corners, intrinsics)
-    box_centre = turn(box_plane.mean(1), -roll)
-    box_extent = KEYPOINTS_OVER_BOX * abs(box_plane[:, 1] - box_plane[:, 0]).max(-1)
-
+    box_extent = KEYPOINTS_OVER_BOX * abs(corners[:, 1] - corners[:, 0]).max(-1)
     # Where the box is unusable the keypoints must do, however few they are, and the other way round.
-    box_known = np.all(np.isfinite(box_plane), axis=(1, 2)) & (box_extent > 0)
+    box_known = np.all(np.isfinite(corners), axis=(1, 2)) & (np.nan_to_num(box_extent) > 0)
+    box_centre = turn(np.where(box_known[:, None], corners.mean(1), 0), -roll)
     trust = np.where(box_known, _smoothstep(seen.sum(1), _POINTS_NONE, _POINTS_ENOUGH), extent > 0)
-    box_centre, box_extent = np.where(box_known[:, None], box_centre, 0), np.where(box_known, box_extent, 0)
     centre = trust[:, None] * extent_centre + (1 - trust[:, None]) * box_centre
-    side = layout.base_factor * (trust * extent + (1 - trust) * box_extent)
-    return _usable(np.concatenate([centre, side[:, None]], 1)), roll.astype(np.float32)
+    side = layout.base_factor * (trust * extent + (1 - trust) * np.where(box_known, box_extent, 0))
+    return np.concatenate([centre, side[:, None]], 1), roll
 
 
 def _base_from_boxes(boxes_xyxy_px: Float, intrinsics: Intrinsics, layout: Layout) -> Float:
@@ -107,7 +129,7 @@ def _base_from_boxes(boxes_xyxy_px: Float, intrinsics: Intrinsics, layout: Layou
     return _usable(np.concatenate([(low + high) / 2, side[:, None]], 1))
 
 
-def _weighted(keypoints: Float) -> tuple[np.ndarray, np.ndarray]:
+def weighted(keypoints: Float) -> tuple[np.ndarray, np.ndarray]:
     """(n, 17, 3) -> positions (n, 17, 2), finite, and how far each counts (n, 17) in [0, 1]."""
     positions = np.asarray(keypoints[..., :2], np.float64)
     finite = np.all(np.isfinite(keypoints) & (abs(keypoints) < _MAX_PX), axis=-1)

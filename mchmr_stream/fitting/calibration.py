@@ -56,7 +56,7 @@ class FitCalibration:
         """As safetensors, the rest in the header."""
         from safetensors.numpy import save_file
 
-        arrays = {name: np.ascontiguousarray(getattr(self, name), np.float32) for name in _SHAPES}
+        arrays = {name: np.array(getattr(self, name), np.float32, order="C") for name in _SHAPES}
         save_file(arrays, path, {"about": json.dumps(self.about)})
 
 

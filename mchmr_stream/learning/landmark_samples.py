@@ -194,7 +194,7 @@ class LandmarkSampler:
         guess = torch.where((score > 0).any(1)[:, None, None], keypoints, self.body.keypoints(seen_landmarks[:, 0]))
         guess_score = torch.where((score > 0).any(1)[:, None], score, self.body.keypoints(borrowed.visibility[:, 0, :, None])[..., 0])
         jitter = self._randn(n, 1, 2) * 0.01 * base[:, 2, None, None]
-        base, roll = base_of_keypoints(guess + jitter, guess_score, self.layout)
+        base, roll = base_of_keypoints(guess + jitter, guess_score, self.layout, inside(guess))
         base = torch.cat([base[:, :2], base[:, 2:] * torch.exp(0.04 * self._randn(n, 1))], 1)
 
         back = roll_matrix(-roll)

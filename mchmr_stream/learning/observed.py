@@ -30,6 +30,7 @@ from mchmr_stream.records import Detections, Frame, Tracks
 
 if TYPE_CHECKING:  # kept out of a packed training run, which has torch and numpy only
     from mchmr_stream.detection.movenet import MoveNetDetector
+    from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
     from mchmr_stream.learning.synthetic.samples import PersonLabel, SyntheticScene
 
 _MATCH_WITHIN = 0.15
@@ -147,8 +148,16 @@ def observable(person: PersonLabel) -> bool:
 class Observer:
     """Runs the pipeline's own detector, cropper and encoder on labelled scenes."""
 
-    def __init__(self, detector: MoveNetDetector, cropper: Cropper, encoder: Callable[[Tensor], CropFeatures], seed: int) -> None:
-        self._detector, self._cropper, self._encoder = detector, cropper, encoder
+    def __init__(
+        self,
+        detector: MoveNetDetector,
+        cropper: Cropper,
+        encoder: Callable[[Tensor], CropFeatures],
+        seed: int,
+        keypoints: CropKeypoints | None = None,
+    ) -> None:
+        """`keypoints` finds each person's keypoints in a crop, as in the pipeline; None: the detector's are taken."""
+        self._detector, self._cropper, self._encoder, self._keypoints = detector, cropper, encoder, keypoints
         self._rng = np.random.default_rng(seed)
 
     @torch.inference_mode()
@@ -169,6 +178,8 @@ class Observer:
     def _scene(self, scene: SyntheticScene, people: list[PersonLabel]) -> dict[str, Tensor]:
         frame = Frame(scene.index, 0.0, np.ascontiguousarray(scene.rgb()))
         tracks = self.tracks(self._detector.detect([frame])[0], people)
+        if self._keypoints is not None:
+            tracks = self._keypoints.refine(frame, tracks, scene.intrinsics)
         batch = self._cropper.crop(frame, tracks, scene.intrinsics)
         n, count = batch.crops.shape[:2]
         tensor = lambda array: torch.as_tensor(np.asarray(array), dtype=torch.float32)

@@ -14,10 +14,12 @@ from mchmr_stream.cropping.cropper import Cropper
 from mchmr_stream.cropping.layouts import layout
 from mchmr_stream.detection.movenet import MoveNetDetector
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
 from mchmr_stream.learning.observed import ObservedPeople, Observer, observable
 from mchmr_stream.learning.synthetic.samples import PersonLabel, SyntheticScene
 from mchmr_stream.learning.synthetic.shards import read_shards
 from mchmr_stream.network.encoders import make_encoder, optimise_for_inference
+from mchmr_stream.network.thunder_points import ThunderPoints
 
 STORED_VIEWS = 5
 """Views of each person that are observed unless more are asked for: what training keeps."""
@@ -43,7 +45,7 @@ def make_observer(encoder: str, views: int = STORED_VIEWS, seed: int = 0) -> Obs
     """The pipeline's detector, cropper and encoder, on the CPU."""
     cpu = torch.device("cpu")
     net = optimise_for_inference(make_encoder(encoder), cpu, "auto")
-    return Observer(MoveNetDetector(device=cpu), Cropper(layout("wide", views), device=cpu), net, seed)
+    return Observer(MoveNetDetector(device=cpu), Cropper(layout("wide", views), device=cpu), net, seed, CropKeypoints(ThunderPoints(cpu)))
 
 
 def observed_people(

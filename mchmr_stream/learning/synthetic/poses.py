@@ -36,13 +36,15 @@ _ARMS_FREE = {"upright", "overhead", "legs_apart", "seated"}
 _HINGES = (4, 5, 18, 19)
 _TEST_SHARE = 8
 """one clip in so many is for testing"""
-_STRIDE = {"cmu_smpl24": 3, "extra_smpl24": 1}
+_STRIDE = {"cmu_smpl24": 3, "extra_smpl24": 1, "idle_smpl24": 8}
 """every n-th frame of the dense files is enough for single poses"""
+_OPTIONAL = ("idle_smpl24",)
+"""Files that need not be there."""
 _SINGLE_FPS = 12.0
 """likewise for the user's files, frames per second"""
-_SOURCE_FPS = {"iclone": 60.0, "papagina": 60.0, "bvh11": 60.0}
+_SOURCE_FPS = {"iclone": 60.0, "papagina": 60.0, "bvh11": 60.0, "reactidle": 24.0}
 """The other stored sources have 30. Told by the stride of walking clips, which lasts a good second."""
-_GROUP_SHARE = {"cmu": 0.45, "extra": 0.28, "procedural": 0.27}
+_GROUP_SHARE = {"cmu": 0.38, "extra": 0.23, "procedural": 0.22, "idle": 0.17}
 _SOURCE_WEIGHT = {"kaykit": 0.5, "cmu_fbx": 0.5}
 """kaykit's arms are stylised, cmu_fbx's heads look up: see SOURCES.md"""
 
@@ -193,6 +195,9 @@ def _stored(data: Path, settings: PoseSettings) -> Iterator[_Clip]:
         log.info("%s is not there: only the poses of %s are used", folder, ", ".join(map(str, settings.files)))
         return
     for file, stride in _STRIDE.items():
+        if file in _OPTIONAL and not (folder / f"{file}.npz").is_file():
+            log.info("%s is not there: nobody stands idle", folder / f"{file}.npz")
+            continue
         for name, poses in _read(folder / f"{file}.npz"):
             source = name.split("/")[0]
             procedural = source == "procedural"
