@@ -362,6 +362,8 @@ def test_doctor_finds_what_this_installation_has(capsys: pytest.CaptureFixture[s
 
     assert findings["packages", "torch"]["found"] == torch.__version__
     assert findings["files", "body"]["state"] == "ok"
+    assert findings["files", "movenet thunder weights"]["found"].endswith("movenet_thunder.safetensors")
+    assert findings["files", "fit calibration"]["found"].endswith("fit_calibration.safetensors")
     assert findings["codecs", "H.264 encoding"]["found"] == "libx264"
     assert code == any(row["state"] == "broken" for row in findings.values())
 
@@ -376,6 +378,21 @@ def test_doctor_says_what_is_broken_and_what_to_do(
     assert str(tmp_path / "mine.safetensors") in broken["network weights"]["found"]
     assert "betamax" in broken["Betamax decoding"]["found"]
     assert all(row["advice"] for row in broken.values())
+
+
+def test_doctor_names_the_files_that_a_broken_installation_lacks(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mchmr_stream.fitting.calibration import load_calibration
+
+    load_calibration.cache_clear()
+    monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path)
+    code, out, _ = run(capsys, "doctor", "--json")
+    broken = {row["part"]: row for row in json.loads(out) if row["state"] == "broken"}
+    assert code == 1
+    for part, name in (("movenet thunder weights", "movenet_thunder"), ("fit calibration", "fit_calibration")):
+        assert str(tmp_path / f"{name}.safetensors") in broken[part]["found"]
+        assert "reinstall" in broken[part]["advice"]
 
 
 def test_doctor_survives_a_core_package_that_does_not_import(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,9 @@ def _version(distribution: str) -> str:
 
 def _files(settings: Settings) -> Iterator[Finding]:
     from mchmr_stream.body.files import load_body
+    from mchmr_stream.fitting.calibration import load_calibration
+    from mchmr_stream.network.movenet import load_movenet
+    from mchmr_stream.network.movenet_thunder import load_thunder
     from mchmr_stream.network.weights import ASSETS, find_weights, load_network
 
     reinstall = f"reinstall mchmr-stream; looked in {ASSETS}"
@@ -131,17 +134,26 @@ def _files(settings: Settings) -> Iterator[Finding]:
     except MchmrError as error:
         advice = reinstall if settings.network.weights == "default" else "network.weights must name a .safetensors file of this project"
         yield Finding("files", "network weights", "broken", str(error), advice)
-    movenet = ASSETS / "movenet_multipose.safetensors"
-    if movenet.is_file():
-        yield Finding("files", "movenet weights", "ok", str(movenet))
-    else:
-        yield Finding("files", "movenet weights", "broken", "not there", reinstall)
+    yield _shipped("movenet weights", "movenet_multipose.safetensors", load_movenet, reinstall)
+    yield _shipped("movenet thunder weights", "movenet_thunder.safetensors", load_thunder, reinstall)
+    yield _shipped("fit calibration", "fit_calibration.safetensors", load_calibration, reinstall)
     try:
         body = load_body(settings.body.model)
         yield Finding("files", "body", "ok", f"{settings.body.model}, SHA-256 {body.sha256[:12]}")
     except MchmrError as error:
         advice = reinstall if settings.body.model == "free" else 'body.model must be "free" or your SMPL .npz or .pkl file'
         yield Finding("files", "body", "broken", str(error), advice)
+
+
+def _shipped(part: str, name: str, load: Callable[[], object], advice: str) -> Finding:
+    """A file of the package: there, and what it has to be."""
+    from mchmr_stream.network.weights import ASSETS
+
+    try:
+        load()
+    except MchmrError as error:
+        return Finding("files", part, "broken", str(error), advice)
+    return Finding("files", part, "ok", str(ASSETS / name))
 
 
 def _device(settings: Settings) -> Iterator[Finding]:
