@@ -381,6 +381,32 @@ def test_a_short_gap_gets_rows_marked_interpolated_on_the_way_between() -> None:
         assert (one.keypoints_px[..., 2] == 0).all()
 
 
+def test_rows_of_a_gap_have_no_deviations_of_their_own() -> None:
+    """Somebody else, who is seen in the gap, keeps theirs."""
+    t = times(30, 2)
+    there = [(1, 2) if not 30 <= i < 34 else (2,) for i in range(len(t))]
+    sd = np.tile(np.array([0.0, 0.1, 0.2], np.float32)[:, None], 24)
+    frames = [
+        dataclasses.replace(
+            frame(i, float(t[i]), ids, np.repeat(swinging(t[i])[None], len(ids), 0), np.repeat(walking(t[i])[None], len(ids), 0)),
+            joint_sd_rad=sd[list(ids)],
+            joint_sd_m=10 * sd[list(ids)],
+        )
+        for i, ids in enumerate(there)
+    ]
+    out = run(TwoSided(), frames)
+    for bodies in out:
+        assert bodies.track_id.tolist() == [1, 2]
+        for row, one in enumerate(bodies.track_id):
+            if bodies.interpolated[row]:
+                assert np.isnan(bodies.joint_sd_rad[row]).all()
+                assert np.isnan(bodies.joint_sd_m[row]).all()
+            else:
+                np.testing.assert_array_equal(bodies.joint_sd_rad[row], sd[one])
+                np.testing.assert_array_equal(bodies.joint_sd_m[row], 10 * sd[one])
+    assert sum(bodies.interpolated.sum() for bodies in out) == 4
+
+
 def test_a_longer_gap_stays_one_and_the_identity_comes_back() -> None:
     gone = [one if not 30 <= one.frame < 60 else Bodies.empty(one.frame, one.time_s, 5) for one in clip(times(30, 3))]
     out = run(TwoSided(), gone)

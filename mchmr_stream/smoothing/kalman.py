@@ -173,8 +173,10 @@ def _between(frame: Sample, before: Sample, before_row: int, after: Sample, afte
     first = slice(before_row, before_row + 1)
     keypoints = np.full((1, 17, 3), np.nan, np.float32)
     keypoints[..., 2] = 0
-    bodies = replace(
-        frame.bodies,
+    # What is not named here is not known of a row that nobody saw.
+    bodies = Bodies(
+        frame=frame.bodies.frame,
+        time_s=frame.bodies.time_s,
         track_id=old.track_id[first],
         boxes_xyxy_px=mix(old.boxes_xyxy_px, new.boxes_xyxy_px),
         scores=np.zeros(1, np.float32),
