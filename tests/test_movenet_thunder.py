@@ -78,14 +78,29 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-def obvious_reading(maps: ThunderMaps, index: int, middle_yx: tuple[float, float] = (32.0, 32.0)) -> tuple[np.ndarray, np.ndarray, float]:
+def agreement(regression: np.ndarray, near: np.ndarray, row: int, column: int) -> float:
+    """How well the keypoints that a cell regresses agree with the expected ones."""
+    total = agreed = 0.0
+    for joint, (x, y, score) in enumerate(near):
+        if score > 0:
+            away_y = row + regression[2 * joint, row, column] - (y + 0.5) / 4
+            away_x = column + regression[2 * joint + 1, row, column] - (x + 0.5) / 4
+            agreed += score * np.exp(-(away_x**2 + away_y**2) / (2 * 6.0**2))
+            total += score
+    return agreed / total + 1e-3
+
+
+def obvious_reading(maps: ThunderMaps, index: int, near: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, float]:
     """Points, covariances and presence of one crop, cell by cell."""
+    middle_yx = (32.0, 32.0)
     center, heat, regression, offset = (head[index].double().numpy() for head in maps)
     best, person = -1.0, (0, 0)
     for row in range(64):
         for column in range(64):
             distance = np.hypot(row - middle_yx[0], column - middle_yx[1])
             weighted = sigmoid(center[0, row, column]) * float(np.float16(1 / (distance + 1.8)))
+            if near is not None:
+                weighted = sigmoid(center[0, row, column]) * agreement(regression, near, row, column)
             if weighted > best:
                 best, person = weighted, (row, column)
     points, covariances = np.zeros((17, 3)), np.zeros((17, 2, 2))
@@ -155,15 +170,13 @@ class TestDecoding:
             np.testing.assert_allclose(got.presence[index], presence, atol=1e-5)
 
     def test_what_is_expected_takes_the_place_of_the_middle(self) -> None:
-        """By the loops, with the mean of the expected points by their scores; where no point has a score, as without."""
+        """By the loops: the person whose regressed keypoints agree with the expected ones; where no point has a score, as without."""
         maps = random_maps(3, 5.0)
         near = torch.rand(2, 17, 3, generator=torch.Generator().manual_seed(4)) * torch.tensor([60.0, 60.0, 1.0])
         near[0, 3] = torch.tensor([np.nan, np.nan, 0.0])
         near[1, :, 2] = 0
-        weight = np.where(near[0, :, 2:] > 0, near[0, :, 2:], 0)
-        x, y = (np.nan_to_num(near[0, :, :2].numpy()) * weight).sum(0) / weight.sum() / 4 + 0.125
         got = decode_thunder(maps, near)
-        np.testing.assert_allclose(got.points[0], obvious_reading(maps, 0, (y, x))[0], atol=1e-3)
+        np.testing.assert_allclose(got.points[0], obvious_reading(maps, 0, near=near[0].numpy())[0], atol=1e-3)
         np.testing.assert_allclose(got.points[1], obvious_reading(maps, 1)[0], atol=1e-3)
         assert (got.points[0] - decode_thunder(maps).points[0]).abs().max() > 4  # it does make a difference here
 

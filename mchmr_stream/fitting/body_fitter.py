@@ -32,7 +32,7 @@ from mchmr_stream.fitting.levenberg_marquardt import minimise
 from mchmr_stream.fitting.objective import Objective, Prior
 from mchmr_stream.fitting.shapes import TrackShapes
 from mchmr_stream.geometry.camera import Intrinsics, roll_matrix
-from mchmr_stream.records import Bodies, Float
+from mchmr_stream.records import JOINT_NAMES, Bodies, Float
 
 Array = NDArray[np.float64]
 
@@ -40,6 +40,9 @@ _LEAST_SCORE = 0.08
 """Keypoints below this score are not seen: nothing is taken from them."""
 _UNKNOWN_SPREAD = 0.02
 """Standard deviation of a keypoint whose network tells none, as a share of the base box's side."""
+_LEGS = tuple(JOINT_NAMES.index(f"{side}_{name}") for side in ("left", "right") for name in ("hip", "knee"))
+_LEG_DOUBT_RAD = np.deg2rad(10.0)
+"""Filmed people stand with straight legs far more often than rendered ones, whose poses are chosen for variety; the network bends them."""
 _CONFIDENT_M = 0.15
 """Deviation of a joint at which the confidence in it is 1 / e."""
 
@@ -84,7 +87,7 @@ class BodyFitter:
         self._kinematics = Kinematics(body, nominal_points(body).moved(calibration.point_offsets_m))
         self._limits = JointLimits(body)
         self._calibration = calibration
-        self._information = np.linalg.inv(calibration.prior_covariance) * prior_strength
+        self._information = np.linalg.inv(calibration.prior_covariance / prior_strength + _leg_doubt())
         self._iterations, self._freedom = iterations, freedom
         self._shapes = TrackShapes()
 
@@ -181,6 +184,15 @@ class BodyFitter:
         spread = np.einsum("njas,nst,njat->nj", slopes, covariance, slopes, optimize=True)
         scale = float(self._calibration.joint_sd_scale)
         return np.sqrt(turned), scale * np.sqrt(np.maximum(spread, 0))
+
+
+def _leg_doubt() -> Array:
+    """(SIZE, SIZE) covariance that the network's legs have beyond what rendered people show, towards and away from the camera."""
+    doubt = np.zeros(SIZE)
+    for joint in _LEGS:
+        first = 3 * FREE_JOINTS.index(joint)
+        doubt[first : first + 2] = _LEG_DOUBT_RAD**2
+    return np.diag(doubt)
 
 
 def _with_fit(

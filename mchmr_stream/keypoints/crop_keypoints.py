@@ -24,6 +24,7 @@ from mchmr_stream.keypoints.fusion import Reading, fused
 from mchmr_stream.network.heatmap_points import ThunderReading
 from mchmr_stream.network.landmarks import COCO_MIRROR
 from mchmr_stream.records import Float, Frame, Tracks
+from mchmr_stream.tracking.similarity import box_size, keypoint_similarity
 
 Array = NDArray[np.float64]
 KeypointNetwork = Callable[[Tensor, Tensor | None], ThunderReading]
@@ -35,6 +36,8 @@ MAX_LOOKS = min(len(_LOOKS), MAX_VIEWS)
 _SHIFT, _LOG_SCALE, _ROLL_RAD = 0.10, 0.12, 0.25
 """A second crop is cut where the base box of the new keypoints lies elsewhere by more than the first, in sides, has another size or is
 turned by more."""
+_OTHER_SIMILARITY = 0.25
+"""Object keypoint similarity to the detector's keypoints under which the crop's are those of somebody else."""
 _MIN_PRESENCE = 0.1
 """Below this there is nobody to cut a second crop around."""
 
@@ -77,9 +80,11 @@ class CropKeypoints:
         one_look = self._cropper.layout.count == 1
         keypoints, covariance, presence = self._look(self._cropper if one_look else self._first, frame, tracks, base, roll, intrinsics)
         found = replace(tracks, keypoints_px=keypoints, landmarks_px=keypoints, keypoint_covariance_px2=covariance)
+        lost = _is_somebody_else(found, tracks)
+        keypoints[lost], covariance[lost] = tracks.keypoints_px[lost], np.nan
         again_base, again_roll = base_boxes(found, intrinsics, self._cropper.layout, self._cropper.upright, picture_wh)
-        elsewhere = np.asarray(_lies_elsewhere(base, roll, again_base, again_roll) & (presence > _MIN_PRESENCE))
-        rows = np.flatnonzero(elsewhere) if one_look else np.arange(len(tracks))
+        elsewhere = np.asarray(_lies_elsewhere(base, roll, again_base, again_roll) & (presence > _MIN_PRESENCE) & ~lost)
+        rows = np.flatnonzero(elsewhere if one_look else ~lost)
         if not len(rows):
             return found
         chosen = found.rows(rows)
@@ -138,6 +143,13 @@ def _in_picture(reading: Reading, views: Float, roll: Float, intrinsics: Intrins
     picture_from_crop = np.array([[1.0], [intrinsics.fy / intrinsics.fx]]) * picture_from_crop
     covariance = picture_from_crop @ reading.covariance @ np.swapaxes(picture_from_crop, -1, -2)
     return Reading(np.concatenate([places, reading.points[..., 2:]], -1), covariance, reading.presence)
+
+
+def _is_somebody_else(found: Tracks, detected: Tracks) -> NDArray[np.bool_]:
+    """(n,) whether the crop's keypoints are plainly not those that the detector saw: then the crop shows another person better."""
+    similarity = keypoint_similarity(found.keypoints_px, detected.keypoints_px, box_size(detected.boxes_xyxy_px))
+    own = np.diagonal(similarity)
+    return np.asarray(detected.observed & (np.nan_to_num(own, nan=1.0) < _OTHER_SIMILARITY))
 
 
 def _lies_elsewhere(base: Float, roll: Float, other: Float, other_roll: Float) -> NDArray[np.bool_]:

@@ -26,6 +26,10 @@ _JOINTS = len(KEYPOINT_NAMES)
 _CENTER_NEARNESS_CELLS = 1.8
 _JOINT_NEARNESS_CELLS = 1.7998046875
 """Added to a distance before dividing by it; the same number, of which the published graph holds this one in half precision."""
+_AGREEMENT_CELLS = 6.0
+"""Standard deviation of a regressed keypoint about the expected one: a tenth of the crop, as a limb moves between two looks."""
+_LEAST_AGREEMENT = 1e-3
+"""Somebody whom no expected keypoint fits is still found where nobody else is."""
 _MOMENT_RADIUS = 6
 """Cells to each side of the found one whose heat counts for the covariance."""
 _FLOOR_PX2 = STRIDE**2 / 12
@@ -48,8 +52,9 @@ def decode_thunder(maps: ThunderMaps, near_px: Tensor | None = None) -> ThunderR
 
     Args:
         maps: the network's answer, of any floating-point type.
-        near_px: (B, 17, 3) x, y in px and score, where the person's keypoints are expected. The person is then picked near
-            their mean, weighted by score, instead of near the middle of the crop. Where all scores are 0, the middle counts.
+        near_px: (B, 17, 3) x, y in px and score, where the person's keypoints are expected. The person is then the cell whose
+            regressed keypoints agree best with these, weighted by score, instead of the one nearest to the middle of the crop. Where all
+            scores are 0, the middle counts.
 
     Returns:
         A reading in float32. Positions are the graph's own; `THUNDER_SHIFT_PX` in `thunder_points.py` is not added.
@@ -58,9 +63,10 @@ def decode_thunder(maps: ThunderMaps, near_px: Tensor | None = None) -> ThunderR
     columns = torch.arange(_CELLS, device=heatmap.device, dtype=torch.float32)
     rows = columns[:, None]
 
-    middle = _expected_center(near_px, heatmap.device)
     # The published graph holds these weights in half precision.
-    nearness = _nearness(rows, columns, middle[:, 1, None, None], middle[:, 0, None, None], _CENTER_NEARNESS_CELLS).half().float()
+    nearness = _nearness(rows, columns, _CELLS / 2, _CELLS / 2, _CENTER_NEARNESS_CELLS).half().float()
+    if near_px is not None:
+        nearness = _agreement(regression, near_px, rows, columns, nearness)
     probability = center[:, 0].sigmoid()
     person = (probability * nearness).flatten(1).argmax(-1, keepdim=True)  # (B, 1)
     presence = probability.flatten(1).gather(1, person)[:, 0]
@@ -84,18 +90,20 @@ def decode_thunder(maps: ThunderMaps, near_px: Tensor | None = None) -> ThunderR
     return ThunderReading(points, _covariance(weighted, row, column, place), presence)
 
 
-def _expected_center(near_px: Tensor | None, device: torch.device) -> Tensor:
-    """(B or 1, 2) x, y in cells: where the mean of the person's keypoints is expected."""
-    middle = torch.full((1, 2), _CELLS / 2, device=device)
-    if near_px is None:
-        return middle
-    weight = near_px[..., 2:].float().clamp(min=0)
-    total = weight.sum(1)
-    mean_px = torch.where(weight > 0, near_px[..., :2].float() * weight, 0.0).sum(1) / total.clamp(min=1e-6)
-    return torch.where(total > 0, (mean_px + 0.5) / STRIDE, middle)
+def _agreement(regression: Tensor, near_px: Tensor, rows: Tensor, columns: Tensor, otherwise: Tensor) -> Tensor:
+    """(B, 64, 64) how well each cell's regressed keypoints agree with the expected ones; `otherwise` where none are expected."""
+    offsets = regression.unflatten(1, (_JOINTS, 2))
+    weight = near_px[..., 2].float().clamp(min=0)
+    expected = torch.where(weight[..., None] > 0, (near_px[..., :2].float() + 0.5) / STRIDE, 0.0)
+    away_y = rows + offsets[:, :, 0] - expected[..., 1, None, None]
+    away_x = columns + offsets[:, :, 1] - expected[..., 0, None, None]
+    close = torch.exp(-(away_x.square() + away_y.square()) / (2 * _AGREEMENT_CELLS**2))
+    total = weight.sum(1)[:, None, None]
+    agreement = (close * weight[..., None, None]).sum(1) / total.clamp(min=1e-6) + _LEAST_AGREEMENT
+    return torch.where(total > 0, agreement, otherwise)
 
 
-def _nearness(rows: Tensor, columns: Tensor, row: Tensor, column: Tensor, added: float) -> Tensor:
+def _nearness(rows: Tensor, columns: Tensor, row: Tensor | float, column: Tensor | float, added: float) -> Tensor:
     """1 / (distance in cells + added)"""
     return 1 / (((rows - row).square() + (columns - column).square()).sqrt() + added)
 
