@@ -19,15 +19,19 @@ from mchmr_stream.benching.stages import (
     detecting,
     encoding,
     estimating,
+    fitting,
     people_per_s,
     people_together,
+    refining,
     rendering,
     run_alone,
 )
 from mchmr_stream.benching.usage import Usage
 from mchmr_stream.benching.whole import WholeRun, run_scenes, run_with_files
-from mchmr_stream.build import open_input
+from mchmr_stream.build import build_fitter, open_input
 from mchmr_stream.config import Settings
+from mchmr_stream.fitting.body_fitter import BodyFitter
+from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.pipeline import Pipeline
 from mchmr_stream.protocols import Source
 from mchmr_stream.records import SourceInfo
@@ -39,8 +43,10 @@ SCHEMA = 1
 _KEPT_FRAMES = 48
 """The stages alone see so many frames at most: they are kept in memory, with their crops."""
 _WARM_UP_FRAMES = 10
-ON_THE_WAY = ("decode", "detect", "crop", "network")
-"""The stages of every run; an overlay adds the others."""
+ON_THE_WAY = ("decode", "detect", "keypoints", "crop", "network", "fit")
+"""The stages on the way to bodies; an overlay adds the others."""
+_OWN_THREADS = ("decode", "fit", "encode")
+"""Stages that torch's threads have nothing to do with."""
 
 Step = Callable[[str], None]
 """Told what is measured next."""
@@ -84,7 +90,8 @@ def bench(
 
 def steps_of(settings: Sequence[Settings], repeats: int) -> int:
     """How many times `bench` says what comes next."""
-    return sum(6 + repeats + (2 + repeats) * one.output.overlay for one in settings)
+    each = lambda one: 6 + repeats + (one.keypoints.kind != "detector") + (one.fit.kind != "none") + (2 + repeats) * one.output.overlay
+    return sum(map(each, settings))
 
 
 def _run(
@@ -106,7 +113,7 @@ def _run(
     source, intrinsics = open_input(clip, settings)
     with closing(source):
         recording = record(pipeline, First(source, min(frames, _KEPT_FRAMES)), intrinsics)
-    alone = _stages_alone(clip, settings, pipeline, recording, source.info, len(recording.scenes), team, step)
+    alone = _stages_alone(clip, settings, pipeline, recording, source.info, intrinsics, team, step)
     in_flow = _median_of(bodies)
     return {
         "views": settings.crops.views,
@@ -129,20 +136,32 @@ def pipeline_threads() -> int:
 
 
 def _stages_alone(
-    clip: Path, settings: Settings, pipeline: Pipeline, recording: Recording, info: SourceInfo, frames: int, team: int, step: Step
+    clip: Path,
+    settings: Settings,
+    pipeline: Pipeline,
+    recording: Recording,
+    info: SourceInfo,
+    intrinsics: Intrinsics,
+    team: int,
+    step: Step,
 ) -> dict[str, tuple[Alone, Alone]]:
     """Of each stage: with the threads that it has in the pipeline, and with all cores."""
 
     def opened() -> Source:
-        return First(open_input(clip, settings)[0], frames)
+        return First(open_input(clip, settings)[0], len(recording.scenes))
+
+    def new_fitter() -> BodyFitter:
+        fitter = build_fitter(settings, parts.body, intrinsics)
+        assert fitter is not None
+        return fitter
 
     parts = pipeline.parts
-    work = {
-        "decode": decoding(opened),
-        "detect": detecting(recording, parts),
-        "crop": cropping(recording, parts),
-        "network": estimating(recording, parts),
-    }
+    work = {"decode": decoding(opened), "detect": detecting(recording, parts)}
+    if parts.keypoints is not None:
+        work["keypoints"] = refining(recording, parts)
+    work |= {"crop": cropping(recording, parts), "network": estimating(recording, parts)}
+    if settings.fit.kind != "none":
+        work["fit"] = fitting(recording, new_fitter)
     if settings.output.overlay:
         work["render"] = rendering(recording)
         with torch_threads(cores()):
@@ -151,7 +170,7 @@ def _stages_alone(
     for name, calls in work.items():
         step(f"{name} alone")
         own = run_alone(calls, team)
-        takes_torch = name not in ("decode", "encode") and cores() != team
+        takes_torch = name not in _OWN_THREADS and cores() != team
         alone[name] = own, run_alone(calls, cores()) if takes_torch else own
     return alone
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from mchmr_stream.build import Parts
+from mchmr_stream.fitting.body_fitter import Measured
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.pipeline import Pipeline
 from mchmr_stream.protocols import Source
 from mchmr_stream.records import CropBatch, CropEstimates, Detections, Frame, Scene, SourceInfo, Tracks
+from mchmr_stream.streaming import Stopwatch
+
+T = TypeVar("T")
 
 
 class First:
@@ -41,8 +45,12 @@ class Recording:
     """Calls in their order, with all that they were given; frames and crops stay in memory."""
 
     detected: list[list[Frame]] = field(default_factory=list)
+    refined: list[tuple[Frame, Tracks, Intrinsics]] = field(default_factory=list)
+    """empty where the detector's keypoints are taken"""
     cropped: list[tuple[Frame, Tracks, Intrinsics]] = field(default_factory=list)
     batches: list[CropBatch] = field(default_factory=list)
+    fitted: list[list[Measured]] = field(default_factory=list)
+    """empty where nothing is fitted"""
     scenes: list[Scene] = field(default_factory=list)
 
     @property
@@ -57,10 +65,25 @@ def record(pipeline: Pipeline, source: Source, intrinsics: Intrinsics) -> Record
     detector, cropper, estimator = _Detector(parts, recording), _Cropper(parts, recording), _Estimator(parts, recording)
     pipeline.parts = replace(parts, detector=cast(Any, detector), cropper=cast(Any, cropper), estimator=cast(Any, estimator))
     try:
-        recording.scenes = list(pipeline.scenes(source, intrinsics))
+        recording.scenes = list(pipeline.scenes(source, intrinsics, watch=_Watch(recording)))
     finally:
         pipeline.parts = parts
     return recording
+
+
+class _Watch(Stopwatch):
+    """Hears every call of a stage: of those that are made anew for each run it writes down what they were given."""
+
+    def __init__(self, recording: Recording) -> None:
+        super().__init__()
+        self._recording = recording
+
+    def call(self, stage: str, function: Callable[..., T], *args: object) -> T:
+        if stage == "keypoints":
+            self._recording.refined.append(cast(Any, args))
+        elif stage == "fit":
+            self._recording.fitted.append(list(cast(Any, args[0])))
+        return super().call(stage, function, *args)
 
 
 class _Stands:

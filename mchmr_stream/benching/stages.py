@@ -19,13 +19,14 @@ from mchmr_stream.benching.recording import Recording
 from mchmr_stream.benching.usage import Timed, measured
 from mchmr_stream.build import Parts
 from mchmr_stream.estimators.side_by_side import SideBySide
+from mchmr_stream.fitting.body_fitter import BodyFitter
 from mchmr_stream.protocols import MeshEstimator, Source
 from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Scene, SourceInfo
 from mchmr_stream.sinks.overlay import OverlaySink, draw_scene
 from mchmr_stream.teams import torch_threads
 
-STAGES = ("decode", "detect", "crop", "network", "render", "encode")
-"""In the order of the flow; the last two only where an overlay is written."""
+STAGES = ("decode", "detect", "keypoints", "crop", "network", "fit", "render", "encode")
+"""In the order of the flow; keypoints and fit where settings have them, the last two only where an overlay is written."""
 
 Calls = Callable[[list[float]], int]
 """Does the work, notes the seconds of every call, and says how many frames it was for."""
@@ -71,6 +72,14 @@ def detecting(recording: Recording, parts: Parts) -> Calls:
     return lambda seconds: _timed(seconds, [partial(parts.detector.detect, asked) for asked in recording.detected], recording)
 
 
+def refining(recording: Recording, parts: Parts) -> Calls:
+    """The keypoints of everyone out of crops of their own. Raises ValueError where settings leave that out."""
+    keypoints = parts.keypoints
+    if keypoints is None:
+        raise ValueError("these parts have nothing that finds keypoints in crops")
+    return lambda seconds: _timed(seconds, [partial(keypoints.refine, *given) for given in recording.refined], recording)
+
+
 def cropping(recording: Recording, parts: Parts) -> Calls:
     """The crops of everyone."""
     return lambda seconds: _timed(seconds, [partial(parts.cropper.crop, *given) for given in recording.cropped], recording)
@@ -94,6 +103,16 @@ def estimating(recording: Recording, parts: Parts) -> Calls:
             for answer in sent:
                 answer.result()
         return len(recording.scenes)
+
+    return calls
+
+
+def fitting(recording: Recording, new_fitter: Callable[[], BodyFitter]) -> Calls:
+    """The fit of everyone, from the first frame on by a fit that knows nobody yet."""
+
+    def calls(seconds: list[float]) -> int:
+        fitter = new_fitter()
+        return _timed(seconds, [partial(fitter.fit, measured) for measured in recording.fitted], recording)
 
     return calls
 
