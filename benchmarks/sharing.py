@@ -31,6 +31,7 @@ from mchmr_stream.cropping.layouts import Layout, layout
 from mchmr_stream.detection.movenet import MoveNetDetector
 from mchmr_stream.estimators.local import LocalEstimator
 from mchmr_stream.geometry.camera import Intrinsics
+from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
 from mchmr_stream.learning.evaluation import synthetic
 from mchmr_stream.learning.evaluation.real3d import errors_row
 from mchmr_stream.learning.evaluation.real_predictions import known_camera, largest_person
@@ -42,6 +43,7 @@ from mchmr_stream.learning.synthetic.shards import read_shards
 from mchmr_stream.network.encoders import optimise_for_inference
 from mchmr_stream.network.encoders.blazepose import INPUT_PX, BlazePose, Trunk
 from mchmr_stream.network.encoders.encoder import CropFeatures, Encoder
+from mchmr_stream.network.thunder_points import ThunderPoints
 from mchmr_stream.network.weights import LoadedNetwork, load_network
 from mchmr_stream.pipeline import Pipeline, smoothed
 from mchmr_stream.records import CropBatch, Frame, Tracks
@@ -201,7 +203,8 @@ def without_pictures(pipeline: Pipeline, source: Any, intrinsics: Intrinsics) ->
 
 def rendered_errors(way: Way, shards: Path, network: LoadedNetwork) -> dict[str, float]:
     """Of those whom the detector found, focal length known."""
-    observer = Observer(MoveNetDetector(device=CPU), AsViews(way), encode_views(way), seed=0)  # type: ignore[arg-type]
+    keypoints = CropKeypoints(ThunderPoints(CPU))
+    observer = Observer(MoveNetDetector(device=CPU), AsViews(way), encode_views(way), 0, keypoints)  # type: ignore[arg-type]
     people = observer.observe(read_shards(shards))
     errors = synthetic.evaluate(predict(people, network, labels=list(labelled_people(shards)), data=shards.name)).tables["errors"]
     return {name: float(value) for name, value in errors[f"found, {KNOWN}"].items() if value is not None}

@@ -41,7 +41,7 @@ from mchmr_stream.learning.synthetic.clip_files import ClipLabels, read_labels, 
 from mchmr_stream.learning.synthetic.clips import ClipSettings
 from mchmr_stream.learning.synthetic.stagings import STAGINGS
 from mchmr_stream.pipeline import Pipeline
-from mchmr_stream.records import Detections, Frame, SourceInfo, Tracks
+from mchmr_stream.records import KEYPOINT_NAMES, Detections, Frame, SourceInfo, Tracks
 from mchmr_stream.sources import open_source
 from mchmr_stream.tracking.similarity import box_iou
 
@@ -219,11 +219,15 @@ def ours(scene: Scene, pipeline: Pipeline) -> People:
         if cuts is not None and cuts.begins_with(frame.rgb):
             tracker.end_scene()
         if before is not None and tracker.needs_confirmation(detections):
-            batch = parts.cropper.crop(*before, intrinsics)
+            picture, people = before
+            if parts.keypoints is not None:
+                people = parts.keypoints.refine(picture, people, intrinsics)
+            batch = parts.cropper.crop(picture, people, intrinsics)
             seen = parts.estimator.estimate(batch)
-            places_px = image_from_rolled(seen.landmarks_px[..., :2], intrinsics, batch.roll_rad)
-            landmarks_px = np.concatenate([places_px, seen.landmarks_px[..., 2:]], -1).astype(np.float32)
-            tracker.confirm(before[1].track_id, landmarks_px, seen.presence)
+            landmarks = seen.landmarks_px[:, : len(KEYPOINT_NAMES)]
+            places_px = image_from_rolled(landmarks[..., :2], intrinsics, batch.roll_rad)
+            landmarks_px = np.concatenate([places_px, landmarks[..., 2:]], -1).astype(np.float32)
+            tracker.confirm(people.track_id, landmarks_px, seen.presence)
         tracks = tracker.update(detections, frame.time_s)
         out.append((tracks.track_id.tolist(), tracks.boxes_xyxy_px.astype(np.float64)))
         before = frame, tracks
