@@ -50,7 +50,7 @@ from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.geometry.crops import image_from_rolled
 from mchmr_stream.placing import place_in_image
 from mchmr_stream.protocols import MeshEstimator, Smoother, Source, Tracker
-from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Float, Frame, Scene, Tracks
+from mchmr_stream.records import KEYPOINT_NAMES, Bodies, CropBatch, CropEstimates, Float, Frame, Scene, Tracks
 from mchmr_stream.streaming import Stopwatch, Workers
 from mchmr_stream.teams import team_and_batches
 
@@ -231,12 +231,14 @@ class Pipeline:
     ) -> Iterator[tuple[Frame, Bodies]]:
         for group, estimates in sent:
             arrived = watch.call("network", estimates.result) if not estimates.done() else estimates.result()
+            apart = _apart(arrived, group)
             placed = [
                 place_in_image(item.frame, item.tracks, item.batch, its_own, self.parts.body)
-                for item, its_own in zip(group, _apart(arrived, group), strict=True)
+                for item, its_own in zip(group, apart, strict=True)
             ]
             if fitter is not None:
-                placed = watch.call("fit", fitter.fit, [_measured(item, bodies) for item, bodies in zip(group, placed, strict=True)])
+                measured = [_measured(*each, fitter.intrinsics) for each in zip(group, apart, placed, strict=True)]
+                placed = watch.call("fit", fitter.fit, measured)
             for item, bodies in zip(group, placed, strict=True):
                 yield item.frame, bodies
 
@@ -263,18 +265,25 @@ def _apart(estimates: CropEstimates, group: list[Found]) -> list[CropEstimates]:
     return split(estimates, [len(item.batch) for item in group])
 
 
-def _measured(item: Found, bodies: Bodies) -> Measured:
+def _measured(item: Found, estimates: CropEstimates, bodies: Bodies, intrinsics: Intrinsics) -> Measured:
     """What the fit takes of a frame."""
-    frame, tracks, batch = item.frame, item.tracks, item.batch
-    return Measured(bodies, tracks.keypoint_covariance_px2, batch.base_px, batch.roll_rad, (frame.width, frame.height))
+    frame, batch = item.frame, item.batch
+    landmarks_px = landmarks_in_image(estimates, batch, intrinsics)
+    covariance_px2 = item.tracks.keypoint_covariance_px2
+    return Measured(bodies, covariance_px2, landmarks_px, batch.base_px, batch.roll_rad, (frame.width, frame.height))
+
+
+def landmarks_in_image(estimates: CropEstimates, batch: CropBatch, intrinsics: Intrinsics) -> Float:
+    """(n, 27, 3) where the network saw its landmarks, picture pixels, and how visible they are."""
+    seen_px = image_from_rolled(estimates.landmarks_px[..., :2], intrinsics, batch.roll_rad)
+    return np.concatenate([seen_px, estimates.landmarks_px[..., 2:]], -1).astype(np.float32)
 
 
 def _tell_tracker(group: list[Found], intrinsics: Intrinsics, done: Future[CropEstimates]) -> None:
     if done.cancelled() or done.exception() is not None:
         return  # raised to whoever takes the frames' bodies
     for item, estimates in zip(group, _apart(done.result(), group), strict=True):
-        seen_px = image_from_rolled(estimates.landmarks_px[..., :2], intrinsics, item.batch.roll_rad)
-        landmarks_px = np.concatenate([seen_px, estimates.landmarks_px[..., 2:]], -1).astype(np.float32)
+        landmarks_px = landmarks_in_image(estimates, item.batch, intrinsics)[:, : len(KEYPOINT_NAMES)]
         if not item.seen.cancelled():
             item.seen.set_result((landmarks_px, estimates.presence))
 

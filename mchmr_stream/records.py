@@ -39,6 +39,14 @@ KEYPOINT_NAMES = (
 )  # fmt: skip
 """The 17 COCO keypoints, in COCO's order."""
 
+EXTREMITY_NAMES = (
+    "left_pinky", "right_pinky", "left_index", "right_index", "left_thumb", "right_thumb", "left_heel", "right_heel", "left_foot_index",
+    "right_foot_index",
+)  # fmt: skip
+"""Ten points of hands and feet, as BlazePose names them: they show how hands and feet are turned."""
+LANDMARK_NAMES = KEYPOINT_NAMES + EXTREMITY_NAMES
+"""What the network sees in the crops: 27 points."""
+
 JOINT_NAMES = (
     "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle",
     "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder",
@@ -209,7 +217,7 @@ class CropEstimates:
     presence: Float
     """(n,) in [0, 1]: whether there is a person in the crops at all"""
     landmarks_px: Float
-    """(n, 17, 3): where the network saw the 17 keypoints (rolled plane) and how visible they are"""
+    """(n, 27, 3): where the network saw the points of `LANDMARK_NAMES` (rolled plane) and how visible they are"""
 
     def __post_init__(self) -> None:
         n = len(self.rotations)
@@ -218,7 +226,7 @@ class CropEstimates:
         _check("views_cam", self.views_cam, n, None, 3)
         _check("confidence", self.confidence, n)
         _check("presence", self.presence, n)
-        _check("landmarks_px", self.landmarks_px, n, 17, 3)
+        _check("landmarks_px", self.landmarks_px, n, len(LANDMARK_NAMES), 3)
 
     def __len__(self) -> int:
         return len(self.rotations)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.errors import InputError
-from mchmr_stream.records import CropBatch, CropEstimates
+from mchmr_stream.records import LANDMARK_NAMES, CropBatch, CropEstimates
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +52,7 @@ OUTPUT_SPECS: tuple[TensorSpec, ...] = (
     TensorSpec("VIEWS_CAM", "FP32", (VIEWS, 3)),
     TensorSpec("CONFIDENCE", "FP32", (1,)),
     TensorSpec("PRESENCE", "FP32", (1,)),
-    TensorSpec("LANDMARKS_PX", "FP32", (17, 3)),
+    TensorSpec("LANDMARKS_PX", "FP32", (len(LANDMARK_NAMES), 3)),
 )
 """What an answer holds: `CropEstimates`, in the order of its fields."""
 

@@ -56,7 +56,7 @@ def bodies_of(state: State, keypoints: np.ndarray, time_s: float = 0.0) -> Bodie
 
 
 def joints_of(state: State) -> np.ndarray:
-    pelvis, around = posed_joints(BODY, relative_from_global(state.rotations), state.betas)
+    around = posed_joints(BODY, relative_from_global(state.rotations), state.betas)[1]
     return around + state.pelvis[:, None]
 
 
@@ -65,12 +65,13 @@ def measured(state: State, keypoints: np.ndarray, roll: float = 0.0, time_s: flo
     side = 1500 * 1.7 / state.pelvis[:, 2:]
     covariance = np.tile(np.eye(2) * 9, (n, 17, 1, 1)).astype(np.float32)
     base = np.concatenate([np.zeros((n, 2)), side], 1).astype(np.float32)
-    return Measured(bodies_of(state, keypoints, time_s), covariance, base, np.full(n, roll, np.float32), WH)
+    unseen = np.zeros((n, 27, 3), np.float32)
+    return Measured(bodies_of(state, keypoints, time_s), covariance, unseen, base, np.full(n, roll, np.float32), WH)
 
 
 def seen(state: State, score: float = 0.9) -> np.ndarray:
     """(n, 17, 3) keypoints of bodies, without noise."""
-    places = project(Kinematics(BODY, POINTS).place(state), K)
+    places = project(Kinematics(BODY, POINTS).place(state), K)[:, :17]
     return np.concatenate([places, np.full((*places.shape[:2], 1), score)], -1)
 
 
@@ -104,8 +105,8 @@ def random_objective(n: int = 3) -> tuple[Objective, State]:
     rng = np.random.default_rng(1)
     truth, network = standing(n, 0.3), standing(n, 0.3)
     network = stepped(network, rng.normal(size=(n, SIZE)) * 0.1)
-    keypoints = seen(truth)[..., :2] + rng.normal(size=(n, 17, 2)) * 4
-    precision = np.tile(np.linalg.inv(np.array([[30.0, 9.0], [9.0, 20.0]])), (n, 17, 1, 1))
+    keypoints = project(Kinematics(BODY, POINTS).place(truth), K) + rng.normal(size=(n, 27, 2)) * 4
+    precision = np.tile(np.linalg.inv(np.array([[30.0, 9.0], [9.0, 20.0]])), (n, 27, 1, 1))
     precision[:, 3] = 0
     evidence = Evidence(keypoints, precision, np.tile([K.fx, K.fy], (n, 1)), np.tile([K.cx, K.cy], (n, 1)))
     information = np.tile(np.linalg.inv(CALIBRATION.prior_covariance), (n, 1, 1))
@@ -197,7 +198,7 @@ def test_a_rolled_camera_gives_the_rolled_body():
     turned = lambda state: State(turn_ @ state.rotations, state.betas, state.pelvis @ turn_.T)
 
     def fit(shown: State, start: State, roll: float) -> State:
-        places = project(Kinematics(BODY, POINTS).place(shown), square)
+        places = project(Kinematics(BODY, POINTS).place(shown), square)[:, :17]
         keypoints = np.concatenate([places, np.full((1, 17, 1), 0.9)], -1)
         frame = measured(start, keypoints, roll)
         return fitted_state(BodyFitter(BODY, square, CALIBRATION).fit([replace(frame, picture_wh=(4000, 4000))])[0])

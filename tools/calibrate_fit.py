@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import pickle
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from mchmr_stream.body.model import BodyModel
 from mchmr_stream.build import build_cropper, build_parts
 from mchmr_stream.config import load_settings
 from mchmr_stream.detection.movenet import MoveNetDetector
-from mchmr_stream.fitting.body_fitter import BodyFitter, Measured
+from mchmr_stream.fitting.body_fitter import ENDS, BodyFitter, Measured
 from mchmr_stream.fitting.body_points import nominal_points
 from mchmr_stream.fitting.calibration import BONE_KEYPOINTS, FILE_NAME, SEEN_SCORE, FitCalibration
 from mchmr_stream.fitting.kinematics import BETAS, FREE_JOINTS, PLACE, ROTATION_SIZE, SIZE, Kinematics, State, global_from_relative
@@ -37,13 +37,14 @@ from mchmr_stream.geometry.camera import Intrinsics, roll_matrix
 from mchmr_stream.learning.landmark_places import geometric_fit
 from mchmr_stream.learning.observed import Observer, observable
 from mchmr_stream.learning.synthetic.shards import read_shards
-from mchmr_stream.network.landmarks import COCO_MIRROR
+from mchmr_stream.pipeline import landmarks_in_image
 from mchmr_stream.placing import place_in_image
-from mchmr_stream.records import Frame
+from mchmr_stream.records import KEYPOINT_NAMES, LANDMARK_NAMES, Frame
 
 Array = NDArray[np.float64]
 
 _SCORE_EDGES = (0.08, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 1.0)
+_COCO = len(KEYPOINT_NAMES)
 _MIRROR = np.array([-1.0, 1.0, 1.0])
 _POSITION_SHARE = 0.8
 """Share of people, those of the least Mahalanobis distance, that the covariance is of: a network that took somebody's back for the front is
@@ -82,13 +83,14 @@ def observe(folder: Path, limit: int | None) -> Iterator[Person]:
         batch = cropper.crop(frame, tracks, scene.intrinsics)
         estimates = parts.estimator.estimate(batch)
         bodies = place_in_image(frame, tracks, batch, estimates, parts.body)
+        landmarks_px = landmarks_in_image(estimates, batch, scene.intrinsics)
         for row, person in enumerate(people):
             if not tracks.observed[row]:
                 continue
             one = slice(row, row + 1)
             measured = Measured(
-                bodies.rows(np.array([row])), tracks.keypoint_covariance_px2[one], batch.base_px[one], batch.roll_rad[one],
-                (scene.width, scene.height),
+                bodies.rows(np.array([row])), tracks.keypoint_covariance_px2[one], landmarks_px[one], batch.base_px[one],
+                batch.roll_rad[one], (scene.width, scene.height),
             )  # fmt: skip
             seen = person.visible_fraction * (1 - person.truncated_fraction)
             yield Person(
@@ -137,6 +139,14 @@ class People:
         return self.stack(lambda one: one.measured.bodies.keypoints_px[0])
 
     @property
+    def extremities(self) -> Array:
+        """(n, 10, 3) hands and feet as the fit takes them: about the keypoints' wrists and ankles, and how visible they are."""
+        landmarks = self.stack(lambda one: one.measured.landmarks_px[0])
+        offset = landmarks[:, _COCO:, :2] - landmarks[:, ENDS, :2]
+        visible = np.minimum(landmarks[:, _COCO:, 2:], landmarks[:, ENDS, 2:])
+        return np.concatenate([self.keypoints[:, ENDS, :2] + offset, visible * (self.scores[:, ENDS, None] > 0.3)], -1)
+
+    @property
     def scores(self) -> Array:
         """(n, 17), 0 outside of the picture."""
         keypoints = self.keypoints
@@ -145,11 +155,12 @@ class People:
 
 
 def point_offsets(people: People, body: BodyModel) -> Array:
-    """(17, 3): geometric median of the residuals on the people who fit best, left and right mirrored into one."""
+    """(27, 3): geometric median of the residuals on the people who fit best, left and right mirrored into one."""
     nominal = nominal_points(body)
     truth, focal, centre, side = people.truth, people.focal, people.centre, people.side
     places = Kinematics(body, nominal).place(truth)
-    seen = people.keypoints
+    seen = np.concatenate([people.keypoints, people.extremities], 1)
+    mirrors = [LANDMARK_NAMES.index(_other_side(name)) for name in LANDMARK_NAMES]
     turned = truth.rotations[:, nominal.bone]
     slopes = np.zeros((*places.shape[:2], 2, 3))
     slopes[..., 0, 0], slopes[..., 1, 1] = focal[:, None, 0] / places[..., 2], focal[:, None, 1] / places[..., 2]
@@ -158,7 +169,7 @@ def point_offsets(people: People, body: BodyModel) -> Array:
     whole = (people.stack(lambda one: one.seen) > 0.85) & (side > 200)
     good, offsets = whole, np.zeros((len(nominal), 3))
     for _ in range(3):
-        for point, mirrored in enumerate(COCO_MIRROR):
+        for point, mirrored in enumerate(mirrors):
             slope, residual = [], []
             for each, flip in {point: np.ones(3), mirrored: _MIRROR if mirrored != point else np.ones(3)}.items():
                 rows = good & (seen[:, each, 2] > 0.4)
@@ -168,7 +179,7 @@ def point_offsets(people: People, body: BodyModel) -> Array:
             offsets[point] = offset.numpy() * ([0.0, 1.0, 1.0] if mirrored == point else [1.0, 1.0, 1.0])
         moved = places + (turned @ offsets[..., None])[..., 0]
         off = np.linalg.norm(seen[..., :2] - (moved[..., :2] / moved[..., 2:] * focal[:, None] + centre[:, None]), axis=-1) / side[:, None]
-        typical = np.median(off, 1)
+        typical = np.median(off[:, :_COCO], 1)
         good = whole & (typical <= np.median(typical[whole]))
     return offsets
 
@@ -195,11 +206,14 @@ def prior_covariance(people: People, body: BodyModel) -> tuple[Array, float]:
     return 0.9 * covariance + 0.1 * np.diag(np.diag(covariance)), growth
 
 
-def keypoint_noise(people: People, body: BodyModel, offsets: Array) -> tuple[Array, Array, float]:
-    """Scores, gain of the peak's deviation at them, and the floor as a share of the base box's side."""
+def keypoint_noise(people: People, body: BodyModel, offsets: Array) -> tuple[Array, Array, float, float]:
+    """Scores, gain of the peak's deviation at them, the floor and the deviation of hands and feet as shares of the base box's side."""
     places = Kinematics(body, nominal_points(body).moved(offsets)).place(people.truth)
     true_px = places[..., :2] / places[..., 2:] * people.focal[:, None] + people.centre[:, None]
-    error = np.linalg.norm(people.keypoints[..., :2] - true_px, axis=-1)
+    error = np.linalg.norm(people.keypoints[..., :2] - true_px[:, :_COCO], axis=-1)
+    hands_and_feet = people.extremities
+    off = np.linalg.norm(hands_and_feet[..., :2] - true_px[:, _COCO:], axis=-1) / people.side[:, None]
+    extremity_sd = float(np.median(off[hands_and_feet[..., 2] > 0.5])) / 1.18
     covariance = people.stack(lambda one: one.measured.keypoint_covariance_px2[0])
     peak = np.sqrt(np.trace(covariance, axis1=-2, axis2=-1) / 2)
     scores, side = people.scores, people.side[:, None]
@@ -216,7 +230,7 @@ def keypoint_noise(people: People, body: BodyModel, offsets: Array) -> tuple[Arr
         middle.append(float(scores[rows].mean()))
         # The median of a distance in the plane is 1.18 standard deviations.
         gain.append(float(np.median((error / peak)[rows])) / 1.18)
-    return np.array(middle), np.array(gain), floor
+    return np.array(middle), np.array(gain), floor, extremity_sd
 
 
 def coverage(people: list[Person], body: BodyModel, calibration: FitCalibration) -> tuple[Array, Array]:
@@ -246,26 +260,34 @@ def main() -> None:
     print(f"{len(people.people)} people observed")
     offsets = point_offsets(people, body)
     covariance, growth = prior_covariance(people, body)
-    scores, gain, floor = keypoint_noise(people, body, offsets)
+    scores, gain, floor, extremity_sd = keypoint_noise(people, body, offsets)
     sd = np.rad2deg(np.sqrt(np.diag(covariance)[:ROTATION_SIZE].reshape(-1, 3)))
     print("deviation of turns, degrees about x, y, z:", dict(zip(FREE_JOINTS, sd.round(0).tolist(), strict=True)))
     print("of betas:", np.sqrt(np.diag(covariance)[BETAS]).round(2), "of the place:", np.sqrt(np.diag(covariance)[PLACE]).round(4))
     print("growth of deviations as keypoints disappear:", round(growth, 2))
     print(
-        "keypoint noise, score -> gain:", dict(zip(scores.round(2).tolist(), gain.round(2).tolist(), strict=True)), "floor", round(floor, 4)
+        "keypoint noise, score -> gain:",
+        dict(zip(scores.round(2).tolist(), gain.round(2).tolist(), strict=True)),
+        "floor",
+        round(floor, 4),
+        "hands and feet",
+        round(extremity_sd, 4),
     )
     about = {"body_sha256": body.sha256, "weights": load_settings(None, []).network.weights, "people": len(people.people)}
     whole = lambda value: np.array(value, np.float64)
-    made = FitCalibration(offsets, covariance, whole(growth), scores, gain, whole(floor), whole(1.0), about)
+    made = FitCalibration(offsets, covariance, whole(growth), scores, gain, whole(floor), whole(extremity_sd), whole(1.0), about)
     check = _observed(args.check, args.limit, args.keep)
     errors, told = coverage(check, body, made)
     scale = float(np.quantile(errors[:, 1:] / told[:, 1:], 0.68))
-    print(
-        f"on {len(check)} others: {np.mean(errors[:, 1:] < told[:, 1:]) * 100:.0f} % of joints within one deviation, scaled by {scale:.2f}: 68 %"
-    )
-    made = FitCalibration(offsets, covariance, whole(growth), scores, gain, whole(floor), whole(scale), about | {"check": len(check)})
+    within = np.mean(errors[:, 1:] < told[:, 1:]) * 100
+    print(f"on {len(check)} others: {within:.0f} % of joints within one deviation, scaled by {scale:.2f}: 68 %")
+    made = replace(made, joint_sd_scale=whole(scale), about=about | {"check": len(check)})
     made.save(args.out)
     print(f"written to {args.out}")
+
+
+def _other_side(name: str) -> str:
+    return name.replace("left", "*").replace("right", "left").replace("*", "right")
 
 
 def _observed(folder: Path, limit: int | None, keep: Path | None) -> list[Person]:

@@ -12,7 +12,7 @@ from mchmr_stream.estimators.at_once import ComputesAtOnce
 from mchmr_stream.network.encoders import optimise_for_inference
 from mchmr_stream.network.model import finish, observe, presence_logits
 from mchmr_stream.network.weights import load_network
-from mchmr_stream.records import CropBatch, CropEstimates
+from mchmr_stream.records import LANDMARK_NAMES, CropBatch, CropEstimates
 
 
 class LocalEstimator(ComputesAtOnce):
@@ -46,7 +46,7 @@ class LocalEstimator(ComputesAtOnce):
         n, count = batch.crops.shape[:2]
         if n == 0:
             zero = lambda *shape: np.zeros(shape, np.float32)
-            return CropEstimates(zero(0, 24, 3, 3), zero(0, 10), zero(0, count, 3), zero(0), zero(0), zero(0, 17, 3))
+            return CropEstimates(zero(0, 24, 3, 3), zero(0, 10), zero(0, count, 3), zero(0), zero(0), zero(0, len(LANDMARK_NAMES), 3))
         to_device = lambda array: torch.as_tensor(array, dtype=torch.float32, device=self._device)
         views_px, base_px, focal_px = to_device(batch.views_px), to_device(batch.base_px), to_device(batch.focal_px)
         encoded = self._encoder(batch.crops.to(self._device).flatten(0, 1).float() / 255)

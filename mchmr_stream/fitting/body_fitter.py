@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mchmr_stream.body.joints import rest_joints
 from mchmr_stream.body.model import BodyModel
-from mchmr_stream.fitting.body_points import nominal_points
+from mchmr_stream.fitting.body_points import CARRIERS, nominal_points
 from mchmr_stream.fitting.calibration import BONE_KEYPOINTS, SEEN_SCORE, FitCalibration
 from mchmr_stream.fitting.evidence import Evidence
 from mchmr_stream.fitting.joint_limits import JointLimits
@@ -32,7 +32,7 @@ from mchmr_stream.fitting.levenberg_marquardt import minimise
 from mchmr_stream.fitting.objective import Objective, Prior
 from mchmr_stream.fitting.shapes import TrackShapes
 from mchmr_stream.geometry.camera import Intrinsics, roll_matrix
-from mchmr_stream.records import JOINT_NAMES, Bodies, Float
+from mchmr_stream.records import EXTREMITY_NAMES, JOINT_NAMES, KEYPOINT_NAMES, Bodies, Float
 
 Array = NDArray[np.float64]
 
@@ -43,6 +43,11 @@ _UNKNOWN_SPREAD = 0.02
 _LEGS = tuple(JOINT_NAMES.index(f"{side}_{name}") for side in ("left", "right") for name in ("hip", "knee"))
 _LEG_DOUBT_RAD = np.deg2rad(10.0)
 """Filmed people stand with straight legs far more often than rendered ones, whose poses are chosen for variety; the network bends them."""
+ENDS = [KEYPOINT_NAMES.index(JOINT_NAMES[CARRIERS[name]]) for name in EXTREMITY_NAMES]
+"""The keypoint, a wrist or an ankle, that each point of a hand or foot belongs to."""
+_VISIBLE = 0.5
+_SAME_WRIST = 0.05
+"""Two networks' wrists that lie farther apart than this share of the base box are not of the same hand."""
 _CONFIDENT_M = 0.15
 """Deviation of a joint at which the confidence in it is 1 / e."""
 
@@ -54,6 +59,8 @@ class Measured:
     bodies: Bodies
     keypoint_covariance_px2: Float
     """(n, 17, 2, 2) of `bodies.keypoints_px`; NaN where it is not known"""
+    landmarks_px: Float
+    """(n, 27, 3) of the network: picture pixels and visibility; hands and feet are taken from them"""
     base_px: Float
     """(n, 3) base boxes, whose side is the unit of noise"""
     roll_rad: Float
@@ -83,7 +90,7 @@ class BodyFitter:
             freedom: degrees of freedom of the keypoints' t distribution.
             prior_strength: information of the network's body over what rendered people show; networks do better on filmed ones.
         """
-        self._body, self._intrinsics = body, intrinsics
+        self._body, self.intrinsics = body, intrinsics
         self._kinematics = Kinematics(body, nominal_points(body).moved(calibration.point_offsets_m))
         self._limits = JointLimits(body)
         self._calibration = calibration
@@ -155,13 +162,32 @@ class BodyFitter:
         covariance = covariance * (gain**2)[..., None, None] + (chosen.noise_floor * side) ** 2 * np.eye(2)
         seen = scores > _LEAST_SCORE
         precision = np.linalg.inv(covariance) * seen[..., None, None]
-        camera, n = self._intrinsics, len(keypoints)
+        hands_and_feet, their_precision = self._extremities(gather, keypoints, covariance, scores, side)
+        camera, n = self.intrinsics, len(keypoints)
         return Evidence(
-            np.where(seen[..., None], keypoints[..., :2], 0),
-            precision,
+            np.concatenate([np.where(seen[..., None], keypoints[..., :2], 0), hands_and_feet], 1),
+            np.concatenate([precision, their_precision], 1),
             np.broadcast_to([camera.fx, camera.fy], (n, 2)),
             np.broadcast_to([camera.cx, camera.cy], (n, 2)),
         )
+
+    def _extremities(self, gather, keypoints: Array, covariance: Array, scores: Array, side: Array) -> tuple[Array, Array]:  # type: ignore[no-untyped-def]
+        """Points of hands and feet (n, 10, 2) with (n, 10, 2, 2) precision: the network's offsets from wrists and ankles, on the keypoints.
+
+        The network errs on a hand and its wrist alike; how the hand is turned is in the difference.
+        """
+        landmarks = gather(lambda frame: frame.landmarks_px).astype(np.float64)
+        size = gather(lambda frame: np.tile(frame.picture_wh, (len(frame.bodies), 1))).astype(np.float64)[:, None]
+        wrists_and_ankles = landmarks[:, ENDS]
+        offset = landmarks[:, len(KEYPOINT_NAMES) :, :2] - wrists_and_ankles[..., :2]
+        points = keypoints[:, ENDS, :2] + offset
+        visible = np.minimum(landmarks[:, len(KEYPOINT_NAMES) :, 2], wrists_and_ankles[..., 2])
+        inside = ((points >= 0) & (points <= size - 1)).all(-1)
+        apart = np.linalg.norm(wrists_and_ankles[..., :2] - keypoints[:, ENDS, :2], axis=-1)
+        used = (visible > _VISIBLE) & (scores[:, ENDS] > _VISIBLE / 2) & inside & (apart < _SAME_WRIST * side[..., 0, 0])
+        variance = (self._calibration.extremity_sd * side[:, 0, 0]) ** 2
+        spread = np.where(used[..., None, None], covariance[:, ENDS], 0) + variance[:, None, None, :] * np.eye(2)
+        return np.where(used[..., None], points, 0), np.linalg.inv(spread) * used[..., None, None]
 
     def _information_of(self, scores: Array) -> Array:
         """(n, SIZE, SIZE): less where the keypoints of a bone are not seen."""

@@ -1,4 +1,4 @@
-"""Where the 17 COCO keypoints are on the body, as the keypoint network places them.
+"""Where 27 points are on the body: COCO's 17 keypoints as the keypoint network places them, hands and feet as BlazePose does.
 
 Each point is carried by one bone: an offset, linear in the betas, from an anchor joint. What a detector calls a hip or a shoulder is one to
 four centimetres off the joint, always to the same side; `calibration.FitCalibration.point_offsets_m` holds that definition.
@@ -13,13 +13,28 @@ from numpy.typing import NDArray
 
 from mchmr_stream.body.face_points import LEFT_EAR, LEFT_EYE, NOSE, RIGHT_EAR, RIGHT_EYE
 from mchmr_stream.body.model import PARENTS, BodyModel
-from mchmr_stream.records import JOINT_NAMES, KEYPOINT_NAMES
+from mchmr_stream.records import EXTREMITY_NAMES, JOINT_NAMES, LANDMARK_NAMES
 
 Array = NDArray[np.float64]
 Int = NDArray[np.int64]
 
-_VERTICES = {"nose": NOSE, "left_eye": LEFT_EYE, "right_eye": RIGHT_EYE, "left_ear": LEFT_EAR, "right_ear": RIGHT_EAR}
-_HEAD = JOINT_NAMES.index("head")
+_VERTICES = {
+    "nose": NOSE, "left_eye": LEFT_EYE, "right_eye": RIGHT_EYE, "left_ear": LEFT_EAR, "right_ear": RIGHT_EAR,
+    "left_pinky": 2673, "right_pinky": 6133, "left_index": 2319, "right_index": 5782, "left_thumb": 2746, "right_thumb": 6191,
+    "left_heel": 3387, "right_heel": 6787, "left_foot_index": 3216, "right_foot_index": 6617,
+}  # fmt: skip
+"""Vertices of SMPL's topology, as `smplx` numbers them."""
+
+
+def _carrier_of(name: str) -> int:
+    side = name.split("_")[0]
+    if name not in EXTREMITY_NAMES:
+        return JOINT_NAMES.index("head")
+    return JOINT_NAMES.index(f"{side}_ankle" if "heel" in name or "foot" in name else f"{side}_wrist")
+
+
+CARRIERS = {name: _carrier_of(name) for name in _VERTICES}
+"""The joint that carries each of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +62,9 @@ class BodyPoints:
 
 
 def nominal_points(body: BodyModel) -> BodyPoints:
-    """The 17 points at their joints, those of the face at vertices of SMPL's topology."""
+    """The points of `LANDMARK_NAMES` at their joints, those of face, hands and feet at vertices of SMPL's topology."""
     anchor, bone, rest, shapedirs = [], [], [], []
-    for name in KEYPOINT_NAMES:
+    for name in LANDMARK_NAMES:
         if name in JOINT_NAMES:
             joint = JOINT_NAMES.index(name)
             anchor.append(joint)
@@ -58,9 +73,9 @@ def nominal_points(body: BodyModel) -> BodyPoints:
             rest.append(np.zeros(3))
             shapedirs.append(np.zeros((3, 10)))
         else:
-            vertex = _VERTICES[name]
-            anchor.append(_HEAD)
-            bone.append(_HEAD)
-            rest.append((body.v_template[vertex] - body.j_template[_HEAD]).double().numpy())
-            shapedirs.append((body.shapedirs[vertex] - body.j_shapedirs[_HEAD]).double().numpy())
+            vertex, carrier = _VERTICES[name], CARRIERS[name]
+            anchor.append(carrier)
+            bone.append(carrier)
+            rest.append((body.v_template[vertex] - body.j_template[carrier]).double().numpy())
+            shapedirs.append((body.shapedirs[vertex] - body.j_shapedirs[carrier]).double().numpy())
     return BodyPoints(np.array(anchor), np.array(bone), np.array(rest), np.array(shapedirs))

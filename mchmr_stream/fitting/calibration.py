@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 
 from mchmr_stream.errors import InputError, MissingPart
 from mchmr_stream.fitting.kinematics import FREE_JOINTS, SIZE
-from mchmr_stream.records import KEYPOINT_NAMES
+from mchmr_stream.records import LANDMARK_NAMES
 
 Array = NDArray[np.float64]
 
 FILE_NAME = "fit_calibration.safetensors"
 _SHAPES: dict[str, tuple[int | None, ...]] = {
-    "point_offsets_m": (len(KEYPOINT_NAMES), 3),
+    "point_offsets_m": (len(LANDMARK_NAMES), 3),
     "prior_covariance": (SIZE, SIZE),
     "prior_growth": (),
     "noise_scores": (None,),
     "noise_gain": (None,),
     "noise_floor": (),
+    "extremity_sd": (),
     "joint_sd_scale": (),
 }
 
@@ -35,7 +36,7 @@ class FitCalibration:
     """Numbers of one set of networks and one body."""
 
     point_offsets_m: Array
-    """(17, 3) from each point's nominal place on the body to where the detector sees it, axes of the bone that carries it"""
+    """(27, 3) from each point's nominal place on the body to where the detector sees it, axes of the bone that carries it"""
     prior_covariance: Array
     """(SIZE, SIZE) of the network's deviation from the truth for people who are seen well: turns in the person's rolled camera, betas,
     bearing and log depth"""
@@ -47,6 +48,8 @@ class FitCalibration:
     """(S,) standard deviation of a keypoint's error over that of its peak in the heat map, at these scores"""
     noise_floor: Array
     """(): standard deviation that is added, as a share of the base box's side: a detector's joints differ from person to person"""
+    extremity_sd: Array
+    """(): standard deviation of a point of a hand or foot about its wrist or ankle, as a share of the base box's side"""
     joint_sd_scale: Array
     """(): true over computed standard deviation of a fitted joint"""
     about: dict[str, Any]

@@ -5,7 +5,7 @@ Left and right are the person's own.
 
 from __future__ import annotations
 
-from mchmr_stream.records import KEYPOINT_NAMES
+from mchmr_stream.records import KEYPOINT_NAMES, LANDMARK_NAMES
 
 BLAZEPOSE_NAMES = (
     "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye", "right_eye_outer", "left_ear",
@@ -18,6 +18,10 @@ BLAZEPOSE_NAMES = (
 
 COCO_FROM_BLAZEPOSE = tuple(BLAZEPOSE_NAMES.index(name) for name in KEYPOINT_NAMES)
 """``coco = blazepose[COCO_FROM_BLAZEPOSE]``: where each of the 17 COCO keypoints is among the 33."""
+
+
+LANDMARKS_FROM_BLAZEPOSE = tuple(BLAZEPOSE_NAMES.index(name) for name in LANDMARK_NAMES)
+"""The same for the 27 points of `records.LANDMARK_NAMES`, of which COCO's 17 come first."""
 
 
 def _mirror(names: tuple[str, ...]) -> tuple[int, ...]:

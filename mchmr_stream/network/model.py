@@ -13,9 +13,10 @@ from mchmr_stream.geometry.camera import box_info, full_from_local
 from mchmr_stream.network.encoders import TRAINED_ENCODERS, CropFeatures, Encoder, make_encoder
 from mchmr_stream.network.fusion import make_fusion
 from mchmr_stream.network.heads import BodyDecoder, CameraDecoder, HeadOutput, ProjectionHead, ResidualMLP
-from mchmr_stream.network.landmarks import BLAZEPOSE_NAMES, COCO_FROM_BLAZEPOSE
+from mchmr_stream.network.landmarks import BLAZEPOSE_NAMES, LANDMARKS_FROM_BLAZEPOSE
 from mchmr_stream.network.observations import Observations, agree_on_sides, base_from_unit, points_to_base, view_geometry
 from mchmr_stream.network.paper_head import PaperHead
+from mchmr_stream.records import LANDMARK_NAMES
 
 HEADS = ("tokens", "paper")
 
@@ -213,17 +214,18 @@ def presence_logits(encoded: CropFeatures, n: int, count: int) -> Tensor:
 def finish(out: HeadOutput, seen: Observations, presence: Tensor, views_px: Tensor, base_px: Tensor, focal_px: Tensor) -> NetworkOutput:
     """Attach what the pipeline needs beside the body: confidence, presence, and where the keypoints were seen.
 
-    Where the encoder knows no landmarks the keypoints are the detector's, so that nobody is carried through frames
-    in which the detector missed them: no one looked.
+    Where the encoder knows no landmarks the keypoints are the detector's, and hands and feet are not visible: nobody is then carried
+    through frames in which the detector missed them.
     """
     transl = full_from_local(out.views_cam, views_px, focal_px)
     middle = transl.mean(1, keepdim=True)
     spread = ((transl - middle) / middle[..., 2:]).square().sum(-1).mean(1).sqrt() * (focal_px / base_px[:, 2])
     sigma = out.joint_log_sigma.exp().mean(1)
     confidence = torch.exp(-4 * sigma) * torch.exp(-2 * spread)
-    landmarks = seen.keypoints
     if seen.landmarks.shape[2]:
-        landmarks = seen.landmarks.mean(1)[:, torch.tensor(COCO_FROM_BLAZEPOSE, device=base_px.device)]
+        landmarks = seen.landmarks.mean(1)[:, torch.tensor(LANDMARKS_FROM_BLAZEPOSE, device=base_px.device)]
+    else:
+        landmarks = nn.functional.pad(seen.keypoints, (0, 0, 0, len(LANDMARK_NAMES) - seen.keypoints.shape[1]))
     xy = landmarks[..., :2] * base_px[:, None, 2:] + base_px[:, None, :2]
     return NetworkOutput(
         out.rotations, out.betas, out.views_cam, confidence, presence.sigmoid().mean(1), torch.cat([xy, landmarks[..., 2:]], -1)

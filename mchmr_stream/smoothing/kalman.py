@@ -81,7 +81,7 @@ class KalmanSmoother:
         restarted = self._last_s is not None and bodies.time_s < self._last_s
         ready = self.flush() if restarted else []
         self._last_s = bodies.time_s
-        sample = self._stretches.sample(bodies, self._trust.noise(bodies))
+        sample = self._stretches.sample(bodies, self._trust.noise(bodies), self._trust.joint_noise(bodies))
         self._shape.add(sample)
         sample = self._of_mean_shape(sample)
         for one in [sample] if self._screening is None else self._screening.push(sample):

@@ -68,8 +68,8 @@ class Stretches:
         """Stretches that may still go on."""
         return {stretch for _, stretch in self._last.values()}
 
-    def sample(self, bodies: Bodies, noise: Array) -> Sample:
-        """The next frame's people, ready to be smoothed; `noise` is (n,)."""
+    def sample(self, bodies: Bodies, noise: Array, joint_noise: Array) -> Sample:
+        """The next frame's people, ready to be smoothed; `noise` is (n,), `joint_noise` (n, 24) comes on top for rotations."""
         usable = _usable(bodies)
         self._last = {track: seen for track, seen in self._last.items() if 0 <= bodies.time_s - seen[0] <= self._max_gap_s + 1e-6}
         stretch = np.full(len(bodies), NOT_SMOOTHED, np.int64)
@@ -84,7 +84,7 @@ class Stretches:
         return Sample(
             bodies,
             stretch,
-            np.repeat(noise[:, None], 24, 1),
+            noise[:, None] * joint_noise,
             noise,
             np.where(usable[:, None, None, None], rotations, np.eye(3)),
             np.where(usable[:, None], bodies.transl, [0, 0, 1]).astype(np.float64),

@@ -1,7 +1,8 @@
-"""How far a row is to be trusted: the variance of its measurement over that of a usual one, from what the network itself shows.
+"""Measurement noise of a row: its variance over that of a usual one.
 
-The V views of a person are V looks at the same body. Each gives a distance; where they disagree the network does not know, for a
-body cut off, hidden or blurred. Beside this count the detector's score, the network's own confidence, and a box at the picture's border.
+Fitted bodies bring the posterior's deviation of every joint, which is the noise of its rotation. Bodies without a fit have the
+network's confidence instead. Beside these count how far the V views of a person disagree about the distance, the detector's score, and a
+box at the picture's border.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ _BORDER_PX = 2.0
 _UNSEEN = 5.0
 """The same of a row without picture evidence."""
 _LIMITS = (0.5, 20.0)
+_JOINT_LIMITS = (0.4, 20.0)
+_USUAL_SD_RAD = np.array(
+    [0.09, 0.15, 0.15, 0.08, 0.13, 0.13, 0.08, 0.19, 0.19, 0.08, 0.19, 0.19, 0.09, 0.09, 0.09, 0.10, 0.14, 0.14, 0.16, 0.16, 0.22, 0.22,
+     0.22, 0.22]
+)  # fmt: skip
+"""(24,) the posterior's deviations of somebody who is seen whole: median of filmed people."""
 
 
 class Trust:
@@ -36,14 +43,20 @@ class Trust:
         self._picture_wh = picture_wh
 
     def noise(self, bodies: Bodies) -> Array:
-        """(n,) variance factor: 1 for a usual row, more for a doubtful one."""
+        """(n,) variance factor of a whole row: 1 for a usual one, more for a doubtful one."""
         # fmax and fmin pass over NaN: what is not known is trusted least.
         confidence, score = (np.fmin(np.fmax(values.astype(np.float64), 0.05), 1) for values in (bodies.confidence, bodies.scores))
-        noise = _USUAL_CONFIDENCE / confidence * np.sqrt(_USUAL_SCORE / np.minimum(score, _USUAL_SCORE))
+        fitted = np.isfinite(bodies.joint_sd_rad).all(-1)
+        noise = np.where(fitted, 1.0, _USUAL_CONFIDENCE / confidence) * np.sqrt(_USUAL_SCORE / np.minimum(score, _USUAL_SCORE))
         noise = noise * np.maximum(self.spread(bodies) / _WIDE_SPREAD, 1) ** 2
         noise = np.clip(noise, *_LIMITS)
         noise = noise * np.where(self._at_border(bodies), _BORDER, 1.0)
         return np.where(bodies.interpolated, noise * _UNSEEN, noise)
+
+    def joint_noise(self, bodies: Bodies) -> Array:
+        """(n, 24) variance factor of each joint beside that of its row: 1 where the posterior is as wide as usual, or not known."""
+        relative = (bodies.joint_sd_rad.astype(np.float64) / _USUAL_SD_RAD) ** 2
+        return np.clip(np.where(np.isfinite(relative), relative, 1.0), *_JOINT_LIMITS)
 
     def spread(self, bodies: Bodies) -> Array:
         """(n,) standard deviation over the views of the logarithm of the distance; 0 where it is not known.

@@ -33,7 +33,7 @@ from mchmr_stream.network.model import HeadOutput, MultiCropHead, finish, observ
 from mchmr_stream.network.observations import Observations
 from mchmr_stream.network.weights import load_network
 from mchmr_stream.pipeline import Pipeline
-from mchmr_stream.records import CropBatch, CropEstimates
+from mchmr_stream.records import LANDMARK_NAMES, CropBatch, CropEstimates
 
 _WHAT = "observations of real views"
 
@@ -130,7 +130,7 @@ class _Recorder(ComputesAtOnce):
         if n == 0:
             self.kept.append(None)
             zero = lambda *shape: np.zeros(shape, np.float32)
-            return CropEstimates(zero(0, 24, 3, 3), zero(0, 10), zero(0, count, 3), zero(0), zero(0), zero(0, 17, 3))
+            return CropEstimates(zero(0, 24, 3, 3), zero(0, 10), zero(0, count, 3), zero(0), zero(0), zero(0, len(LANDMARK_NAMES), 3))
         tensor = lambda array: torch.as_tensor(array, dtype=torch.float32)
         views_px, base_px, focal_px = tensor(batch.views_px), tensor(batch.base_px), tensor(batch.focal_px)
         encoded = self._encoder(batch.crops.cpu().flatten(0, 1).float() / 255)
