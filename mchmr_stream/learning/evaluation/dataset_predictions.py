@@ -15,13 +15,16 @@ import torch
 from numpy.typing import NDArray
 
 from mchmr_stream.body.model import forward_kinematics
-from mchmr_stream.build import Parts, build_parts
+from mchmr_stream.build import Parts, build_fitter, build_parts
 from mchmr_stream.checked_npz import read_npz
-from mchmr_stream.config import load_settings
+from mchmr_stream.config import Settings, load_settings
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.fitting.body_fitter import Measured
+from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.geometry.rotation import exp_so3
 from mchmr_stream.learning.datasets.labels import LabelledPerson, LabelReader
 from mchmr_stream.network.weights import find_weights, sha256_of
+from mchmr_stream.pipeline import landmarks_in_image
 from mchmr_stream.placing import place_in_image
 from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Detections, Frame, Tracks
 
@@ -114,16 +117,17 @@ def predict(
     progress: Callable[[int], None] | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> DatasetPredictions:
-    """The network's body of every labelled person, in the box of the label and with the label's camera where that is known.
+    """The body of every labelled person, in the box of the label and with the label's camera where that is known.
 
-    Crop layouts that go by keypoints get those of the detector whose box overlaps the labelled one, as in a video.
+    Crop layouts that go by keypoints get those of the detector whose box overlaps the labelled one; then keypoints are found in crops and
+    the body is fitted, as in a video, each picture by itself. Layouts that go by boxes, the paper's, give the network's body as it is.
     `limit`: only the first so many people. Pictures that cannot be read are passed over, counted and named. Once `stopped` says so,
     what was predicted until then comes back. Raises InputError when nobody could be predicted.
     """
     settings = load_settings(None, list(overrides))
     parts = build_parts(settings)
     labels = [reader.label(index) for index in range(len(reader) if limit is None else min(limit, len(reader)))]
-    people = _People(parts)
+    people = _People(parts, settings)
     unreadable: list[str] = []
     try:
         for _, group in groupby(range(len(labels)), key=lambda index: labels[index].image):
@@ -155,6 +159,7 @@ def predict(
         "weights_sha256": sha256_of(find_weights(settings.network.weights)),
         "views": settings.crops.views,
         "crop layout": settings.crops.layout,
+        "fit": settings.fit.kind if people.by_keypoints else "none",
         "predicted body": settings.body.model if settings.body.model == "free" else Path(settings.body.model).name,
         "changed settings": list(overrides),
         "pictures that could not be read": len(unreadable),
@@ -166,9 +171,10 @@ def predict(
 class _People:
     """Labelled people on their way to the network, a few pictures at a time: a GPU would be idle with one person."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._waiting: list[tuple[list[int], Frame, Tracks, CropBatch]] = []
+    def __init__(self, parts: Parts, settings: Settings) -> None:
+        self._parts, self._settings = parts, settings
+        self.by_keypoints = parts.cropper.layout.base == "keypoints"
+        self._waiting: list[tuple[list[int], Frame, Intrinsics, Tracks, CropBatch]] = []
         self.said: dict[int, Columns] = {}
         """by the people's numbers"""
 
@@ -176,14 +182,16 @@ class _People:
         """Everyone in one picture; those with the same camera are cut together."""
         parts, frame = self._parts, Frame(0, 0.0, rgb)
         boxes = {index: np.array([_tight_box(label)], np.float32) for index, label in labels.items()}
-        found = parts.detector.detect([frame])[0] if parts.cropper.layout.base == "keypoints" else Detections.empty()
+        found = parts.detector.detect([frame])[0] if self.by_keypoints else Detections.empty()
         camera_of = {index: label.camera(frame.width, frame.height) for index, label in labels.items()}
         for camera in dict.fromkeys(camera_of.values()):
             indices = [index for index in labels if camera_of[index] == camera]
             box = np.concatenate([boxes[index] for index in indices])
             keypoints, n = _keypoints_of(box, found), len(indices)
             tracks = Tracks(np.arange(1, n + 1), box, np.ones(n, np.float32), keypoints, np.ones(n, np.bool_), keypoints)
-            self._waiting.append((indices, frame, tracks, parts.cropper.crop(frame, tracks, camera)))
+            if self.by_keypoints and parts.keypoints is not None:
+                tracks = parts.keypoints.refine(frame, tracks, camera)
+            self._waiting.append((indices, frame, camera, tracks, parts.cropper.crop(frame, tracks, camera)))
         if sum(len(batch) for *_, batch in self._waiting) >= _AT_ONCE:
             self.estimate()
 
@@ -196,10 +204,16 @@ class _People:
         joined = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in names}
         estimates = self._parts.estimator.estimate(CropBatch(torch.cat([batch.crops for batch in batches]), **joined))
         first = 0
-        for indices, frame, tracks, batch in self._waiting:
+        for indices, frame, camera, tracks, batch in self._waiting:
             rows = slice(first, first + len(batch))
             own = CropEstimates(*(getattr(estimates, field.name)[rows] for field in fields(CropEstimates)))
-            self._place(indices, place_in_image(frame, tracks, batch, own, self._parts.body))
+            bodies = place_in_image(frame, tracks, batch, own, self._parts.body)
+            fitter = build_fitter(self._settings, self._parts.body, camera) if self.by_keypoints else None
+            if fitter is not None:
+                landmarks_px, size = landmarks_in_image(own, batch, camera), (frame.width, frame.height)
+                measured = Measured(bodies, tracks.keypoint_covariance_px2, landmarks_px, batch.base_px, batch.roll_rad, size)
+                (bodies,) = fitter.fit([measured])
+            self._place(indices, bodies)
             first += len(batch)
         self._waiting = []
 
