@@ -210,7 +210,8 @@ def test_our_head_reads_resnet_features_and_keeps_the_detectors_keypoints(tmp_pa
         other = net(255 - inputs[0], *inputs[1:])
     assert out.views_cam.shape == (2, 3, 3)
     assert not torch.allclose(out.betas, other.betas, atol=1e-6), "the picture must count"
-    assert torch.allclose(out.landmarks_px, inputs[4], atol=1e-3)
+    assert torch.allclose(out.landmarks_px[:, :17], inputs[4], atol=1e-3)
+    assert torch.equal(out.landmarks_px[:, 17:, 2], torch.zeros(2, 10)), "it sees no hands and feet"
     assert torch.equal(out.presence, torch.full((2,), 0.5))
 
     save_network(tmp_path / "mine.safetensors", net, {}, half=False)
