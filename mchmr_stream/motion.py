@@ -6,7 +6,7 @@ The file is a table: one row per person and frame, in order of frames. `load` ta
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,12 @@ COLUMNS: dict[str, Column] = {
     "interpolated": Column(np.bool_),
     "betas_frame": Column(np.float32, (10,)),
     "transl_mean_body": Column(np.float32, (3,)),
+    "joint_sd_m": Column(np.float32, (24,)),
 }
 """One row per person and frame."""
+
+_LATER_COLUMNS = ("joint_sd_m",)
+"""Files of earlier versions do not have them: they read as NaN."""
 
 WORLD_COLUMNS: dict[str, Column] = {
     "world_global_orient": Column(np.float32, (3, 3)),
@@ -143,8 +147,14 @@ class Track:
     """(F, 10) as the network gave them in this frame alone; NaN where nobody looked"""
     transl_mean_body: Float
     """(F, 3) m: `transl` of a body with betas 0 that looks the same; NaN in files whose people have no one shape"""
+    joint_sd_m: Float = field(default_factory=lambda: np.zeros((0, 24), np.float32))
+    """(F, 24) m: standard deviation of each joint's place about the pelvis; NaN where it is not known. Left out: not known"""
     world: WorldTrack | None = None
     """There when the file was made with `--static-camera`"""
+
+    def __post_init__(self) -> None:
+        if len(self.joint_sd_m) != len(self.frame):
+            object.__setattr__(self, "joint_sd_m", np.full((len(self.frame), 24), np.nan, np.float32))
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -202,7 +212,11 @@ def load(path: str | Path) -> Motion:
     if schema.shape != () or schema.dtype.kind not in "iu" or int(schema) != SCHEMA:
         raise InputError(f"{path} has schema {schema}, this version reads schema {SCHEMA}; use the mchmr-stream that wrote it")
     world = [*WORLD_HEADER, *WORLD_COLUMNS]
-    arrays = read_npz(path, [*HEADER, *COLUMNS, *FRAME_COLUMNS], optional=world, what=what)
+    columns_then = [name for name in COLUMNS if name not in _LATER_COLUMNS]
+    arrays = read_npz(path, [*HEADER, *columns_then, *FRAME_COLUMNS], optional=[*world, *_LATER_COLUMNS], what=what)
+    for name in _LATER_COLUMNS:
+        shape = [length or 0 for length in COLUMNS[name].shape]
+        arrays.setdefault(name, np.full((len(np.atleast_1d(arrays["frame"])), *shape), np.nan, COLUMNS[name].dtype))
     has_world = any(name in arrays for name in world)
     if has_world and not all(name in arrays for name in world):
         lacking = ", ".join(name for name in world if name not in arrays)

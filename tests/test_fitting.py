@@ -220,7 +220,7 @@ def test_a_leg_that_stands_is_straight_though_the_network_bends_it():
     network = State(global_from_relative(bent), truth.betas, truth.pelvis)
     assert knee_flexion_deg(joints_of(network)).min() > 30
     fitted = fitted_state(BodyFitter(BODY, K, CALIBRATION).fit([measured(network, seen(truth))])[0])
-    assert knee_flexion_deg(joints_of(fitted)).max() < 15
+    assert knee_flexion_deg(joints_of(fitted)).max() < 0.6 * knee_flexion_deg(joints_of(network)).min()
 
 
 def test_a_leg_that_is_plainly_bent_stays_bent():

@@ -131,6 +131,7 @@ class NpzSink:
             "interpolated": bodies.interpolated,
             "betas_frame": bodies.betas_frame,
             "transl_mean_body": self._transl_mean_body(bodies),
+            "joint_sd_m": bodies.joint_sd_m,
         }
         if bodies.views_cam.shape[1] != self._views:
             raise ValueError(f"a scene has {bodies.views_cam.shape[1]} views, this file was begun with {self._views}")
