@@ -241,7 +241,11 @@ def test_what_is_sent_is_what_was_found(served, watch):
     np.testing.assert_allclose(project(scene.joints_m, small.intrinsics), small.joints_px, atol=0.01)
     with_bodies, without = draw_scene(small).astype(float), small.frame.rgb.astype(float)
     assert np.abs(picture - with_bodies).mean() < 3  # JPEG
-    assert np.abs(picture - without).mean() > 1.5 * np.abs(picture - with_bodies).mean()  # the bodies are there
+    drawn = np.abs(with_bodies - without).max(-1) > 20
+    assert drawn.sum() > 200
+    print('XX',drawn.sum());off = lambda other: np.abs((picture - other)[drawn].mean(0)).max()  # of the mean colour: JPEG spares colours their detail
+    print('XX',off(without),off(with_bodies))
+    assert off(without) > 3 * off(with_bodies), "the bodies are not there"
     whole = np.asarray(Image.fromarray(scene.frame.rgb).resize((240, 180), Image.Resampling.BOX), float)
     assert np.abs(without - whole).mean() < 1
 
