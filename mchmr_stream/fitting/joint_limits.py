@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.body.model import PARENTS, BodyModel
-from mchmr_stream.fitting.kinematics import FREE_JOINTS, State
+from mchmr_stream.fitting.kinematics import FREE_JOINTS, State, cross
 from mchmr_stream.records import JOINT_NAMES
 
 Array = NDArray[np.float64]
@@ -67,6 +67,7 @@ class JointLimits:
         forbidden = np.stack([_FORWARD] * 2 + [-_FORWARD] * 4)
         self._forbidden = forbidden - (forbidden * self._above).sum(-1, keepdims=True) * self._above
         self._sideways = np.cross(self._above, self._forbidden)
+        self._side_at_rest = (self._sideways * self._down).sum(-1)
         is_knee, is_hip = np.array([True] * 2 + [False] * 4), np.array([False] * 4 + [True] * 2)
         self._free = np.maximum((self._forbidden * self._down).sum(-1), 0) + np.where(is_hip, chosen.hip_slack, chosen.slack)
         self._side_weight = is_knee / chosen.sideways_rad**2
@@ -79,32 +80,33 @@ class JointLimits:
 
     def add_to(self, state: State, gradient: Array, hessian: Array) -> Array:
         """Add first and second derivatives (Gauss-Newton) in place; returns the cost (n,)."""
-        cost, terms = self._terms(state)
-        for residual, weight, slope in terms:
-            for hinge in range(len(_HINGES)):
-                if not weight[:, hinge].any():
-                    continue
-                up, low = 3 * self._upper[hinge], 3 * self._lower[hinge]
-                both = np.concatenate([slope[:, hinge], -slope[:, hinge]], -1)
-                weighted = weight[:, hinge, None] * both
-                index = np.r_[up : up + 3, low : low + 3]
-                gradient[:, index] += weighted * residual[:, hinge, None]
-                hessian[:, index[:, None], index] += weighted[:, :, None] * both[:, None, :]
+        cost, residual, weight, slope = self._terms(state)
+        weighted = weight[..., None] * slope
+        pull = np.einsum("nthc,nth->nhc", weighted, residual)
+        stiffness = np.einsum("nthc,nthd->nhcd", weighted, slope)
+        # The slope for a turn of the lower bone is the opposite of that of the upper one.
+        for hinge, (above, below) in enumerate(zip(self._upper, self._lower, strict=True)):
+            up, low = slice(3 * above, 3 * above + 3), slice(3 * below, 3 * below + 3)
+            gradient[:, up] += pull[:, hinge]
+            gradient[:, low] -= pull[:, hinge]
+            hessian[:, up, up] += stiffness[:, hinge]
+            hessian[:, low, low] += stiffness[:, hinge]
+            hessian[:, up, low] -= stiffness[:, hinge]
+            hessian[:, low, up] -= stiffness[:, hinge]
         return cost
 
-    def _terms(self, state: State) -> tuple[Array, list[tuple[Array, Array, Array]]]:
-        """Residuals (n, 6) with weights and slopes for a turn of the upper bone (n, 6, 3); that of the lower bone is the opposite."""
-        chosen = self.settings
+    def _terms(self, state: State) -> tuple[Array, Array, Array, Array]:
+        """Cost (n,); residuals and weights (n, 3, 6) of the bend to the wrong side, to the side and at all; slopes (n, 3, 6, 3)."""
         upper, lower = state.rotations[:, self._upper_joint], state.rotations[:, self._lower_joint]
         carry = lambda rotations, axis: (rotations @ axis[..., None])[..., 0]
         down = carry(lower, self._down)
 
         wrong_axis = carry(upper, self._forbidden)
         wrong = np.maximum((wrong_axis * down).sum(-1) - self._free, 0)
-        wrong_weight = (wrong > 0) / chosen.wrong_way_rad**2
+        wrong_weight = (wrong > 0) / self.settings.wrong_way_rad**2
 
         side_axis = carry(upper, self._sideways)
-        side = (side_axis * down).sum(-1) - (self._sideways * self._down).sum(-1)
+        side = (side_axis * down).sum(-1) - self._side_at_rest
         side_weight = np.broadcast_to(self._side_weight, side.shape)
 
         # sqrt(2 (1 - cos)) is the angle for small ones and has a slope of finite length everywhere but at 0.
@@ -113,9 +115,5 @@ class JointLimits:
         bend_weight = self._straight_cost * self._straight_scale / (self._straight_scale + bend**2) ** 2
 
         cost = (wrong_weight * wrong**2 + side_weight * side**2 + self._straight_cost * bend**2 / (self._straight_scale + bend**2)).sum(-1)
-        terms = [
-            (wrong, wrong_weight, np.cross(wrong_axis, down)),
-            (side, side_weight, np.cross(side_axis, down)),
-            (bend, bend_weight, -np.cross(above, down) / bend[..., None]),
-        ]
-        return cost, terms
+        slopes = cross(np.stack([wrong_axis, side_axis, -above / bend[..., None]], 1), down[:, None])
+        return cost, np.stack([wrong, side, bend], 1), np.stack([wrong_weight, side_weight, bend_weight], 1), slopes

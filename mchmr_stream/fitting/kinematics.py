@@ -132,6 +132,17 @@ class Kinematics:
         return state.pelvis[:, None] + self._point_on_way @ bones + carried, carried
 
 
+def cross(a: Array, b: Array) -> Array:
+    """(..., 3) x (..., 3), broadcast; several times faster than `numpy.cross`, which checks and moves axes."""
+    product = np.empty(np.broadcast_shapes(a.shape, b.shape))
+    ax, ay, az = a[..., 0], a[..., 1], a[..., 2]
+    bx, by, bz = b[..., 0], b[..., 1], b[..., 2]
+    product[..., 0] = ay * bz - az * by
+    product[..., 1] = az * bx - ax * bz
+    product[..., 2] = ax * by - ay * bx
+    return product
+
+
 def stepped(state: State, step: Array) -> State:
     """The bodies moved by a step (n, SIZE). Toes and fingers turn with the joint above them."""
     n = len(step)

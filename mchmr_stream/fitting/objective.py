@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mchmr_stream.fitting.evidence import Evidence
 from mchmr_stream.fitting.joint_limits import JointLimits
-from mchmr_stream.fitting.kinematics import BETAS, FREE_JOINTS, PLACE, ROTATION_SIZE, SIZE, Kinematics, State
+from mchmr_stream.fitting.kinematics import BETAS, FREE_JOINTS, PLACE, ROTATION_SIZE, SIZE, Kinematics, State, cross
 from mchmr_stream.geometry.rotation import log_so3
 
 Array = NDArray[np.float64]
@@ -78,7 +78,7 @@ class Objective:
         per_metre = self._root @ self._projection_slopes(points)  # (n, K, 2, 3)
         slopes = np.empty((n, points.shape[1], 2, SIZE))
         # (d x m) . p = d . (m x p)
-        turned = np.cross(levers[:, :, None], per_metre[:, :, :, None])
+        turned = cross(levers[:, :, None], per_metre[:, :, :, None])
         slopes[..., :ROTATION_SIZE] = turned.reshape(*turned.shape[:3], -1)
         slopes[..., BETAS] = per_metre @ beta_slopes
         slopes[..., PLACE] = per_metre
