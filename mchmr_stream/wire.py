@@ -6,7 +6,7 @@ people with the same number of views. Crops travel as uint8 and are cast on the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,10 @@ class TensorSpec:
     name: str
     datatype: str
     dims: tuple[int, ...]
+
+    def fits(self, dims: Sequence[int]) -> bool:
+        """Whether a model's tensor of these sizes may be it; `VIEWS` stands for any."""
+        return len(dims) == len(self.dims) and all(VIEWS in pair or len(set(pair)) == 1 for pair in zip(dims, self.dims, strict=True))
 
 
 def input_specs(crop_size_hw: tuple[int, int]) -> tuple[TensorSpec, ...]:

@@ -33,12 +33,13 @@ from mchmr_stream.motion import load
 from mchmr_stream.network.weights import load_network
 from mchmr_stream.protocols import MeshEstimator
 from mchmr_stream.records import CropBatch, CropEstimates, Tracks
-from mchmr_stream.wire import input_specs, request_arrays
+from mchmr_stream.wire import OUTPUT_SPECS, TensorSpec, input_specs, request_arrays
 
 pytest.importorskip("tritonclient.grpc", reason="needs mchmr-stream[triton]")
 
 from triton_servers import MortalServer, children, gone
 
+from mchmr_stream.estimators import triton_connection
 from mchmr_stream.estimators.triton import Patience, Shm, TritonEstimator
 from mchmr_stream.estimators.triton_connection import Access, Connection
 from mchmr_stream.serving.binary import TritonBinary, find_tritonserver
@@ -229,6 +230,21 @@ def test_crops_of_another_size_are_refused_by_the_server(server: TritonServer) -
 def test_other_weights_are_refused_with_both_hashes(server: TritonServer, local: MeshEstimator) -> None:
     with pytest.raises(ServerError, match=f"{local.weights_sha256[:16]}, expected 0123456789abcdef;.*any_weights"):
         TritonEstimator([server.grpc_address], "mchmr", expected_sha256="0123456789abcdef" * 4, views=1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "complaint"),
+    [
+        (TensorSpec("LANDMARKS_PX", "FP32", (3, 3)), r"has LANDMARKS_PX of \[27, 3\] for each person, expected \[3, 3\]: .*update one"),
+        (TensorSpec("HANDS", "FP32", (2, 15, 3, 3)), r"has no tensor HANDS: it is of mchmr-stream [0-9.]+; update one"),
+    ],
+)
+def test_a_server_of_another_version_is_refused(
+    spec: TensorSpec, complaint: str, server: TritonServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triton_connection, "OUTPUT_SPECS", (*OUTPUT_SPECS[:-1], spec))
+    with pytest.raises(ServerError, match=complaint):
+        TritonEstimator([server.grpc_address], "mchmr", expected_sha256=None, views=1)
 
 
 def test_a_server_that_is_not_there_is_named_at_once(weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,11 +110,15 @@ class Connection:
             about = About.from_parameters({key: value.string_value for key, value in config.parameters.items()}, where)
         except InputError as error:
             raise Refused(str(error)) from error
-        self._wire_names = {tensor.name.partition("__")[0]: tensor.name for tensor in [*config.input, *config.output]}
-        expected = [*input_specs(about.crop_size_hw), *OUTPUT_SPECS]
-        missing = [spec.name for spec in expected if spec.name not in self._wire_names]
-        if missing:
-            raise Refused(f"{where} has no tensor {missing[0]}: it is of mchmr-stream {about.version}; update one of them")
+        served = {tensor.name.partition("__")[0]: tensor for tensor in [*config.input, *config.output]}
+        self._wire_names = {name: tensor.name for name, tensor in served.items()}
+        for spec in [*input_specs(about.crop_size_hw), *OUTPUT_SPECS]:
+            other = f"it is of mchmr-stream {about.version}; update one of them"
+            if spec.name not in served:
+                raise Refused(f"{where} has no tensor {spec.name}: {other}")
+            dims = list(served[spec.name].dims)
+            if not spec.fits(dims):
+                raise Refused(f"{where} has {spec.name} of {dims} for each person, expected {list(spec.dims)}: {other}")
         self.most_people = max(1, config.max_batch_size)
         return about
 
