@@ -1,8 +1,8 @@
 """Real views as the head reads them: detector, tracker, cropper and encoder run once, any number of heads is measured on it.
 
-The pipeline runs with the true camera and without smoothing; of each frame the largest person is kept. Which boxes the tracker
-keeps does not depend on the head, so the errors of a head are those of `real3d`'s "per frame, known camera" with that head in it,
-but for one thing: with fewer views the tracker would hear of landmarks averaged over fewer crops.
+The pipeline runs with the true camera, without fit and smoothing; of each frame the largest person is kept. Which boxes the tracker
+keeps does not depend on the head, so the errors of a head are those of `real3d`'s "per frame, known camera" with that head in it and
+`fit.kind=none`, but for one thing: with fewer views the tracker would hear of landmarks averaged over fewer crops.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def observe_real(
     folder: Path, weights: str = "default", views: int = 5, device: str = "auto", overrides: Sequence[str] = ()
 ) -> list[ObservedView]:
     """Every view of the folder through the encoder that `weights` name, with so many crops; `overrides` are further settings."""
-    changes = ["smoother.kind=none", f"crops.views={views}", f"runtime.device={device}", f"network.weights={weights}", *overrides]
+    alone = ["smoother.kind=none", "fit.kind=none"]
+    changes = [*alone, f"crops.views={views}", f"runtime.device={device}", f"network.weights={weights}", *overrides]
     return [_observe_view(view, changes) for view in load_views(folder)]
 
 
