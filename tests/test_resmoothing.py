@@ -32,6 +32,26 @@ def test_a_file_is_smoothed_and_its_gaps_filled(clip: Path, tmp_path: Path, caps
         np.testing.assert_allclose(track.joints_px, after.reproject(track), atol=0.01)
 
 
+def test_deviations_stay_with_their_rows(clip: Path, tmp_path: Path) -> None:
+    assert main(["smooth", str(clip), "-o", str(tmp_path / "new.npz"), "-q"]) == 0
+    before, after = load(clip), load(tmp_path / "new.npz")
+    seen = ~after.tracks[1].interpolated
+    np.testing.assert_array_equal(after.tracks[1].joint_sd_m[seen], before.tracks[1].joint_sd_m)
+    assert np.isnan(after.tracks[1].joint_sd_m[~seen]).all(), "filled rows have none"
+    np.testing.assert_array_equal(after.tracks[2].joint_sd_m, before.tracks[2].joint_sd_m)
+
+
+def test_a_file_of_an_earlier_version_has_no_deviations_and_is_smoothed_as_well(clip: Path, tmp_path: Path) -> None:
+    with np.load(clip) as file:
+        np.savez(tmp_path / "earlier.npz", **{name: file[name] for name in file.files if name != "joint_sd_m"})
+    earlier = load(tmp_path / "earlier.npz")
+    assert all(np.isnan(track.joint_sd_m).all() and len(track.joint_sd_m) == len(track) for track in earlier.tracks.values())
+    assert main(["smooth", str(tmp_path / "earlier.npz"), "-o", str(tmp_path / "new.npz"), "-q"]) == 0
+    smoothed = load(tmp_path / "new.npz").tracks
+    assert smoothed[1].frame.tolist() == list(range(40))
+    assert np.isnan(smoothed[1].joint_sd_m).all()
+
+
 def test_presets_and_settings_change_how_much(clip: Path, tmp_path: Path) -> None:
     assert main(["smooth", str(clip), "-o", str(tmp_path / "a.npz"), "--set", "smoother.kind=none", "-q"]) == 0
     kept, before = load(tmp_path / "a.npz").tracks[2], load(clip).tracks[2]
