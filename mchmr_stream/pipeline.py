@@ -270,7 +270,7 @@ def _measured(item: Found, estimates: CropEstimates, bodies: Bodies, intrinsics:
     frame, batch = item.frame, item.batch
     landmarks_px = landmarks_in_image(estimates, batch, intrinsics)
     covariance_px2 = item.tracks.keypoint_covariance_px2
-    return Measured(bodies, covariance_px2, landmarks_px, batch.base_px, batch.roll_rad, (frame.width, frame.height))
+    return Measured(bodies, covariance_px2, landmarks_px, batch.base_px, batch.roll_rad, (frame.width, frame.height), item.tracks.up_rad)
 
 
 def landmarks_in_image(estimates: CropEstimates, batch: CropBatch, intrinsics: Intrinsics) -> Float:

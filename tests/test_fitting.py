@@ -201,7 +201,7 @@ def test_a_rolled_camera_gives_the_rolled_body():
         places = project(Kinematics(BODY, POINTS).place(shown), square)[:, :17]
         keypoints = np.concatenate([places, np.full((1, 17, 1), 0.9)], -1)
         frame = measured(start, keypoints, roll)
-        return fitted_state(BodyFitter(BODY, square, CALIBRATION).fit([replace(frame, picture_wh=(4000, 4000))])[0])
+        return fitted_state(BodyFitter(BODY, square, CALIBRATION).fit([replace(frame, picture_wh=(4000, 4000), up_rad=roll)])[0])
 
     upright, rolled = fit(truth, network, 0.0), fit(turned(truth), turned(network), angle)
     np.testing.assert_allclose(joints_of(rolled), joints_of(turned(upright)), atol=2e-3)

@@ -66,6 +66,8 @@ class Measured:
     roll_rad: Float
     """(n,)"""
     picture_wh: tuple[int, int]
+    up_rad: float = 0.0
+    """where up is in the picture, as in `records.Tracks`"""
 
 
 class BodyFitter:
@@ -92,7 +94,6 @@ class BodyFitter:
         """
         self._body, self.intrinsics = body, intrinsics
         self._kinematics = Kinematics(body, nominal_points(body).moved(calibration.point_offsets_m))
-        self._limits = JointLimits(body)
         self._calibration = calibration
         self._information = np.linalg.inv(calibration.prior_covariance / prior_strength + _leg_doubt())
         self._iterations, self._freedom = iterations, freedom
@@ -120,7 +121,9 @@ class BodyFitter:
             np.stack([betas for betas, _ in shape]),
             np.array([precision for _, precision in shape]),
         )
-        objective = Objective(self._kinematics, self._evidence(gather, scores), prior, self._limits, self._freedom)
+        angle = gather(lambda frame: np.full(len(frame.bodies), frame.up_rad))
+        limits = JointLimits(self._body, up=np.stack([np.sin(angle), -np.cos(angle), np.zeros_like(angle)], -1))
+        objective = Objective(self._kinematics, self._evidence(gather, scores), prior, limits, self._freedom)
         found = minimise(objective, start, self._iterations)
         covariance = np.asarray(np.linalg.inv(found.hessian), np.float64)
         joint_sd_rad, joint_sd_m = self._deviations(found.state, covariance)

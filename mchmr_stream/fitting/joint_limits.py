@@ -5,7 +5,7 @@ side, cost quadratically from a small angle on.
 
 A network that minimises squared errors says the mean over all legs with this picture, which is bent; the most probable leg is straight. So
 knees and hips have a prior for the straight pose with heavy tails (Geman-McClure): a joint that is plainly bent pays hardly more for
-being bent further.
+being bent further. In the same way a trunk rather stands upright than leans where nothing speaks for a lean.
 """
 
 from __future__ import annotations
@@ -45,13 +45,18 @@ class LimitSettings:
     hip_cost: float = 2.0
     """the same for a thigh out of line with the trunk"""
     hip_rad: float = 0.5
+    upright_cost: float = 3.0
+    """the same for a trunk that does not point up"""
+    upright_rad: float = 0.5
 
 
 class JointLimits:
     """Costs of the knees, elbows and hips of n bodies and their derivatives."""
 
-    def __init__(self, body: BodyModel, settings: LimitSettings | None = None) -> None:
+    def __init__(self, body: BodyModel, settings: LimitSettings | None = None, up: Array | None = None) -> None:
+        """`up` (n, 3): unit vectors that point up in camera axes; None: the picture's upper border is up."""
         self.settings = chosen = settings or LimitSettings()
+        self._upward = np.array([[0.0, -1.0, 0.0]]) if up is None else up
         template = body.joints_float64[0]
         children = {parent: joint for joint, parent in enumerate(PARENTS)}
         self._upper_joint, self._lower_joint = [PARENTS[joint] for joint in _HINGES], list(_HINGES)
@@ -76,7 +81,7 @@ class JointLimits:
 
     def cost(self, state: State) -> Array:
         """(n,)"""
-        return self._terms(state)[0]
+        return np.asarray(self._terms(state)[0] + self._upright(state)[0])
 
     def add_to(self, state: State, gradient: Array, hessian: Array) -> Array:
         """Add first and second derivatives (Gauss-Newton) in place; returns the cost (n,)."""
@@ -93,7 +98,20 @@ class JointLimits:
             hessian[:, low, low] += stiffness[:, hinge]
             hessian[:, up, low] -= stiffness[:, hinge]
             hessian[:, low, up] -= stiffness[:, hinge]
-        return cost
+        leaning, residual, weight, slope = self._upright(state)
+        weighted = weight[:, None] * slope
+        gradient[:, :3] += weighted * residual[:, None]
+        hessian[:, :3, :3] += weighted[:, :, None] * slope[:, None, :]
+        return cost + leaning
+
+    def _upright(self, state: State) -> tuple[Array, Array, Array, Array]:
+        """Cost, residual, weight (n,) and slope (n, 3) of the pelvis' lean; the pelvis is the first free joint."""
+        trunk = state.rotations[:, 0, :, 1]
+        lean = np.sqrt(np.maximum(2 * (1 - (trunk * self._upward).sum(-1)), 1e-8))
+        scale, cost = self.settings.upright_rad**2, self.settings.upright_cost
+        # d lean = - (d x trunk) . up / lean = - d . (trunk x up) / lean
+        slope = -cross(trunk, np.broadcast_to(self._upward, trunk.shape)) / lean[:, None]
+        return cost * lean**2 / (scale + lean**2), lean, cost * scale / (scale + lean**2) ** 2, slope
 
     def _terms(self, state: State) -> tuple[Array, Array, Array, Array]:
         """Cost (n,); residuals and weights (n, 3, 6) of the bend to the wrong side, to the side and at all; slopes (n, 3, 6, 3)."""

@@ -36,6 +36,9 @@ MAX_LOOKS = min(len(_LOOKS), MAX_VIEWS)
 _SHIFT, _LOG_SCALE, _ROLL_RAD = 0.10, 0.12, 0.25
 """A second crop is cut where the base box of the new keypoints lies elsewhere by more than the first, in sides, has another size or is
 turned by more."""
+_DETECTOR_PX, _DETECTOR_INPUT_PX, _DETECTOR_SHARE = 6.0, 384, 0.03
+"""Width of a detector's keypoint in pixels of its input, and in base boxes, on the scale of a heat map's peak."""
+_UNKNOWN = 1e8
 _OTHER_SIMILARITY = 0.25
 """Object keypoint similarity to the detector's keypoints under which the crop's are those of somebody else."""
 _MIN_PRESENCE = 0.1
@@ -78,23 +81,27 @@ class CropKeypoints:
         picture_wh = frame.width, frame.height
         base, roll = base_boxes(tracks, intrinsics, self._cropper.layout, self._cropper.upright, picture_wh)
         one_look = self._cropper.layout.count == 1
-        keypoints, covariance, presence = self._look(self._cropper if one_look else self._first, frame, tracks, base, roll, intrinsics)
+        keypoints, covariance, presence = self._look(
+            self._cropper if one_look else self._first, frame, tracks, tracks.keypoints_px, base, roll, intrinsics
+        )
         found = replace(tracks, keypoints_px=keypoints, landmarks_px=keypoints, keypoint_covariance_px2=covariance)
-        lost = _is_somebody_else(found, tracks)
-        keypoints[lost], covariance[lost] = tracks.keypoints_px[lost], np.nan
         again_base, again_roll = base_boxes(found, intrinsics, self._cropper.layout, self._cropper.upright, picture_wh)
-        elsewhere = np.asarray(_lies_elsewhere(base, roll, again_base, again_roll) & (presence > _MIN_PRESENCE) & ~lost)
-        rows = np.flatnonzero(elsewhere if one_look else ~lost)
+        elsewhere = _lies_elsewhere(base, roll, again_base, again_roll) & (presence > _MIN_PRESENCE)
+        rows = np.flatnonzero(elsewhere) if one_look else np.arange(len(tracks))
         if not len(rows):
             return found
-        chosen = found.rows(rows)
-        keypoints[rows], covariance[rows], _ = self._look(self._cropper, frame, chosen, again_base[rows], again_roll[rows], intrinsics)
+        keypoints[rows], covariance[rows], _ = self._look(
+            self._cropper, frame, found.rows(rows), tracks.keypoints_px[rows], again_base[rows], again_roll[rows], intrinsics
+        )
         return found
 
     def _look(
-        self, cropper: Cropper, frame: Frame, tracks: Tracks, base: Float, roll: Float, intrinsics: Intrinsics
+        self, cropper: Cropper, frame: Frame, tracks: Tracks, detected_px: Float, base: Float, roll: Float, intrinsics: Intrinsics
     ) -> tuple[Float, Float, NDArray[np.float32]]:
-        """Keypoints (n, 17, 3), covariance (n, 17, 2, 2) in picture pixels, and presence (n,)."""
+        """Keypoints (n, 17, 3), covariance (n, 17, 2, 2) in picture pixels, and presence (n,).
+
+        `tracks.landmarks_px` tell the person from others in the crop; `detected_px` are the detector's, one more reading.
+        """
         crops, views = cropper.cut(frame.rgb, base, roll, intrinsics)
         n, count = crops.shape[:2]
         near = self._expected(tracks, views, roll, intrinsics)
@@ -106,8 +113,11 @@ class CropKeypoints:
                 _mirrored(_in_crop(self._network(crops.flatten(0, 1).flip(-1), flipped.flatten(0, 1)), n, count), crops.shape[-1])
             )
         in_picture = [_in_picture(reading, views, roll, intrinsics, cropper.layout.crop_hw) for reading in readings]
-        points, covariance = fused(Reading(*(np.concatenate(parts, 1) for parts in zip(*in_picture, strict=True))))
         presence = np.mean([reading.presence.mean(1) for reading in in_picture], 0)
+        detector = _of_detector(detected_px, base, frame)
+        other = _is_somebody_else(in_picture[0].points[:, 0], detected_px, tracks)
+        points, covariance = fused(Reading(*(np.concatenate(parts, 1) for parts in zip(*in_picture, detector, strict=True))))
+        points[other], covariance[other] = detector.points[other, 0], detector.covariance[other, 0]
         return points.astype(np.float32), covariance.astype(np.float32), presence
 
     def _expected(self, tracks: Tracks, views: Float, roll: Float, intrinsics: Intrinsics) -> Tensor:
@@ -145,11 +155,23 @@ def _in_picture(reading: Reading, views: Float, roll: Float, intrinsics: Intrins
     return Reading(np.concatenate([places, reading.points[..., 2:]], -1), covariance, reading.presence)
 
 
-def _is_somebody_else(found: Tracks, detected: Tracks) -> NDArray[np.bool_]:
+def _of_detector(keypoints_px: Float, base: Float, frame: Frame) -> Reading:
+    """The detector's keypoints (n, 17, 3) as a reading.
+
+    It saw the whole picture small: its error is a share of the person, and some pixels of what it saw.
+    """
+    known = np.asarray(np.isfinite(keypoints_px).all(-1))
+    points = np.where(known[..., None], keypoints_px, 0).astype(np.float64)
+    own_px = _DETECTOR_PX * max(frame.width, frame.height) / _DETECTOR_INPUT_PX
+    variance = own_px**2 + (_DETECTOR_SHARE * base[:, 2].astype(np.float64)) ** 2
+    variance = np.where(known, variance[:, None], variance[:, None] * _UNKNOWN)
+    return Reading(points[:, None], (variance[..., None, None] * np.eye(2))[:, None], np.ones((len(points), 1)))
+
+
+def _is_somebody_else(found_px: Array, detected_px: Float, tracks: Tracks) -> NDArray[np.bool_]:
     """(n,) whether the crop's keypoints are plainly not those that the detector saw: then the crop shows another person better."""
-    similarity = keypoint_similarity(found.keypoints_px, detected.keypoints_px, box_size(detected.boxes_xyxy_px))
-    own = np.diagonal(similarity)
-    return np.asarray(detected.observed & (np.nan_to_num(own, nan=1.0) < _OTHER_SIMILARITY))
+    similarity = np.diagonal(keypoint_similarity(found_px, detected_px, box_size(tracks.boxes_xyxy_px)))
+    return np.asarray(tracks.observed & (np.nan_to_num(similarity, nan=1.0) < _OTHER_SIMILARITY))
 
 
 def _lies_elsewhere(base: Float, roll: Float, other: Float, other_roll: Float) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Keypoints of several crops of one person as one, with the covariance that is left.
+"""Keypoints of one person, read several times, as one reading with the covariance that is left.
 
 What crops of the same picture share does not average away: a hidden wrist is hidden in each of them. So the mean has the crops' mean
 covariance, not a V-th of it, and where they disagree the spread comes on top.
@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+
+
+_LEAST_SCORE = 0.01
 
 
 class Reading(NamedTuple):
@@ -29,16 +32,18 @@ def fused(reading: Reading) -> tuple[Array, Array]:
     """One reading of each person.
 
     Returns:
-        (n, 17, 3) means weighted by inverse covariance, mean scores; (n, 17, 2, 2) mean covariance plus the spread over the views.
+        (n, 17, 3) means and scores, weighted by squared score and inverse covariance; (n, 17, 2, 2) mean covariance plus the spread
+        over the readings.
     """
     points, covariance, _ = reading
     if points.shape[1] == 1:
         return points[:, 0], covariance[:, 0]
-    information = np.linalg.inv(covariance)
-    total = np.linalg.inv(information.sum(1))
-    mean = (total @ (information @ points[..., :2, None]).sum(1))[..., 0]
+    score = np.maximum(points[..., 2], _LEAST_SCORE)
+    information = np.linalg.inv(covariance) * (score**2)[..., None, None]
+    weight = np.trace(information, axis1=-2, axis2=-1)
+    weight = weight / weight.sum(1, keepdims=True)
+    mean = (np.linalg.inv(information.sum(1)) @ (information @ points[..., :2, None]).sum(1))[..., 0]
     off = points[..., :2] - mean[:, None]
-    spread = (off[..., :, None] * off[..., None, :]).mean(1)
-    # The mean of the covariances in the sense of information: one crop that sees nothing does not blur the others.
-    common = np.linalg.inv(information.mean(1))
-    return np.concatenate([mean, points[..., 2:].mean(1)], -1), common + spread
+    spread = (weight[..., None, None] * off[..., :, None] * off[..., None, :]).sum(1)
+    common = np.linalg.inv((np.linalg.inv(covariance) * weight[..., None, None]).sum(1))
+    return np.concatenate([mean, (weight * points[..., 2]).sum(1)[..., None]], -1), common + spread
