@@ -46,6 +46,8 @@ _LEG_DOUBT_RAD = np.deg2rad(10.0)
 ENDS = [KEYPOINT_NAMES.index(JOINT_NAMES[CARRIERS[name]]) for name in EXTREMITY_NAMES]
 """The keypoint, a wrist or an ankle, that each point of a hand or foot belongs to."""
 _VISIBLE = 0.5
+_ENOUGH_SEEN, _OTHER_PERSON, _OTHER_TRUST = 1.0, 0.08, 0.3
+"""With landmarks of this summed weight, this far from the keypoints in base boxes, the network's deviations are 1 / trust as large."""
 _SAME_WRIST = 0.05
 """Two networks' wrists that lie farther apart than this share of the base box are not of the same hand."""
 _CONFIDENT_M = 0.15
@@ -110,20 +112,21 @@ class BodyFitter:
         if not any(len(one) for one in rows):
             return [frame.bodies for frame in frames]
         gather = lambda value: np.concatenate([value(frame)[one] for frame, one in zip(frames, rows, strict=True)])
-        start = self._state(gather)
         scores = gather(self._seen_scores)
+        evidence = self._evidence(gather, scores)
+        start = self._shifted_to(evidence, self._state(gather))
         track_id = gather(lambda frame: frame.bodies.track_id)
         shape = [self._shapes.known(int(one)) for one in track_id]
         prior = Prior(
             start,
-            self._information_of(scores),
+            self._information_of(scores, self._is_of_somebody_else(gather, scores)),
             gather(lambda frame: roll_matrix(-frame.roll_rad.astype(np.float64))),
             np.stack([betas for betas, _ in shape]),
             np.array([precision for _, precision in shape]),
         )
         angle = gather(lambda frame: np.full(len(frame.bodies), frame.up_rad))
         limits = JointLimits(self._body, up=np.stack([np.sin(angle), -np.cos(angle), np.zeros_like(angle)], -1))
-        objective = Objective(self._kinematics, self._evidence(gather, scores), prior, limits, self._freedom)
+        objective = Objective(self._kinematics, evidence, prior, limits, self._freedom)
         found = minimise(objective, start, self._iterations)
         covariance = np.asarray(np.linalg.inv(found.hessian), np.float64)
         joint_sd_rad, joint_sd_m = self._deviations(found.state, covariance)
@@ -192,12 +195,39 @@ class BodyFitter:
         spread = np.where(used[..., None, None], covariance[:, ENDS], 0) + variance[:, None, None, :] * np.eye(2)
         return np.where(used[..., None], points, 0), np.linalg.inv(spread) * used[..., None, None]
 
-    def _information_of(self, scores: Array) -> Array:
-        """(n, SIZE, SIZE): less where the keypoints of a bone are not seen."""
+    def _shifted_to(self, evidence: Evidence, state: State) -> State:
+        """The bodies moved across the line of sight so that their points lie on the keypoints in the mean.
+
+        The keypoints know better than the network where in the picture somebody is; and from far off each of them would be taken for an
+        outlier.
+        """
+        points = self._kinematics.place(state)
+        weight = np.sqrt(np.maximum(np.trace(evidence.precision, axis1=-2, axis2=-1), 0))
+        depth = np.maximum(points[..., 2:], 1e-3)
+        seen = (evidence.points_px - evidence.centre_px[:, None]) / evidence.focal_px[:, None] * depth
+        known = weight.sum(1) > 0
+        shift = ((seen - points[..., :2]) * weight[..., None]).sum(1) / np.where(known, weight.sum(1), 1)[:, None]
+        moved = state.pelvis.copy()
+        moved[:, :2] += np.where(known[:, None], shift, 0)
+        return State(state.rotations, state.betas, moved)
+
+    def _is_of_somebody_else(self, gather, scores: Array) -> NDArray[np.bool_]:  # type: ignore[no-untyped-def]
+        """(n,) whether the network's landmarks are plainly not where the keypoints are: then its body is another person's."""
+        keypoints = np.nan_to_num(gather(lambda frame: frame.bodies.keypoints_px[..., :2]).astype(np.float64))
+        landmarks = gather(lambda frame: frame.landmarks_px).astype(np.float64)[:, : len(KEYPOINT_NAMES)]
+        side = gather(lambda frame: frame.base_px[:, 2]).astype(np.float64)
+        weight = scores * np.nan_to_num(landmarks[..., 2])
+        off = np.linalg.norm(keypoints - np.nan_to_num(landmarks[..., :2]), axis=-1)
+        mean = (off * weight).sum(1) / np.maximum(weight.sum(1), 1e-9)
+        return np.asarray((weight.sum(1) > _ENOUGH_SEEN) & (mean > _OTHER_PERSON * side))
+
+    def _information_of(self, scores: Array, other: NDArray[np.bool_]) -> Array:
+        """(n, SIZE, SIZE): less where the keypoints of a bone are not seen, little where the network's body is of somebody else (n,)."""
         shrink = np.ones((len(scores), SIZE))
         for number, joint in enumerate(FREE_JOINTS):
             seen = np.minimum(scores[:, list(BONE_KEYPOINTS[joint])].min(1) / SEEN_SCORE, 1)
             shrink[:, 3 * number : 3 * number + 3] = np.exp(-self._calibration.prior_growth * (1 - seen))[:, None]
+        shrink *= np.where(other, _OTHER_TRUST, 1.0)[:, None]
         return np.asarray(self._information * shrink[:, :, None] * shrink[:, None, :])
 
     def _deviations(self, state: State, covariance: Array) -> tuple[Array, Array]:
