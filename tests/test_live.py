@@ -407,6 +407,34 @@ def test_what_is_asked_together_is_answered_as_if_asked_alone(quick_pipeline):
         np.testing.assert_allclose(together.views_cam, single.views_cam, atol=1e-4)
 
 
+def test_keypoints_of_several_sources_at_the_same_time_are_those_of_each_alone():
+    """Their threads use one network, also while it is still being compiled."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from mchmr_stream.geometry.camera import Intrinsics
+    from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
+    from mchmr_stream.network.thunder_points import ThunderPoints
+    from mchmr_stream.records import Frame, Tracks
+
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (120, 160, 3), np.uint8) for _ in range(3)]
+    boxes = [np.array([[20, 10, 60, 110], [70, 5, 130, 115]][:people], np.float32) for people in (1, 2, 2)]
+    keypoints = [np.full((len(box), 17, 3), np.nan, np.float32) for box in boxes]
+    asked = [
+        (Frame(0, 0.0, rgb), Tracks(np.arange(len(box)), box, np.ones(len(box), np.float32), nan, np.ones(len(box), np.bool_), nan))
+        for rgb, box, nan in zip(pictures, boxes, keypoints, strict=True)
+    ]
+    camera = Intrinsics.assumed(160, 120)
+    shared, alone = (CropKeypoints(ThunderPoints("cpu", "fp32")) for _ in range(2))
+    with ThreadPoolExecutor(len(asked)) as pool:
+        together = list(pool.map(lambda one: [shared.refine(*one, camera) for _ in range(3)], asked))
+    for one, answers in zip(asked, together, strict=True):
+        expected = alone.refine(*one, camera)
+        for answer in answers:
+            np.testing.assert_allclose(answer.keypoints_px, expected.keypoints_px, atol=1e-3)
+            np.testing.assert_allclose(answer.keypoint_covariance_px2, expected.keypoint_covariance_px2, rtol=1e-3)
+
+
 def test_nobody_waits_longer_than_was_said_for_the_others():
     gathering: Gathering[int, int] = Gathering(lambda asked: [2 * one for one in asked], members=5, wait_s=0.05, name="doubling")
     begun_s = time.monotonic()
