@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from mchmr_stream.body.model import BodyModel
     from mchmr_stream.cropping.cropper import Cropper
+    from mchmr_stream.fitting.alignment import KeypointAlignment
     from mchmr_stream.fitting.body_fitter import BodyFitter
     from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
     from mchmr_stream.tracking.scene_cuts import SceneCuts
@@ -167,6 +168,16 @@ def build_fitter(settings: Settings, body: BodyModel, intrinsics: Intrinsics) ->
     from mchmr_stream.fitting.calibration import load_calibration
 
     return BodyFitter(body, intrinsics, load_calibration(), iterations=settings.fit.iterations)
+
+
+def build_alignment(settings: Settings, body: BodyModel, intrinsics: Intrinsics) -> KeypointAlignment | None:
+    """What puts smoothed bodies back onto their keypoints in one run; None where nothing is fitted or smoothed."""
+    if settings.fit.kind == "none" or settings.smoother.kind == "none":
+        return None
+    from mchmr_stream.fitting.alignment import KeypointAlignment
+    from mchmr_stream.fitting.calibration import load_calibration
+
+    return KeypointAlignment(body, intrinsics, load_calibration())
 
 
 def build_tracker(settings: Settings) -> Tracker:

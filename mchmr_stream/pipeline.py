@@ -33,6 +33,7 @@ from mchmr_stream.body.joints import posed_joints
 from mchmr_stream.body.model import skin
 from mchmr_stream.build import (
     Parts,
+    build_alignment,
     build_cropper,
     build_fitter,
     build_parts,
@@ -45,6 +46,7 @@ from mchmr_stream.build import (
 from mchmr_stream.config import Settings
 from mchmr_stream.estimators.joining import joined, split
 from mchmr_stream.estimators.side_by_side import SideBySide
+from mchmr_stream.fitting.alignment import KeypointAlignment
 from mchmr_stream.fitting.body_fitter import BodyFitter, Measured
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.geometry.crops import image_from_rolled
@@ -55,6 +57,9 @@ from mchmr_stream.streaming import Stopwatch, Workers
 from mchmr_stream.teams import team_and_batches
 
 log = logging.getLogger(__name__)
+
+_ALIGNED_TOGETHER = 4
+"""Frames of a file that are aligned at once: a small fit costs what its calls cost."""
 
 Seen = tuple[Float, Float]
 """Landmarks (n, 17, 3) in picture pixels and presence (n,): what `Tracker.confirm` takes."""
@@ -139,8 +144,9 @@ class Pipeline:
                 # Sending and waiting go on at once: where the network is elsewhere, the way there and back costs time but no speed.
                 sent = workers.ahead(sent, estimator.in_flight, name="send")
             fitter = build_fitter(self.settings, self.parts.body, intrinsics)
-            bodies = self._estimate(sent, fitter, watch)
-            for frame, smooth in smoothed(bodies, smoother, watch):
+            alignment = build_alignment(self.settings, self.parts.body, intrinsics)
+            bodies = smoothed(self._estimate(sent, fitter, alignment, watch), smoother, watch)
+            for frame, smooth in aligned(bodies, alignment, 1 if live else _ALIGNED_TOGETHER, watch):
                 yield self.scene(frame, smooth, intrinsics)
 
     def _detect(
@@ -227,7 +233,11 @@ class Pipeline:
             yield group, estimates
 
     def _estimate(
-        self, sent: Iterator[tuple[list[Found], Future[CropEstimates]]], fitter: BodyFitter | None, watch: Stopwatch
+        self,
+        sent: Iterator[tuple[list[Found], Future[CropEstimates]]],
+        fitter: BodyFitter | None,
+        alignment: KeypointAlignment | None,
+        watch: Stopwatch,
     ) -> Iterator[tuple[Frame, Bodies]]:
         for group, estimates in sent:
             arrived = watch.call("network", estimates.result) if not estimates.done() else estimates.result()
@@ -239,6 +249,8 @@ class Pipeline:
             if fitter is not None:
                 measured = [_measured(*each, fitter.intrinsics) for each in zip(group, apart, placed, strict=True)]
                 placed = watch.call("fit", fitter.fit, measured)
+                if alignment is not None:
+                    alignment.remember(measured)
             for item, bodies in zip(group, placed, strict=True):
                 yield item.frame, bodies
 
@@ -305,6 +317,31 @@ def smoothed(bodies: Iterator[tuple[Frame, Bodies]], smoother: Smoother, watch: 
         yield from held_back()  # what came before the error
         raise
     yield from held_back()
+
+
+def aligned(
+    bodies: Iterator[tuple[Frame, Bodies]], alignment: KeypointAlignment | None, together: int, watch: Stopwatch
+) -> Iterator[tuple[Frame, Bodies]]:
+    """Smoothed bodies back on their keypoints, so many frames at a time; what came before an error comes out before it is raised."""
+    if alignment is None:
+        yield from bodies
+        return
+    group: list[tuple[Frame, Bodies]] = []
+
+    def finished() -> Iterator[tuple[Frame, Bodies]]:
+        done = watch.call("align", alignment.align, [smooth for _, smooth in group])
+        yield from zip([frame for frame, _ in group], done, strict=True)
+        group.clear()
+
+    try:
+        for one in bodies:
+            group.append(one)
+            if len(group) >= together:
+                yield from finished()
+    except Exception:
+        yield from finished()
+        raise
+    yield from finished()
 
 
 def until(stop: threading.Event | None, frames: Iterator[Frame]) -> Iterator[Frame]:

@@ -45,6 +45,8 @@ _LEG_DOUBT_RAD = np.deg2rad(10.0)
 """Filmed people stand with straight legs far more often than rendered ones, whose poses are chosen for variety; the network bends them."""
 ENDS = [KEYPOINT_NAMES.index(JOINT_NAMES[CARRIERS[name]]) for name in EXTREMITY_NAMES]
 """The keypoint, a wrist or an ankle, that each point of a hand or foot belongs to."""
+_HELD = 1e6
+"""Precision of betas that do not move."""
 _VISIBLE = 0.5
 _ENOUGH_SEEN, _OTHER_PERSON, _OTHER_TRUST = 1.0, 0.08, 0.3
 """With landmarks of this summed weight, this far from the keypoints in base boxes, the network's deviations are 1 / trust as large."""
@@ -84,6 +86,7 @@ class BodyFitter:
         iterations: int = 6,
         freedom: float = 5.0,
         prior_strength: float = 2.0,
+        holds_shape: bool = False,
     ) -> None:
         """
         Args:
@@ -92,12 +95,16 @@ class BodyFitter:
             calibration: how far keypoints and the network are off.
             iterations: linearisations at most.
             freedom: degrees of freedom of the keypoints' t distribution.
-            prior_strength: information of the network's body over what rendered people show; networks do better on filmed ones.
+            prior_strength: information of the given bodies over what the network's on rendered people have; networks do better on
+                filmed ones.
+            holds_shape: the bodies given have their shapes already, and legs that are right: nothing is learned over the track.
         """
         self._body, self.intrinsics = body, intrinsics
         self._kinematics = Kinematics(body, nominal_points(body).moved(calibration.point_offsets_m))
         self._calibration = calibration
-        self._information = np.linalg.inv(calibration.prior_covariance / prior_strength + _leg_doubt())
+        doubt = np.zeros((SIZE, SIZE)) if holds_shape else _leg_doubt()
+        self._information = np.linalg.inv(calibration.prior_covariance / prior_strength + doubt)
+        self._holds_shape = holds_shape
         self._iterations, self._freedom = iterations, freedom
         self._shapes = TrackShapes()
 
@@ -116,7 +123,10 @@ class BodyFitter:
         evidence = self._evidence(gather, scores)
         start = self._shifted_to(evidence, self._state(gather))
         track_id = gather(lambda frame: frame.bodies.track_id)
-        shape = [self._shapes.known(int(one)) for one in track_id]
+        if self._holds_shape:
+            shape = [(betas, _HELD) for betas in start.betas]
+        else:
+            shape = [self._shapes.known(int(one)) for one in track_id]
         prior = Prior(
             start,
             self._information_of(scores, self._is_of_somebody_else(gather, scores)),
@@ -131,7 +141,7 @@ class BodyFitter:
         covariance = np.asarray(np.linalg.inv(found.hessian), np.float64)
         joint_sd_rad, joint_sd_m = self._deviations(found.state, covariance)
         times = gather(lambda frame: np.full(len(frame.bodies), frame.bodies.time_s))
-        for track, time_s, betas, score in zip(track_id, times, found.state.betas, scores, strict=True):
+        for track, time_s, betas, score in [] if self._holds_shape else zip(track_id, times, found.state.betas, scores, strict=True):
             self._shapes.add(int(track), float(time_s), betas, float(np.clip(score[5:].mean() / SEEN_SCORE, 0, 1)))
         ends = np.cumsum([len(one) for one in rows])[:-1]
         apart = lambda values: np.split(values, ends)
