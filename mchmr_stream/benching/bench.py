@@ -14,6 +14,7 @@ from mchmr_stream.benching.machine import cores, machine, versions
 from mchmr_stream.benching.recording import First, Recording, record
 from mchmr_stream.benching.stages import (
     Alone,
+    aligning,
     cropping,
     decoding,
     detecting,
@@ -28,8 +29,9 @@ from mchmr_stream.benching.stages import (
 )
 from mchmr_stream.benching.usage import Usage
 from mchmr_stream.benching.whole import WholeRun, run_scenes, run_with_files
-from mchmr_stream.build import build_fitter, open_input
+from mchmr_stream.build import build_alignment, build_fitter, open_input
 from mchmr_stream.config import Settings
+from mchmr_stream.fitting.alignment import KeypointAlignment
 from mchmr_stream.fitting.body_fitter import BodyFitter
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.pipeline import Pipeline
@@ -43,9 +45,9 @@ SCHEMA = 1
 _KEPT_FRAMES = 48
 """The stages alone see so many frames at most: they are kept in memory, with their crops."""
 _WARM_UP_FRAMES = 10
-ON_THE_WAY = ("decode", "detect", "keypoints", "crop", "network", "fit")
+ON_THE_WAY = ("decode", "detect", "keypoints", "crop", "network", "fit", "align")
 """The stages on the way to bodies; an overlay adds the others."""
-_OWN_THREADS = ("decode", "fit", "encode")
+_OWN_THREADS = ("decode", "fit", "align", "encode")
 """Stages that torch's threads have nothing to do with."""
 
 Step = Callable[[str], None]
@@ -90,8 +92,14 @@ def bench(
 
 def steps_of(settings: Sequence[Settings], repeats: int) -> int:
     """How many times `bench` says what comes next."""
-    each = lambda one: 6 + repeats + (one.keypoints.kind != "detector") + (one.fit.kind != "none") + (2 + repeats) * one.output.overlay
-    return sum(map(each, settings))
+    return sum(6 + repeats + len(_chosen_stages(one)) + (2 + repeats) * one.output.overlay for one in settings)
+
+
+def _chosen_stages(settings: Settings) -> list[str]:
+    """Those on the way to bodies that settings may leave out."""
+    fits, smooths = settings.fit.kind != "none", settings.smoother.kind != "none"
+    there = {"keypoints": settings.keypoints.kind != "detector", "fit": fits, "align": fits and smooths}
+    return [name for name, is_there in there.items() if is_there]
 
 
 def _run(
@@ -155,13 +163,21 @@ def _stages_alone(
         assert fitter is not None
         return fitter
 
+    def new_alignment() -> KeypointAlignment:
+        alignment = build_alignment(settings, parts.body, intrinsics)
+        assert alignment is not None
+        return alignment
+
     parts = pipeline.parts
     work = {"decode": decoding(opened), "detect": detecting(recording, parts)}
-    if parts.keypoints is not None:
+    chosen = _chosen_stages(settings)
+    if "keypoints" in chosen:
         work["keypoints"] = refining(recording, parts)
     work |= {"crop": cropping(recording, parts), "network": estimating(recording, parts)}
-    if settings.fit.kind != "none":
+    if "fit" in chosen:
         work["fit"] = fitting(recording, new_fitter)
+    if "align" in chosen:
+        work["align"] = aligning(recording, new_alignment)
     if settings.output.overlay:
         work["render"] = rendering(recording)
         with torch_threads(cores()):

@@ -9,7 +9,7 @@ from mchmr_stream.errors import MissingPart, UsageError
 
 _COLOURS = {
     "decode": "#7b9acc", "detect": "#e0a458", "keypoints": "#d9c255", "crop": "#8fb996", "network": "#c8553d", "fit": "#4f8a8b",
-    "render": "#9d7bb0", "encode": "#8c7a6b",
+    "align": "#2f5d62", "render": "#9d7bb0", "encode": "#8c7a6b",
 }  # fmt: skip
 _REST = "#cfcfcf"
 
@@ -66,4 +66,4 @@ def _draw_cpu(axes: Any, run: dict[str, Any]) -> None:
     axes.set_yticks(range(len(wholes)), wholes, fontsize=8)
     axes.set_ylim(len(wholes) - 0.5, -0.75)
     axes.set_xlabel("CPU ms a frame by stage; line: what all cores had in that time", fontsize=8)
-    axes.legend(fontsize=7, ncols=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, handlelength=1, columnspacing=0.8)
+    axes.legend(fontsize=7, ncols=10, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, handlelength=1, columnspacing=0.8)

@@ -13,7 +13,7 @@ from mchmr_stream.fitting.body_fitter import Measured
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.pipeline import Pipeline
 from mchmr_stream.protocols import Source
-from mchmr_stream.records import CropBatch, CropEstimates, Detections, Frame, Scene, SourceInfo, Tracks
+from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Detections, Frame, Scene, SourceInfo, Tracks
 from mchmr_stream.streaming import Stopwatch
 
 T = TypeVar("T")
@@ -51,6 +51,8 @@ class Recording:
     batches: list[CropBatch] = field(default_factory=list)
     fitted: list[list[Measured]] = field(default_factory=list)
     """empty where nothing is fitted"""
+    aligned: list[tuple[int, list[Bodies]]] = field(default_factory=list)
+    """smoothed bodies that were put back onto their keypoints, and how many of `fitted` were known by then"""
     scenes: list[Scene] = field(default_factory=list)
 
     @property
@@ -83,6 +85,8 @@ class _Watch(Stopwatch):
             self._recording.refined.append(cast(Any, args))
         elif stage == "fit":
             self._recording.fitted.append(list(cast(Any, args[0])))
+        elif stage == "align":
+            self._recording.aligned.append((len(self._recording.fitted), list(cast(Any, args[0]))))
         return super().call(stage, function, *args)
 
 

@@ -19,14 +19,15 @@ from mchmr_stream.benching.recording import Recording
 from mchmr_stream.benching.usage import Timed, measured
 from mchmr_stream.build import Parts
 from mchmr_stream.estimators.side_by_side import SideBySide
+from mchmr_stream.fitting.alignment import KeypointAlignment
 from mchmr_stream.fitting.body_fitter import BodyFitter
 from mchmr_stream.protocols import MeshEstimator, Source
 from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Scene, SourceInfo
 from mchmr_stream.sinks.overlay import OverlaySink, draw_scene
 from mchmr_stream.teams import torch_threads
 
-STAGES = ("decode", "detect", "keypoints", "crop", "network", "fit", "render", "encode")
-"""In the order of the flow; keypoints and fit where settings have them, the last two only where an overlay is written."""
+STAGES = ("decode", "detect", "keypoints", "crop", "network", "fit", "align", "render", "encode")
+"""In the order of the flow; keypoints, fit and align where settings have them, the last two only where an overlay is written."""
 
 Calls = Callable[[list[float]], int]
 """Does the work, notes the seconds of every call, and says how many frames it was for."""
@@ -113,6 +114,21 @@ def fitting(recording: Recording, new_fitter: Callable[[], BodyFitter]) -> Calls
     def calls(seconds: list[float]) -> int:
         fitter = new_fitter()
         return _timed(seconds, [partial(fitter.fit, measured) for measured in recording.fitted], recording)
+
+    return calls
+
+
+def aligning(recording: Recording, new_alignment: Callable[[], KeypointAlignment]) -> Calls:
+    """Smoothed bodies of everyone put back onto their keypoints."""
+
+    def calls(seconds: list[float]) -> int:
+        alignment, remembered = new_alignment(), 0
+        for known, bodies in recording.aligned:
+            for measured in recording.fitted[remembered:known]:
+                alignment.remember(measured)
+            remembered = known
+            _timed(seconds, [partial(alignment.align, bodies)], recording)
+        return len(recording.scenes)
 
     return calls
 

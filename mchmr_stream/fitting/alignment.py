@@ -1,7 +1,7 @@
 """Smoothed bodies back onto their keypoints.
 
-A smoother averages rotations and places each for itself, so heads and hands of smoothed bodies lie beside those of the picture. Each body is
-therefore fitted once more, with a narrow prior around it and keypoints that are averaged over a few frames: what little is
+A smoother averages rotations and places each for itself, so heads and hands of smoothed bodies lie beside those of the picture. So each
+body is fitted once more, with a narrow prior around it and keypoints that are averaged over a few frames: what little is
 missing in the picture is put right, and what was smoothed away does not come back.
 """
 
