@@ -124,8 +124,8 @@ def aligning(recording: Recording, new_alignment: Callable[[], KeypointAlignment
     def calls(seconds: list[float]) -> int:
         alignment, remembered = new_alignment(), 0
         for known, bodies in recording.aligned:
-            for measured in recording.fitted[remembered:known]:
-                alignment.remember(measured)
+            for group in recording.fitted[remembered:known]:
+                alignment.remember(group)
             remembered = known
             _timed(seconds, [partial(alignment.align, bodies)], recording)
         return len(recording.scenes)
