@@ -38,6 +38,7 @@ _SHIFT, _LOG_SCALE, _ROLL_RAD = 0.10, 0.12, 0.25
 turned by more."""
 _DETECTOR_PX, _DETECTOR_INPUT_PX, _DETECTOR_SHARE = 6.0, 384, 0.03
 """Width of a detector's keypoint in pixels of its input, and in base boxes, on the scale of a heat map's peak."""
+_DETECTOR_SLACK_PX = 4.0
 _UNKNOWN = 1e8
 _OTHER_SIMILARITY = 0.25
 """Object keypoint similarity to the detector's keypoints under which the crop's are those of somebody else."""
@@ -115,7 +116,7 @@ class CropKeypoints:
         in_picture = [_in_picture(reading, views, roll, intrinsics, cropper.layout.crop_hw) for reading in readings]
         presence = np.mean([reading.presence.mean(1) for reading in in_picture], 0)
         detector = _of_detector(detected_px, base, frame)
-        other = _is_somebody_else(in_picture[0].points[:, 0], detected_px, tracks)
+        other = _is_somebody_else(in_picture[0].points[:, 0], detected_px, tracks, _DETECTOR_SLACK_PX * _detector_pixel(frame))
         points, covariance = fused(Reading(*(np.concatenate(parts, 1) for parts in zip(*in_picture, detector, strict=True))))
         points[other], covariance[other] = detector.points[other, 0], detector.covariance[other, 0]
         return points.astype(np.float32), covariance.astype(np.float32), presence
@@ -162,15 +163,24 @@ def _of_detector(keypoints_px: Float, base: Float, frame: Frame) -> Reading:
     """
     known = np.asarray(np.isfinite(keypoints_px).all(-1))
     points = np.where(known[..., None], keypoints_px, 0).astype(np.float64)
-    own_px = _DETECTOR_PX * max(frame.width, frame.height) / _DETECTOR_INPUT_PX
+    own_px = _DETECTOR_PX * _detector_pixel(frame)
     variance = own_px**2 + (_DETECTOR_SHARE * base[:, 2].astype(np.float64)) ** 2
     variance = np.where(known, variance[:, None], variance[:, None] * _UNKNOWN)
     return Reading(points[:, None], (variance[..., None, None] * np.eye(2))[:, None], np.ones((len(points), 1)))
 
 
-def _is_somebody_else(found_px: Array, detected_px: Float, tracks: Tracks) -> NDArray[np.bool_]:
-    """(n,) whether the crop's keypoints are plainly not those that the detector saw: then the crop shows another person better."""
-    similarity = np.diagonal(keypoint_similarity(found_px, detected_px, box_size(tracks.boxes_xyxy_px)))
+def _detector_pixel(frame: Frame) -> float:
+    """Picture pixels in one pixel of what the detector sees."""
+    return max(frame.width, frame.height) / _DETECTOR_INPUT_PX
+
+
+def _is_somebody_else(found_px: Array, detected_px: Float, tracks: Tracks, slack_px: float) -> NDArray[np.bool_]:
+    """(n,) whether the crop's keypoints are plainly not those that the detector saw: then the crop shows another person better.
+
+    `slack_px` is the detector's own error for small people, whom it finds but whose limbs it cannot tell apart.
+    """
+    size = box_size(tracks.boxes_xyxy_px)
+    similarity = np.diagonal(keypoint_similarity(found_px, detected_px, size, np.full(len(size), slack_px)))
     return np.asarray(tracks.observed & (np.nan_to_num(similarity, nan=1.0) < _OTHER_SIMILARITY))
 
 
