@@ -11,6 +11,7 @@ import torch
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.joints import posed_joints, rest_joints
 from mchmr_stream.body.model import skin
+from mchmr_stream.fitting.alignment import KeypointAlignment
 from mchmr_stream.fitting.body_fitter import BodyFitter, Measured
 from mchmr_stream.fitting.body_points import nominal_points
 from mchmr_stream.fitting.calibration import FitCalibration, load_calibration
@@ -303,3 +304,72 @@ def test_together_is_as_alone():
     both = BodyFitter(BODY, K, CALIBRATION).fit([measured(state, seen(state), time_s=0.0) for state in states])
     for one, other in zip(alone, both, strict=True):
         np.testing.assert_allclose(one.transl, other.transl, atol=2e-3)
+
+
+# --- smoothed bodies back on their keypoints --------------------------------------------------------------------------
+
+
+def alignment_of(frames: list[Measured]) -> KeypointAlignment:
+    alignment = KeypointAlignment(BODY, K, CALIBRATION)
+    alignment.remember(frames)
+    return alignment
+
+
+def with_frame(measurement: Measured, frame: int) -> Measured:
+    return replace(measurement, bodies=replace(measurement.bodies, frame=frame))
+
+
+def test_a_smoothed_body_beside_its_keypoints_is_put_back_on_them():
+    truth = standing(1, 0.2, seed=11)
+    frames = [with_frame(measured(truth, seen(truth), time_s=index / 30), index) for index in range(5)]
+    beside = State(truth.rotations, truth.betas, truth.pelvis + np.array([0.12, 0.05, 0.0]))
+    smoothed = [replace(bodies_of(beside, seen(truth), index / 30), frame=index) for index in range(5)]
+    aligned = alignment_of(frames).align(smoothed)
+    off = lambda bodies: np.linalg.norm(seen(fitted_state(bodies))[..., :2] - seen(truth)[..., :2], axis=-1).mean()
+    assert off(smoothed[2]) > 30
+    assert all(off(bodies) < 3 for bodies in aligned)
+    np.testing.assert_allclose(aligned[2].betas, smoothed[2].betas, atol=1e-6)
+
+
+def test_alignment_does_not_bring_the_noise_of_keypoints_back():
+    rng = np.random.default_rng(12)
+    truth = standing(1, 0.2, seed=11)
+    noisy = []
+    for index in range(12):
+        keypoints = seen(truth)
+        keypoints[..., :2] += rng.normal(size=(1, 17, 2)) * 6
+        noisy.append(with_frame(measured(truth, keypoints, time_s=index / 60), index))
+    smoothed = [replace(bodies_of(truth, one.bodies.keypoints_px, index / 60), frame=index) for index, one in enumerate(noisy)]
+    fitter = BodyFitter(BODY, K, CALIBRATION)
+    alone = np.stack([joints_of(fitted_state(bodies))[0] for bodies in fitter.fit(noisy)])
+    aligned = np.stack([joints_of(fitted_state(bodies))[0] for bodies in alignment_of(noisy).align(smoothed)])
+    shake = lambda joints: np.linalg.norm(np.diff(joints - joints[:, :1], 2, axis=0), axis=-1).mean()
+    assert shake(aligned) < 0.35 * shake(alone)
+
+
+def test_rows_without_a_measurement_stay_as_the_smoother_gave_them():
+    truth = standing(2, 0.2, seed=13)
+    frames = [with_frame(measured(truth, seen(truth)), 7)]
+    bodies = replace(bodies_of(truth, seen(truth)), frame=7)
+    strangers = replace(bodies, track_id=np.array([1, 99]))
+    filled = replace(bodies, interpolated=np.array([False, True]))
+    elsewhere = replace(bodies, frame=8)
+    alignment = alignment_of(frames)
+    for one, untouched in ((strangers, [1]), (filled, [1]), (elsewhere, [0, 1])):
+        aligned = alignment.align([one])[0]
+        np.testing.assert_array_equal(aligned.body_pose[untouched], one.body_pose[untouched])
+        np.testing.assert_array_equal(aligned.transl[untouched], one.transl[untouched])
+
+
+def test_a_network_that_looked_at_somebody_else_is_hardly_believed():
+    """Its landmarks are plainly elsewhere: the body then stands as people usually do, on its own keypoints."""
+    truth, other = standing(1, 0.0), standing(1, 0.6, seed=14)
+    network = State(other.rotations, truth.betas, truth.pelvis)
+    frame = measured(network, seen(truth))
+    elsewhere = seen(truth)
+    elsewhere[..., 0] += 400
+    landmarks = np.concatenate([elsewhere, np.zeros((1, 10, 3))], 1).astype(np.float32)
+    believed = fitted_state(BodyFitter(BODY, K, CALIBRATION).fit([frame])[0])
+    doubted = fitted_state(BodyFitter(BODY, K, CALIBRATION).fit([replace(frame, landmarks_px=landmarks)])[0])
+    error = lambda state: np.linalg.norm(seen(state)[..., :2] - seen(truth)[..., :2], axis=-1).mean()
+    assert error(doubted) < error(believed)

@@ -45,6 +45,8 @@ Array = NDArray[np.float64]
 
 _SCORE_EDGES = (0.08, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 1.0)
 _COCO = len(KEYPOINT_NAMES)
+_FACE = 5
+"""The first so many of COCO's keypoints."""
 _MIRROR = np.array([-1.0, 1.0, 1.0])
 _POSITION_SHARE = 0.8
 """Share of people, those of the least Mahalanobis distance, that the covariance is of: a network that took somebody's back for the front is
@@ -181,6 +183,8 @@ def point_offsets(people: People, body: BodyModel) -> Array:
         off = np.linalg.norm(seen[..., :2] - (moved[..., :2] / moved[..., 2:] * focal[:, None] + centre[:, None]), axis=-1) / side[:, None]
         typical = np.median(off[:, :_COCO], 1)
         good = whole & (typical <= np.median(typical[whole]))
+    # The face stays at its vertices: what rendered faces show makes filmed heads nod (docs/method.md).
+    offsets[:_FACE] = 0
     return offsets
 
 
