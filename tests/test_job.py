@@ -147,7 +147,8 @@ def test_three_whole_files_and_nothing_else(clip: Path, tmp_path: Path, pipeline
         assert len(container.streams.audio) == 1
     report = report_of(out)
     assert (report["complete"], report["frames"], report["frames_with_people"], len(report["people"])) == (True, FRAMES, FRAMES, 2)
-    assert {"decode", "detect", "network", "smooth", "write OverlaySink"} <= set(report["timings_ms"])
+    stages = {"decode", "detect", "track", "keypoints", "crop", "network", "fit", "smooth", "align", "write OverlaySink"}
+    assert stages <= set(report["timings_ms"])
 
 
 def test_a_standing_camera_only_adds_a_world(clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings) -> None:
