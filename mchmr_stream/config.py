@@ -118,7 +118,7 @@ class CropSettings(_Section):
     """The views of each person."""
 
     layout: str = Field("wide", description="named layout: wide (what our weights were trained with), paper, or custom")
-    views: int = Field(5, ge=1, le=9, description="how many of the layout's views: fewer is faster")
+    views: int = Field(2, ge=1, le=9, description="how many of the layout's views; more are slower, and with the fit hardly better")
     custom: list[tuple[float, float, float]] | None = Field(
         None, description="layout custom: shift x, shift y (fractions of the base box) and scale of each view"
     )
