@@ -69,7 +69,7 @@ def usable_rows(track: Track) -> Track:
     numbers = [rotations, track.joints_m, track.betas, track.transl, track.time_s]
     if track.world is not None:
         numbers += [getattr(track.world, name) for name in WORLD_COLUMNS]
-    good = np.logical_and.reduce([np.isfinite(values).reshape(len(track), -1).all(1) for values in numbers])
+    good = np.logical_and.reduce([np.isfinite(values).all(tuple(range(1, values.ndim))) for values in numbers])
     good[good] = (np.linalg.det(rotations[good].astype(np.float64)) > _LEAST_DETERMINANT).all(1)
     if not good.all():
         first = track.frame[np.flatnonzero(~good)[0]]

@@ -47,6 +47,8 @@ ENDS = [KEYPOINT_NAMES.index(JOINT_NAMES[CARRIERS[name]]) for name in EXTREMITY_
 """The keypoint, a wrist or an ankle, that each point of a hand or foot belongs to."""
 _HELD = 1e6
 """Precision of betas that do not move."""
+_PLAIN_SCORE = 0.4
+"""From this score on a keypoint says by itself where a limb is."""
 _VISIBLE = 0.5
 _ENOUGH_SEEN, _OTHER_PERSON, _OTHER_TRUST = 1.0, 0.08, 0.3
 """With landmarks of this summed weight, this far from the keypoints in base boxes, the network's deviations are 1 / trust as large."""
@@ -135,7 +137,8 @@ class BodyFitter:
             np.array([precision for _, precision in shape]),
         )
         angle = gather(lambda frame: np.full(len(frame.bodies), frame.up_rad))
-        limits = JointLimits(self._body, up=np.stack([np.sin(angle), -np.cos(angle), np.zeros_like(angle)], -1))
+        up = np.stack([np.sin(angle), -np.cos(angle), np.zeros_like(angle)], -1)
+        limits = JointLimits(self._body, up=up, unseen=_unseen(scores))
         objective = Objective(self._kinematics, evidence, prior, limits, self._freedom)
         found = minimise(objective, start, self._iterations)
         covariance = np.asarray(np.linalg.inv(found.hessian), np.float64)
@@ -253,6 +256,12 @@ class BodyFitter:
         spread = np.einsum("njas,nst,njat->nj", slopes, covariance, slopes, optimize=True)
         scale = float(self._calibration.joint_sd_scale)
         return np.sqrt(turned), scale * np.sqrt(np.maximum(spread, 0))
+
+
+def _unseen(scores: Array) -> Array:
+    """(n, 5): how far trunk, thighs and shanks are unseen, 0 to 1, by the keypoints at their lower ends."""
+    seen = np.stack([scores[:, [11, 12]].min(1), scores[:, 13], scores[:, 14], scores[:, 15], scores[:, 16]], -1)
+    return 1 - np.minimum(seen / _PLAIN_SCORE, 1)
 
 
 def _leg_doubt() -> Array:

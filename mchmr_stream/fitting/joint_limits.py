@@ -48,13 +48,23 @@ class LimitSettings:
     upright_cost: float = 3.0
     """the same for a trunk that does not point up"""
     upright_rad: float = 0.5
+    unseen_factor: float = 5.0
+    """by what the costs of a bent leg and a leaning trunk are larger where their keypoints are not seen at all"""
 
 
 class JointLimits:
     """Costs of the knees, elbows and hips of n bodies and their derivatives."""
 
-    def __init__(self, body: BodyModel, settings: LimitSettings | None = None, up: Array | None = None) -> None:
-        """`up` (n, 3): unit vectors that point up in camera axes; None: the picture's upper border is up."""
+    def __init__(
+        self, body: BodyModel, settings: LimitSettings | None = None, up: Array | None = None, unseen: Array | None = None
+    ) -> None:
+        """
+        Args:
+            body: the model.
+            settings: strengths.
+            up: (n, 3) unit vectors that point up in camera axes; None: the picture's upper border is up.
+            unseen: (n, 5) in [0, 1]: how far trunk, left and right thigh, left and right shank are unseen; None: all are seen.
+        """
         self.settings = chosen = settings or LimitSettings()
         self._upward = np.array([[0.0, -1.0, 0.0]]) if up is None else up
         template = body.joints_float64[0]
@@ -77,6 +87,9 @@ class JointLimits:
         self._free = np.maximum((self._forbidden * self._down).sum(-1), 0) + np.where(is_hip, chosen.hip_slack, chosen.slack)
         self._side_weight = is_knee / chosen.sideways_rad**2
         self._straight_cost = is_knee * chosen.straight_cost + is_hip * chosen.hip_cost
+        more = 1 + (chosen.unseen_factor - 1) * (np.zeros((1, 5)) if unseen is None else unseen)
+        self._upright_cost = chosen.upright_cost * more[:, 0]
+        self._straight_cost = self._straight_cost * np.concatenate([more[:, 3:], np.ones((len(more), 2)), more[:, 1:3]], 1)
         self._straight_scale = np.where(is_knee, chosen.straight_rad, chosen.hip_rad) ** 2
 
     def cost(self, state: State) -> Array:
@@ -108,7 +121,7 @@ class JointLimits:
         """Cost, residual, weight (n,) and slope (n, 3) of the pelvis' lean; the pelvis is the first free joint."""
         trunk = state.rotations[:, 0, :, 1]
         lean = np.sqrt(np.maximum(2 * (1 - (trunk * self._upward).sum(-1)), 1e-8))
-        scale, cost = self.settings.upright_rad**2, self.settings.upright_cost
+        scale, cost = self.settings.upright_rad**2, self._upright_cost
         # d lean = - (d x trunk) . up / lean = - d . (trunk x up) / lean
         slope = -cross(trunk, np.broadcast_to(self._upward, trunk.shape)) / lean[:, None]
         return cost * lean**2 / (scale + lean**2), lean, cost * scale / (scale + lean**2) ** 2, slope
