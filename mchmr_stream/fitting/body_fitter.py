@@ -259,8 +259,8 @@ class BodyFitter:
 
 
 def _unseen(scores: Array) -> Array:
-    """(n, 5): how far trunk, thighs and shanks are unseen, 0 to 1, by the keypoints at their lower ends."""
-    seen = np.stack([scores[:, [11, 12]].min(1), scores[:, 13], scores[:, 14], scores[:, 15], scores[:, 16]], -1)
+    """(n, 9): how far trunk, thighs, shanks, upper arms and forearms are unseen, 0 to 1, by the keypoints at their lower ends."""
+    seen = np.concatenate([scores[:, [11, 12]].min(1)[:, None], scores[:, [13, 14, 15, 16, 7, 8, 9, 10]]], 1)
     return 1 - np.minimum(seen / _PLAIN_SCORE, 1)
 
 

@@ -21,9 +21,13 @@ from mchmr_stream.records import JOINT_NAMES
 
 Array = NDArray[np.float64]
 
-_KNEES, _ELBOWS, _HIPS = (tuple(JOINT_NAMES.index(f"{side}_{name}") for side in ("left", "right")) for name in ("knee", "elbow", "hip"))
-_HINGES = (*_KNEES, *_ELBOWS, *_HIPS)
+_KNEES, _ELBOWS, _HIPS, _SHOULDERS = (
+    tuple(JOINT_NAMES.index(f"{side}_{name}") for side in ("left", "right")) for name in ("knee", "elbow", "hip", "shoulder")
+)
+_HINGES = (*_KNEES, *_ELBOWS, *_HIPS, *_SHOULDERS)
 _FORWARD = np.array([0.0, 0.0, 1.0])
+_ANY = 2.0
+"""More than any sine: no side of this hinge is the wrong one."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,9 @@ class LimitSettings:
     upright_cost: float = 3.0
     """the same for a trunk that does not point up"""
     upright_rad: float = 0.5
+    hanging_cost: float = 4.0
+    """the same for an elbow and an upper arm that do not hang straight, where they are not seen at all; seen ones are free"""
+    hanging_rad: float = 0.5
     unseen_factor: float = 5.0
     """by what the costs of a bent leg and a leaning trunk are larger where their keypoints are not seen at all"""
 
@@ -63,7 +70,8 @@ class JointLimits:
             body: the model.
             settings: strengths.
             up: (n, 3) unit vectors that point up in camera axes; None: the picture's upper border is up.
-            unseen: (n, 5) in [0, 1]: how far trunk, left and right thigh, left and right shank are unseen; None: all are seen.
+            unseen: (n, 9) in [0, 1]: how far trunk, thighs, shanks, upper arms and forearms, left before right, are unseen; None: all
+                are seen.
         """
         self.settings = chosen = settings or LimitSettings()
         self._upward = np.array([[0.0, -1.0, 0.0]]) if up is None else up
@@ -77,20 +85,24 @@ class JointLimits:
         """the lower bone, rest axes"""
         self._above = np.stack([unit(template[joint] - template[PARENTS[joint]]) for joint in _HINGES])
         self._above[4:] = [0.0, -1.0, 0.0]
-        """the upper bone; the trunk, for hips"""
+        """the upper bone; the trunk, for hips and shoulders"""
         # A shank does not come forward of its thigh, a forearm and a thigh do not go behind what they hang on.
-        forbidden = np.stack([_FORWARD] * 2 + [-_FORWARD] * 4)
+        forbidden = np.stack([_FORWARD] * 2 + [-_FORWARD] * 6)
         self._forbidden = forbidden - (forbidden * self._above).sum(-1, keepdims=True) * self._above
         self._sideways = np.cross(self._above, self._forbidden)
         self._side_at_rest = (self._sideways * self._down).sum(-1)
-        is_knee, is_hip = np.array([True] * 2 + [False] * 4), np.array([False] * 4 + [True] * 2)
+        is_knee, _, is_hip, is_shoulder = (np.repeat(np.arange(4) == kind, 2) for kind in range(4))
         self._free = np.maximum((self._forbidden * self._down).sum(-1), 0) + np.where(is_hip, chosen.hip_slack, chosen.slack)
+        self._free[is_shoulder] = _ANY
         self._side_weight = is_knee / chosen.sideways_rad**2
-        self._straight_cost = is_knee * chosen.straight_cost + is_hip * chosen.hip_cost
-        more = 1 + (chosen.unseen_factor - 1) * (np.zeros((1, 5)) if unseen is None else unseen)
+        unseen = np.zeros((1, 9)) if unseen is None else unseen
+        more = 1 + (chosen.unseen_factor - 1) * unseen
         self._upright_cost = chosen.upright_cost * more[:, 0]
-        self._straight_cost = self._straight_cost * np.concatenate([more[:, 3:], np.ones((len(more), 2)), more[:, 1:3]], 1)
-        self._straight_scale = np.where(is_knee, chosen.straight_rad, chosen.hip_rad) ** 2
+        knees, hips = chosen.straight_cost * more[:, 3:5], chosen.hip_cost * more[:, 1:3]
+        elbows, shoulders = chosen.hanging_cost * unseen[:, 7:9], chosen.hanging_cost * unseen[:, 5:7]
+        self._straight_cost = np.concatenate([knees, elbows, hips, shoulders], 1)
+        scales = (chosen.straight_rad, chosen.hanging_rad, chosen.hip_rad, chosen.hanging_rad)
+        self._straight_scale = np.repeat(scales, 2) ** 2
 
     def cost(self, state: State) -> Array:
         """(n,)"""
@@ -127,7 +139,7 @@ class JointLimits:
         return cost * lean**2 / (scale + lean**2), lean, cost * scale / (scale + lean**2) ** 2, slope
 
     def _terms(self, state: State) -> tuple[Array, Array, Array, Array]:
-        """Cost (n,); residuals and weights (n, 3, 6) of the bend to the wrong side, to the side and at all; slopes (n, 3, 6, 3)."""
+        """Cost (n,); residuals and weights (n, 3, 8) of the bend to the wrong side, to the side and at all; slopes (n, 3, 8, 3)."""
         upper, lower = state.rotations[:, self._upper_joint], state.rotations[:, self._lower_joint]
         carry = lambda rotations, axis: (rotations @ axis[..., None])[..., 0]
         down = carry(lower, self._down)
