@@ -36,6 +36,9 @@ _HEAD = """# Performance
 Written by `tools/performance_page.py` from the files in `benchmarks/results/`, which the scripts in `benchmarks/` write. Ratios are
 those of two sides in one round, one right after the other on the same machine; the median over the rounds counts, and all are given.
 Frames per second are medians and hold for the machine named. To measure your own: `mchmr bench`.
+
+Each result names the revision it is of. Revision 534f844 and those before it had no keypoints from crops and no fit: their figures are those of
+`keypoints.kind=detector`, `fit.kind=none` today.
 """
 
 
