@@ -37,8 +37,8 @@ Written by `tools/performance_page.py` from the files in `benchmarks/results/`, 
 those of two sides in one round, one right after the other on the same machine; the median over the rounds counts, and all are given.
 Frames per second are medians and hold for the machine named. To measure your own: `mchmr bench`.
 
-Each result names the revision it is of. Revision 534f844 and those before it had no keypoints from crops and no fit: their figures are those of
-`keypoints.kind=detector`, `fit.kind=none` today.
+The figures below are of revision 534f844, which had no keypoints from crops and no fit (today: `keypoints.kind=detector`, `fit.kind=none`,
+`crops.views=5`). Those of the state that ships are in the README.
 """
 
 
