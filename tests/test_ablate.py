@@ -231,7 +231,8 @@ def test_errors_on_observed_real_views_are_those_of_the_pipeline(shared, body):
     predicted = []
     for view in load_views(folder):
         with real_predictions.known_camera(view) as camera:
-            settings = real_predictions.load_settings(None, ["smoother.kind=none", "fit.kind=none", "crops.views=5", "runtime.device=cpu", camera])
+            alone = ["smoother.kind=none", "fit.kind=none", "crops.views=5"]
+            settings = real_predictions.load_settings(None, [*alone, "runtime.device=cpu", camera])
             predicted.append(real_predictions.main_person(view, "ours", settings, undistorted=True))
     expected = errors_row(predicted)
     assert errors == pytest.approx({name: expected[name] for name in errors}, rel=1e-3)
