@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,9 @@ def test_the_repository_in_the_project_is_of_the_weights_that_ship(tmp_path: Pat
     write_python_repository(tmp_path, load_network("default"), "default", ModelOptions())
     for file in ("mchmr/config.pbtxt", "mchmr/1/model.py"):
         assert (project / file).read_text() == (tmp_path / file).read_text(), "run: mchmr export-model --to python -o triton_models"
+    prepared = re.search(r'"prepared_views", value: { string_value: "(\d)" }', (project / "mchmr/config.pbtxt").read_text())
+    assert prepared is not None
+    assert int(prepared[1]) == Settings().crops.views, "else a served network computes more crops than it is sent"
 
 
 def test_weights_of_ones_own_travel_with_the_repository(quick_settings: Settings, tmp_path: Path) -> None:

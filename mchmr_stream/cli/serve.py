@@ -22,7 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--host", default="127.0.0.1", metavar="IP", help="address to listen on (default 127.0.0.1: this machine only)")
     parser.add_argument("--port", type=int, default=8001, metavar="N", help="of gRPC (default 8001); HTTP is one below, metrics one above")
     parser.add_argument("--instances", type=int, default=1, metavar="N", help="copies of the network, on each GPU or the CPU (default 1)")
-    parser.add_argument("--views", type=int, default=5, metavar="N", help="crops a person will usually have (default 5; any number works)")
+    parser.add_argument("--views", type=int, metavar="N", help="crops a person will usually have (default: crops.views; any number works)")
     parser.add_argument("--weights", default="default", metavar="FILE", help="weights other than the default")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="of the encoder (default auto)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads of each instance (default: half the cores)")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mchmr_stream import __version__
+from mchmr_stream.config import CropSettings
 from mchmr_stream.errors import UsageError
 from mchmr_stream.network.exporting import export_onnx, export_torchscript
 from mchmr_stream.network.weights import SHIPPED, LoadedNetwork, find_weights, pick_device
@@ -37,8 +38,9 @@ class ModelOptions:
     """auto: every GPU that the server sees, else the CPU; cpu, cuda, or cuda:N"""
     instances: int = 1
     """on the CPU, or on each GPU"""
-    prepared_views: int = 5
-    """how many crops a person will usually have: other numbers work, on a CPU more slowly"""
+    prepared_views: int | None = None
+    """how many crops a person will usually have: other numbers work, on a CPU more slowly. None: as many as the weights were made for,
+    or as the pipeline cuts by default"""
     precision: str = "auto"
     threads: int = 0
     """CPU threads of each instance; 0: half the cores, as in process"""
@@ -65,7 +67,7 @@ def write_python_repository(folder: Path, network: LoadedNetwork, weights: str, 
     Returns the model's folder. `weights` is what `network` was loaded from. Raises UsageError where options do not fit the weights.
     """
     about = about_weights(network)
-    if about.fixed_views not in (None, options.prepared_views):
+    if options.prepared_views is not None and about.fixed_views not in (None, options.prepared_views):
         raise UsageError(f"the weights {about.weights} were made for {about.fixed_views} views, got {options.prepared_views}")
     model = folder / MODEL
     (model / VERSION).mkdir(parents=True, exist_ok=True)
@@ -75,7 +77,7 @@ def write_python_repository(folder: Path, network: LoadedNetwork, weights: str, 
     settings = {
         "weights_file": weights if weights in SHIPPED else WEIGHTS_FILE,
         "precision": options.precision,
-        "prepared_views": str(options.prepared_views),
+        "prepared_views": str(_prepared_views(about, options)),
         "threads": str(options.threads),
     }
     (model / "config.pbtxt").write_text(_python_config(about, settings, options))
@@ -101,6 +103,10 @@ def write_torchscript_repository(folder: Path, network: LoadedNetwork, options: 
     return model, off
 
 
+def _prepared_views(about: About, options: ModelOptions) -> int:
+    return about.fixed_views or options.prepared_views or CropSettings().views
+
+
 def _file_config(network: LoadedNetwork, backend: str, options: ModelOptions, *, numbered: bool) -> str:
     about = about_weights(network)
     inputs, outputs = input_specs(about.crop_size_hw), OUTPUT_SPECS
@@ -117,7 +123,7 @@ def _file_config(network: LoadedNetwork, backend: str, options: ModelOptions, *,
             _tensors("output", outputs),
             "dynamic_batching { }",
             _instances(options),
-            _warm_up(inputs, about.fixed_views or options.prepared_views),
+            _warm_up(inputs, _prepared_views(about, options)),
             *_parameters(about.to_parameters()),
             *(_parameters({"INFERENCE_MODE": "true"}) if backend == "pytorch" else []),
             "",
@@ -138,7 +144,7 @@ def _python_config(about: About, settings: dict[str, str], options: ModelOptions
             "# People of any streams are computed together. No default_queue_policy: it stalls for half a second at a time.",
             "dynamic_batching { }",
             _instances(options),
-            _warm_up(inputs, options.prepared_views),
+            _warm_up(inputs, _prepared_views(about, options)),
             *_parameters({**about.to_parameters(), **settings}),
             "# Crops that are on the GPU already (CUDA shared memory) stay there.",
             *_parameters({"FORCE_CPU_ONLY_INPUT_TENSORS": "no"}),
