@@ -282,7 +282,7 @@ def test_bone_lengths_settle_over_a_track():
         network = State(truth.rotations, truth.betas + rng.normal(size=(1, 10)), truth.pelvis)
         keypoints = seen(truth)
         keypoints[..., :2] += rng.normal(size=(1, 17, 2)) * 4
-        betas.append(fitter.fit([measured(network, keypoints, time_s=frame / 10)])[0].betas[0])
+        betas.append(fitter.fit([with_frame(measured(network, keypoints, time_s=frame / 10), frame)])[0].betas[0])
     late = np.std(betas[20:], axis=0).mean()
     assert late < 0.5 * np.std(betas[:8], axis=0).mean()
 
@@ -373,3 +373,35 @@ def test_a_network_that_looked_at_somebody_else_is_hardly_believed():
     doubted = fitted_state(BodyFitter(BODY, K, CALIBRATION).fit([replace(frame, landmarks_px=landmarks)])[0])
     error = lambda state: np.linalg.norm(seen(state)[..., :2] - seen(truth)[..., :2], axis=-1).mean()
     assert error(doubted) < error(believed)
+
+
+@pytest.mark.parametrize("together", [2, 3, 7])
+def test_frames_fitted_together_are_as_one_by_one(together):
+    """Also the shapes that settle on the way: how many frames come at once depends on the machine."""
+    rng = np.random.default_rng(15)
+    frames = []
+    for index in range(40):
+        truth = standing(2, 0.3, seed=index)
+        network = stepped(truth, rng.normal(size=(2, SIZE)) * 0.05)
+        frames.append(with_frame(measured(network, seen(truth), time_s=index / 30), index))
+    alone, grouped = BodyFitter(BODY, K, CALIBRATION), BodyFitter(BODY, K, CALIBRATION)
+    one_by_one = [alone.fit([frame])[0] for frame in frames]
+    at_once = [bodies for start in range(0, 40, together) for bodies in grouped.fit(frames[start : start + together])]
+    for one, other in zip(one_by_one, at_once, strict=True):
+        np.testing.assert_allclose(one.body_pose, other.body_pose, atol=1e-5)
+        np.testing.assert_allclose(one.betas, other.betas, atol=1e-4)
+        np.testing.assert_allclose(one.transl, other.transl, atol=1e-5)
+
+
+def test_measurements_of_sparse_frames_are_not_forgotten():
+    """One frame in five seconds, held back by a smoother until the third one after it has come."""
+    truth = standing(1, 0.2, seed=16)
+    frames = [with_frame(measured(truth, seen(truth), time_s=5.0 * index), index) for index in range(8)]
+    beside = State(truth.rotations, truth.betas, truth.pelvis + np.array([0.12, 0.05, 0.0]))
+    alignment = KeypointAlignment(BODY, K, CALIBRATION)
+    for index, frame in enumerate(frames):
+        alignment.remember([frame])
+        if index >= 3:
+            late = replace(bodies_of(beside, seen(truth), 5.0 * (index - 3)), frame=index - 3)
+            aligned = alignment.align([late])[0]
+            assert np.linalg.norm(seen(fitted_state(aligned))[..., :2] - seen(truth)[..., :2], axis=-1).mean() < 3

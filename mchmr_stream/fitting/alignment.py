@@ -27,8 +27,6 @@ _STRENGTH = 64.0
 _AVERAGED_S = 0.03
 """Standard deviation in time of the weights with which keypoints are averaged."""
 _REACH_S = 0.08
-_REMEMBERED_S = 8.0
-"""Smoothers hold frames back for less."""
 
 
 class KeypointAlignment:
@@ -39,14 +37,13 @@ class KeypointAlignment:
         self._measured: deque[Measured] = deque()
 
     def remember(self, frames: Sequence[Measured]) -> None:
-        """What was measured of frames that follow each other."""
+        """What was measured of frames that follow each other; kept until their smoothed bodies have come, which is in the same order."""
         self._measured.extend(frames)
-        newest_s = self._measured[-1].bodies.time_s
-        while abs(newest_s - self._measured[0].bodies.time_s) > _REMEMBERED_S:
-            self._measured.popleft()
 
     def align(self, frames: Sequence[Bodies]) -> list[Bodies]:
         """Smoothed bodies of some frames, each fitted to its averaged keypoints. Rows that were not measured stay as they are."""
+        if not frames:
+            return []
         known = {measured.bodies.frame: position for position, measured in enumerate(self._measured)}
         chosen: list[tuple[int, NDArray[np.int64], Measured]] = []
         for index, bodies in enumerate(frames):
@@ -58,7 +55,16 @@ class KeypointAlignment:
         aligned = list(frames)
         for (index, rows, _), fitted in zip(chosen, self._fitter.fit([measured for _, _, measured in chosen]), strict=True):
             aligned[index] = _put_back(frames[index], rows, fitted)
+        self._forget_before(frames[-1])
         return aligned
+
+    def _forget_before(self, last: Bodies) -> None:
+        """Frames that neither are to come nor lie so near to one that they are averaged with it."""
+        while self._measured:
+            oldest = self._measured[0].bodies
+            if oldest.frame >= last.frame or abs(oldest.time_s - last.time_s) <= _REACH_S:
+                return
+            self._measured.popleft()
 
     def _averaged(self, position: int, bodies: Bodies) -> tuple[NDArray[np.int64], Measured]:
         """The rows of `bodies` that were measured, and their measurement with averaged keypoints."""

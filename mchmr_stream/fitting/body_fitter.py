@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +118,13 @@ class BodyFitter:
             The bodies of each frame with fitted rotations, betas and translation, `joint_sd_rad`, `joint_sd_m` and confidence. Rows
             that hold something not finite stay as they are.
         """
+        fitted: list[Bodies] = []
+        for _, block in groupby(frames, lambda frame: TrackShapes.block_of(frame.bodies.frame)):
+            fitted += self._fit(list(block))
+        return fitted
+
+    def _fit(self, frames: Sequence[Measured]) -> list[Bodies]:
+        """Frames of one block."""
         rows = [np.flatnonzero(_usable(frame.bodies)) for frame in frames]
         if not any(len(one) for one in rows):
             return [frame.bodies for frame in frames]
@@ -125,10 +133,11 @@ class BodyFitter:
         evidence = self._evidence(gather, scores)
         start = self._shifted_to(evidence, self._state(gather))
         track_id = gather(lambda frame: frame.bodies.track_id)
+        numbers = gather(lambda frame: np.full(len(frame.bodies), frame.bodies.frame))
         if self._holds_shape:
             shape = [(betas, _HELD) for betas in start.betas]
         else:
-            shape = [self._shapes.known(int(one)) for one in track_id]
+            shape = [self._shapes.known(int(one), int(number)) for one, number in zip(track_id, numbers, strict=True)]
         prior = Prior(
             start,
             self._information_of(scores, self._is_of_somebody_else(gather, scores)),
@@ -144,8 +153,9 @@ class BodyFitter:
         covariance = np.asarray(np.linalg.inv(found.hessian), np.float64)
         joint_sd_rad, joint_sd_m = self._deviations(found.state, covariance)
         times = gather(lambda frame: np.full(len(frame.bodies), frame.bodies.time_s))
-        for track, time_s, betas, score in [] if self._holds_shape else zip(track_id, times, found.state.betas, scores, strict=True):
-            self._shapes.add(int(track), float(time_s), betas, float(np.clip(score[5:].mean() / SEEN_SCORE, 0, 1)))
+        learned = [] if self._holds_shape else zip(track_id, numbers, times, found.state.betas, scores, strict=True)
+        for track, number, time_s, betas, score in learned:
+            self._shapes.add(int(track), int(number), float(time_s), betas, float(np.clip(score[5:].mean() / SEEN_SCORE, 0, 1)))
         ends = np.cumsum([len(one) for one in rows])[:-1]
         apart = lambda values: np.split(values, ends)
         relative = relative_from_global(found.state.rotations)

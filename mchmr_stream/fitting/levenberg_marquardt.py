@@ -38,19 +38,20 @@ def minimise(objective: Objective, start: State, iterations: int) -> Minimum:
     model = objective.quadratic(state)
     first = model.cost
     damping = np.full(len(first), _DAMPING_AT_FIRST)
+    # A solved problem rests: how far it goes must not depend on the others beside it.
+    going = np.ones(len(first), np.bool_)
     for iteration in range(iterations):
         step = _step(model, damping)
         tried = stepped(state, step)
         last = iteration == iterations - 1
         if last:
             cost = objective.cost(tried)
-            better = cost < model.cost
+            better = going & (cost < model.cost)
             state = state.choose(better, tried)
             return Minimum(state, np.where(better, cost, model.cost), first, model.hessian)
         there = objective.quadratic(tried)
-        better = there.cost < model.cost
-        fallen = (model.cost - there.cost)[better]
-        done = bool((fallen < _CONVERGED * np.maximum(model.cost[better], 1)).all()) and bool(better.all())
+        better = going & (there.cost < model.cost)
+        solved = better & (model.cost - there.cost < _CONVERGED * np.maximum(model.cost, 1))
         state = state.choose(better, tried)
         model = Quadratic(
             np.where(better, there.cost, model.cost),
@@ -58,7 +59,8 @@ def minimise(objective: Objective, start: State, iterations: int) -> Minimum:
             np.where(better[:, None, None], there.hessian, model.hessian),
         )
         damping = np.clip(np.where(better, damping * _DAMPING_DOWN, damping * _DAMPING_UP), *_DAMPING_LIMITS)
-        if done:
+        going &= ~solved
+        if not going.any():
             break
     return Minimum(state, model.cost, first, model.hessian)
 

@@ -21,6 +21,8 @@ _INDEPENDENT_S = 0.3
 _LEAST_SD = 0.25
 """Standard deviation, in betas, that a shape keeps however long it was seen."""
 _FORGET_S = 10.0
+_BLOCK = 16
+"""Frames."""
 
 
 @dataclass
@@ -35,26 +37,47 @@ class _Seen:
 
 
 class TrackShapes:
-    """The shapes of the people of one run."""
+    """The shapes of the people of one run.
+
+    Shapes of a block of frames count from the next block on: so what is known at a frame does not depend on how many frames are
+    fitted together.
+    """
 
     def __init__(self) -> None:
         self._people: dict[int, _Seen] = {}
+        self._waiting: list[tuple[int, int, float, Array, float]] = []
 
-    def known(self, track_id: int) -> tuple[Array, float]:
-        """(10,) betas of a track and their precision, 1 / variance; 0 for somebody new."""
+    @staticmethod
+    def block_of(frame: int) -> int:
+        """The number of the block that a frame belongs to."""
+        return frame // _BLOCK
+
+    def known(self, track_id: int, frame: int) -> tuple[Array, float]:
+        """(10,) betas of a track at a frame and their precision, 1 / variance; 0 for somebody new."""
+        self._take_in(self.block_of(frame))
         seen = self._people.get(track_id)
         if seen is None or not seen.betas:
             return np.zeros(10), 0.0
         independent = seen.seen_s / _INDEPENDENT_S
         return seen.mean, float(min(independent, 1 / _LEAST_SD**2))
 
-    def add(self, track_id: int, time_s: float, betas: Array, weight: float) -> None:
+    def add(self, track_id: int, frame: int, time_s: float, betas: Array, weight: float) -> None:
         """A fitted shape of one frame; `weight` says how well the person was seen."""
+        self._waiting.append((self.block_of(frame), track_id, time_s, np.array(betas, np.float64), weight))
+
+    def _take_in(self, block: int) -> None:
+        """What was added in other blocks than this one."""
+        ready = [one for one in self._waiting if one[0] != block]
+        self._waiting = [one for one in self._waiting if one[0] == block]
+        for _, track_id, time_s, betas, weight in ready:
+            self._take(track_id, time_s, betas, weight)
+
+    def _take(self, track_id: int, time_s: float, betas: Array, weight: float) -> None:
         seen = self._people.setdefault(track_id, _Seen(last_s=time_s))
         seen.seen_s += min(max(time_s - seen.last_s, 0.0), _INDEPENDENT_S) * weight
         seen.last_s = time_s
         if seen.count % seen.every == 0:
-            seen.betas.append(np.array(betas, np.float64))
+            seen.betas.append(betas)
             seen.weights.append(max(weight, 1e-3))
             seen.mean = robust_shape(np.stack(seen.betas), np.array(seen.weights))
         seen.count += 1

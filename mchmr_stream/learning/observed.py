@@ -196,7 +196,9 @@ class Observer:
         inside = ((limbs_px > 0) & (limbs_px < [scene.width, scene.height])).all(-1)
         group = [[p.visible_fraction, p.truncated_fraction, float(p.sex == "female"), p.skin_tone] for p in people]
         return {
-            "features": seen.features.half(), "landmarks": seen.landmarks, "world": seen.world, "keypoints": seen.keypoints,
+            "features": seen.features.half(), "landmarks": seen.landmarks, "world": seen.world,
+            # Whom the detector missed has no keypoints here, though a crop around the guessed place may show some.
+            "keypoints": seen.keypoints * tensor(tracks.observed)[:, None, None],
             "views": seen.views, "views_px": views_px, "base_px": base_px, "base_info": seen.base_info, "focal_px": focal_px,
             "assumed_focal_px": torch.full((n,), float(np.hypot(scene.width, scene.height))),
             "rotations": tensor(rotations), "betas": tensor(stack("betas")), "joints_m": tensor(joints - joints[:, :1]),

@@ -46,7 +46,7 @@ class Trust:
         """(n,) variance factor of a whole row: 1 for a usual one, more for a doubtful one."""
         # fmax and fmin pass over NaN: what is not known is trusted least.
         confidence, score = (np.fmin(np.fmax(values.astype(np.float64), 0.05), 1) for values in (bodies.confidence, bodies.scores))
-        fitted = np.isfinite(bodies.joint_sd_m).all(-1)
+        fitted = np.isfinite(bodies.joint_sd_rad).all(-1)
         noise = np.where(fitted, 1.0, _USUAL_CONFIDENCE / confidence) * np.sqrt(_USUAL_SCORE / np.minimum(score, _USUAL_SCORE))
         noise = noise * np.maximum(self.spread(bodies) / _WIDE_SPREAD, 1) ** 2
         noise = np.clip(noise, *_LIMITS)
