@@ -134,6 +134,9 @@ class Pipeline:
             workers.before_joining(lambda: [answer.cancel() for answer in list(waiting)])
             together = 1 if live else self.parts.frames_together
             detected = self._detect(frames, live, source.info.fps, adjust, watch, say)
+            if not live:
+                # Detector and keypoint network are the two longest stages on this side: each works on frames of its own.
+                detected = workers.ahead(detected, 1, name="detect")
             found = self._find(detected, intrinsics, tracker, waiting, adjust, together, watch)
             estimator = self.parts.estimator
             if not live and self.parts.batches_at_once > 1:
