@@ -361,7 +361,7 @@ def test_results_come_in_order_each_once_and_are_not_old(live_settings):
     assert np.median(ages_s) < 4 * between_s + 0.1  # no queue: only what is being worked on
     assert [moment.dropped for moment in moments] == sorted(moment.dropped for moment in moments)
     status = run.status()[0]
-    assert status.finished == 30
+    assert status.finished in (30, 31)  # what was being worked on when it stopped may come to its end
     assert status.error is None
 
 
@@ -509,7 +509,8 @@ def test_less_is_done_while_results_are_late_and_all_again_afterwards():
 
 
 def test_what_was_chosen_stays_chosen_while_less_is_done():
-    adjust = AdjustableSettings(Settings())
+    five = load_settings(None, ["crops.views=5"])
+    adjust = AdjustableSettings(five)
     assert adjust.relieve(2)
     assert (adjust.now.crops.views, adjust.now.detector.interval) == (3, 4)
     adjust.change("crops.views", 4)
@@ -518,7 +519,7 @@ def test_what_was_chosen_stays_chosen_while_less_is_done():
     assert not adjust.relieve(4)
     assert adjust.relieve(0)
     assert adjust.now.crops.views == 4
-    fixed = AdjustableSettings(Settings(), fixed_views=5)
+    fixed = AdjustableSettings(five, fixed_views=5)
     assert fixed.relieve(1)
     assert fixed.now.crops.views == 5
     with pytest.raises(UsageError, match="made for 5 views"):
