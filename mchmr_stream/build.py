@@ -156,8 +156,14 @@ def _crop_keypoints(settings: Settings, device: torch.device) -> CropKeypoints |
     from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
     from mchmr_stream.network.thunder_points import ThunderPoints
 
-    network = ThunderPoints(device, settings.network.precision)
-    return CropKeypoints(network, looks=chosen.looks, mirror=chosen.mirror, upright=settings.crops.upright, device=device)
+    return CropKeypoints(
+        ThunderPoints(device, settings.network.precision),
+        looks=chosen.looks,
+        mirror=chosen.mirror,
+        upright=settings.crops.upright,
+        detector_px=settings.detector.input_px,
+        device=device,
+    )
 
 
 def build_fitter(settings: Settings, body: BodyModel, intrinsics: Intrinsics) -> BodyFitter | None:

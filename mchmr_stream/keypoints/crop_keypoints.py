@@ -36,7 +36,7 @@ MAX_LOOKS = min(len(_LOOKS), MAX_VIEWS)
 _SHIFT, _LOG_SCALE, _ROLL_RAD = 0.10, 0.12, 0.25
 """A second crop is cut where the base box of the new keypoints lies elsewhere by more than the first, in sides, has another size or is
 turned by more."""
-_DETECTOR_PX, _DETECTOR_INPUT_PX, _DETECTOR_SHARE = 6.0, 384, 0.03
+_DETECTOR_PX, _DETECTOR_SHARE = 6.0, 0.03
 """Width of a detector's keypoint in pixels of its input, and in base boxes, on the scale of a heat map's peak."""
 _DETECTOR_SLACK_PX = 4.0
 _UNKNOWN = 1e8
@@ -50,7 +50,14 @@ class CropKeypoints:
     """Replaces the keypoints of tracked people by those that the network finds in a crop of each; keeps no state."""
 
     def __init__(
-        self, network: KeypointNetwork, *, looks: int = 1, mirror: bool = False, upright: bool = True, device: torch.device | str = "cpu"
+        self,
+        network: KeypointNetwork,
+        *,
+        looks: int = 1,
+        mirror: bool = False,
+        upright: bool = True,
+        detector_px: int = 384,
+        device: torch.device | str = "cpu",
     ) -> None:
         """
         Args:
@@ -58,11 +65,12 @@ class CropKeypoints:
             looks: crops of each person, 1 to `MAX_LOOKS`.
             mirror: read each crop a second time, mirrored.
             upright: turn crops so that the trunk points up.
+            detector_px: longer side of the picture that the detector sees; its keypoints are as exact as that.
             device: where crops are cut.
         """
         if not 1 <= looks <= MAX_LOOKS:
             raise ValueError(f"looks is {looks}, expected 1 to {MAX_LOOKS}")
-        self._network, self._mirror = network, mirror
+        self._network, self._mirror, self._detector_px = network, mirror, detector_px
         self._first = Cropper(layout("custom", 1, _LOOKS[:1]), upright, device)
         self._cropper = Cropper(layout("custom", looks, _LOOKS[:looks]), upright, device)
 
@@ -115,8 +123,9 @@ class CropKeypoints:
             )
         in_picture = [_in_picture(reading, views, roll, intrinsics, cropper.layout.crop_hw) for reading in readings]
         presence = np.mean([reading.presence.mean(1) for reading in in_picture], 0)
-        detector = _of_detector(detected_px, base, frame)
-        other = _is_somebody_else(in_picture[0].points[:, 0], detected_px, tracks, _DETECTOR_SLACK_PX * _detector_pixel(frame))
+        pixel = max(frame.width, frame.height) / self._detector_px
+        detector = _of_detector(detected_px, base, _DETECTOR_PX * pixel)
+        other = _is_somebody_else(in_picture[0].points[:, 0], detected_px, tracks, _DETECTOR_SLACK_PX * pixel)
         points, covariance = fused(Reading(*(np.concatenate(parts, 1) for parts in zip(*in_picture, detector, strict=True))))
         points[other], covariance[other] = detector.points[other, 0], detector.covariance[other, 0]
         return points.astype(np.float32), covariance.astype(np.float32), presence
@@ -156,22 +165,16 @@ def _in_picture(reading: Reading, views: Float, roll: Float, intrinsics: Intrins
     return Reading(np.concatenate([places, reading.points[..., 2:]], -1), covariance, reading.presence)
 
 
-def _of_detector(keypoints_px: Float, base: Float, frame: Frame) -> Reading:
+def _of_detector(keypoints_px: Float, base: Float, own_px: float) -> Reading:
     """The detector's keypoints (n, 17, 3) as a reading.
 
-    It saw the whole picture small: its error is a share of the person, and some pixels of what it saw.
+    It saw the whole picture small: its error is a share of the person, and some pixels of what it saw, `own_px` in the picture.
     """
     known = np.asarray(np.isfinite(keypoints_px).all(-1))
     points = np.where(known[..., None], keypoints_px, 0).astype(np.float64)
-    own_px = _DETECTOR_PX * _detector_pixel(frame)
     variance = own_px**2 + (_DETECTOR_SHARE * base[:, 2].astype(np.float64)) ** 2
     variance = np.where(known, variance[:, None], variance[:, None] * _UNKNOWN)
     return Reading(points[:, None], (variance[..., None, None] * np.eye(2))[:, None], np.ones((len(points), 1)))
-
-
-def _detector_pixel(frame: Frame) -> float:
-    """Picture pixels in one pixel of what the detector sees."""
-    return max(frame.width, frame.height) / _DETECTOR_INPUT_PX
 
 
 def _is_somebody_else(found_px: Array, detected_px: Float, tracks: Tracks, slack_px: float) -> NDArray[np.bool_]:
