@@ -1,9 +1,10 @@
 """The whole flow on one page: pictures in, scenes out.
 
-    Source --Frame--> Detector --Detections--> Tracker --Tracks--> Cropper --CropBatch--> MeshEstimator
-      --CropEstimates--> place in image --Bodies--> Smoother --Bodies--> body model --Scene--> every Sink
+    Source --Frame--> Detector --Detections--> Tracker --Tracks--> CropKeypoints --Tracks--> Cropper --CropBatch--> MeshEstimator
+      --CropEstimates--> place in image --Bodies--> BodyFitter --Bodies--> Smoother --Bodies--> KeypointAlignment --Bodies-->
+      body model --Scene--> every Sink
 
-Stages are generators. Decoding, and finding and cropping people, each run ahead on a thread of their own in bounded memory;
+Stages are generators. Decoding, detecting, and finding and cropping people, each run ahead on a thread of their own in bounded memory;
 the network over the crops runs on the caller's thread, so that detector and network work at the same time.
 
 One thing goes back: the tracker hears where the network saw each person, and so keeps people whom the detector loses.

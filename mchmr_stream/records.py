@@ -143,7 +143,7 @@ class Tracks:
     boxes_xyxy_px: Float
     scores: Float
     keypoints_px: Float
-    """(n, 17, 3) as detected in this frame; NaN with score 0 for a carried person."""
+    """(n, 17, 3) as seen in this frame; NaN with score 0 for a carried person, until `CropKeypoints` finds them in a crop."""
     observed: Bool
     """(n,) False where the box was carried without a detection in this frame."""
     landmarks_px: Float
@@ -288,6 +288,12 @@ class Bodies:
 
     def __len__(self) -> int:
         return len(self.track_id)
+
+    def usable(self) -> Bool:
+        """(n,) rows that hold a body: all numbers finite, and before the camera."""
+        pose = np.isfinite(self.body_pose).all((-3, -2, -1)) & np.isfinite(self.global_orient).all((-2, -1))
+        finite = pose & np.isfinite(self.transl).all(-1) & np.isfinite(self.betas).all(-1)
+        return np.asarray(finite & (np.where(finite, self.transl[:, 2], 0) > 0))
 
     def rows(self, which: Int) -> Bodies:
         """Some of them."""

@@ -13,7 +13,6 @@ of joints are true. docs/method.md explains what the fit does with them.
 from __future__ import annotations
 
 import argparse
-import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -48,7 +47,7 @@ _COCO = len(KEYPOINT_NAMES)
 _FACE = 5
 """The first so many of COCO's keypoints."""
 _MIRROR = np.array([-1.0, 1.0, 1.0])
-_POSITION_SHARE = 0.8
+_KEPT_SHARE = 0.8
 """Share of people, those of the least Mahalanobis distance, that the covariance is of: a network that took somebody's back for the front is
 wrong by half a turn, which is no Gaussian's tail."""
 
@@ -205,7 +204,7 @@ def prior_covariance(people: People, body: BodyModel) -> tuple[Array, float]:
     for _ in range(8):
         covariance = off[kept].T @ off[kept] / kept.sum() + 1e-6 * np.eye(SIZE)
         distance = np.einsum("ni,ij,nj->n", off, np.linalg.inv(covariance), off)
-        kept = distance <= np.quantile(distance, _POSITION_SHARE)
+        kept = distance <= np.quantile(distance, _KEPT_SHARE)
     # A tenth towards the diagonal: a few hundred people do not show 73 x 73 numbers.
     return 0.9 * covariance + 0.1 * np.diag(np.diag(covariance)), growth
 
@@ -256,11 +255,10 @@ def main() -> None:
     parser.add_argument("shards", type=Path, help="rendered people")
     parser.add_argument("--check", type=Path, required=True, help="other rendered people, for the deviations of joints")
     parser.add_argument("--limit", type=int, help="pictures of each at most")
-    parser.add_argument("--keep", type=Path, help="folder that keeps what was observed, to be read next time")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent.parent / "mchmr_stream" / "assets" / FILE_NAME)
     args = parser.parse_args()
     body = load_body("free")
-    people = People(_observed(args.shards, args.limit, args.keep))
+    people = People(list(observe(args.shards, args.limit)))
     print(f"{len(people.people)} people observed")
     offsets = point_offsets(people, body)
     covariance, growth = prior_covariance(people, body)
@@ -280,7 +278,7 @@ def main() -> None:
     about = {"body_sha256": body.sha256, "weights": load_settings(None, []).network.weights, "people": len(people.people)}
     whole = lambda value: np.array(value, np.float64)
     made = FitCalibration(offsets, covariance, whole(growth), scores, gain, whole(floor), whole(extremity_sd), whole(1.0), about)
-    check = _observed(args.check, args.limit, args.keep)
+    check = list(observe(args.check, args.limit))
     errors, told = coverage(check, body, made)
     scale = float(np.quantile(errors[:, 1:] / told[:, 1:], 0.68))
     within = np.mean(errors[:, 1:] < told[:, 1:]) * 100
@@ -292,17 +290,6 @@ def main() -> None:
 
 def _other_side(name: str) -> str:
     return name.replace("left", "*").replace("right", "left").replace("*", "right")
-
-
-def _observed(folder: Path, limit: int | None, keep: Path | None) -> list[Person]:
-    path = None if keep is None else keep / f"{folder.name}.pickle"
-    if path is not None and path.is_file():
-        return pickle.loads(path.read_bytes())
-    people = list(observe(folder, limit))
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pickle.dumps(people))
-    return people
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ class BodyFitter:
 
     def _fit(self, frames: Sequence[Measured]) -> list[Bodies]:
         """Frames of one block."""
-        rows = [np.flatnonzero(_usable(frame.bodies)) for frame in frames]
+        rows = [np.flatnonzero(frame.bodies.usable()) for frame in frames]
         if not any(len(one) for one in rows):
             return [frame.bodies for frame in frames]
         gather = lambda value: np.concatenate([value(frame)[one] for frame, one in zip(frames, rows, strict=True)])
@@ -304,8 +304,3 @@ def _filled(old: Float, rows: NDArray[np.int64], new: Array) -> Float:
     values = old.astype(np.float32)
     values[rows] = new
     return values
-
-
-def _usable(bodies: Bodies) -> NDArray[np.bool_]:
-    finite = np.isfinite(bodies.transl).all(-1) & np.isfinite(bodies.betas).all(-1) & np.isfinite(bodies.global_orient).all((-2, -1))
-    return finite & np.isfinite(bodies.body_pose).all((-3, -2, -1)) & (np.where(finite, bodies.transl[:, 2], 0) > 0)

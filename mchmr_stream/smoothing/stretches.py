@@ -70,7 +70,7 @@ class Stretches:
 
     def sample(self, bodies: Bodies, noise: Array, joint_noise: Array) -> Sample:
         """The next frame's people, ready to be smoothed; `noise` is (n,), `joint_noise` (n, 24) comes on top for rotations."""
-        usable = _usable(bodies)
+        usable = bodies.usable()
         self._last = {track: seen for track, seen in self._last.items() if 0 <= bodies.time_s - seen[0] <= self._max_gap_s + 1e-6}
         stretch = np.full(len(bodies), NOT_SMOOTHED, np.int64)
         for row in np.flatnonzero(usable):
@@ -89,11 +89,6 @@ class Stretches:
             np.where(usable[:, None, None, None], rotations, np.eye(3)),
             np.where(usable[:, None], bodies.transl, [0, 0, 1]).astype(np.float64),
         )
-
-
-def _usable(bodies: Bodies) -> NDArray[np.bool_]:
-    finite = np.isfinite(bodies.transl).all(-1) & np.isfinite(bodies.betas).all(-1) & np.isfinite(bodies.global_orient).all((-2, -1))
-    return finite & np.isfinite(bodies.body_pose).all((-3, -2, -1)) & (np.where(finite, bodies.transl[:, 2], 0) > 0)
 
 
 def _choose(smooth: NDArray[np.bool_], new: Array, old: NDArray[np.float32]) -> NDArray[np.float32]:
