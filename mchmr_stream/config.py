@@ -307,6 +307,19 @@ def load_settings(file: str | Path | None = None, overrides: list[str] | None = 
     return settings_from(data)
 
 
+def files_named(settings: Settings) -> list[Path]:
+    """Files that settings name, such as weights, bodies and intrinsics: what a run reads beside its input."""
+    values = [value for _, section in settings for _, value in section if isinstance(value, (str, Path))]
+    return [Path(value) for value in values if _is_file(value)]
+
+
+def _is_file(value: str | Path) -> bool:
+    try:
+        return Path(value).is_file()
+    except (OSError, ValueError):  # a text that cannot be a name
+        return False
+
+
 def apply_override(data: dict[str, Any], text: str) -> None:
     """Put `a.b=c` into a nested dictionary; the value is read as YAML."""
     name, sign, value = text.partition("=")

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mchmr_stream.build import open_input
-from mchmr_stream.config import Settings
+from mchmr_stream.config import Settings, files_named
 from mchmr_stream.errors import InputError, MchmrError, TruncatedInput, UsageError
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.grounding.estimate import ground, in_a_line
@@ -21,6 +21,7 @@ from mchmr_stream.pipeline import Pipeline
 from mchmr_stream.protocols import Source
 from mchmr_stream.records import Scene, SourceInfo
 from mchmr_stream.resuming import EarlierRun
+from mchmr_stream.same_file import refuse_to_replace
 from mchmr_stream.sinks.npz import NpzSink
 from mchmr_stream.sinks.overlay import OverlaySink
 from mchmr_stream.sinks.report import ReportSink
@@ -247,8 +248,7 @@ class _Outputs:
 
 def _refuse_to_replace(path: Path, paths: OutputPaths, settings: Settings, *, may_exist: bool) -> None:
     wanted = paths.wanted(overlay=settings.output.overlay, rerun=settings.output.rerun)
-    if path.resolve() in [output.resolve() for output in wanted]:
-        raise UsageError(f"the output {path} would replace the input; choose another folder")
+    refuse_to_replace([path, *files_named(settings)], wanted, "choose another folder")
     existing = [output for output in wanted if output.exists()]
     if existing and not may_exist:
         go_on = "--resume goes on after it" if paths.bodies.exists() else f"there is no {paths.bodies} to resume"

@@ -258,7 +258,7 @@ def test_an_output_never_replaces_an_input(capsys: pytest.CaptureFixture[str], j
     clip.write_bytes(b"a film")
     code, _, err = run(capsys, "video", clip, "-o", tmp_path, "--overwrite")
     assert code == 2
-    assert "would replace an input" in only_line(err)
+    assert "would replace an input; choose another folder" in only_line(err)
     assert not job.calls
     assert run(capsys, "video", clip, "-o", tmp_path, "--no-overlay")[0] == 0, "without an overlay nothing collides"
 
@@ -430,7 +430,7 @@ def test_demo_fetches_once_runs_twice_and_says_where(capsys: pytest.CaptureFixtu
     assert code == 0
     clip = Path(job.calls[0].input)
     assert clip.read_bytes() == b"the clip"
-    assert (clip.parent / "LICENSE").read_bytes() == b"the licence"
+    assert (clip.parent / f"{clip.stem}_LICENSE").read_bytes() == b"the licence"
     assert str(out_dir / f"{clip.stem}.mp4") in out
     assert "mchmr_stream.load(" in out
     wheel.unlink()

@@ -31,8 +31,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     from mchmr_stream.cli.stopping import StopOnSignals
     from mchmr_stream.learning.ablation import ablate
+    from mchmr_stream.same_file import refuse_to_replace
 
     table = args.table or args.out / "ablations.md"
+    refuse_to_replace([*args.variants, args.config, args.packed, args.real], [table, args.out / "RESULTS.json"], "choose another name")
     report = (lambda line: None) if args.quiet else (lambda line: print(line, flush=True))
     with StopOnSignals() as stop:
         done = ablate(

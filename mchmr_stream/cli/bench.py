@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from mchmr_stream.errors import UsageError
+from mchmr_stream.same_file import refuse_to_replace
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -45,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--plot got {args.plot}, expected a name that ends in .png")
     if args.plot is not None and not args.plot.absolute().parent.is_dir():
         raise UsageError(f"--plot: there is no folder {args.plot.parent}; make it first")
+    if args.plot is not None:
+        refuse_to_replace([args.input, args.config], [args.plot], "choose another name")
     views, batches, size_wh = _numbers("--views", args.views, 9), _numbers("--batch", args.batch, 1024), _size(args.size)
     common = [f"runtime.device={args.device}"] if args.device else []
     common += ["output.overlay=false"] if args.no_overlay else []

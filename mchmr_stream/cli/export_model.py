@@ -28,8 +28,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mchmr_stream.network.weights import load_network
+    from mchmr_stream.same_file import refuse_to_replace
     from mchmr_stream.serving import repository
 
+    written = {"python": repository.WEIGHTS_FILE, "onnx": "model.onnx", "torchscript": "model.pt"}[args.to]
+    refuse_to_replace([args.weights], [args.out / repository.MODEL / repository.VERSION / written])
     network = load_network(args.weights)
     options = repository.ModelOptions(args.device, args.instances, args.views, args.precision)
     off: float | None = None

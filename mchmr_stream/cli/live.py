@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from mchmr_stream.cli import live_outputs
 from mchmr_stream.cli.video import add_settings_arguments
 from mchmr_stream.errors import UsageError
+from mchmr_stream.outputs import plain_name
+from mchmr_stream.same_file import colliding, refuse_to_replace
 
 if TYPE_CHECKING:
     from mchmr_stream.live import LiveRun, SourceStatus
@@ -109,6 +111,7 @@ def _sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
     from mchmr_stream.sinks.json_tcp import JsonTcpSink
     from mchmr_stream.sinks.segments import NpzSegments
 
+    _check_outputs(args, live)
     sinks: list[LiveSink] = []
     for where in args.json:
         if where.startswith("tcp://"):
@@ -121,6 +124,23 @@ def _sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
     if args.npz is not None:
         sinks.append(NpzSegments(args.npz, args.segment, names=live.pipeline.names(), settings=live.settings.model_dump(mode="json")))
     return [*sinks, *live_outputs.sinks(args, live)]
+
+
+def _check_outputs(args: argparse.Namespace, live: LiveRun) -> None:
+    """Raises UsageError where a file that is followed or read would be written to, or one file be written by two outputs."""
+    from mchmr_stream.config import files_named
+
+    names = [plain_name(status.name) for status in live.status()]
+    records = [where.replace("{source}", name) for where in args.record for name in (names if "{source}" in where else names[:1])]
+    files = [
+        Path(where)
+        for where in (*args.json, *records, *([args.rerun] if (args.rerun or "").endswith(".rrd") else []))
+        if where != "-" and "://" not in where
+    ]
+    refuse_to_replace([*args.sources, args.config, *files_named(live.settings)], files, "choose another name")
+    if (twice := colliding(files)) is not None:
+        first, second = (files[place] for place in twice)
+        raise UsageError(f"{second} would be written twice" + (f", also as {first}" if first != second else "") + "; choose two names")
 
 
 def _page(live: LiveRun, quiet: bool) -> LivePage | None:

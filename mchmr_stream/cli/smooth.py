@@ -45,9 +45,10 @@ def run(args: argparse.Namespace) -> int:
     from mchmr_stream import motion as motions
     from mchmr_stream import track_editing
     from mchmr_stream.body.files import load_body
-    from mchmr_stream.config import apply_override, settings_from
+    from mchmr_stream.config import apply_override, files_named, settings_from
     from mchmr_stream.grounding.estimate import ground, in_a_line
     from mchmr_stream.resmoothing import smooth_again
+    from mchmr_stream.same_file import refuse_to_replace
 
     wrong = [text for text in args.overrides if not text.startswith(("smoother.", "body.model="))]
     if wrong:
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     for text in (*PRESETS[args.preset], *args.overrides):
         apply_override(data, text)
     settings = settings_from(data)
+    refuse_to_replace(files_named(settings), [args.out])
     body = load_body(settings.body.model)
     smooth = smooth_again(motion, settings, body)
     if args.static_camera:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mchmr_stream.errors import MchmrError, UsageError
 from mchmr_stream.outputs import output_paths
+from mchmr_stream.same_file import colliding, refuse_to_replace
 
 if TYPE_CHECKING:
     from mchmr_stream.config import Settings
@@ -85,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
     from mchmr_stream.config import load_settings
 
     settings = load_settings(args.config, [*shorthand_overrides(args), *args.overrides])
+    refuse_to_replace([args.config], _wanted(args.inputs, args.out, settings))
     return process(args.inputs, args.out, settings, resume=args.resume, overwrite=args.overwrite, quiet=args.quiet)
 
 
@@ -151,26 +153,26 @@ def process(inputs: Sequence[str], out_dir: Path, settings: Settings, *, resume:
 
 
 def _check_outputs(inputs: Sequence[str], out_dir: Path, settings: Settings, *, allow_existing: bool) -> None:
+    from mchmr_stream.config import files_named
+
     if out_dir.exists() and not out_dir.is_dir():
         raise UsageError(f"-o got {out_dir}, which is a file; expected a folder")
-    owners: dict[str, str] = {}
-    outputs: list[Path] = []
-    for name in inputs:
-        paths = output_paths(name, out_dir)
-        if paths.stem in owners:
-            raise UsageError(
-                f"{owners[paths.stem]} and {name} would both be written to {out_dir / paths.stem}.*; run them into two folders"
-            )
-        owners[paths.stem] = name
-        outputs += paths.wanted(overlay=settings.output.overlay, rerun=settings.output.rerun)
-    input_files = {Path(name).resolve() for name in inputs}
-    for output in outputs:
-        if output.resolve() in input_files:
-            raise UsageError(f"the output {output} would replace an input; choose another folder with -o")
+    if (twice := colliding([output_paths(name, out_dir).bodies for name in inputs])) is not None:
+        first, second = (inputs[place] for place in twice)
+        place = out_dir / output_paths(second, out_dir).stem
+        raise UsageError(f"{first} and {second} would both be written to {place}.*; run them into two folders")
+    outputs = _wanted(inputs, out_dir, settings)
+    refuse_to_replace([*inputs, *files_named(settings)], outputs, "choose another folder with -o")
     existing = [output for output in outputs if output.exists()]
     if existing and not allow_existing:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise UsageError(f"{existing[0]}{more} exist; --overwrite replaces, --resume goes on, or choose another folder with -o")
+
+
+def _wanted(inputs: Sequence[str], out_dir: Path, settings: Settings) -> list[Path]:
+    """Every file that a run on the inputs writes."""
+    of_each = (output_paths(name, out_dir).wanted(overlay=settings.output.overlay, rerun=settings.output.rerun) for name in inputs)
+    return [path for paths in of_each for path in paths]
 
 
 def _say(name: str, result: VideoResult, *, stopped: bool, quiet: bool) -> None:

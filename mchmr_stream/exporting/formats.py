@@ -35,6 +35,7 @@ from mchmr_stream.exporting.trc import write_trc
 from mchmr_stream.exporting.usd import write_usd
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.motion import Motion, Track
+from mchmr_stream.same_file import refuse_to_replace
 from mchmr_stream.sinks.publishing import check_folder, publish, write_errors
 
 log = logging.getLogger(__name__)
@@ -76,12 +77,13 @@ def export(
     longest_gap_s: float = 0.5,
     body: BodyModel | None = None,
     overwrite: bool = False,
+    keep: Sequence[Path] = (),
 ) -> list[Written]:
     """Write `motion` as `to` into `folder`, files called after `stem`. Each appears whole or not at all.
 
     `people`: only these; None: all. `per_person`: one scene each (GLB, USD). `rate`: frames per second of the formats with an even
     one; None: the file's own. Longer gaps in a person's rows than `longest_gap_s` stay gaps. `body`: what the motion was made with;
-    None: loaded by the name in the file.
+    None: loaded by the name in the file. `keep`: files that are read and so never replaced.
     Raises UsageError for a request that makes no sense and for files that are there already, InputError when the body is another one
     or there is nobody to write, MissingPart when the format's library is not installed.
     """
@@ -94,7 +96,7 @@ def export(
     if not (np.isfinite(longest_gap_s) and longest_gap_s >= 0):
         raise UsageError(f"longest gap is {longest_gap_s} s, expected 0 or more")
     tracks = _chosen(motion, people)
-    job = _Export(motion, stem, to, folder, timeline_of(motion, longest_gap_s, rate), body or body_of(motion), overwrite)
+    job = _Export(motion, stem, to, folder, timeline_of(motion, longest_gap_s, rate), body or body_of(motion), overwrite, tuple(keep))
     if to == "csv":
         return job.table(tracks)
     if to == "pkl":
@@ -143,6 +145,7 @@ class _Export:
     timeline: Timeline
     body: BodyModel
     overwrite: bool
+    keep: tuple[Path, ...]
 
     def scenes(self, groups: list[list[Track]], named: bool) -> list[Written]:
         K = self.motion.K
@@ -245,6 +248,7 @@ class _Export:
 
     def _refuse_existing(self, paths: list[Path]) -> None:
         check_folder(paths[0])
+        refuse_to_replace(self.keep, paths, "choose another folder with -o")
         there = [path for path in paths if path.exists()]
         if there and not self.overwrite:
             raise UsageError(f"{there[0]} is there already; use --overwrite, or another folder with -o")

@@ -10,7 +10,7 @@ import json
 import logging
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from mchmr_stream.learning.run_log import Record, RunLog
 from mchmr_stream.learning.train_settings import RunSettings
 from mchmr_stream.network.model import MultiCropNet
 from mchmr_stream.network.weights import save_network
+from mchmr_stream.same_file import refuse_to_replace
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +80,10 @@ class Leg:
         return self.step >= self.steps
 
 
-def check_folder(out: Path, resume: bool) -> None:
-    """Raises UsageError where a new run would overwrite another."""
+def check_folder(out: Path, resume: bool, read: Sequence[Path | None], name: str) -> None:
+    """Raises UsageError where a run whose weights are called `name` would overwrite another one, or a file that it `read`s."""
+    kept = [out / "kept" / path.name for path in read if path is not None]
+    refuse_to_replace(read, [out / f"{name}.safetensors", out / _CHECKPOINT, *kept], "choose another folder with --out")
     if not resume and (out / _CHECKPOINT).is_file():
         raise UsageError(f"{out} already holds a training run; go on with it by --resume, or choose another folder with --out")
 

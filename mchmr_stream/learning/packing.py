@@ -30,6 +30,11 @@ _HALVED = ("features", "landmarks", "world", "keypoints", "rotations", "betas", 
 _FIELDS = [field.name for field in fields(ObservedPeople)]
 
 
+def packed_files(folder: Path) -> list[Path]:
+    """Every file that a pack may have."""
+    return [folder / name for name in ("rendered.npz", "test.npz", "poses.npz", "settings.json")]
+
+
 def pack(data: TrainingData, settings: TrainSettings, folder: Path) -> int:
     """Write `folder`; returns its size in bytes. Raises UsageError when it would be larger than 50 MB."""
     arrays = {"rendered": _arrays(data.rendered, settings)}

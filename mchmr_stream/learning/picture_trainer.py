@@ -38,6 +38,11 @@ _RELATIVE_TO_STEP = 1_000_003
 """Seeds of steps: of one run and another they should not fall together."""
 
 
+def trainer_name(settings: PictureSettings) -> str:
+    """What the weights of a run are called."""
+    return f"paper_{settings.network_config().encoder}"
+
+
 class PictureTrainer:
     """Everything that a run from pictures changes. `start` is the network to start from; None: a new one."""
 
@@ -64,7 +69,7 @@ class PictureTrainer:
         self._layout = layout("paper", views)
         if tuple(net.encoder.input_hw) != self._layout.crop_hw:
             raise UsageError(f"encoder {config.encoder} takes crops of {net.encoder.input_hw}, the paper's are {self._layout.crop_hw}")
-        self.name = f"paper_{config.encoder}"
+        self.name = trainer_name(settings)
         self._dtype = torch.float64 if settings.precision == "fp64" else torch.float32
         self.net = net.to(ranks.device, self._dtype).requires_grad_(True)
         share_batch_norms(self.net, ranks)

@@ -19,11 +19,12 @@ from mchmr_stream.errors import UsageError
 from mchmr_stream.learning.body_landmarks import SparseBody
 from mchmr_stream.learning.landmark_samples import LandmarkSampler, ResidualBank
 from mchmr_stream.learning.loop import Leg, Loop, Report, check_folder, go_on, provenance
-from mchmr_stream.learning.packing import load_packed, pack
+from mchmr_stream.learning.packing import load_packed, pack, packed_files
 from mchmr_stream.learning.train_settings import TrainSettings, load_train_settings
 from mchmr_stream.learning.trainer import VIEWS, Trainer
 from mchmr_stream.learning.training_data import TrainingData, gather
 from mchmr_stream.network.weights import pick_device
+from mchmr_stream.same_file import refuse_to_replace
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def run(
     Raises UsageError when the request makes no sense, MchmrError when the loss or its gradients are no longer finite; the
     last checkpoint then stays as it is.
     """
-    check_folder(out, resume)
+    check_folder(out, resume, [config, *poses], Trainer.name)
     on = pick_device(device)
     settings, training_data = _read(config, data, shards, test_shards, poses, packed, seed, out, report)
     out.mkdir(parents=True, exist_ok=True)
@@ -78,6 +79,8 @@ def pack_run(
     report: Report = log.info,
 ) -> int:
     """Write what the run would read to `folder` (see `packing`), and do not train; returns the bytes written."""
+    folders = [shards] if isinstance(shards, Path) else shards
+    refuse_to_replace([config, data, *folders, test_shards, *poses], packed_files(folder), "choose another folder with --pack")
     settings, training_data = _read(config, data, shards, test_shards, poses, None, seed, out, report)
     return pack(training_data, settings, folder)
 

@@ -20,7 +20,7 @@ from mchmr_stream.learning.datasets.opening import open_set
 from mchmr_stream.learning.loop import Leg, Loop, Report, check_folder, go_on, provenance
 from mchmr_stream.learning.picture_data import open_people
 from mchmr_stream.learning.picture_settings import PictureSettings, picture_settings_from
-from mchmr_stream.learning.picture_trainer import PictureTrainer, new_network
+from mchmr_stream.learning.picture_trainer import PictureTrainer, new_network, trainer_name
 from mchmr_stream.learning.ranks import Ranks, open_ranks
 from mchmr_stream.learning.synthetic.reader import SyntheticReader
 from mchmr_stream.learning.train_settings import read_yaml
@@ -63,7 +63,7 @@ def run(
     settings = picture_settings_from(read_yaml(config, "training settings"), config)
     if seed is not None:
         settings = replace(settings, seed=seed)
-    check_folder(out, resume)
+    check_folder(out, resume, [config, start], trainer_name(settings))
     with open_ranks(device) as ranks:
         people = open_people(settings.shares, settings.seed, shards, sets, unchecked=unchecked)
         test = _test_people(test_shards, sets, test_set)

@@ -23,6 +23,7 @@ from mchmr_stream.network.encoders import Encoder, make_encoder
 from mchmr_stream.network.foreign_weights import read_tensors
 from mchmr_stream.network.model import MultiCropNet, NetworkConfig
 from mchmr_stream.network.weights import save_network, sha256_of
+from mchmr_stream.same_file import refuse_to_replace
 
 NETWORK_LAYOUTS = ("multi-roi", "cliff")
 """Encoder and head: the result is a network, for `network.weights`."""
@@ -85,8 +86,7 @@ def import_weights(source: Path, layout: str, out: Path) -> Imported:
         raise UsageError(f"layout is {layout!r}, expected one of {', '.join(LAYOUTS)}")
     if out.suffix != ".safetensors":
         raise UsageError(f"output is {out}, expected a name that ends in .safetensors")
-    if out.exists() and out.samefile(source):
-        raise UsageError(f"output {out} is the checkpoint itself; choose another name")
+    refuse_to_replace([source], [out])
     published = read_tensors(source)
     # Whatever has to be drawn at random is the same every time.
     with torch.random.fork_rng(devices=[]):

@@ -10,6 +10,7 @@ import torch
 
 from mchmr_stream.errors import UsageError
 from mchmr_stream.network.weights import LoadedNetwork, load_network, save_network
+from mchmr_stream.same_file import refuse_to_replace
 
 
 def average_weights(files: Sequence[Path], out: Path) -> None:
@@ -23,6 +24,7 @@ def average_weights(files: Sequence[Path], out: Path) -> None:
         raise UsageError("one file is its own average; give two or more")
     if out.suffix != ".safetensors":
         raise UsageError(f"output is {out}, expected a name that ends in .safetensors")
+    refuse_to_replace(files, [out])
     first = load_network(str(files[0]))
     sums = {name: value.double() for name, value in first.net.state_dict().items()}
     loaded: list[LoadedNetwork] = [first]

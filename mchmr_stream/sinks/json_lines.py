@@ -10,6 +10,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.rotation import axis_angle_from_matrix
 from mchmr_stream.records import Moment, Scene
 from mchmr_stream.sinks.publishing import check_folder, write_errors
@@ -77,14 +78,24 @@ def moment_line(moment: Moment) -> str:
     )
 
 
+def _check_lines(path: Path) -> None:
+    if not path.is_file():  # not there yet, or a pipe
+        return
+    with write_errors(path), path.open("rb") as file:
+        first = file.read(1)
+    if first not in (b"", b"{"):
+        raise UsageError(f"--json: {path} is there already and holds no JSON lines; choose another name")
+
+
 class JsonLinesSink:
     """Live scenes as lines on standard output (`-`) or at the end of a file, each at once; implements `protocols.LiveSink`."""
 
     def __init__(self, where: str) -> None:
-        """Raises UsageError where the file's folder is not there."""
+        """Raises UsageError where the file's folder is not there, or the file holds something else than JSON lines."""
         self._path = None if where == "-" else Path(where)
         if self._path is not None:
             check_folder(self._path)
+            _check_lines(self._path)
         self._file: IO[str] | None = None
 
     def write(self, moment: Moment) -> None:

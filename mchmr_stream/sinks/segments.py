@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from mchmr_stream.outputs import plain_name
 from mchmr_stream.records import Moment, Scene
+from mchmr_stream.same_file import colliding
 from mchmr_stream.sinks.npz import NpzSink
 
 
@@ -59,7 +61,7 @@ class NpzSegments:
         self._folder.mkdir(parents=True, exist_ok=True)
         begun = time.strftime("%Y%m%dT%H%M%S", time.gmtime(moment.clock_s)) + f"{moment.clock_s % 1:.3f}"[1:].replace(".", "-")
         info = replace(moment.source, width=size[0], height=size[1])
-        path = self._folder / f"{plain_name(moment.source.name)}_{begun}.npz"
+        path = _unused(self._folder / f"{plain_name(moment.source.name)}_{begun}.npz", [one.sink.path for one in self._open.values()])
         sink = NpzSink(path, moment.scene.intrinsics, info, views, **self._names, settings=self._settings, one_shape_of=None)
         return _Segment(sink, moment.scene.bodies.time_s, views, size)
 
@@ -67,6 +69,12 @@ class NpzSegments:
         sink = self._open.pop(name).sink
         sink.close()
         self.written.append(sink.path)
+
+
+def _unused(path: Path, begun: Sequence[Path]) -> Path:
+    """`path`, numbered where a file of that name is there or `begun`: two sources may be called the same without their signs."""
+    numbered = (path if number == 1 else path.with_stem(f"{path.stem}_{number}") for number in itertools.count(1))
+    return next(one for one in numbered if not one.exists() and colliding([*begun, one]) is None)
 
 
 def _with_views(scene: Scene, views: int) -> Scene:

@@ -23,6 +23,7 @@ from mchmr_stream.learning.synthetic.clips import ClipFrame, ClipGenerator, Clip
 from mchmr_stream.learning.synthetic.generator import SynthSettings
 from mchmr_stream.learning.synthetic.poses import PoseSettings
 from mchmr_stream.records import Float
+from mchmr_stream.same_file import refuse_to_replace
 
 _QUALITY = "20"
 _SHEET_FRAMES = 6
@@ -90,7 +91,10 @@ def run_clips(
         raise UsageError(f"count is {count}, expected at least 1 clip")
     if any(out.glob("clip_*.mp4")):
         raise UsageError(f"{out} already holds clips; choose an empty folder, or delete them")
-    generator = ClipGenerator(SynthSettings(data, backgrounds, poses=poses or PoseSettings()), settings)
+    poses = poses or PoseSettings()
+    labels = [out / f"clip_{index:04d}.npz" for index in range(count)]
+    refuse_to_replace([data, backgrounds, *poses.files], [*labels, out / "contact.png"])
+    generator = ClipGenerator(SynthSettings(data, backgrounds, poses=poses), settings)
     out.mkdir(parents=True, exist_ok=True)
     frames = generator.settings.frames
     movies: list[Path] = []

@@ -20,6 +20,7 @@ from mchmr_stream.learning.synthetic.cameras import CameraSettings
 from mchmr_stream.learning.synthetic.generator import SceneGenerator, SynthSettings
 from mchmr_stream.learning.synthetic.poses import PoseSettings
 from mchmr_stream.learning.synthetic.samples import PersonLabel, SyntheticScene
+from mchmr_stream.same_file import refuse_to_replace
 
 _SHARD_BYTES = 40_000_000
 _SHARD_SCENES = 600
@@ -55,6 +56,7 @@ def run_synth(
     if any(out.glob("shard_*.npz")):
         raise UsageError(f"{out} already holds shards; choose an empty folder, or delete them")
     settings = SynthSettings(data, backgrounds, poses=poses or PoseSettings(), cameras=CameraSettings(long_side_px=long_side_px))
+    refuse_to_replace([data, backgrounds, *settings.poses.files], [out / "contact.png"])
     generator = SceneGenerator(settings)
     out.mkdir(parents=True, exist_ok=True)
     shards: list[Path] = []

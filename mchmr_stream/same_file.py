@@ -1,0 +1,82 @@
+"""Which names lead to one file, as the file system resolves them, so that nothing that is read is replaced by what is written.
+
+Names are never compared as text alone: links, and disks on which case or the Unicode form does not count, give one file several names.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mchmr_stream.errors import UsageError
+
+
+def refuse_to_replace(
+    inputs: Iterable[str | Path | None], outputs: Iterable[str | Path], advice: str = "choose another name with -o"
+) -> None:
+    """Raises UsageError where an output is one of the inputs, or a file in an input that is a folder.
+
+    None among the inputs stands for an option that was not given.
+    """
+    given = [Path(one) for one in inputs if one is not None]
+    for output in map(Path, outputs):
+        for one in given:
+            if is_same_file(output, one) or (output.exists() and is_same_file(output.absolute().parent, one)):
+                raise UsageError(f"the output {output} would replace {'an input' if one == output else f'the input {one}'}; {advice}")
+
+
+def colliding(outputs: Sequence[Path]) -> tuple[int, int] | None:
+    """Places of the first two outputs that would be one file, None where there are none. They need not be there yet."""
+    seen: dict[str, list[int]] = {}
+    for place, path in enumerate(outputs):
+        alike = seen.setdefault(_loose(path.name), [])
+        for earlier in alike:
+            if _would_be_same(outputs[earlier], path):
+                return earlier, place
+        alike.append(place)
+    return None
+
+
+def is_same_file(first: Path, second: Path) -> bool:
+    """Whether both are there and are one file: by whatever names, also by hard links."""
+    try:
+        return os.path.samefile(first, second) or _is_one_entry(first, second)
+    except (OSError, ValueError):  # one is not there, or its name cannot be one
+        return False
+
+
+def _is_one_entry(first: Path, second: Path) -> bool:
+    """Two names of one entry in a folder. Some drivers number files by the name they were opened with, which tells them apart."""
+    if _loose(first.name) != _loose(second.name) or not os.path.samefile(first.absolute().parent, second.absolute().parent):
+        return False
+    return sum(_loose(name) == _loose(first.name) for name in os.listdir(first.absolute().parent)) == 1
+
+
+def _would_be_same(first: Path, second: Path) -> bool:
+    first, second = first.absolute(), second.absolute()
+    if first == second or is_same_file(first, second):
+        return True
+    if first.exists() or second.exists() or not first.name or _loose(first.name) != _loose(second.name):
+        return False
+    return _would_be_same(first.parent, second.parent) and _is_one_name(first, second)
+
+
+def _is_one_name(first: Path, second: Path) -> bool:
+    """Whether the disk takes both for one name, found by making an empty file of the first name in a folder of its own."""
+    if first.name == second.name:
+        return True
+    disk = next(parent for parent in first.parents if parent.is_dir())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".mchmr_names_", dir=disk) as folder:
+            (Path(folder) / first.name).touch()
+            return (Path(folder) / second.name).exists()
+    except OSError:  # nothing can be written there, so nothing can be replaced
+        return False
+
+
+def _loose(name: str) -> str:
+    """Equal for all names that some file system takes for one: without case, Unicode form, and dots and blanks at the end."""
+    return unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold()).rstrip(" .")
