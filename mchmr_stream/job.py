@@ -15,7 +15,7 @@ from mchmr_stream.config import Settings, files_named
 from mchmr_stream.errors import InputError, MchmrError, TruncatedInput, UsageError
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.grounding.estimate import ground, in_a_line
-from mchmr_stream.motion import Motion, load
+from mchmr_stream.motion import Motion
 from mchmr_stream.outputs import OutputPaths, output_paths
 from mchmr_stream.pipeline import Pipeline
 from mchmr_stream.protocols import Source
@@ -27,7 +27,6 @@ from mchmr_stream.sinks.overlay import OverlaySink
 from mchmr_stream.sinks.report import ReportSink
 from mchmr_stream.sinks.rerun_file import RerunFileSink
 from mchmr_stream.streaming import Behind, Stopwatch
-from mchmr_stream.track_editing import write as write_motion
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +131,7 @@ class _Outputs:
         self.message: str | None = None
         self.world: str | None = None
         self._paths = paths
-        self._body = pipeline.parts.body if settings.camera.static else None
+        self._body = pipeline.parts.body
         self._odd: list[str] = []
         self._people: set[int] = set()
         plain = settings.model_dump(mode="json")
@@ -140,7 +139,8 @@ class _Outputs:
         self._report = ReportSink(paths.report, self.info, settings=plain, names=names)
         body = pipeline.parts.body if settings.smoother.kind != "none" else None
         views = pipeline.parts.cropper.layout.count
-        bodies = NpzSink(paths.bodies, intrinsics, self.info, views, **names, settings=plain, one_shape_of=body)
+        grounded = self._grounded if settings.camera.static else None
+        bodies = NpzSink(paths.bodies, intrinsics, self.info, views, **names, settings=plain, one_shape_of=body, grounded=grounded)
         self._sinks: list[OverlaySink | NpzSink | ReportSink | RerunFileSink] = [bodies, self._report]
         self._has_overlay = settings.output.overlay
         if self._has_overlay:
@@ -201,30 +201,23 @@ class _Outputs:
             self._report.finish(complete=self.complete and not failures, warnings=warnings, seconds=self.watch.seconds)
             self._report.close()
 
-        def ground_if_whole(kind: type[BaseException] | None, closing_error: BaseException | None, trace: TracebackType | None) -> None:
-            if kind is None:
-                self._ground()
-
         with ExitStack() as at_end:
             at_end.push(close_report)
-            at_end.push(ground_if_whole)
             for sink in self._sinks:
                 if sink is not self._report:
                     at_end.callback(sink.close)
 
-    def _ground(self) -> None:
-        """The world, from the finished file: every step of everybody counts. Without one the file stays as it is, and it is said why."""
-        if self._body is None or not self._people:
-            return
+    def _grounded(self, motion: Motion) -> Motion | None:
+        """The world, from all people at the end: every step of everybody counts. Where there is none it is said why."""
         try:
-            grounded = self.watch.call("ground", ground, load(self._paths.bodies), self._body)
+            grounded = self.watch.call("ground", ground, motion, self._body)
         except InputError as error:
             self._odd.append(f"no world coordinates: {error}")
-            return
+            return None
         assert grounded.world is not None
-        write_motion(self._paths.bodies, grounded)
         self.world = in_a_line(grounded.world)
         self._odd += grounded.world.info["warnings"]
+        return grounded
 
     def _extend(self, motion: Motion) -> None:
         try:

@@ -221,6 +221,15 @@ def load(path: str | Path) -> Motion:
     if has_world and not all(name in arrays for name in world):
         lacking = ", ".join(name for name in world if name not in arrays)
         raise InputError(f"{path} holds a part of the world only, it lacks {lacking}; estimate it anew from the file it was made of")
+    return motion_of(arrays, path)
+
+
+def motion_of(arrays: dict[str, NDArray], path: str | Path) -> Motion:
+    """What the arrays of a STEM.npz say: `HEADER`, `COLUMNS`, `FRAME_COLUMNS`, and all of the world or nothing of it.
+
+    Raises InputError in one line, which names `path`, when they do not fit together.
+    """
+    has_world = WORLD_HEADER[0] in arrays
     for columns, first in ((COLUMNS | (WORLD_COLUMNS if has_world else {}), "frame"), (FRAME_COLUMNS, "frames")):
         rows = arrays[first].shape[0] if arrays[first].ndim else -1
         for name, column in columns.items():

@@ -23,6 +23,7 @@ from people import FPS, HEIGHT, STRIP_PX, WIDTH, people_pictures
 
 import mchmr_stream
 from mchmr_stream import cli, job
+from mchmr_stream.body.model import BodyModel
 from mchmr_stream.config import Settings, settings_from
 from mchmr_stream.errors import InputError, MchmrError, TruncatedInput, UsageError
 from mchmr_stream.job import VideoResult, process_video
@@ -174,6 +175,36 @@ def test_without_feet_the_run_is_whole_and_says_why_there_is_no_world(
     assert result.world is None
     assert load(result.npz).world is None
     assert any("no world coordinates" in text for text in report_of(tmp_path)["warnings"])
+
+
+def test_the_world_is_in_the_file_when_it_appears(
+    clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at any time, the file is absent or final."""
+    static = changed(settings, camera={"static": True}, output={"overlay": False})
+    real = job.ground
+
+    def while_nothing_is_there(motion: Motion, body: BodyModel) -> Motion:
+        assert [name for name in names(tmp_path) if not name.startswith(".")] == []
+        return real(motion, body)
+
+    monkeypatch.setattr(job, "ground", while_nothing_is_there)
+    assert load(run(clip, tmp_path, pipeline, static).npz).world is not None
+
+
+def test_an_error_in_the_world_costs_the_world_only(
+    clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(motion: Motion, body: BodyModel) -> Motion:
+        raise np.linalg.LinAlgError("singular")
+
+    monkeypatch.setattr(job, "ground", failing)
+    static = changed(settings, camera={"static": True}, output={"overlay": False}, source={"end_s": 0.2})
+    with pytest.raises(np.linalg.LinAlgError, match="singular"):
+        run(clip, tmp_path, pipeline, static)
+    assert len(load(tmp_path / "clip.npz").frames) == 3
+    assert load(tmp_path / "clip.npz").world is None
+    assert (report_of(tmp_path)["complete"], report_of(tmp_path)["warnings"]) == (False, ["singular"])
 
 
 def test_files_hold_what_stream_yields(clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings) -> None:

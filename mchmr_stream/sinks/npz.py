@@ -10,10 +10,10 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -23,10 +23,11 @@ from mchmr_stream.body.model import BodyModel
 from mchmr_stream.body.one_shape import transl_to_look_alike
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.motion import COLUMNS, FRAME_COLUMNS, SCHEMA, WORLD_COLUMNS, Column, Motion, World
+from mchmr_stream.motion import COLUMNS, FRAME_COLUMNS, SCHEMA, WORLD_COLUMNS, Column, Motion, World, motion_of
 from mchmr_stream.records import JOINT_NAMES, KEYPOINT_NAMES, Bodies, Scene, SourceInfo
 from mchmr_stream.sinks.publishing import check_folder, publish, temporary_beside, write_errors
 from mchmr_stream.sinks.settling import settle
+from mchmr_stream.sinks.spool import Spool
 
 _COPY_BYTES = 1 << 20
 
@@ -35,8 +36,9 @@ class NpzSink:
     """Writes STEM.npz of schema 1. Readable with ``np.load(path, allow_pickle=False)`` and `mchmr_stream.motion.load`.
 
     `views` is V, the crops per person. Names and hashes say what made the numbers. `one_shape_of`: the body that scenes are posed with;
-    every person gets one shape at the close. None: every row keeps what it was written with. Raises UsageError when the folder of
-    `path` is not there, MchmrError when the disk refuses.
+    every person gets one shape at the close. None: every row keeps what it was written with. `grounded`: takes the finished people at the
+    close, returns them with a world, or None where there is none. The file is published once, with all of this in it.
+    Raises UsageError when the folder of `path` is not there, MchmrError when the disk refuses.
     """
 
     def __init__(
@@ -52,10 +54,12 @@ class NpzSink:
         weights_sha256: str,
         settings: Mapping[str, Any],
         one_shape_of: BodyModel | None = None,
+        grounded: Callable[[Motion], Motion | None] | None = None,
     ) -> None:
         self.path = Path(path)
         check_folder(self.path)
         self._views = views
+        self._grounded = grounded
         self._body, self._intrinsics = one_shape_of, intrinsics
         self._header: dict[str, NDArray] = {
             "schema": np.array(SCHEMA),
@@ -77,9 +81,7 @@ class NpzSink:
         self._closed = False
         with write_errors(self.path):
             self._folder = tempfile.TemporaryDirectory(prefix=f".{self.path.name}.", dir=self.path.parent)
-            self._spools: dict[str, IO[bytes]] = {
-                name: (Path(self._folder.name) / name).open("wb") for name in (*self._columns, *FRAME_COLUMNS)
-            }
+            self._spool = Spool(Path(self._folder.name), COLUMNS | FRAME_COLUMNS, views)
 
     def add_world(self, world: World) -> None:
         """The file will have a world, too: of motion that has one, written by `extend`. To be called before that."""
@@ -87,7 +89,7 @@ class NpzSink:
         self._header["world_info"] = np.array(json.dumps(world.info))
         self._columns = COLUMNS | WORLD_COLUMNS
         with write_errors(self.path):
-            self._spools |= {name: (Path(self._folder.name) / name).open("wb") for name in WORLD_COLUMNS}
+            self._spool.add(WORLD_COLUMNS)
 
     def extend(self, motion: Motion) -> None:
         """Go on after an earlier run: its rows and frames come first. To be called before the first `write`.
@@ -100,13 +102,13 @@ class NpzSink:
             if tracks:
                 identities = np.repeat([track.track_id for track in tracks], [len(track) for track in tracks])
                 order = np.lexsort((identities, np.concatenate([track.frame for track in tracks])))
-                for name, column in self._columns.items():  # one at a time: all of them together may be large
+                for name in self._columns:  # one at a time: all of them together may be large
                     holders = [track.world if name in WORLD_COLUMNS else track for track in tracks]
                     values = identities if name == "track_id" else np.concatenate([getattr(holder, name) for holder in holders])
-                    self._spool(name, column, values[order])
+                    self._spool.append(name, values[order])
                 self._rows += len(order)
-            for name, column in FRAME_COLUMNS.items():
-                self._spool(name, column, getattr(motion, name))
+            for name in FRAME_COLUMNS:
+                self._spool.append(name, getattr(motion, name))
         self._frames += len(motion.frames)
 
     def write(self, scene: Scene) -> None:
@@ -137,9 +139,9 @@ class NpzSink:
             raise ValueError(f"a scene has {bodies.views_cam.shape[1]} views, this file was begun with {self._views}")
         with write_errors(self.path):
             for name, values in rows.items():
-                self._spool(name, COLUMNS[name], values)
-            self._spool("frames", FRAME_COLUMNS["frames"], np.array([bodies.frame]))
-            self._spool("frames_time_s", FRAME_COLUMNS["frames_time_s"], np.array([bodies.time_s]))
+                self._spool.append(name, values)
+            self._spool.append("frames", np.array([bodies.frame]))
+            self._spool.append("frames_time_s", np.array([bodies.time_s]))
         self._rows += n
         self._frames += 1
 
@@ -151,24 +153,25 @@ class NpzSink:
         temporary = temporary_beside(self.path)
         try:
             with write_errors(self.path):
-                for spool in self._spools.values():
-                    spool.close()
                 if self._body is not None and self._rows:
-                    settle({name: self._spooled(name, column) for name, column in COLUMNS.items()}, self._body, self._intrinsics)
+                    settle(self._table(COLUMNS), self._body, self._intrinsics)
+                failure = self._add_grounded()
+                self._spool.close()
                 with zipfile.ZipFile(temporary, "w") as archive:
                     self._join(archive)
                 publish(temporary, self.path)
         finally:
             temporary.unlink(missing_ok=True)
             self._folder.cleanup()
+        if failure is not None:
+            raise failure
 
     def discard(self) -> None:
         """Give up: nothing is published, nothing is left behind."""
         if self._closed:
             return
         self._closed = True
-        for spool in self._spools.values():
-            spool.close()
+        self._spool.close()
         self._folder.cleanup()
 
     def _refuse_other(self, motion: Motion) -> None:
@@ -191,26 +194,38 @@ class NpzSink:
         rotations = np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1)
         return transl_to_look_alike(self._body, rotations, bodies.betas, bodies.transl, np.zeros_like(bodies.betas))
 
-    def _spooled(self, name: str, column: Column) -> NDArray:
-        """A whole column, on disk."""
-        return np.memmap(Path(self._folder.name) / name, column.dtype, "r+", shape=self._shape(column, self._rows))
+    def _table(self, columns: Mapping[str, Column]) -> dict[str, NDArray]:
+        """Whole columns, on disk."""
+        return {name: self._spool.column(name, self._frames if name in FRAME_COLUMNS else self._rows) for name in columns}
 
-    def _shape(self, column: Column, rows: int) -> tuple[int, ...]:
-        return (rows, *(self._views if length is None else length for length in column.shape))
-
-    def _spool(self, name: str, column: Column, values: NDArray) -> None:
-        self._spools[name].write(np.ascontiguousarray(values, column.dtype).tobytes())
+    def _add_grounded(self) -> Exception | None:
+        """The world of everybody, from all rows. An error is returned, not raised: the file is published without a world then."""
+        if self._grounded is None or not self._rows:
+            return None
+        try:
+            motion = self._grounded(motion_of(self._header | self._table(COLUMNS | FRAME_COLUMNS), self.path))
+        except Exception as error:  # noqa: BLE001 - raised once the rest is safe
+            return error
+        if motion is None or motion.world is None:
+            return None
+        self.add_world(motion.world)
+        owner = self._spool.column("track_id", self._rows)
+        for name, column in WORLD_COLUMNS.items():
+            values = np.zeros(self._spool.shape(name, self._rows), column.dtype)
+            for identity, track in motion.tracks.items():
+                values[owner == identity] = getattr(track.world, name)
+            self._spool.append(name, values)
+        return None
 
     def _join(self, archive: zipfile.ZipFile) -> None:
         for name, value in self._header.items():
             content = BytesIO()
             npy.write_array(content, value, allow_pickle=False)
             archive.writestr(f"{name}.npy", content.getvalue())
-        for columns, rows in ((self._columns, self._rows), (FRAME_COLUMNS, self._frames)):
-            for name, column in columns.items():
-                shape = self._shape(column, rows)
-                # A column of hours may pass 2 GiB, and the zip header is written before its size is known.
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as target, (Path(self._folder.name) / name).open("rb") as spool:
-                    descr = npy.dtype_to_descr(np.dtype(column.dtype))
-                    npy.write_array_header_1_0(target, {"descr": descr, "fortran_order": False, "shape": shape})
-                    shutil.copyfileobj(spool, target, _COPY_BYTES)
+        for name, column in (self._columns | FRAME_COLUMNS).items():
+            shape = self._spool.shape(name, self._frames if name in FRAME_COLUMNS else self._rows)
+            # A column of hours may pass 2 GiB, and the zip header is written before its size is known.
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as target, self._spool.path(name).open("rb") as spooled:
+                descr = npy.dtype_to_descr(np.dtype(column.dtype))
+                npy.write_array_header_1_0(target, {"descr": descr, "fortran_order": False, "shape": shape})
+                shutil.copyfileobj(spooled, target, _COPY_BYTES)
