@@ -140,6 +140,24 @@ def write_video(
     return path
 
 
+def write_with_times_of_decoding(path: Path, count: int, **more: Any) -> Path:
+    """H.264 whose pictures are decoded in another order than shown, with the times of decoding given as those of showing."""
+    options = {"bf": "3", "g": "24"}
+    made = write_video(path.with_name("sound.mp4"), counter_pictures(count), codec_options=options, **more)
+    with av.open(str(made)) as source, av.open(str(path), "w") as target:
+        streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+        first = None
+        for packet in source.demux():
+            if packet.dts is None:
+                continue
+            if packet.stream.type == "video":
+                first = packet.dts if first is None else first
+                packet.pts = packet.dts = packet.dts - first  # from 0 on, so that no container drops the first ones
+            packet.stream = streams[packet.stream_index]
+            target.mux(packet)
+    return path
+
+
 def write_audio(path: Path, seconds: float = 1.0) -> Path:
     """A file with sound only."""
     with av.open(str(path), "w") as container:

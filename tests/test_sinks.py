@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import media
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from scipy.spatial.transform import Rotation
 
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import forward_kinematics, skin
+from mchmr_stream.config import SourceSettings
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.motion import load
@@ -28,6 +30,7 @@ from mchmr_stream.sinks.marks import DIGITS, paint_box, paint_number
 from mchmr_stream.sinks.npz import NpzSink
 from mchmr_stream.sinks.overlay import OverlaySink, draw_scene
 from mchmr_stream.sinks.report import ReportSink
+from mchmr_stream.sources import open_source
 
 BODY = load_body("free")
 WIDTH, HEIGHT, VIEWS = 161, 121, 3
@@ -410,6 +413,24 @@ def test_sound_far_into_a_file_is_found(tmp_path: Path) -> None:
     _, loud = loudness(tmp_path / "overlay.mp4")
     assert loud[:4].max() < 0.02
     assert loud[6:10].min() > 0.2
+
+
+@pytest.mark.parametrize("kind", ["times of decoding", "avi"])
+def test_sound_is_as_long_as_the_pictures_where_timestamps_do_not_hold(tmp_path: Path, kind: str) -> None:
+    if kind == "avi":
+        options = {"pts": range(0, 120, 2), "time_base": Fraction(1, 60), "codec_options": {"bf": "2"}}
+        path = media.write_video(tmp_path / "b.avi", media.counter_pictures(60), 60, audio_s=2.0, **options)
+    else:
+        path = media.write_with_times_of_decoding(tmp_path / "es.mp4", 60, audio_s=2.0)
+    with open_source(path, SourceSettings()) as source:
+        sink = OverlaySink(tmp_path / "overlay.mp4", source.info, audio_from=str(path))
+        for frame in source.frames():
+            sink.write(make_scene(frame.index, frame.time_s, []))
+        sink.close()
+    with av.open(str(tmp_path / "overlay.mp4")) as container:
+        assert {stream.type for stream in container.streams} == {"video", "audio"}
+        for stream in container.streams:
+            assert float(stream.duration * stream.time_base) == pytest.approx(2.0, abs=0.07), stream.type
 
 
 def test_sources_without_sound_give_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

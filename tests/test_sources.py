@@ -20,6 +20,7 @@ from mchmr_stream.errors import InputError, MchmrError, TruncatedInput, UsageErr
 from mchmr_stream.records import Frame
 from mchmr_stream.sources import open_source, video
 from mchmr_stream.sources.container import list_streams
+from mchmr_stream.sources.timing import BestStamps, Clock
 
 
 def read(path: Path, **settings: object) -> list[Frame]:
@@ -733,3 +734,71 @@ def test_real_clips_match_plain_decoding(shared: Path) -> None:
                 assert frame.time_s == pytest.approx(plain.time)
                 np.testing.assert_array_equal(frame.rgb, plain.to_ndarray(format="rgb24"))
             assert source.warnings == []
+
+
+# --- timestamps that do not hold ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "mov", "flv"])
+def test_times_of_decoding_given_as_those_of_showing_still_rise_evenly(tmp_path: Path, suffix: str) -> None:
+    path = media.write_with_times_of_decoding(tmp_path / f"es.{suffix}", 60)
+    with open_source(path, SourceSettings()) as source:
+        frames = list(source.frames())
+        assert source.warnings == []
+        assert source.info.fps == pytest.approx(30, abs=0.01)
+    assert counters(frames) == sorted(counters(frames))
+    assert len(frames) == 60
+    steps = np.diff([frame.time_s for frame in frames])
+    np.testing.assert_allclose(steps[6:], 1 / 30, atol=0.0011)
+    assert frames[-1].time_s == pytest.approx(59 / 30, abs=0.08)
+    later = read(path, start_s=1.0)
+    assert later[0].time_s == pytest.approx(1.0, abs=0.001)
+    assert [(frame.index, frame.time_s) for frame in later] == [(frame.index, frame.time_s) for frame in frames[-len(later) :]]
+    assert counters(later) == counters(frames)[-len(later) :]
+
+
+def test_times_are_those_of_ffprobe() -> None:
+    """`best_effort_timestamp` of FFmpeg 8.1, from times of showing and of decoding; at the end, where it falls back, there is none."""
+    pts = [0, 1536, 1024, 2048, 512, 3584, 3072, 4096, 2560, None, 5120, None]
+    dts = [512, 1536, 2048, 2560, 3072, 3584, 4096, 4608, 5120, 5632, None, None]
+    stamps = BestStamps()
+    best = [stamps.of(*both) for both in zip(pts, dts, strict=True)]
+    assert best == [0, 1536, 2048, 2560, 3072, 3584, 4096, 4608, 5120, 5632, None, None]
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_avi_with_reordered_pictures(tmp_path: Path, codec: str) -> None:
+    path = media.write_video(tmp_path / "b.avi", media.counter_pictures(60), 30, codec, codec_options={"bf": "2"})
+    with open_source(path, SourceSettings()) as source:
+        np.testing.assert_allclose([frame.time_s for frame in source.frames()], np.arange(60) / 30, atol=1e-6)
+        assert (source.info.fps, source.info.frame_count, source.warnings) == (30, 60, [])
+
+
+@pytest.mark.parametrize("options", [{}, {"bf": "2"}], ids=["in order", "reordered"])
+def test_avi_with_two_places_for_each_picture(tmp_path: Path, options: dict[str, str]) -> None:
+    """As encoders write it that count fields: 60 places a second in the header, and pictures at each second one."""
+    stamps = range(0, 120, 2)
+    path = media.write_video(
+        tmp_path / "b.avi", media.counter_pictures(60), 60, codec_options=options, pts=stamps, time_base=Fraction(1, 60)
+    )
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].average_rate == 60, "the fault is there"
+    with open_source(path, SourceSettings(every=2)) as source:
+        np.testing.assert_allclose([frame.time_s for frame in source.frames()], np.arange(0, 60, 2) / 30, atol=1e-6)
+        assert (source.info.fps, source.info.frame_count, source.warnings) == (15, 30, [])
+
+
+@pytest.mark.parametrize(
+    ("stamps", "times"),
+    [
+        ([0, 1, 2, 2, 3, 4], [0, 1, 2, 2.5, 3, 4]),
+        ([0, 3, 1, 4, 5], [0, 3, 3.5, 4, 5]),
+        ([5, 6, 7, 5, 8, None, 10], [0, 1, 2, 2.5, 3, 4, 5]),
+        ([0, 1, 2, *range(-40, -36), 3], [0, 1, 2, 3, 4, 5, 6, 46]),
+        ([100, *range(90, 110)], [number / 2 for number in range(17)] + [9, 10, 11, 12]),
+    ],
+    ids=["two at one time", "one before its turn", "one far before", "another recording", "slightly back for good"],
+)
+def test_a_timestamp_before_its_turn_moves_no_others(stamps: list[int | None], times: list[float]) -> None:
+    clock = Clock(1.0)
+    assert [clock.time_s(None if stamp is None else float(stamp)) for stamp in stamps] == times

@@ -18,6 +18,7 @@ from mchmr_stream.sources.address import Address, list_cameras
 from mchmr_stream.sources.container import reason, video_streams
 from mchmr_stream.sources.live_clock import LiveClock
 from mchmr_stream.sources.picture import Orientation, PictureConverter, square_pixel_size
+from mchmr_stream.sources.timing import BestStamps
 from mchmr_stream.streaming import Channel, Task
 
 log = logging.getLogger(__name__)
@@ -188,10 +189,12 @@ class LiveSource:
             self.reconnects += 1
         self._clock.reconnected()
         pace = _Pace() if self._address.paced else None
+        stamps = BestStamps()
         for picture in container.decode(stream):
             if self._ended():
                 return
-            stamp_s = None if picture.pts is None else float(picture.pts * picture.time_base)
+            stamp = stamps.of(picture.pts, picture.dts)
+            stamp_s = None if stamp is None else float(stamp * picture.time_base)
             if pace is not None:
                 pace.wait(stamp_s, self._stop.wait)
             self._hand_over(picture, stream, stamp_s)

@@ -14,6 +14,9 @@ ROUNDING_S = 0.0005
 MAX_JUMP_S = 10.0
 """Longer jumps in a broadcast stream come from joining recordings, not from a slow camera (ffmpeg uses the same limit)."""
 
+MAX_REORDERED = 16
+"""No codec shows a picture more than so many places after its turn (H.264 and HEVC; others fewer)."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -47,11 +50,48 @@ class Window:
         return max(0, math.ceil((last - max(first, 0)) / self.every))
 
 
+class BestStamps:
+    """Which of a picture's two timestamps holds: when it is shown, or when its packet was decoded.
+
+    Containers now and then give times of decoding for those of showing. The choice is FFmpeg's for `best_effort_timestamp`: the kind that
+    has failed to grow less often so far, and the time of showing where both failed equally often.
+    """
+
+    def __init__(self) -> None:
+        self._shown, self._decoded = _Growing(), _Growing()
+
+    def of(self, pts: int | None, dts: int | None) -> int | None:
+        """For the next picture in order of showing; None where it has none that can be believed."""
+        self._decoded.note(dts, pts)
+        self._shown.note(pts, dts)
+        return pts if self.shown_are_sound and pts is not None else dts
+
+    @property
+    def shown_are_sound(self) -> bool:
+        """Whether times of showing are believed."""
+        return self._shown.failures <= self._decoded.failures
+
+
+@dataclass
+class _Growing:
+    """How often timestamps of one kind did not grow."""
+
+    failures: int = 0
+    last: int | None = None
+
+    def note(self, stamp: int | None, instead: int | None) -> None:
+        """`instead`: the other kind's, from which the next one has to grow where there is no `stamp`."""
+        if stamp is not None and self.last is not None and stamp <= self.last:
+            self.failures += 1
+        self.last = next((one for one in (stamp, instead) if one is not None), self.last)
+
+
 class Clock:
     """Turns timestamps into seconds from the first frame that never run backwards.
 
-    Where they do run backwards (joined recordings, a counter that starts again), all later ones are moved so that the
-    next frame comes one nominal step after the last one.
+    A few that lie before their turn are given times of their own, and those that come after them keep theirs. Where timestamps run
+    backwards for good (joined recordings, a counter that starts again), all later ones are moved so that the next frame comes one nominal
+    step after the last one.
     """
 
     def __init__(self, fps: float, *, first_s: float | None = None, max_jump_s: float | None = None) -> None:
@@ -63,6 +103,8 @@ class Clock:
         self._max_jump_s = math.inf if max_jump_s is None else max_jump_s
         self._offset_s = None if first_s is None else -first_s
         self._last_s: float | None = None
+        self._before_turn = 0
+        """frames in a row whose timestamp did not grow"""
         self.jumped_at_s: float | None = None
         """When timestamps were first found broken; None while they are fine."""
 
@@ -75,9 +117,14 @@ class Clock:
         if self._offset_s is None:
             self._offset_s = -stamp_s
         time_s = stamp_s + self._offset_s
-        if self._last_s is not None and not self._last_s < time_s <= self._last_s + self._max_jump_s:
-            if self.jumped_at_s is None:
-                self.jumped_at_s = expected_s
+        if self._last_s is None or self._last_s < time_s <= self._last_s + self._max_jump_s:
+            self._before_turn = 0
+        elif 0 <= self._last_s - time_s <= MAX_REORDERED * self._step_s and self._before_turn < MAX_REORDERED:
+            self._before_turn += 1
+            time_s = self._last_s + self._step_s / 2  # half a step: those after it keep their times, or get back to them
+        else:
+            self.jumped_at_s = expected_s if self.jumped_at_s is None else self.jumped_at_s
+            self._before_turn = 0
             self._offset_s += expected_s - time_s
             time_s = expected_s
         self._last_s = time_s

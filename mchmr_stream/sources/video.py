@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,7 +31,7 @@ from mchmr_stream.sources.damage import Damage
 from mchmr_stream.sources.deinterlace import DecodedFrame, Deinterlacer
 from mchmr_stream.sources.picture import Orientation, PictureConverter, square_pixel_size
 from mchmr_stream.sources.skipping import CannotSkip, StartSkipper
-from mchmr_stream.sources.timing import MAX_JUMP_S, Clock, Window
+from mchmr_stream.sources.timing import MAX_JUMP_S, MAX_REORDERED, BestStamps, Clock, Window
 
 PROBE_PACKETS = 1000
 """A file in which none of the first so many packets gives a picture is refused."""
@@ -51,6 +51,7 @@ class _Probe:
     fps: float
     frame_count: int | None
     first_pts: int | None
+    """None where it has none, and where times of showing are known not to hold"""
     interlaced: bool
     hdr: str | None
 
@@ -59,8 +60,9 @@ class VideoSource:
     """One video stream of a file, upright and with square pixels.
 
     Times are seconds from the first frame of the stream, from the container's timestamps, whatever offset they start with;
-    rates may vary. Frame.index counts the decoded frames of the stream from 0, also those before the start and between.
-    `every` counts from the first frame at or after the start. `info.fps` is the rate of the delivered frames.
+    rates may vary. Where times of showing do not rise, those of decoding count (`timing.BestStamps`). Frame.index counts the
+    decoded frames of the stream from 0, also those before the start and between. `every` counts from the first frame at or
+    after the start. `info.fps` is the rate of the delivered frames.
 
     Turned by the display matrix of the container, widened or narrowed to square pixels, deinterlaced where flagged as
     interlaced; frames of another size than the first are fitted into it on black; transparency is laid over black.
@@ -83,7 +85,7 @@ class VideoSource:
         self._warnings: list[str] = []
         self._closed = False
         self._running: Generator[Frame] | None = None
-        self._probe = _probe(self._path, settings.stream)
+        self._probe = _probe(self._path, settings.stream, skips=self._window.start_s > 0)
         fps = self._probe.fps
         self._info = SourceInfo(
             name=self._path.name,
@@ -191,7 +193,7 @@ class VideoSource:
         """Pictures with their index and time, not yet converted: those that nobody wants cost no more than decoding."""
         joined = container.format.name in JOINED_RECORDINGS
         clock = Clock(self._probe.fps, first_s=self._seconds(stream, skip_from_pts), max_jump_s=MAX_JUMP_S if joined else None)
-        use_pts = stores_display_times(container)
+        stamps = BestStamps() if stores_display_times(container) else None
         reader = PacketReader(container, stream, damage)
         packets = reader.packets()
         skipper = None
@@ -200,7 +202,7 @@ class VideoSource:
             packets = skipper.packets(packets)
         index = 0
         for picture in decode(reader, stream, packets, damage):
-            time_s = clock.time_s(self._seconds(stream, picture.pts if use_pts else picture.dts))
+            time_s = clock.time_s(self._seconds(stream, picture.dts if stamps is None else stamps.of(picture.pts, picture.dts)))
             if clock.jumped_at_s is not None:
                 self._warn(f"timestamps jump at {clock.jumped_at_s:.1f} s (joined recordings?); later times continue from there")
             if self._window.is_before(time_s):
@@ -209,6 +211,8 @@ class VideoSource:
                     yield DecodedFrame(index - 1, time_s, picture)
                 continue
             if skipper is not None:
+                if stamps is not None and not stamps.shown_are_sound:
+                    raise CannotSkip
                 index, skipper = skipper.index_of(picture), None
             if picture.is_corrupt:
                 damage.patched.add(time_s)
@@ -238,21 +242,23 @@ class VideoSource:
             raise UsageError(f"{self._path} has no frame from {self._window.start_s:g} s on, expected source.start_s within the video")
 
 
-def _probe(path: Path, stream_number: int) -> _Probe:
-    """Decode the first picture. Raises InputError when there is none."""
+def _probe(path: Path, stream_number: int, *, skips: bool) -> _Probe:
+    """Decode the first picture, with `skips` some more to see whether times of showing hold. Raises InputError when there is none."""
     with open_container(path) as container:
         stream = choose_stream(container, path, stream_number)
         stream.codec_context.thread_count = 1  # threads would read on before they give the first picture
         damage = Damage()
         reader = PacketReader(container, stream, damage)
-        first = next(decode(reader, stream, islice(reader.packets(), PROBE_PACKETS), damage), None)
+        pictures = decode(reader, stream, islice(reader.packets(), PROBE_PACKETS), damage)
+        first = next(pictures, None)
         if first is None:
             detail = damage.text() or "it holds no pictures"
             raise InputError(f"{path}: no picture could be decoded ({detail}), expected a video; the file is broken or of an unknown kind")
         orientation = Orientation.of_frame(first)
         sample_aspect = stream.sample_aspect_ratio
         width, height = orientation.size(*square_pixel_size(first.width, first.height, sample_aspect))
-        fps = _fps(stream, first.pts is not None)
+        fps = _fps(container, stream, first.pts is not None)
+        holds = not skips or _shown_times_hold(first, islice(pictures, 2 * MAX_REORDERED))
         return _Probe(
             orientation=orientation,
             sample_aspect=sample_aspect,
@@ -260,15 +266,23 @@ def _probe(path: Path, stream_number: int) -> _Probe:
             height=height,
             fps=fps,
             frame_count=_frame_count(container, stream, fps),
-            first_pts=first.pts,
+            first_pts=first.pts if holds else None,
             interlaced=first.interlaced_frame,
             hdr=HDR_TRANSFERS.get(int(stream.codec_context.color_trc)),
         )
 
 
-def _fps(stream: av.VideoStream, has_times: bool) -> float:
-    """Nominal rate. Streams without timestamps have no average, libav then invents 25."""
-    for rate in (stream.average_rate if has_times else None, stream.guessed_rate, stream.base_rate):
+def _shown_times_hold(first: av.VideoFrame, following: Iterator[av.VideoFrame]) -> bool:
+    stamps = BestStamps()
+    for picture in chain([first], following):
+        stamps.of(picture.pts, picture.dts)
+    return stamps.shown_are_sound
+
+
+def _fps(container: av.container.InputContainer, stream: av.VideoStream, has_times: bool) -> float:
+    """Nominal rate. Streams without timestamps have no average, libav then invents 25; that of AVI counts its empty places, too."""
+    average = stream.average_rate if has_times and stores_display_times(container) else None
+    for rate in (average, stream.guessed_rate, stream.base_rate, stream.average_rate if has_times else None):
         if rate and 0 < rate <= 1000:
             return float(rate)
     return 25.0
@@ -276,7 +290,8 @@ def _fps(stream: av.VideoStream, has_times: bool) -> float:
 
 def _frame_count(container: av.container.InputContainer, stream: av.VideoStream, fps: float) -> int | None:
     if stream.frames > 0:
-        return stream.frames
+        places_per_frame = 1.0 if stores_display_times(container) else float(stream.average_rate or fps) / fps
+        return round(stream.frames / max(places_per_frame, 1.0))
     if stream.duration is not None:
         return round(float(stream.duration * stream.time_base) * fps)
     if container.duration is not None:
