@@ -49,6 +49,7 @@ def build_parts(settings: Settings) -> Parts:
     """Load networks and body. Raises MissingPart and UsageError with what to do."""
     import torch
 
+    from mchmr_stream.body.builds import with_build
     from mchmr_stream.body.files import load_body
     from mchmr_stream.network.weights import pick_device
 
@@ -63,7 +64,7 @@ def build_parts(settings: Settings) -> Parts:
         detector = _detector(settings, device)
         build_tracker(settings)
         keypoints = _crop_keypoints(settings, device)
-        body = load_body(settings.body.model)
+        body = with_build(load_body(settings.body.model), settings.body.build)
         estimator = preparing.result()
     if cropper.layout.crop_hw != estimator.crop_size_hw:
         raise UsageError(

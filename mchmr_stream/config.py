@@ -157,10 +157,39 @@ class TritonSettings(_Section):
         return [_host_and_port(server, "127.0.0.1:8001") for server in servers]
 
 
+BUILDS = ("neutral", "female", "male")
+_MOST_COEFFICIENTS, _LARGEST_COEFFICIENT = 10, 5.0
+
+
+def checked_build(build: Any) -> Any:
+    """The value of body.build as it is. Raises ValueError when it is none."""
+    if isinstance(build, list | tuple):
+        numbers = all(isinstance(one, int | float) and not isinstance(one, bool) and abs(one) <= _LARGEST_COEFFICIENT for one in build)
+        if numbers and 1 <= len(build) <= _MOST_COEFFICIENTS:
+            return list(build)
+    elif isinstance(build, str) and build in BUILDS:
+        return build
+    raise ValueError(
+        f"expected {', '.join(BUILDS)}, or a list of 1 to {_MOST_COEFFICIENTS} shape coefficients of at most {_LARGEST_COEFFICIENT:g}"
+        ", for example [0, 0, 0, 0, 1.5]"
+    )
+
+
 class BodySettings(_Section):
     """The body model."""
 
     model: str = Field("free", description="free (ships with the package), or a path to your SMPL .npz / .pkl")
+    build: Literal["neutral", "female", "male"] | list[float] = Field(
+        "neutral",
+        description="what pictures do not show: neutral, female, male (free body only), or up to ten shape coefficients, as in "
+        "[0, 0, 0, 0, 1.5]; moves the surface of everybody, no joint",
+    )
+
+    @field_validator("build", mode="before")
+    @classmethod
+    def _known_build(cls, build: Any) -> Any:
+        """One line for all that is wrong, where pydantic would speak of each alternative by itself."""
+        return checked_build(build)
 
 
 class FitSettings(_Section):

@@ -26,6 +26,7 @@ from media import write_video
 from motions import CAMERA, HEIGHT, WIDTH, write_motion
 from scipy.spatial.transform import Rotation
 
+from mchmr_stream.body.builds import with_build
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import PARENTS, skin
 from mchmr_stream.cli import main
@@ -76,7 +77,7 @@ def true_skin_m(track: Track, row: int) -> np.ndarray:
     """(V, 3) camera axes: by the body model."""
     rotations = np.concatenate([track.global_orient[row][None], track.body_pose[row]])[None]
     values = (torch.from_numpy(array) for array in (rotations, track.betas[[row]], track.transl[[row]]))
-    return skin(load_body("free"), *values)[0][0].numpy()
+    return skin(with_build(load_body("free"), "neutral"), *values)[0][0].numpy()
 
 
 def test_trimesh_finds_mesh_skeleton_and_camera_in_the_glb(clip: Path, motion: Motion, tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_trimesh_finds_mesh_skeleton_and_camera_in_the_glb(clip: Path, motion: M
 
     (path,) = export(clip, "glb", tmp_path)
     scene = trimesh.load_scene(path)
-    body = load_body("free")
+    body = with_build(load_body("free"), "neutral")
     assert set(scene.geometry) == {"person_1", "person_2"}
     for identity, mesh in scene.geometry.items():
         assert len(mesh.faces) == len(body.faces)
@@ -304,6 +305,31 @@ def test_smplx_poses_what_came_out_of_a_run_on_somebodys_smpl_file(tmp_path: Pat
     poses = Rotation.from_matrix(turned.reshape(-1, 3, 3)).as_rotvec().reshape(20, 72)
     joints = smplx_joints_m(smpl_file, poses, np.stack([person["betas"] for person in people]), track.transl)
     assert distance_m(joints, track.joints_m) < TOLERANCE_M
+
+
+def test_amass_and_smpl_name_the_gender_of_somebodys_smpl_file(tmp_path: Path, smpl_file: Path) -> None:
+    for name, gender in (("SMPL_FEMALE", "female"), ("basicModel_m_lbs_10_207_0_v1.0.0", "male"), ("SMPL_NEUTRAL", "neutral")):
+        path = tmp_path / f"{name}.npz"
+        shutil.copy(smpl_file, path)
+        clip = write_motion(tmp_path / f"{gender}.npz", {1: range(5)}, TIMES_S[:5], body=load_body(path), body_path=str(path))
+        with np.load(export(clip, "amass", tmp_path / gender)[0], allow_pickle=False) as amass:
+            assert str(amass["gender"]) == gender
+
+
+def test_another_build_moves_the_skin_in_the_glb_and_no_joint(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import trimesh
+
+    found = {}
+    for build in ("neutral", "female", "0,0,0,0,1.5"):
+        (path,) = export(clip, "glb", tmp_path / build, "--build", build, "--person", "1")
+        scene = trimesh.load_scene(path)
+        joints = {name: scene.graph[name][0] for name in scene.graph.nodes if name.split("_1")[0] in JOINT_NAMES}
+        found[build] = scene.geometry["person_1"].vertices, joints
+    for build in ("female", "0,0,0,0,1.5"):
+        assert 0.005 < distance_m(found[build][0], found["neutral"][0]) < 0.1
+        assert all(np.array_equal(found[build][1][name], pose) for name, pose in found["neutral"][1].items())
+    assert main(["export", str(clip), "--to", "glb", "--build", "woman"]) == 2
+    assert "expected neutral, female, male, or a list" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -28,8 +28,29 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--fill-gaps", type=float, default=0.5, metavar="S", help="fill gaps up to this many seconds, leave longer ones open (default 0.5)"
     )
     parser.add_argument("--body", type=Path, metavar="FILE", help="the SMPL file that the run used, where it is no longer in its place")
+    parser.add_argument(
+        "--build",
+        type=_build,
+        metavar="BUILD",
+        help="another body.build than the run's: neutral, female, male, or shape coefficients as in 0,0,0,0,1.5; with --person "
+        "for one person",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     parser.set_defaults(run=run)
+
+
+def _build(text: str) -> str | list[float]:
+    from mchmr_stream.config import checked_build
+
+    try:
+        build: str | list[float] = [float(one) for one in text.split(",")]
+    except ValueError:
+        build = text  # a name
+    try:
+        found: str | list[float] = checked_build(build)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"got {text!r}; {error}") from error
+    return found
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         written = export(
             motion, file.stem, args.to, folder,
             people=args.person, per_person=args.per_person, rate=args.fps, longest_gap_s=args.fill_gaps,
-            body=body_of(motion, args.body), overwrite=args.overwrite, keep=keep,
+            body=body_of(motion, args.body, args.build), overwrite=args.overwrite, keep=keep,
         )  # fmt: skip
         for one in [] if args.quiet else written:
             who = ("person " if len(one.people) == 1 else "people ") + ", ".join(str(identity) for identity in one.people)

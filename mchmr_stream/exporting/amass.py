@@ -30,7 +30,7 @@ def write_amass(path: Path, person: Person, rate: float, body: BodyModel) -> Non
             poses=poses,
             trans=parameters.trans,
             betas=betas,
-            gender=np.array("neutral"),
+            gender=np.array(parameters.gender),
             mocap_framerate=np.array(rate),
             surface_model_type=np.array("smplh"),
             start_s=np.array(person.time_s[0]),

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mchmr_stream.body.builds import with_build
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel
+from mchmr_stream.config import checked_build
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.exporting.amass import write_amass
 from mchmr_stream.exporting.bvh import write_bvh
@@ -107,11 +109,23 @@ def export(
     return job.stretches(tracks)
 
 
-def body_of(motion: Motion, path: str | Path | None = None) -> BodyModel:
+def body_of(motion: Motion, path: str | Path | None = None, build: str | Sequence[float] | None = None) -> BodyModel:
     """The body that the motion was made with: the one that ships, or the file that its settings name, or `path`.
 
-    Raises InputError when it is not there or is another one.
+    `build`: another one than in its settings, as `body.build`.
+    Raises InputError when the body is not there or is another one.
     """
+    body = _body_file_of(motion, path)
+    setting = motion.settings.get("body")
+    if build is None and isinstance(setting, dict):
+        try:
+            build = checked_build(setting.get("build", "neutral"))
+        except ValueError as error:
+            raise InputError(f"the file's settings say body.build {setting['build']!r}; {error}") from error
+    return with_build(body, "neutral" if build is None else build)
+
+
+def _body_file_of(motion: Motion, path: str | Path | None) -> BodyModel:
     setting = motion.settings.get("body")
     named = setting.get("model") if isinstance(setting, dict) else None
     which = path or (named if isinstance(named, str) else motion.body_model)

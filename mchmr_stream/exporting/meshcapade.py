@@ -18,7 +18,7 @@ def write_smpl(path: Path, person: Person, rate: float, body: BodyModel) -> None
     parameters = smpl_parameters(person, body)
     content = codec.SMPLCodec(
         smpl_version=codec.SMPLVersion.SMPL,
-        gender=codec.SMPLGender.NEUTRAL,
+        gender=codec.SMPLGender[parameters.gender.upper()],
         shape_parameters=parameters.betas,
         frame_count=len(person),
         frame_rate=float(rate),

@@ -7,6 +7,7 @@ run on your own SMPL file everything is as in STEM.npz.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,8 @@ class SmplParameters:
     """(10,)"""
     trans: Array
     """(F, 3) m: pelvis = rest pelvis + trans"""
+    gender: str = "neutral"
+    """Of SMPL's bodies, which `betas` are of: neutral, female or male"""
 
 
 def smpl_parameters(person: Person, body: BodyModel) -> SmplParameters:
@@ -37,4 +40,13 @@ def smpl_parameters(person: Person, body: BodyModel) -> SmplParameters:
     poses = Rotation.from_matrix(person.rotations.reshape(-1, 3, 3)).as_rotvec().reshape(count, joints, 3)
     if body.name == FREE_BODY:
         return SmplParameters(poses, np.zeros(BETA_COUNT), person.pelvis_m - SMPL_NEUTRAL_PELVIS_M)
-    return SmplParameters(poses, person.betas, person.transl_m)
+    return SmplParameters(poses, person.betas, person.transl_m, _gender(body))
+
+
+def _gender(body: BodyModel) -> str:
+    """SMPL's files say it in their names: SMPL_FEMALE, basicModel_f_lbs_10_207_0_v1.0.0. Others are taken as neutral."""
+    words = re.split(r"[^a-z]+", body.name.lower())
+    for gender in ("female", "male"):
+        if gender in words or gender[0] in words:
+            return gender
+    return "neutral"

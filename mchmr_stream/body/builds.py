@@ -1,0 +1,87 @@
+"""What pictures do not show of a body: its build. Only the surface moves, the skeleton stays where the pictures have it.
+
+The free body's template is the mean of as many women as men, so it has half a bosom; and its shape directions, found in both sexes, carry
+on how women differ from men. `free_body_build.npz` (tools/make_free_body_build.py) holds that difference relative to the skeleton, and
+what of it the betas imply. With it a body of one build has that build at any betas.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from importlib import resources
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.interpolate import RBFInterpolator
+
+from mchmr_stream.body.files import FREE_BODY
+from mchmr_stream.body.model import BETA_COUNT, BodyModel
+from mchmr_stream.checked_npz import read_npz
+from mchmr_stream.errors import InputError, UsageError
+
+Array = NDArray[np.float64]
+
+SEXES = {"female": -1.0, "neutral": 0.0, "male": 1.0}
+"""Where each build is along the direction from women to men."""
+
+
+def with_build(body: BodyModel, build: str | Sequence[float]) -> BodyModel:
+    """The same skeleton in a surface of the given build; joints of every pose and all betas stay what they are.
+
+    Args:
+        body: as `load_body` gives it.
+        build: a key of `SEXES`, or up to ten shape coefficients: the neutral body with the girth that these have, on top of what the
+            betas of each person say.
+
+    Raises UsageError for a sex on a body other than the free one: files of the SMPL family come one for each sex.
+    """
+    if not isinstance(build, str):
+        return _with_coefficients(with_build(body, "neutral"), body, build)
+    if body.name == FREE_BODY:
+        return _of_sex(body, SEXES[build])
+    if build == "neutral":
+        return body
+    raise UsageError(
+        f"body.build got {build}, which only the free body has, and body.model is {body.name}; SMPL files come one for each sex: "
+        f"leave body.build out and set body.model to the {build} file"
+    )
+
+
+def relative_to_skeleton(moved_m: Array, joints_moved_m: Array, template_m: Array, joints_m: Array) -> Array:
+    """What is left of a surface's movement (V, 3) once it follows its joints' movement (24, 3).
+
+    The joints carry the space around them along: scaled as a whole, and what remains interpolated between them.
+    """
+    centre = joints_m.mean(0)
+    around, mean = joints_m - centre, joints_moved_m.mean(0)
+    scale = (around * (joints_moved_m - mean)).sum() / (around**2).sum()
+    scaled = lambda points: scale * (points - centre) + mean
+    remaining = RBFInterpolator(joints_m, joints_moved_m - scaled(joints_m), kernel="linear", degree=0)
+    return np.asarray(moved_m - scaled(template_m) - remaining(template_m))
+
+
+def _of_sex(body: BodyModel, sex: float) -> BodyModel:
+    with resources.as_file(resources.files("mchmr_stream.assets") / "free_body_build.npz") as path:
+        stored = read_npz(path, ("body_sha256", "direction_m", "neutral_chest_m", "sex_of_betas"), what="builds of the free body")
+    if str(stored["body_sha256"]) != body.sha256:
+        raise InputError("the builds were made for another version of the free body; make them again with tools/make_free_body_build.py")
+    direction = stored["direction_m"].astype(np.float64)
+    offset = sex * direction if sex else stored["neutral_chest_m"].astype(np.float64)
+    # The betas move along the direction, too, as far as they say the sex: that is taken back, for the build says it.
+    implied = direction[..., None] * stored["sex_of_betas"].astype(np.float64)
+    return dataclasses.replace(body, v_template=body.v_template + _like(offset, body), shapedirs=body.shapedirs - _like(implied, body))
+
+
+def _with_coefficients(neutral: BodyModel, body: BodyModel, coefficients: Sequence[float]) -> BodyModel:
+    betas = np.zeros(BETA_COUNT)
+    betas[: len(coefficients)] = coefficients
+    as_array = lambda tensor: tensor.detach().cpu().numpy().astype(np.float64)
+    template, joints = as_array(body.v_template), as_array(body.j_template)
+    offset = relative_to_skeleton(as_array(body.shapedirs) @ betas, as_array(body.j_shapedirs) @ betas, template, joints)
+    return dataclasses.replace(neutral, v_template=neutral.v_template + _like(offset, body))
+
+
+def _like(array: Array, body: BodyModel) -> torch.Tensor:
+    return torch.as_tensor(array, dtype=body.dtype, device=body.device)
