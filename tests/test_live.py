@@ -33,10 +33,12 @@ from mchmr_stream.records import CropBatch, Moment
 from mchmr_stream.sharing import SharedEstimator
 from mchmr_stream.shedding import LoadShedding
 from mchmr_stream.sinks.json_tcp import JsonTcpSink
+from mchmr_stream.sinks.recording import RecordSink
 from mchmr_stream.sinks.segments import NpzSegments
 from mchmr_stream.sources.address import parse_address
+from mchmr_stream.sources.container import has_clock
 from mchmr_stream.sources.live import LiveSource
-from mchmr_stream.sources.live_clock import LiveClock
+from mchmr_stream.sources.live_clock import LiveClock, MeasuredRate
 from mchmr_stream.streaming import Gathering
 
 LAVFI = "lavfi:testsrc2=size=160x120:rate=30"
@@ -171,11 +173,12 @@ def test_the_clock_of_a_source_never_runs_backwards():
 
 
 class MjpegServer:
-    """A camera that sends JPEG pictures over HTTP, and can be switched off; each picture's size is `size`."""
+    """A camera that sends JPEG pictures of `size` over HTTP with `pauses_s` between them in turn, and can be switched off."""
 
     def __init__(self, port: int = 0) -> None:
         self._port = port
         self.size = (64, 48)
+        self.pauses_s = [0.03]
         self._running = threading.Event()
         self._over = False
         self._listener: socket.socket | None = None
@@ -223,7 +226,7 @@ class MjpegServer:
                     body = picture.getvalue()
                     connection.sendall(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(body), body))
                     number += 1
-                    time.sleep(0.03)
+                    time.sleep(self.pauses_s[number % len(self.pauses_s)])
             except OSError:
                 return
 
@@ -258,6 +261,60 @@ def test_a_lost_camera_is_found_again_twenty_times_and_nothing_is_left_behind():
     assert max(files[10:]) <= max(files[:10]) + 2
     assert max(threads[10:]) <= max(threads[:10]) + 2
     assert "fitted into 64x48" in source.warnings[0]
+
+
+def test_where_a_stream_has_no_clock_times_follow_arrival(live_settings, tmp_path):
+    film, names = tmp_path / "film.mp4", {"body_model": "b", "body_model_sha256": "1", "weights": "w", "weights_sha256": "2"}
+    with MjpegServer() as server:
+        server.pauses_s = [0.05, 0.3, 0.1]
+        server.begin()
+        with LiveRun([server.url], live_settings) as run:
+            kept, segments = Kept(12, run), NpzSegments(tmp_path / "npz", 600, names=names, settings={})
+            for sink in (kept, segments, RecordSink(str(film), sources=1)):
+                run.add_sink(sink)
+            run.run()
+    times_s = np.array([moment.scene.bodies.time_s for moment in kept.moments])
+    clock_s = np.array([moment.clock_s for moment in kept.moments])
+    np.testing.assert_allclose(times_s - times_s[0], clock_s - clock_s[0], atol=0.02)
+    assert times_s[-1] > 1.0
+    assert max(moment.late_s for moment in kept.moments) < 0.01
+    motion = mchmr_stream.load(segments.written[0])
+    np.testing.assert_array_equal(motion.frames_time_s, times_s)
+    assert motion.fps == pytest.approx(1 / np.mean(server.pauses_s), rel=0.25)
+    with av.open(str(film)) as container:
+        shown_s = [frame.time for frame in container.decode(video=0)]
+    np.testing.assert_allclose(np.subtract(shown_s, shown_s[0]), times_s - times_s[0], atol=0.002)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "expected"),
+    [("a.mjpeg", "mjpeg", False), ("a.h264", "libx264", False), ("a.y4m", "wrapped_avframe", False), ("a.mkv", "libx264", True),
+     ("a.ts", "libx264", True), ("a.flv", "libx264", True)],
+)  # fmt: skip
+def test_which_streams_have_a_clock(tmp_path, name, codec, expected):
+    path = media.write_video(tmp_path / name, media.noise_pictures(4), 30, codec, "yuvj420p" if codec == "mjpeg" else "yuv420p")
+    with av.open(str(path)) as container:
+        assert has_clock(container) == expected
+
+
+def test_a_file_without_times_is_played_at_its_rate(tmp_path):
+    path = media.write_video(tmp_path / "a.h264", media.counter_pictures(30), 30)
+    begun_s = time.monotonic()
+    source = LiveSource(parse_address(str(path), LiveSettings()), LiveSettings())
+    frames = list(source.frames())
+    assert len(frames) + source.dropped == 30
+    assert 0.9 < time.monotonic() - begun_s < 3
+    assert frames[-1].time_s == pytest.approx(29 / 30, abs=0.1)
+
+
+def test_a_rate_is_measured_over_what_was_connected():
+    rate = MeasuredRate()
+    assert rate.fps is None
+    for start_s in (0.0, 100.0):
+        rate.reconnected()
+        for number in range(11):
+            rate.note(start_s + number / 8)
+    assert rate.fps == pytest.approx(8)
 
 
 def test_silence_is_taken_for_loss():

@@ -83,6 +83,10 @@ class NpzSink:
             self._folder = tempfile.TemporaryDirectory(prefix=f".{self.path.name}.", dir=self.path.parent)
             self._spool = Spool(Path(self._folder.name), COLUMNS | FRAME_COLUMNS, views)
 
+    def note_rate(self, fps: float) -> None:
+        """The source's rate, where it is known better than at the beginning."""
+        self._header["fps"] = np.array(fps, np.float64)
+
     def add_world(self, world: World) -> None:
         """The file will have a world, too: of motion that has one, written by `extend`. To be called before that."""
         self._header["world_from_camera"] = np.asarray(world.world_from_camera, np.float64)

@@ -23,6 +23,8 @@ class _Segment:
     begun_s: float
     views: int
     size: tuple[int, int]
+    fps: float
+    """the source's, as known last: some are measured while they run"""
 
 
 class NpzSegments:
@@ -50,6 +52,7 @@ class NpzSegments:
             segment = None
         if segment is None:
             segment = self._open[name] = self._begin(moment, views, size)
+        segment.fps = moment.source.fps
         segment.sink.write(_with_views(scene, segment.views))
 
     def close(self) -> None:
@@ -63,10 +66,12 @@ class NpzSegments:
         info = replace(moment.source, width=size[0], height=size[1])
         path = _unused(self._folder / f"{plain_name(moment.source.name)}_{begun}.npz", [one.sink.path for one in self._open.values()])
         sink = NpzSink(path, moment.scene.intrinsics, info, views, **self._names, settings=self._settings, one_shape_of=None, grounded=None)
-        return _Segment(sink, moment.scene.bodies.time_s, views, size)
+        return _Segment(sink, moment.scene.bodies.time_s, views, size, info.fps)
 
     def _finish(self, name: str) -> None:
-        sink = self._open.pop(name).sink
+        segment = self._open.pop(name)
+        sink = segment.sink
+        sink.note_rate(segment.fps)
         sink.close()
         self.written.append(sink.path)
 

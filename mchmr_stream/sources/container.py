@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 from av.codec.hwaccel import HWAccel, hwdevices_available
+from av.format import Flags
 from av.stream import Disposition
 
 from mchmr_stream.errors import InputError, UsageError
@@ -21,6 +22,9 @@ JOINED_RECORDINGS = ("mpegts", "mpeg")
 """Containers that stay playable when recordings are put end to end: times may jump, packets be marked damaged at the seams."""
 
 MATROSKA = "matroska,webm"
+
+COUNTED = frozenset({"image2pipe", "yuv4mpegpipe", "rawvideo"})
+"""Formats without times that libav does not mark as such."""
 
 MAX_UNUSED_BYTES = 4096
 """Between two packets of a healthy Matroska file lie a few dozen bytes."""
@@ -119,6 +123,12 @@ def gives_one_picture_per_packet(stream: av.VideoStream) -> bool:
 def stores_display_times(container: av.container.InputContainer) -> bool:
     """False for AVI, which stores pictures in coding order and nothing about when they are shown."""
     return container.format.name != "avi"
+
+
+def has_clock(container: av.container.InputContainer) -> bool:
+    """False where pictures simply follow each other: libav then counts them, at a rate that it makes up or that a header declares."""
+    name = container.format.name
+    return not (container.format.flags & Flags.no_timestamps.value or name in COUNTED or name.endswith("_pipe"))
 
 
 class PacketReader:

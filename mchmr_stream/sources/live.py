@@ -7,7 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import av
 
@@ -15,8 +15,8 @@ from mchmr_stream.config import LiveSettings
 from mchmr_stream.errors import InputError, MissingPart
 from mchmr_stream.records import Frame, SourceInfo
 from mchmr_stream.sources.address import Address, list_cameras
-from mchmr_stream.sources.container import reason, video_streams
-from mchmr_stream.sources.live_clock import LiveClock
+from mchmr_stream.sources.container import has_clock, reason, video_streams
+from mchmr_stream.sources.live_clock import LiveClock, MeasuredRate
 from mchmr_stream.sources.picture import Orientation, PictureConverter, square_pixel_size
 from mchmr_stream.sources.timing import BestStamps
 from mchmr_stream.streaming import Channel, Task
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.2
 REMEMBERED_ARRIVALS = 1024
+UNKNOWN_FPS = 30.0
+"""of a source that does not say its rate, before its second picture"""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class LiveSource:
         self._newest: Channel[_Decoded] = Channel(1, drop_oldest=True)
         self._arrivals: OrderedDict[int, Arrival] = OrderedDict()
         self._clock = LiveClock()
+        self._rate: MeasuredRate | None = None
+        """where the source does not say how fast it is"""
         self._stop = stop or threading.Event()
         self._closed = False
         self._first = threading.Event()
@@ -84,8 +88,10 @@ class LiveSource:
 
     @property
     def info(self) -> SourceInfo:
+        """Its rate is measured anew with every picture where the source does not say it."""
         assert self._info is not None  # the constructor waited for it
-        return self._info
+        measured = None if self._rate is None else self._rate.fps
+        return self._info if measured is None else replace(self._info, fps=measured)
 
     @property
     def dropped(self) -> int:
@@ -188,14 +194,17 @@ class LiveSource:
         if self._decoded:
             self.reconnects += 1
         self._clock.reconnected()
+        if self._rate is not None:
+            self._rate.reconnected()
         pace = _Pace() if self._address.paced else None
-        stamps = BestStamps()
-        for picture in container.decode(stream):
+        stamps, believed = BestStamps(), pace is not None or has_clock(container)
+        for number, picture in enumerate(container.decode(stream)):
             if self._ended():
                 return
-            stamp = stamps.of(picture.pts, picture.dts)
+            stamp = stamps.of(picture.pts, picture.dts) if believed else None
             stamp_s = None if stamp is None else float(stamp * picture.time_base)
             if pace is not None:
+                stamp_s = number / (_rate(stream, has_clock(container)) or UNKNOWN_FPS) if stamp_s is None else stamp_s
                 pace.wait(stamp_s, self._stop.wait)
             self._hand_over(picture, stream, stamp_s)
 
@@ -204,7 +213,9 @@ class LiveSource:
         time_s = self._clock.time_s(stamp_s, arrived_s)
         late_s = self._clock.late_s(stamp_s, arrived_s)
         if self._info is None:
-            self._begin(picture, stream)
+            self._begin(picture, stream, has_times=stamp_s is not None)
+        if self._rate is not None:
+            self._rate.note(time_s)
         self.connected = True
         self._arrivals[self._decoded] = Arrival(arrived_s, late_s)
         if len(self._arrivals) > REMEMBERED_ARRIVALS:
@@ -213,11 +224,18 @@ class LiveSource:
         self._decoded += 1
         self._first.set()
 
-    def _begin(self, picture: av.VideoFrame, stream: av.VideoStream) -> None:
+    def _begin(self, picture: av.VideoFrame, stream: av.VideoStream, *, has_times: bool) -> None:
         width, height = Orientation.of_frame(picture).size(*square_pixel_size(picture.width, picture.height, stream.sample_aspect_ratio))
-        rate = next((float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate and 0 < rate <= 1000), 30.0)
         self._converter = PictureConverter(width, height)
-        self._info = SourceInfo(self.name, width, height, rate)
+        rate = _rate(stream, has_times)
+        self._rate = MeasuredRate() if rate is None or not has_times else None
+        self._info = SourceInfo(self.name, width, height, rate or UNKNOWN_FPS)
+
+
+def _rate(stream: av.VideoStream, has_times: bool) -> float | None:
+    """Pictures per second by libav, which makes up an average of streams without times."""
+    rates = (stream.average_rate if has_times else None, stream.guessed_rate)
+    return next((float(rate) for rate in rates if rate and 0 < rate <= 1000), None)
 
 
 class _Pace:
@@ -226,9 +244,7 @@ class _Pace:
     def __init__(self) -> None:
         self._begun: tuple[float, float] | None = None
 
-    def wait(self, stamp_s: float | None, sleep: Callable[[float], object]) -> None:
-        if stamp_s is None:
-            return
+    def wait(self, stamp_s: float, sleep: Callable[[float], object]) -> None:
         now_s = time.monotonic()
         if self._begun is None:
             self._begun = (now_s, stamp_s)

@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 MAX_DISAGREEMENT_S = 5.0
 """Timestamps that part from the wall clock by more since the last frame are taken as started anew."""
 SMALLEST_STEP_S = 0.001
+MEASURED_STEPS = 300
+
+
+class MeasuredRate:
+    """Pictures per second, from the steps between the last ones."""
+
+    def __init__(self) -> None:
+        self._steps_s: deque[float] = deque(maxlen=MEASURED_STEPS)
+        self._last_s: float | None = None
+
+    def note(self, time_s: float) -> None:
+        """The time of the next picture, later than those before."""
+        if self._last_s is not None:
+            self._steps_s.append(time_s - self._last_s)
+        self._last_s = time_s
+
+    def reconnected(self) -> None:
+        """The way to the next picture is no step."""
+        self._last_s = None
+
+    @property
+    def fps(self) -> float | None:
+        """None before the second picture."""
+        return len(self._steps_s) / sum(self._steps_s) if self._steps_s else None
 
 
 class LiveClock:
