@@ -14,6 +14,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from mchmr_stream.config_files import find_config
 from mchmr_stream.errors import UsageError
 
 
@@ -309,7 +310,7 @@ class Settings(_Section):
 
 
 def load_settings(file: str | Path | None = None, overrides: list[str] | None = None, *, defaults: list[str] | None = None) -> Settings:
-    """Settings from a YAML file (or none) with `section.name=value` overrides on top.
+    """Settings from a YAML file (or none) with `section.name=value` overrides on top. A file that ships goes by its name: `fast`.
 
     `defaults`: what holds, in the same form, where neither the file nor an override says anything else.
 
@@ -318,10 +319,11 @@ def load_settings(file: str | Path | None = None, overrides: list[str] | None = 
     data: dict[str, Any] = {}
     if file is not None:
         try:
-            loaded = yaml.safe_load(Path(file).read_text())
+            loaded = yaml.safe_load(find_config(file).read_text())
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise UsageError(
-                f"cannot read settings {file}: {' '.join(str(error).split())}; expected a YAML file as printed by `mchmr config`"
+                f"cannot read settings {file}: {' '.join(str(error).split())}; expected a YAML file as printed by `mchmr config`, "
+                "or the name of one that ships, as fast"
             ) from error
         if loaded is not None and not isinstance(loaded, dict):
             raise UsageError(f"settings {file} hold a {type(loaded).__name__}, expected sections as printed by `mchmr config`")

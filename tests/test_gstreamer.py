@@ -235,7 +235,7 @@ def test_views_change_while_it_plays(app):
 
 
 def test_the_network_on_a_triton_server_gives_what_it_gives_here(environment, clip, config, quick_settings, tmp_path):
-    pytest.importorskip("tritonclient.grpc", reason="needs mchmr-stream[triton]")
+    pytest.importorskip("tritonclient.grpc", reason="needs tritonclient[grpc]")
     from mchmr_stream.network.weights import load_network
     from mchmr_stream.serving.binary import find_tritonserver
     from mchmr_stream.serving.metrics import prometheus_metrics

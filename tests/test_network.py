@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mchmr_stream.errors import InputError, MissingPart, UsageError
+from mchmr_stream.fitting.calibration import load_calibration
 from mchmr_stream.geometry.camera import box_info, full_from_local
 from mchmr_stream.network.fusion import FUSIONS, ConcatFusion, CropAwareFusion, SelfAttentionFusion, fourier, relative_boxes
 from mchmr_stream.network.heads import CameraDecoder
@@ -241,6 +243,20 @@ def test_weights_survive_a_round_trip_and_say_what_they_are(tmp_path):
     with torch.inference_mode():
         for got, want in zip(loaded.net(*inputs), net(*inputs), strict=True):
             assert torch.allclose(got, want, atol=1e-5)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_weights_are_readable_for_those_whom_the_umask_admits(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        save_network(tmp_path / "new.safetensors", MultiCropNet(CONFIG), {})
+        load_calibration().save(tmp_path / "calibration.safetensors")
+        save_network(tmp_path / "new.safetensors", MultiCropNet(CONFIG), {})
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("new.safetensors", "calibration.safetensors"), mode
+    )
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from labelled_sets import make_truth, write_bodies, write_cliff
+from safetensors.torch import load_file
 from tiny_training import SETTINGS, TinyEncoder, write_people
 
 from mchmr_stream.body.files import load_body
@@ -371,6 +372,12 @@ def test_checkpoints_are_averaged(reader, tmp_path, capsys):
             expected = torch.stack([net.state_dict()[name] for net in nets]).mean(0)
             assert torch.allclose(value, expected, atol=1e-6), name
     assert [one["file"] for one in mean.provenance["average_of"]] == ["0", "1", "2"]
+    for net, file in zip(nets, files, strict=True):
+        save_network(file, net, {"step": 1}, half=True)
+    assert main(["average", *map(str, files), "-o", str(tmp_path / "half.safetensors")]) == 0
+    kinds = {name: value.dtype for name, value in load_file(tmp_path / "half.safetensors").items() if value.is_floating_point()}
+    assert {kind for name, kind in kinds.items() if name.startswith("head.")} == {torch.float16}, "as large as each of them"
+    assert {kind for name, kind in kinds.items() if name.startswith("encoder.")} == {torch.float32}
     capsys.readouterr()
     assert main(["average", str(files[0]), "-o", str(tmp_path / "x.safetensors")]) == 2
     assert "two or more" in capsys.readouterr().err

@@ -35,7 +35,7 @@ from mchmr_stream.protocols import MeshEstimator
 from mchmr_stream.records import CropBatch, CropEstimates, Tracks
 from mchmr_stream.wire import OUTPUT_SPECS, TensorSpec, input_specs, request_arrays
 
-pytest.importorskip("tritonclient.grpc", reason="needs mchmr-stream[triton]")
+pytest.importorskip("tritonclient.grpc", reason="needs tritonclient[grpc]")
 
 from triton_servers import MortalServer, children, gone
 

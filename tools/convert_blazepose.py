@@ -26,12 +26,12 @@ import numpy as np
 import tflite
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mchmr_stream.network.encoders.blazepose import INPUT_PX, VARIANTS, BlazePose
 from mchmr_stream.network.encoders.encoder import CropFeatures
+from mchmr_stream.network.tensor_files import write_tensors
 
 SOURCE = "npm @mediapipe/pose 0.5.1675469404"
 LICENCE = "Apache-2.0, Copyright The MediaPipe Authors (model card: BlazePose GHUM 3D, Apache-2.0)"
@@ -276,13 +276,12 @@ def main() -> None:
     if not error <= TOLERANCE:
         raise SystemExit(f"largest relative error {error:.1e}, expected at most {TOLERANCE}: nothing written")
 
-    tensors = {name: value.half().contiguous() for name, value in encoder.state_dict().items()}
+    tensors = {name: value.half() for name, value in encoder.state_dict().items()}
     for name, value in encoder.state_dict().items():
         if not torch.equal(tensors[name].float(), value):
             raise SystemExit(f"{name} does not fit half precision, expected weights published in it: nothing written")
     metadata = {"source": f"{SOURCE}, {arguments.tflite.name}", "licence": LICENCE, "sha256": hashlib.sha256(data).hexdigest()}
-    save_file(tensors, arguments.out, metadata)
-    arguments.out.chmod(0o644)
+    write_tensors(arguments.out, tensors, metadata)
     print(f"wrote {arguments.out}, {arguments.out.stat().st_size / 1e6:.1f} MB")
     if arguments.reference is not None:
         # Of the graph, not of our module: that is what the test compares with.

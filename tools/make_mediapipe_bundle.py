@@ -5,7 +5,7 @@
 
 The package (Apache-2.0, Google) holds BlazePose's person detector and its landmark models lite, full and heavy as
 TensorFlow Lite files. The tasks API wants them zipped, each saying how its input picture is scaled: that metadata is added
-here. Needs `pip install 'mchmr-stream[mediapipe]'`.
+here. Needs `pip install mediapipe`.
 """
 
 from __future__ import annotations

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from mchmr_stream.network.tensor_files import write_tensors
 
 PREFIX = "StatefulPartitionedCall/"
 BACKBONE = PREFIX + "center_net_mobile_net_v2fpn_feature_extractor/model_1/"
@@ -129,7 +130,7 @@ def check_heads(module: nn.Module, graph: PublishedGraph, head_nodes: Mapping[st
 
 def save_state(state: dict[str, Tensor], out: Path, graph: PublishedGraph, source: str, licence: str) -> None:
     """Write the weights with where they come from."""
-    save_file(state, out, {"source": source, "licence": licence, "sha256_of_inputs": json.dumps(graph.sha256, sort_keys=True)})
+    write_tensors(out, state, {"source": source, "licence": licence, "sha256_of_inputs": json.dumps(graph.sha256, sort_keys=True)})
     print(f"{out}: {len(state)} tensors, {out.stat().st_size} bytes")
 
 

@@ -19,7 +19,7 @@ def draw_chart(result: dict[str, Any], path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingPart("a plot needs matplotlib: python -m pip install 'mchmr-stream[train]'") from error
+        raise MissingPart("a plot needs matplotlib: python -m pip install matplotlib") from error
     runs = result["runs"]
     figure = Figure(figsize=(11, 1.6 + 1.9 * len(runs)), layout="constrained")
     rows = figure.subplots(len(runs), 2, squeeze=False)

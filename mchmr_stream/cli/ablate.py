@@ -14,7 +14,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "The same command again goes on where it was stopped.",
     )
     parser.add_argument(
-        "variants", type=Path, nargs="+", metavar="VARIANT.yaml", help="what to change, for example configs/ablations/*.yaml"
+        "variants",
+        type=Path,
+        nargs="*",
+        metavar="VARIANT.yaml",
+        help="what to change: files, or names of those that ship, as ablations/base (default: all of these)",
     )
     parser.add_argument("--packed", type=Path, required=True, metavar="DIR", help="data with test people, from `mchmr train --pack`")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="folder for the runs and RESULTS.json")
@@ -30,15 +34,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mchmr_stream.cli.stopping import StopOnSignals
+    from mchmr_stream.config_files import find_config, shipped_ablations
     from mchmr_stream.learning.ablation import ablate
     from mchmr_stream.same_file import refuse_to_replace
 
+    variants = [find_config(variant) for variant in args.variants] or shipped_ablations()
+    config = find_config(args.config) if args.config is not None else None
     table = args.table or args.out / "ablations.md"
-    refuse_to_replace([*args.variants, args.config, args.packed, args.real], [table, args.out / "RESULTS.json"], "choose another name")
+    refuse_to_replace([*variants, config, args.packed, args.real], [table, args.out / "RESULTS.json"], "choose another name")
     report = (lambda line: None) if args.quiet else (lambda line: print(line, flush=True))
     with StopOnSignals() as stop:
         done = ablate(
-            args.variants, packed=args.packed, out=args.out, table=table, config=args.config, steps=args.steps, seeds=args.seeds,
+            variants, packed=args.packed, out=args.out, table=table, config=config, steps=args.steps, seeds=args.seeds,
             real=args.real, processes=args.processes, device=args.device, report=report, stopped=stop.event.is_set,
         )  # fmt: skip
     print(table if done else "stopped; the same command goes on from there")

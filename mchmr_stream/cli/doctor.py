@@ -33,15 +33,22 @@ CORE_PACKAGES = {  # distribution -> module
     "pyyaml": "yaml",
     "rich": "rich",
     "websockets": "websockets",
+    "matplotlib": "matplotlib",
+    "pygltflib": "pygltflib",
 }
-OPTIONAL_PACKAGES = {  # distribution -> module, extra, what for
-    "mediapipe": ("mediapipe", "mediapipe", "the mediapipe detector"),
-    "smplx": ("smplx", "smpl", "comparing with the reference SMPL code; your SMPL files load without it"),
-    "matplotlib": ("matplotlib", "train", "training plots"),
-    "pillow": ("PIL", "train", "rendering training people"),
-    "pygltflib": ("pygltflib", "export", "`mchmr export --to glb`"),
-    "usd-core": ("pxr", "export", "`mchmr export --to usd`"),
-    "smplcodec": ("smplcodec", "export", "`mchmr export --to smpl`"),
+OPTIONAL_PACKAGES = {  # distribution -> module, what for
+    "mediapipe": ("mediapipe", "the mediapipe detector"),
+    "smplx": ("smplx", "comparing with the reference SMPL code; your SMPL files load without it"),
+    "pillow": ("PIL", "rendering training people"),
+    "tensorboard": ("tensorboard", "event files of training runs"),
+    "usd-core": ("pxr", "`mchmr export --to usd`"),
+    "smplcodec": ("smplcodec", "`mchmr export --to smpl`"),
+    "rerun-sdk": ("rerun", "`--rerun`"),
+    "paho-mqtt": ("paho.mqtt", "`mchmr live --mqtt`"),
+    "python-osc": ("pythonosc", "`mchmr live --osc`"),
+    "tritonclient[grpc]": ("tritonclient.grpc", "`--triton` and `mchmr serve`"),
+    "onnx": ("onnx", "`mchmr export-model --to onnx`"),
+    "onnxruntime": ("onnxruntime", "comparing an ONNX file with the network"),
 }
 CODECS = (  # name, decoders or encoders of which one is enough, mode, core
     ("H.264 decoding", ("h264",), "r", True),
@@ -101,11 +108,18 @@ def _packages() -> Iterator[Finding]:
             yield Finding("packages", distribution, "broken", " ".join(str(error).split()), advice)
         else:
             yield Finding("packages", distribution, "ok", _version(distribution))
-    for distribution, (module, extra, purpose) in OPTIONAL_PACKAGES.items():
-        if find_spec(module):
-            yield Finding("optional", distribution, "ok", _version(distribution))
+    for requirement, (module, purpose) in OPTIONAL_PACKAGES.items():
+        if _is_there(module):
+            yield Finding("optional", requirement, "ok", _version(requirement.partition("[")[0]))
         else:
-            yield Finding("optional", distribution, "absent", f"only for {purpose}", f"python -m pip install 'mchmr-stream[{extra}]'")
+            yield Finding("optional", requirement, "absent", f"only for {purpose}", f"python -m pip install '{requirement}'")
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that the module would be in
+        return False
 
 
 def _version(distribution: str) -> str:

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.to == "onnx":
         model, off = repository.write_onnx_repository(args.out, network, options)
         if off is None:
-            print("mchmr: warning: not compared with the network without onnxruntime: pip install 'mchmr-stream[onnx]'", file=sys.stderr)
+            print("mchmr: warning: not compared with the network without onnxruntime: python -m pip install onnxruntime", file=sys.stderr)
     else:
         model, off = repository.write_torchscript_repository(args.out, network, options)
     if not args.quiet:

@@ -20,7 +20,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "train", help="train weights", description="Train the network; the config says on what and for how long."
     )
     parser.add_argument(
-        "config", type=Path, nargs="?", metavar="CONFIG.yaml", help="training settings, for example configs/train_default.yaml"
+        "config",
+        type=Path,
+        nargs="?",
+        metavar="CONFIG.yaml",
+        help="training settings: a file, or the name of one that ships, as train_default",
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder with poses and bodies (docs/training.md)")
     parser.add_argument(
@@ -46,7 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto: a GPU where there is one)"
     )
     parser.add_argument("--seed", type=_seed, metavar="K", help="instead of the config's")
-    pictures = parser.add_argument_group("training from pictures (configs/paper_*.yaml)")
+    pictures = parser.add_argument_group("training from pictures (CONFIG is paper_resnet50, paper_hrnet_w48 or alike)")
     pictures.add_argument("--sets", type=Path, metavar="DIR", help="folder of data sets, beside --shards or instead")
     pictures.add_argument("--unchecked", action="store_true", help="train on data sets that fail the check too (`mchmr data check`)")
     pictures.add_argument("--test-set", metavar="NAME", help="one of them to measure on while training, by its test split")
@@ -59,12 +63,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mchmr_stream.cli.stopping import StopOnSignals
+    from mchmr_stream.config_files import find_config
     from mchmr_stream.errors import UsageError
     from mchmr_stream.learning import train
     from mchmr_stream.learning.picture_settings import learns_from_pictures
     from mchmr_stream.learning.train_settings import read_yaml
 
     report = _silent if args.quiet else _say
+    if args.config is not None:
+        args.config = find_config(args.config)
     if args.config is not None and args.config.is_file() and learns_from_pictures(read_yaml(args.config, "training settings")):
         return _run_pictures(args, report)
     if args.start is not None or args.workers or args.sets is not None or args.test_set is not None:

@@ -58,7 +58,10 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     """`--config` and `--set`, the same for every command that has settings."""
     group = parser.add_argument_group("settings")
     group.add_argument(
-        "--config", type=Path, metavar="FILE.yaml", help="settings as printed by `mchmr config`; only changed ones need be there"
+        "--config",
+        type=Path,
+        metavar="FILE.yaml",
+        help="settings as printed by `mchmr config`, only changed ones need be there; or the name of a file that ships: fast, accurate",
     )
     group.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="SECTION.NAME=VALUE", help="one setting; may be repeated"

@@ -149,7 +149,7 @@ def _import_mediapipe() -> Any:
         import mediapipe
     except ModuleNotFoundError as error:
         raise MissingPart(
-            "the mediapipe detector needs MediaPipe: pip install 'mchmr-stream[mediapipe]' (or use detector.kind=movenet)"
+            "the mediapipe detector needs MediaPipe: python -m pip install mediapipe (or use detector.kind=movenet)"
         ) from error
     except (ImportError, OSError) as error:
         raise _library_missing(error) from error

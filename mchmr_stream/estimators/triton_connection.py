@@ -34,7 +34,7 @@ try:
     from tritonclient.grpc import service_pb2 as pb
     from tritonclient.grpc import service_pb2_grpc
 except (ImportError, RuntimeError) as error:  # RuntimeError: tritonclient without its gRPC part
-    raise MissingPart(f"Triton's client is not installed ({error}); python -m pip install 'mchmr-stream[triton]'") from error
+    raise MissingPart(f"Triton's client is not installed ({error}); python -m pip install 'tritonclient[grpc]'") from error
 
 
 class Refused(ServerError):

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mchmr_stream.errors import InputError, MissingPart
 from mchmr_stream.fitting.kinematics import FREE_JOINTS, SIZE
+from mchmr_stream.network.tensor_files import write_tensors
 from mchmr_stream.records import LANDMARK_NAMES
 
 Array = NDArray[np.float64]
@@ -57,10 +59,8 @@ class FitCalibration:
 
     def save(self, path: Path) -> None:
         """As safetensors, the rest in the header."""
-        from safetensors.numpy import save_file
-
-        arrays = {name: np.array(getattr(self, name), np.float32, order="C") for name in _SHAPES}
-        save_file(arrays, path, {"about": json.dumps(self.about)})
+        arrays = {name: torch.from_numpy(np.array(getattr(self, name), np.float32, order="C")) for name in _SHAPES}
+        write_tensors(path, arrays, {"about": json.dumps(self.about)})
 
 
 SEEN_SCORE = 0.7

@@ -19,7 +19,8 @@ _PLAYING = Gst.PARAM_MUTABLE_PLAYING
 _READY = Gst.PARAM_MUTABLE_READY
 
 PROPERTIES = {
-    "config": (str, "config", "settings file as printed by `mchmr config`; none: the defaults", None, _READWRITE | _READY),
+    "config": (str, "config", "settings file as printed by `mchmr config`, or a name: fast, accurate; none: the defaults", None,
+               _READWRITE | _READY),
     "views": (int, "views", "crops of each person, fewer is faster; 0: as configured", 0, 9, 0, _READWRITE | _PLAYING),
     "device": (str, "device", "auto, cpu, cuda or cuda:N; none: as configured", None, _READWRITE | _READY),
     "triton": (str, "triton", "HOST:PORT,... of Triton servers that run the network; none: as configured", None, _READWRITE | _READY),

@@ -161,7 +161,7 @@ def ablate(
 def _check_names(variants: Sequence[Variant]) -> None:
     names = [variant.name for variant in variants]
     if BASE not in names:
-        raise UsageError(f"no variant is called {BASE!r}, which the others are compared with; give configs/ablations/base.yaml too")
+        raise UsageError(f"no variant is called {BASE!r}, which the others are compared with; give ablations/base, which ships, too")
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise UsageError(f"two variants are called {twice[0]!r}; give each its own name")

@@ -81,7 +81,7 @@ def page(results: Results, picture: str) -> str:
     about, done = results.about, sum(map(len, results.runs.values()))
     parts = [
         "# Ablations\n",
-        "Written by `mchmr ablate configs/ablations/*.yaml`; no number is typed by hand. One thing changed at a time, everything else as "
+        "Written by `mchmr ablate`; no number is typed by hand. One thing changed at a time, everything else as "
         "in the base. [training.md](training.md) has the command.\n",
         f"{about['steps']} steps of {about['people per step']} people per run ({about['rendered per step']} of {about['rendered people']} "
         f"rendered ones, the others drawn without pictures), {about['views']} views, seeds {', '.join(map(str, about['seeds']))}; "

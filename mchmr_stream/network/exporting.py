@@ -42,7 +42,7 @@ def export_onnx(network: LoadedNetwork, path: Path) -> float | None:
     Raises MissingPart without the package onnx, MchmrError where it does not compute what the network does.
     """
     if find_spec("onnx") is None:
-        raise MissingPart("writing ONNX files needs the package onnx: pip install 'mchmr-stream[onnx]'")
+        raise MissingPart("writing ONNX files needs onnx: python -m pip install onnx onnxruntime")
     module, example = _prepared(network, torch.device("cpu"))
     specs = [*input_specs(network.net.encoder.input_hw), *OUTPUT_SPECS]
     axes = {spec.name: {0: "people", **({1: "views"} if spec.dims[0] == VIEWS else {})} for spec in specs}

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.network.encoders import Encoder, make_encoder
 from mchmr_stream.network.foreign_weights import read_tensors
 from mchmr_stream.network.model import MultiCropNet, NetworkConfig
+from mchmr_stream.network.tensor_files import write_tensors
 from mchmr_stream.network.weights import save_network, sha256_of
 from mchmr_stream.same_file import refuse_to_replace
 
@@ -100,14 +99,12 @@ def _import(published: dict[str, Tensor], source: Path, layout: str, out: Path) 
         prefix, name = file.encoder_alone()
         encoder = make_encoder(name, pretrained=False)
         result = file.fill(encoder, prefix, encoder.name, None)
-        with _whole(out) as part:
-            _save_encoder(part, encoder, file.provenance(result))
+        _save_encoder(out, encoder, file.provenance(result))
         return result
     trunk, encoder_name = file.trunk()
     net = MultiCropNet(file.config(encoder_name)).eval()
     result = file.fill(net, trunk, encoder_name, net.config.fixed_views)
-    with _whole(out) as part:
-        save_network(part, net, file.provenance(result), half=False)
+    save_network(out, net, file.provenance(result), half=False)
     return result
 
 
@@ -274,19 +271,7 @@ def _first(names: Sequence[str], count: int = 3) -> str:
 
 
 def _save_encoder(out: Path, encoder: Encoder, provenance: dict[str, Any]) -> None:
-    from safetensors.torch import save_file
-
-    state = {name: value.contiguous() for name, value in encoder.state_dict().items()}
-    save_file(state, out, {"encoder": encoder.name, "provenance": json.dumps(provenance), "format": "mchmr-stream encoder 1"})
-
-
-@contextmanager
-def _whole(out: Path) -> Iterator[Path]:
-    """A name beside `out` to write to; what was written gets its name only when it is whole."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        yield part
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
+    write_tensors(
+        out, encoder.state_dict(), {"encoder": encoder.name, "provenance": json.dumps(provenance), "format": "mchmr-stream encoder 1"}
+    )

@@ -14,7 +14,9 @@ from mchmr_stream.same_file import refuse_to_replace
 
 
 def average_weights(files: Sequence[Path], out: Path) -> None:
-    """Write the mean of networks of one shape to `out` (.safetensors), in float32, with their names in its header.
+    """Write the mean of networks of one shape to `out` (.safetensors), with their names in its header.
+
+    It is computed in float64. The head is written in float16 where every file holds it so, else in float32.
 
     Running means and variances of batch norms are averaged too, which is right where the networks lie close together, as
     checkpoints of one run do. Raises UsageError for fewer than two files or networks that differ in shape, MissingPart or
@@ -43,4 +45,4 @@ def average_weights(files: Sequence[Path], out: Path) -> None:
         raise UsageError("the average is not finite; one of the files holds weights that are not")
     first.net.load_state_dict(mean)
     made_by = {"average_of": [{"file": one.name, "sha256": one.sha256, "step": one.provenance.get("step")} for one in loaded]}
-    save_network(out, first.net, first.provenance | made_by, half=False)
+    save_network(out, first.net, first.provenance | made_by, half=all(one.half for one in loaded))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mchmr_stream.errors import InputError, MissingPart, UsageError
 from mchmr_stream.network.encoders import TRAINED_ENCODERS
 from mchmr_stream.network.model import MultiCropNet, NetworkConfig
+from mchmr_stream.network.tensor_files import write_tensors
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 SHIPPED = {"default": "mchmr_default.safetensors"}
@@ -30,6 +31,8 @@ class LoadedNetwork:
     name: str
     sha256: str
     provenance: dict[str, Any]
+    half: bool
+    """whether the file holds the head in float16; here it is float32"""
 
 
 def find_weights(which: str) -> Path:
@@ -48,17 +51,15 @@ def save_network(path: Path, net: MultiCropNet, provenance: dict[str, Any], *, h
     A frozen encoder is referred to by name, since its weights ship on their own. `half`: the head in float16; an encoder
     stays float32, whose batch norms hold variances beyond float16.
     """
-    from safetensors.torch import save_file
-
     parts = {"head": net.head, **_trained_encoder(net)}
     state = {
-        f"{part}.{key}": (value.half() if half and part == "head" and value.is_floating_point() else value).contiguous()
+        f"{part}.{key}": value.half() if half and part == "head" and value.is_floating_point() else value
         for part, module in parts.items()
         for key, value in module.state_dict().items()
     }
     header = {"config": json.dumps(net.config.to_dict()), "provenance": json.dumps(provenance), "format": "mchmr-stream 1"}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, path, header)
+    write_tensors(path, state, header)
 
 
 def read_header(path: Path) -> dict[str, str]:
@@ -96,7 +97,8 @@ def load_network(which: str) -> LoadedNetwork:
     for part, module in {"head": net.head, **_trained_encoder(net)}.items():
         _fill(module, part, state, path)
     name = which if which in SHIPPED else path.stem
-    return LoadedNetwork(net.eval().requires_grad_(False), name, sha256_of(path), json.loads(header.get("provenance", "{}")))
+    half = all(value.dtype == torch.float16 for key, value in state.items() if key.startswith("head.") and value.is_floating_point())
+    return LoadedNetwork(net.eval().requires_grad_(False), name, sha256_of(path), json.loads(header.get("provenance", "{}")), half)
 
 
 def _trained_encoder(net: MultiCropNet) -> dict[str, nn.Module]:

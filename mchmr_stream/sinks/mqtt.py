@@ -109,7 +109,7 @@ class MqttSink:
             from paho.mqtt.client import Client
             from paho.mqtt.enums import CallbackAPIVersion
         except ImportError as error:
-            raise MissingPart("--mqtt needs paho-mqtt; install it: pip install 'mchmr-stream[mqtt]'") from error
+            raise MissingPart("--mqtt needs paho-mqtt; install it: python -m pip install paho-mqtt") from error
         settings = self._settings
         client = Client(CallbackAPIVersion.VERSION2, client_id=settings.client_id or "")
         client.will_set(self._status, OFFLINE, qos=1, retain=True)

@@ -37,7 +37,7 @@ class OscSink:
         try:
             from pythonosc.udp_client import UDPClient
         except ImportError as error:
-            raise MissingPart("--osc needs python-osc; install it: pip install 'mchmr-stream[osc]'") from error
+            raise MissingPart("--osc needs python-osc; install it: python -m pip install python-osc") from error
         try:
             # Once: the client would ask for the name again with every datagram.
             family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]

@@ -30,7 +30,7 @@ def sdk() -> Any:
     try:
         import rerun
     except ImportError as error:
-        raise MissingPart("--rerun needs rerun-sdk; install it: pip install 'mchmr-stream[rerun]'") from error
+        raise MissingPart("--rerun needs rerun-sdk; install it: python -m pip install rerun-sdk") from error
     return rerun
 
 

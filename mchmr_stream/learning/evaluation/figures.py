@@ -1,4 +1,4 @@
-"""Figures of a report as PNG bytes. The only place where evaluation needs matplotlib (extra `train`)."""
+"""Figures of a report as PNG bytes. The only place where evaluation needs matplotlib."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def require_matplotlib() -> None:
     try:
         importlib.import_module("matplotlib")
     except ModuleNotFoundError as error:
-        raise MissingPart("a report needs matplotlib: pip install 'mchmr-stream[train]' (or leave --report out)") from error
+        raise MissingPart("a report needs matplotlib: python -m pip install matplotlib (or leave --report out)") from error
 
 
 def draw_table(table: Table, title: str) -> bytes:
