@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 import torch
 from av.codec.hwaccel import hwdevices_available
+from PIL import Image
 
 from mchmr_stream.config import SourceSettings
 from mchmr_stream.errors import InputError, MchmrError, TruncatedInput, UsageError
 from mchmr_stream.records import Frame
 from mchmr_stream.sources import open_source, video
 from mchmr_stream.sources.container import list_streams
+from mchmr_stream.sources.picture_header import picture_size
 from mchmr_stream.sources.timing import BestStamps, Clock
 
 
@@ -802,3 +804,115 @@ def test_avi_with_two_places_for_each_picture(tmp_path: Path, options: dict[str,
 def test_a_timestamp_before_its_turn_moves_no_others(stamps: list[int | None], times: list[float]) -> None:
     clock = Clock(1.0)
     assert [clock.time_s(None if stamp is None else float(stamp)) for stamp in stamps] == times
+
+
+# --- sizes and animations of picture files -------------------------------------------------------------------------------------
+
+
+def huge(kind: str, width: int = 12_000, height: int = 12_080) -> bytes:
+    """The beginning of a file of 145 million pixels; nothing of it needs to be decoded to know that."""
+    box = lambda name, content: struct.pack(">I4s", 8 + len(content), name) + content
+    riff = lambda chunks: b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
+    match kind:
+        case "jpg":
+            frame = struct.pack(">BHHB", 8, height, width, 3) + bytes(9)
+            return b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0\xff\xc2" + struct.pack(">H", 2 + len(frame)) + frame
+        case "png":
+            return b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", width, height, 8, 2, 0, 0, 0) + bytes(4)
+        case "bmp":
+            return b"BM" + bytes(12) + struct.pack("<IiiHH", 40, width, -height, 1, 24) + bytes(24)
+        case "tif" | "tiff":
+            order = "<" if kind == "tif" else ">"
+            entry = lambda tag, value: struct.pack(order + "HHI", tag, 3, 1) + struct.pack(order + "H2x", value)
+            start = b"II*\0" if kind == "tif" else b"MM\0*"
+            return start + struct.pack(order + "IH", 8, 2) + entry(256, width) + entry(257, height) + bytes(4)
+        case "avif":
+            sizes = b"".join(box(b"ispe", struct.pack(">III", 0, *size)) for size in ((160, 120), (width, height)))
+            return box(b"ftyp", b"avif\0\0\0\0avifmif1") + box(b"meta", bytes(4) + sizes)
+        case "webp":
+            canvas = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+            return riff(b"VP8X" + struct.pack("<IB3x", 10, 0) + canvas)
+        case "lossy.webp":
+            return riff(b"VP8 " + struct.pack("<I3s3sHH", 10, bytes(3), b"\x9d\x01\x2a", width, height))
+    assert kind == "lossless.webp"
+    return riff(b"VP8L" + struct.pack("<IBI", 6, 0x2F, (width - 1) | (height - 1) << 14) + bytes(1))
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "bmp", "tif", "tiff", "avif", "webp", "lossy.webp", "lossless.webp"])
+def test_a_picture_that_is_too_large_is_refused_with_the_limit(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"huge.{kind}"
+    path.write_bytes(huge(kind))
+    with pytest.raises(InputError) as error:
+        open_source(path, SourceSettings())
+    assert str(error.value) == f"{path}: 12000x12080 pixels are 145 million, at most 134 million are read; scale it down first"
+    for end in range(len(huge(kind))):  # cut off anywhere in its header: still one line
+        path.write_bytes(huge(kind)[:end])
+        with pytest.raises(InputError):
+            open_source(path, SourceSettings())
+
+
+def test_a_large_picture_among_others_is_skipped_with_the_limit(tmp_path: Path) -> None:
+    media.write_image(tmp_path / "1.png", media.corner_picture())
+    (tmp_path / "2.jpg").write_bytes(huge("jpg"))
+    with open_source(tmp_path, SourceSettings()) as source, pytest.raises(TruncatedInput, match=r"1 of 2 .*2.jpg: .* at most 134 million"):
+        list(source.frames())
+
+
+def test_sizes_in_headers_are_those_that_pillow_reads(tmp_path: Path) -> None:
+    picture = Image.fromarray(media.corner_picture(70, 50))
+    for name, options in (
+        ("a.jpg", {}), ("b.jpg", {"progressive": True}), ("a.png", {}), ("a.bmp", {}), ("a.gif", {}), ("a.tif", {}), ("a.webp", {}),
+        ("b.webp", {"lossless": True}), ("c.webp", {"exif": b"Exif\0\0"}), ("a.avif", {}),
+    ):  # fmt: skip
+        picture.save(tmp_path / name, **options)
+        assert picture_size((tmp_path / name).read_bytes()) == (70, 50), name
+
+
+def animated(path: Path, durations_ms: list[int]) -> list[int]:
+    """A file with pictures of even grey, made by Pillow; returns the grey values."""
+    greys = [20 * number + 10 for number in range(len(durations_ms))]
+    first, *more = [Image.new("RGB", (64, 48), (grey, grey, grey)) for grey in greys]
+    first.save(path, save_all=True, append_images=more, duration=durations_ms, **({"lossless": True} if path.suffix == ".webp" else {}))
+    return greys
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png", ".avif", ".gif"])
+def test_animated_pictures_are_read_as_videos(tmp_path: Path, suffix: str) -> None:
+    durations_ms = [100, 50, 200, 100, 100, 100]
+    greys = animated(path := tmp_path / f"a{suffix}", durations_ms)
+    with open_source(path, SourceSettings()) as source:
+        frames = list(source.frames())
+        assert (source.info.width, source.info.height, source.warnings) == (64, 48, [])
+    np.testing.assert_allclose([frame.time_s for frame in frames], [0, 0.1, 0.15, 0.35, 0.45, 0.55], atol=1e-6)
+    np.testing.assert_allclose([frame.rgb.mean() for frame in frames], greys, atol=3)
+    later = read(path, start_s=0.12, end_s=0.5, every=2)
+    assert [(frame.index, frame.time_s) for frame in later] == [(2, pytest.approx(0.15)), (4, pytest.approx(0.45))]
+
+
+def test_an_animated_webp_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    animated(path := tmp_path / "a.webp", [100] * 6)
+    with pytest.raises(InputError, match="animated WebP.*; give it alone, or save one picture of it"):
+        open_source(tmp_path, SourceSettings())
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="a.webp"):
+        read(path)
+    path.write_bytes(huge("webp").replace(struct.pack("<IB", 10, 0), struct.pack("<IB", 10, 2)))
+    with pytest.raises(InputError, match="at most 134 million are read"):
+        open_source(path, SourceSettings())
+
+
+def test_of_a_file_with_pages_the_first_is_read_and_that_is_said(tmp_path: Path) -> None:
+    pages = [Image.new("RGB", (64, 48), (grey, grey, grey)) for grey in (50, 150)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with open_source(tmp_path / "a.tif", SourceSettings()) as source:
+        (frame,) = source.frames()
+        assert "holds several pictures; of such files the first one is read" in source.warnings[0]
+    assert frame.rgb.mean() == 50
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.JXL", "a.psd", "a.cr2"])
+def test_pictures_that_nothing_reads_are_named_as_pictures(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"II*\0" + bytes(60))
+    with pytest.raises(InputError, match=rf"{name} is a {name[2:].upper()} picture, expected one of .*; save it as JPEG or PNG first"):
+        open_source(tmp_path / name, SourceSettings())

@@ -34,12 +34,12 @@ CORE_PACKAGES = {  # distribution -> module
     "rich": "rich",
     "websockets": "websockets",
     "matplotlib": "matplotlib",
+    "pillow": "PIL",
     "pygltflib": "pygltflib",
 }
 OPTIONAL_PACKAGES = {  # distribution -> module, what for
     "mediapipe": ("mediapipe", "the mediapipe detector"),
     "smplx": ("smplx", "comparing with the reference SMPL code; your SMPL files load without it"),
-    "pillow": ("PIL", "rendering training people"),
     "tensorboard": ("tensorboard", "event files of training runs"),
     "usd-core": ("pxr", "`mchmr export --to usd`"),
     "smplcodec": ("smplcodec", "`mchmr export --to smpl`"),

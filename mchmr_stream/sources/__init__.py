@@ -9,27 +9,61 @@ from mchmr_stream.config import SourceSettings
 from mchmr_stream.errors import InputError
 
 if TYPE_CHECKING:
-    from mchmr_stream.sources.images import ImageSource
+    from mchmr_stream.sources.images import PictureSource
     from mchmr_stream.sources.video import VideoSource
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm", ".pgm")
 """File names that are read as still pictures; every other file is read as video (GIF too, it moves)."""
 
+UNREAD_PICTURES = (
+    ".heic", ".heif", ".jxl", ".svg", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf",
+)  # fmt: skip
+"""Pictures that nothing here can read."""
 
-def open_source(path: str | Path, settings: SourceSettings) -> VideoSource | ImageSource:
+_HEAD_BYTES = 1 << 16
+"""Where an animation says that it is one."""
+
+
+def open_source(path: str | Path, settings: SourceSettings) -> VideoSource | PictureSource:
     """Open a video file, a folder of pictures, one picture, or a pattern such as `shots/cam1_*.png`.
 
-    What comes back is a `Source` and a context manager. PyAV is loaded here, not when this module is imported.
+    Animated PNG, AVIF and WebP files are videos. What comes back is a `Source` and a context manager. PyAV is loaded here, not when this
+    module is imported.
 
     Raises InputError when it cannot be read, UsageError when the settings do not fit it.
     """
     path = Path(path)
-    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
-        from mchmr_stream.sources.images import ImageSource
-
-        return ImageSource(path, settings, IMAGE_SUFFIXES)
-    if path.suffix.lower() in (".heic", ".heif"):
-        raise InputError(f"{path} is a HEIC picture, expected one of {' '.join(IMAGE_SUFFIXES)}; save it as JPEG or PNG first")
+    suffix = path.suffix.lower()
+    if path.is_dir() or suffix in IMAGE_SUFFIXES:
+        return _open_pictures(path, settings)
+    if suffix in UNREAD_PICTURES:
+        kind, expected = suffix[1:].upper(), " ".join(IMAGE_SUFFIXES)
+        raise InputError(f"{path} is a {kind} picture, expected one of {expected}; save it as JPEG or PNG first")
     from mchmr_stream.sources.video import VideoSource
 
     return VideoSource(path, settings)
+
+
+def _open_pictures(path: Path, settings: SourceSettings) -> VideoSource | PictureSource:
+    from mchmr_stream.sources.images import ImageSource
+    from mchmr_stream.sources.picture_header import animation
+    from mchmr_stream.sources.video import VideoSource
+
+    kind = animation(_head(path))
+    if kind == "webp":
+        from mchmr_stream.sources.animated_webp import AnimatedWebp
+
+        return AnimatedWebp(path, settings)
+    if kind == "png":
+        return VideoSource(path, settings)
+    if kind == "avif":  # its first stream is the one picture for who shows no others
+        return VideoSource(path, settings.model_copy(update={"stream": settings.stream + 1}))
+    return ImageSource(path, settings, IMAGE_SUFFIXES)
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD_BYTES)
+    except OSError:  # a folder or a pattern, or it is said later what is wrong
+        return b""

@@ -13,7 +13,7 @@ from av.stream import Disposition
 
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.sources.damage import Damage
-from mchmr_stream.sources.picture import MAX_PIXELS
+from mchmr_stream.sources.picture import check_size
 
 DURATION_IS_DECLARED = ("mov", "matroska", "avi", "flv", "asf")
 """Containers that say in their header how long they are; for others libav guesses from what is there."""
@@ -111,8 +111,7 @@ def choose_stream(container: av.container.InputContainer, path: Path, number: in
     codec = stream.codec_context
     if codec is None:
         raise InputError(f"{path}: this PyAV has no decoder for its video; convert it to H.264 first")
-    if codec.width * codec.height > MAX_PIXELS:
-        raise InputError(f"{path}: pictures of {codec.width}x{codec.height}, at most {MAX_PIXELS} pixels are read; scale it down first")
+    check_size(path, codec.width, codec.height)
     return stream
 
 

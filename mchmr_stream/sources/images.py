@@ -16,42 +16,24 @@ from mchmr_stream.config import SourceSettings
 from mchmr_stream.errors import InputError, TruncatedInput, UsageError
 from mchmr_stream.records import Frame, SourceInfo
 from mchmr_stream.sources.container import reason
-from mchmr_stream.sources.exif import exif_orientation, jpeg_is_cut
-from mchmr_stream.sources.picture import MAX_PIXELS, Orientation, PictureConverter
+from mchmr_stream.sources.picture import MAX_PIXELS, Orientation, PictureConverter, check_size
+from mchmr_stream.sources.picture_header import animation, exif_orientation, jpeg_is_cut, picture_size, tiff_has_pages
 from mchmr_stream.sources.timing import Window
 
+Picture = tuple[av.VideoFrame, Orientation, str | None]
+"""What was decoded, how to turn it, and what is wrong with it, if anything."""
 
-class ImageSource:
-    """Pictures as if filmed at `images_fps`, in natural order of their names (img2 before img10).
 
-    Frame.index is the place in that order, counted from 0, also past pictures that cannot be read: a picture missing in the
-    middle leaves a gap in time. The first readable picture sets the size; others are fitted into it on black. Turned by EXIF;
-    transparency is laid over black.
-    """
+class PictureSource:
+    """Pictures that are read one by one, each with its own time."""
 
-    def __init__(self, path: str | Path, settings: SourceSettings, suffixes: Sequence[str]) -> None:
-        """`path`: a folder, one picture, or a pattern for names in one folder. `suffixes`: lower-case endings that are read.
-
-        Raises InputError when none can be read, UsageError when the settings do not fit.
-        """
-        path = Path(path)
-        if settings.stream:
-            raise UsageError(f"source.stream is {settings.stream}, but pictures have one stream, 0")
-        self._window = Window.of(settings)
-        self._fps = settings.images_fps
-        self._paths = _find(path, suffixes)
+    def __init__(self, name: str, count: int, fps: float, window: Window) -> None:
+        self._count, self._fps, self._window = count, fps, window
         self._warnings: list[str] = []
         self._closed = False
         self._running: Generator[Frame] | None = None
-        width, height = self._first_size(path)
-        self._info = SourceInfo(
-            name=path.name or path.resolve().name,
-            width=width,
-            height=height,
-            fps=self._fps / settings.every,
-            frame_count=self._window.count(len(self._paths), self._fps),
-            path=None,
-        )
+        width, height = self._first_size()
+        self._info = SourceInfo(name, width, height, fps / window.every, window.count(count, fps))
 
     @property
     def info(self) -> SourceInfo:
@@ -80,51 +62,91 @@ class ImageSource:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
-    def _first_size(self, path: Path) -> tuple[int, int]:
+    def _first_size(self) -> tuple[int, int]:
+        """Width and height of the first picture, upright. Raises InputError when none can be read."""
+        raise NotImplementedError
+
+    def _read(self, index: int) -> Picture:
+        """Raises InputError."""
+        raise NotImplementedError
+
+    def _time_s(self, index: int) -> float:
+        raise NotImplementedError
+
+    def _wanted_frames(self) -> Generator[Frame]:
+        converter = PictureConverter(self._info.width, self._info.height)
+        broken: list[str] = []
+        wanted = [index for index in range(self._count) if self._is_wanted(index)][:: self._window.every]
+        if not wanted:
+            raise UsageError(f"{self._count} pictures at {self._fps:g} per second end before source.start_s, {self._window.start_s:g} s")
+        delivered = 0
+        for index in wanted:
+            if self._closed:
+                return
+            try:
+                picture, orientation, fault = self._read(index)
+            except InputError as error:
+                broken.append(str(error))
+                self._warnings.append(f"skipped: {error}")
+                continue
+            if fault is not None:
+                broken.append(fault)
+                self._warnings.append(fault)
+            rgb = converter.rgb(picture, orientation)
+            if converter.fitted and not any(text.startswith("pictures differ") for text in self._warnings):
+                self._warnings.append(f"pictures differ in size; all are fitted into {converter.width}x{converter.height}")
+            delivered += 1
+            yield Frame(index, self._time_s(index), rgb)
+        if broken:
+            raise TruncatedInput(f"{len(broken)} of {len(wanted)} pictures are damaged, {delivered} were delivered; the first: {broken[0]}")
+
+    def _is_wanted(self, index: int) -> bool:
+        time_s = self._time_s(index)
+        return not self._window.is_before(time_s) and not self._window.is_after(time_s)
+
+
+class ImageSource(PictureSource):
+    """Pictures as if filmed at `images_fps`, in natural order of their names (img2 before img10).
+
+    Frame.index is the place in that order, counted from 0, also past pictures that cannot be read: a picture missing in the
+    middle leaves a gap in time. The first readable picture sets the size; others are fitted into it on black. Turned by EXIF;
+    transparency is laid over black. Of a file with several pictures the first one is read, and that is said.
+    """
+
+    def __init__(self, path: str | Path, settings: SourceSettings, suffixes: Sequence[str]) -> None:
+        """`path`: a folder, one picture, or a pattern for names in one folder. `suffixes`: lower-case endings that are read.
+
+        Raises InputError when none can be read, UsageError when the settings do not fit.
+        """
+        self._path = Path(path)
+        if settings.stream:
+            raise UsageError(f"source.stream is {settings.stream}, but pictures have one stream, 0")
+        window = Window.of(settings)
+        self._paths = _find(self._path, suffixes)
+        super().__init__(self._path.name or self._path.resolve().name, len(self._paths), settings.images_fps, window)
+
+    def _first_size(self) -> tuple[int, int]:
         errors = []
         for picture_path in self._paths:
             try:
-                picture, orientation, _ = _read_picture(picture_path)
+                picture, orientation, _, _ = _read_picture(picture_path)
             except InputError as error:
                 errors.append(str(error))
                 continue
             return orientation.size(picture.width, picture.height)
         if len(errors) == 1:
             raise InputError(errors[0])
-        raise InputError(f"none of the {len(errors)} pictures in {path} can be read; the first: {errors[0]}")
+        raise InputError(f"none of the {len(errors)} pictures in {self._path} can be read; the first: {errors[0]}")
 
-    def _wanted_frames(self) -> Generator[Frame]:
-        converter = PictureConverter(self._info.width, self._info.height)
-        broken: list[str] = []
-        wanted = [index for index in range(len(self._paths)) if self._is_wanted(index)][:: self._window.every]
-        if not wanted:
-            raise UsageError(
-                f"{len(self._paths)} pictures at {self._fps:g} per second end before source.start_s, {self._window.start_s:g} s"
-            )
-        delivered = 0
-        for index in wanted:
-            if self._closed:
-                return
-            try:
-                picture, orientation, is_cut = _read_picture(self._paths[index])
-            except InputError as error:
-                broken.append(str(error))
-                self._warnings.append(f"skipped: {error}")
-                continue
-            if is_cut:
-                broken.append(f"{self._paths[index]} is cut off, its lower part is missing")
-                self._warnings.append(broken[-1])
-            rgb = converter.rgb(picture, orientation)
-            if converter.fitted and not any(text.startswith("pictures differ") for text in self._warnings):
-                self._warnings.append(f"pictures differ in size; all are fitted into {converter.width}x{converter.height}")
-            delivered += 1
-            yield Frame(index, index / self._fps, rgb)
-        if broken:
-            raise TruncatedInput(f"{len(broken)} of {len(wanted)} pictures are damaged, {delivered} were delivered; the first: {broken[0]}")
+    def _read(self, index: int) -> Picture:
+        path = self._paths[index]
+        picture, orientation, is_cut, has_more = _read_picture(path)
+        if has_more and not any("several pictures" in text for text in self._warnings):
+            self._warnings.append(f"{path} holds several pictures; of such files the first one is read")
+        return picture, orientation, f"{path} is cut off, its lower part is missing" if is_cut else None
 
-    def _is_wanted(self, index: int) -> bool:
-        time_s = index / self._fps
-        return not self._window.is_before(time_s) and not self._window.is_after(time_s)
+    def _time_s(self, index: int) -> float:
+        return index / self._fps
 
 
 def _find(path: Path, suffixes: Sequence[str]) -> list[Path]:
@@ -151,11 +173,12 @@ def _natural_key(path: Path) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
 
 
-def _read_picture(path: Path) -> tuple[av.VideoFrame, Orientation, bool]:
-    """The first picture of a file, how to turn it, and whether its end is missing. Raises InputError."""
+def _read_picture(path: Path) -> tuple[av.VideoFrame, Orientation, bool, bool]:
+    """The first picture of a file, how to turn it, whether its end is missing, and whether more follow. Raises InputError."""
     limit = {"max_pixels": str(MAX_PIXELS)}
     try:
         data = path.read_bytes()
+        check_size(path, *(picture_size(data) or (0, 0)))
         # From memory: libav would take a % in the name for a numbered series.
         with av.open(io.BytesIO(data), options=limit, metadata_errors="replace") as container:
             stream = container.streams.video[0]
@@ -163,10 +186,20 @@ def _read_picture(path: Path) -> tuple[av.VideoFrame, Orientation, bool]:
             stream.codec_context.thread_count = 1
             picture = next(container.decode(stream))
     except (av.error.FFmpegError, OSError, IndexError, StopIteration) as error:
-        detail = "it is empty" if path.is_file() and path.stat().st_size == 0 else reason(error)
-        raise InputError(f"{path} cannot be read as a picture ({detail}); save it again or take it out") from error
+        raise InputError(f"{path} cannot be read as a picture ({_why(path, error)}") from error
     tag = exif_orientation(data)
-    return picture, Orientation.from_exif(tag) if tag != 1 else _matrix_orientation(path, picture), jpeg_is_cut(data)
+    orientation = Orientation.from_exif(tag) if tag != 1 else _matrix_orientation(path, picture)
+    return picture, orientation, jpeg_is_cut(data), animation(data) is not None or tiff_has_pages(data)
+
+
+def _why(path: Path, error: Exception) -> str:
+    with suppress(OSError), path.open("rb") as file:
+        head = file.read(64)
+        if not head:
+            return "it is empty); save it again or take it out"
+        if animation(head) == "webp":
+            return "it is an animated WebP); give it alone, or save one picture of it"
+    return f"{reason(error)}); save it again or take it out"
 
 
 def _matrix_orientation(path: Path, picture: av.VideoFrame) -> Orientation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -11,8 +12,20 @@ from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from mchmr_stream.errors import InputError
+
 MAX_PIXELS = 1 << 27
 """Pictures larger than this (134 megapixels) are refused before memory is set aside for them."""
+
+
+def check_size(path: Path, width: int, height: int) -> None:
+    """Raises InputError for a picture that is too large."""
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"{path}: {width}x{height} pixels are {width * height / 1e6:.0f} million, at most {MAX_PIXELS / 1e6:.0f} million are read; "
+            "scale it down first"
+        )
+
 
 _PIXEL = np.dtype("V3")
 """Three bytes moved as one: turning a picture this way takes half the time."""
