@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mchmr_stream.camera_files import load_camera
 from mchmr_stream.config import Settings
 from mchmr_stream.errors import UsageError
-from mchmr_stream.geometry.camera import Intrinsics, load_intrinsics
+from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.protocols import Detector, MeshEstimator, Smoother, Source, Tracker
 from mchmr_stream.teams import frames_together, team_and_batches
 
@@ -236,14 +237,12 @@ def with_camera(source: Source, settings: Settings) -> tuple[Source, Intrinsics]
         return source, Intrinsics.from_fov(width, height, camera.fov_deg)
     if camera.intrinsics is None:
         return source, Intrinsics.assumed(width, height)
-    intrinsics, distortion = load_intrinsics(camera.intrinsics)
-    if not (0 <= intrinsics.cx < width and 0 <= intrinsics.cy < height):
-        log.warning(
-            "%s: principal point (%.0f, %.0f) lies outside the %d x %d picture; K should be given for the upright picture",
-            camera.intrinsics, intrinsics.cx, intrinsics.cy, width, height,
-        )  # fmt: skip
-    if not distortion.any():
+    calibration = load_camera(camera.intrinsics, camera.name)
+    intrinsics, odd = calibration.for_picture(width, height)
+    for text in odd:
+        log.warning("%s: %s", source.info.name, text)
+    if not calibration.distortion.any():
         return source, intrinsics
     from mchmr_stream.sources.undistort import undistort
 
-    return undistort(source, intrinsics, distortion), intrinsics
+    return undistort(source, intrinsics, calibration.distortion), intrinsics

@@ -52,7 +52,10 @@ class CameraSettings(_Section):
 
     focal_px: float | None = Field(None, gt=0, description="focal length in pixels of the upright, square-pixel picture")
     fov_deg: float | None = Field(None, gt=0, lt=180, description="horizontal field of view in degrees")
-    intrinsics: Path | None = Field(None, description='JSON file {"K": 3x3, "distortion": [k1, k2, p1, p2]}')
+    intrinsics: Path | None = Field(
+        None, description='calibration of OpenCV, ROS, COLMAP, Kalibr, Pose2Sim, or JSON {"K": 3x3, "distortion": [k1, k2, p1, p2]}'
+    )
+    name: str | None = Field(None, coerce_numbers_to_str=True, description="intrinsics: which camera of a file that holds several, as cam0")
     static: bool = Field(
         False,
         description="the camera does not move: estimate gravity, floor and world coordinates from the people, and hold feet that stand",
@@ -61,6 +64,8 @@ class CameraSettings(_Section):
     @model_validator(mode="after")
     def _one(self) -> CameraSettings:
         given = [name for name in ("focal_px", "fov_deg", "intrinsics") if getattr(self, name) is not None]
+        if self.name is not None and self.intrinsics is None:
+            raise ValueError(f"camera.name is {self.name!r}, but no camera.intrinsics were given")
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} were given, expected at most one of focal_px, fov_deg, intrinsics")
         return self

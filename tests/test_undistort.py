@@ -131,3 +131,18 @@ def test_a_frame_of_another_size_is_refused():
     source = undistort(Stills(smooth_picture(), smooth_picture(240, 320)), K, LENSES["barrel"])
     with pytest.raises(InputError, match="320 x 240, the intrinsics are for 640 x 480"):
         list(source.frames())
+
+
+def test_beyond_the_models_fold_the_picture_is_black_and_no_mirror_image():
+    """r (1 - 0.6 r^2) grows up to r = 0.745, the corners lie beyond."""
+    (frame,) = undistort(Stills(np.full((480, 640, 3), 200, np.uint8)), K, np.array([-0.6, 0, 0, 0])).frames()
+    y, x = np.mgrid[:480, :640]
+    radius = np.hypot((x - K.cx) / K.fx, (y - K.cy) / K.fy)
+    assert (frame.rgb[radius > 0.75] == 0).all()
+    assert (frame.rgb[radius < 0.74] == 200).all()
+    assert (radius > 0.75).sum() > 100
+
+
+def test_coefficients_that_leave_little_of_the_picture_are_refused():
+    with pytest.raises(InputError, match=r"9\d % of stills would be black; expected OpenCV's coefficients"):
+        undistort(Stills(smooth_picture()), K, np.array([-30.0, 0, 0, 0]))

@@ -50,7 +50,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     camera = quick.add_mutually_exclusive_group()
     camera.add_argument("--focal", type=float, metavar="PX", help="focal length in pixels (camera.focal_px)")
     camera.add_argument("--fov", type=float, metavar="DEG", help="horizontal field of view in degrees (camera.fov_deg)")
-    camera.add_argument("--intrinsics", type=Path, metavar="FILE.json", help="camera matrix and distortion (camera.intrinsics)")
+    camera.add_argument(
+        "--intrinsics",
+        type=Path,
+        metavar="FILE",
+        help="calibration of OpenCV, COLMAP, Kalibr, ... or JSON (camera.intrinsics; docs/camera.md)",
+    )
     parser.set_defaults(run=run)
 
 

@@ -8,16 +8,19 @@ Functions marked "array" take numpy arrays and torch tensors alike.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.errors import UsageError
+
+_SHORTEST_FOCAL, _LONGEST_FOCAL = 0.1, 50.0
+"""Of the picture's longer side: fields of view of 157 and of 1.1 degrees."""
+_LONGEST_PIXEL = 2.5
+"""fx and fy differ by this factor at most: 2 where an anamorphic lens squeezes the picture."""
 
 
 @dataclass(frozen=True)
@@ -42,40 +45,40 @@ class Intrinsics:
 
     @staticmethod
     def from_fov(width: int, height: int, fov_deg: float) -> Intrinsics:
-        """From the horizontal field of view in degrees. Raises UsageError outside (0, 180)."""
+        """From the horizontal field of view in degrees. Raises UsageError where no lens has it."""
         if not 0 < fov_deg < 180:
             raise UsageError(f"field of view is {fov_deg} degrees, expected more than 0 and less than 180")
         f = width / 2 / math.tan(math.radians(fov_deg) / 2)
-        return Intrinsics(f, f, (width - 1) / 2, (height - 1) / 2)
+        return _plausible(Intrinsics(f, f, (width - 1) / 2, (height - 1) / 2), width, height)
 
     @staticmethod
     def from_focal(width: int, height: int, focal_px: float) -> Intrinsics:
-        """From a focal length in pixels. Raises UsageError when not positive."""
+        """From a focal length in pixels. Raises UsageError where no lens has it."""
         if not (math.isfinite(focal_px) and focal_px > 0):
             raise UsageError(f"focal length is {focal_px} px, expected a positive number")
-        return Intrinsics(focal_px, focal_px, (width - 1) / 2, (height - 1) / 2)
+        return _plausible(Intrinsics(focal_px, focal_px, (width - 1) / 2, (height - 1) / 2), width, height)
 
 
-def load_intrinsics(path: str | Path) -> tuple[Intrinsics, NDArray[np.float64]]:
-    """Read ``{"K": 3x3, "distortion": [k1, k2, p1, p2]}``; distortion may be absent (then zeros).
+def _plausible(camera: Intrinsics, width: int, height: int) -> Intrinsics:
+    problem = implausible_focal(camera, width, height)
+    if problem is not None:
+        raise UsageError(problem)
+    return camera
 
-    Returns the camera and the four coefficients (OpenCV's radial-tangential model).
-    Raises InputError when the file is missing, is no JSON, or holds something else.
-    """
-    try:
-        data = json.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f'cannot read intrinsics {path}: {error}; expected a JSON file {{"K": [[fx,0,cx],[0,fy,cy],[0,0,1]]}}') from error
-    try:
-        K = np.asarray(data["K"], np.float64)
-        distortion = np.asarray(data.get("distortion", [0, 0, 0, 0]), np.float64)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f'intrinsics {path} hold no numeric "K": expected {{"K": 3x3, "distortion": [k1, k2, p1, p2]}}') from error
-    if K.shape != (3, 3) or not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0 or abs(K[0, 1]) > 1e-6:
-        raise InputError(f"intrinsics {path}: K is {K.tolist()}, expected 3x3 with positive focal lengths and no skew")
-    if distortion.shape != (4,) or not np.isfinite(distortion).all():
-        raise InputError(f"intrinsics {path}: distortion is {distortion.tolist()}, expected four numbers [k1, k2, p1, p2]")
-    return Intrinsics(*(float(K[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))), distortion
+
+def implausible_focal(camera: Intrinsics, width: int, height: int) -> str | None:
+    """Why no lens draws a picture of this size with these focal lengths, in a line; None where one may."""
+    longer = max(width, height)
+    for focal in (camera.fx, camera.fy):
+        if not _SHORTEST_FOCAL <= focal / longer <= _LONGEST_FOCAL:
+            view = math.degrees(2 * math.atan(longer / 2 / focal))
+            return (
+                f"a focal length of {focal:g} px in a {width} x {height} picture is a field of view of {view:.1f} degrees; "
+                f"expected {_SHORTEST_FOCAL * longer:.0f} to {_LONGEST_FOCAL * longer:.0f} px, not millimetres"
+            )
+    if not 1 / _LONGEST_PIXEL <= camera.fx / camera.fy <= _LONGEST_PIXEL:
+        return f"fx is {camera.fx:g} and fy {camera.fy:g} px; expected about the same, the pixels are square"
+    return None
 
 
 def project(points_m: Any, intrinsics: Intrinsics) -> Any:

@@ -12,18 +12,29 @@ from numpy.typing import NDArray
 
 from mchmr_stream.errors import InputError
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.geometry.distortion import distort_points
+from mchmr_stream.geometry.distortion import distort_points, within_fold
 from mchmr_stream.protocols import Source
 from mchmr_stream.records import Frame, SourceInfo
+
+_LEAST_SEEN = 0.5
+_OUTSIDE = 8.0
+"""A place in the grid that is far outside the picture, and so black."""
 
 
 class UndistortedSource:
     """Another source's frames as a pinhole camera with the same K would have taken them. Black where the lens saw nothing."""
 
     def __init__(self, source: Source, intrinsics: Intrinsics, distortion: NDArray[np.floating]) -> None:
+        """Raises InputError for coefficients that leave less than half of the picture."""
         self._source = source
         # The grid depends on the lens alone: it is computed once, and each frame only sampled.
         self._grid = _sampling_grid(source.info.width, source.info.height, intrinsics, distortion)
+        seen = float((self._grid.abs() <= 1).all(-1).float().mean())
+        if seen < _LEAST_SEEN:
+            raise InputError(
+                f"with the distortion undone {100 * (1 - seen):.0f} % of {source.info.name} would be black; expected OpenCV's coefficients "
+                "k1, k2, p1, p2, k3, ... of this camera, for K in pixels"
+            )
 
     @property
     def info(self) -> SourceInfo:
@@ -48,16 +59,20 @@ class UndistortedSource:
 
 
 def undistort(source: Source, intrinsics: Intrinsics, distortion: NDArray[np.floating]) -> UndistortedSource:
-    """Wrap `source`: same frames, same K, OpenCV's k1, k2, p1, p2 (`distortion`, (4,)) undone. Closing it closes `source`."""
+    """Wrap `source`: same frames, same K, OpenCV's coefficients (geometry/distortion.py) undone. Closing it closes `source`."""
     return UndistortedSource(source, intrinsics, distortion)
 
 
 def _sampling_grid(width: int, height: int, intrinsics: Intrinsics, distortion: NDArray[np.floating]) -> torch.Tensor:
-    """(1, height, width, 2): where each undistorted pixel lies in the picture as filmed, -1 to 1 over pixel centres."""
+    """(1, height, width, 2): where each undistorted pixel lies in the picture as filmed, -1 to 1 over pixel centres, else outside it."""
     rows, columns = np.mgrid[:height, :width]
-    filmed = distort_points(np.stack([columns, rows], -1), intrinsics, distortion)
+    pixels = np.stack([columns, rows], -1)
+    with np.errstate(all="ignore"):  # beyond the fold there may be a pole
+        filmed = distort_points(pixels, intrinsics, distortion)
     size = np.maximum([width - 1, height - 1], 1)
-    return torch.from_numpy((filmed * (2 / size) - 1).astype(np.float32))[None]
+    # Beyond the fold the model maps back into the picture: there would be a mirror image.
+    sampled = np.where(within_fold(pixels, intrinsics, distortion)[..., None], filmed * (2 / size) - 1, _OUTSIDE)
+    return torch.from_numpy(sampled.clip(-_OUTSIDE, _OUTSIDE).astype(np.float32))[None]
 
 
 def _sample(rgb: NDArray[np.uint8], grid: torch.Tensor) -> NDArray[np.uint8]:

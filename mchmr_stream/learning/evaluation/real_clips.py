@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.camera_files import load_camera
 from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.errors import InputError, UsageError
-from mchmr_stream.geometry.camera import Intrinsics, load_intrinsics, project
-from mchmr_stream.geometry.distortion import distort_points
+from mchmr_stream.geometry.camera import Intrinsics, project
+from mchmr_stream.geometry.distortion import COEFFICIENT_COUNTS, distort_points
 from mchmr_stream.learning.evaluation.real_views import RealView, names_in, read_views
 from mchmr_stream.learning.metrics import LIMBS_IN_COCO
 
@@ -47,7 +48,7 @@ class RealClip:
     K: Array
     """(3, 3)"""
     distortion: Array
-    """(4,): k1, k2, p1, p2"""
+    """as in geometry/distortion.py"""
     turned: bool = False
     """The camera lay on its side: people stand along x"""
 
@@ -121,16 +122,11 @@ def _read_clips(truth: Path) -> list[RealClip]:
 
 
 def _camera(intrinsics: Path, K: Array, distortion: Array) -> tuple[Array, Array]:
-    """K and the four coefficients that sources undo: those of CAM.json, else the file's own where it has no others."""
+    """K and the coefficients that sources undo: those of CAM.json where it is, else the file's own."""
     if intrinsics.is_file():
-        camera, four = load_intrinsics(intrinsics)
-        return np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]]), four
-    if distortion[4:].any():
-        raise InputError(
-            f"{intrinsics} is not there, and the lens has {len(distortion)} coefficients, of which four are undone; expected a file for "
-            "--intrinsics with the four that fit best"
-        )
-    return K, distortion[:4]
+        camera = load_camera(intrinsics)
+        return camera.intrinsics.matrix, camera.distortion
+    return K, distortion
 
 
 def _check(truth: Path, arrays: dict[str, NDArray]) -> None:
@@ -149,10 +145,10 @@ def _check(truth: Path, arrays: dict[str, NDArray]) -> None:
         if len(got) != len(expected) or any(want not in (None, have) for have, want in zip(got, expected, strict=True)):
             wanted = ", ".join("any" if want is None else str(want) for want in expected)
             raise InputError(f"{truth}: {name} has shape {got}, expected ({wanted})")
-    if valid.dtype != np.bool_ or frames.dtype.kind not in "iu" or arrays["dist"].shape[1] < 4:
+    if valid.dtype != np.bool_ or frames.dtype.kind not in "iu" or arrays["dist"].shape[1] not in COEFFICIENT_COUNTS:
         raise InputError(
             f"{truth}: valid is {valid.dtype}, frames are {frames.dtype}, dist has {arrays['dist'].shape[1]} coefficients; expected bool, "
-            "integers, at least 4"
+            f"integers, {COEFFICIENT_COUNTS}"
         )
     if count == 0 or frames[0] < 0 or (np.diff(frames.astype(np.int64)) <= 0).any():
         raise InputError(f"{truth}: frames are {frames[:5].tolist()}..., expected at least one number, from 0 on, growing")
