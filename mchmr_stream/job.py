@@ -26,6 +26,7 @@ from mchmr_stream.sinks.npz import NpzSink
 from mchmr_stream.sinks.overlay import OverlaySink
 from mchmr_stream.sinks.report import ReportSink
 from mchmr_stream.sinks.rerun_file import RerunFileSink
+from mchmr_stream.sources.playlists import files_listed
 from mchmr_stream.streaming import Behind, Stopwatch
 
 log = logging.getLogger(__name__)
@@ -241,7 +242,7 @@ class _Outputs:
 
 def _refuse_to_replace(path: Path, paths: OutputPaths, settings: Settings, *, may_exist: bool) -> None:
     wanted = paths.wanted(overlay=settings.output.overlay, rerun=settings.output.rerun)
-    refuse_to_replace([path, *files_named(settings)], wanted, "choose another folder")
+    refuse_to_replace([path, *files_listed(path), *files_named(settings)], wanted, "choose another folder")
     existing = [output for output in wanted if output.exists()]
     if existing and not may_exist:
         go_on = "--resume goes on after it" if paths.bodies.exists() else f"there is no {paths.bodies} to resume"

@@ -25,7 +25,7 @@ def refuse_to_replace(
     for output in map(Path, outputs):
         for one in given:
             if is_same_file(output, one) or (output.exists() and is_same_file(output.absolute().parent, one)):
-                raise UsageError(f"the output {output} would replace {'an input' if one == output else f'the input {one}'}; {advice}")
+                raise UsageError(f"the output {output} would replace the input{'' if one == output else f' {one}'}; {advice}")
 
 
 def colliding(outputs: Sequence[Path]) -> tuple[int, int] | None:

@@ -258,7 +258,7 @@ def test_an_output_never_replaces_an_input(capsys: pytest.CaptureFixture[str], j
     clip.write_bytes(b"a film")
     code, _, err = run(capsys, "video", clip, "-o", tmp_path, "--overwrite")
     assert code == 2
-    assert "would replace an input; choose another folder" in only_line(err)
+    assert "would replace the input; choose another folder" in only_line(err)
     assert not job.calls
     assert run(capsys, "video", clip, "-o", tmp_path, "--no-overlay")[0] == 0, "without an overlay nothing collides"
 

@@ -110,6 +110,25 @@ def test_a_film_is_kept_where_case_does_not_count(no_case: Path) -> None:
     assert sorted(os.listdir(no_case)) == ["GX010001.MP4"]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("clip.m3u8", "#EXTM3U\n#EXTINF:1,\nclip.mp4\n#EXT-X-ENDLIST\n"),
+        ("clip.m3u8", '#EXTM3U\n#EXT-X-MAP:URI="clip.mp4"\n#EXTINF:1,\nrest.m4s\n#EXT-X-ENDLIST\n'),
+        ("clip.ffconcat", "ffconcat version 1.0\n# both\nfile 'one.mp4'\nfile file:clip.mp4\n"),
+        ("clip.m3u8", "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlow.m3u8\n"),
+    ],
+    ids=["hls", "hls in fragments", "concatenation", "hls of several rates"],
+)
+def test_what_a_playlist_plays_is_not_replaced(capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    (tmp_path / "low.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nclip.mp4\n")
+    (tmp_path / "clip.mp4").write_bytes(b"film")
+    assert_refused(capsys, ["video", f"{tmp_path / name}", "-o", f"{tmp_path}", "--overwrite"], tmp_path / "clip.mp4")
+    with pytest.raises(UsageError, match="would replace the input"):
+        process_video(tmp_path / name, tmp_path, overwrite=True)
+
+
 def test_unicode_forms_of_a_name_are_one_where_the_disk_says_so(no_case: Path) -> None:
     composed, decomposed = (no_case / unicodedata.normalize(form, "Zoë.mp4") for form in ("NFC", "NFD"))
     assert composed.name != decomposed.name

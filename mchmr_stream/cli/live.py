@@ -129,6 +129,7 @@ def _sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
 def _check_outputs(args: argparse.Namespace, live: LiveRun) -> None:
     """Raises UsageError where a file that is followed or read would be written to, or one file be written by two outputs."""
     from mchmr_stream.config import files_named
+    from mchmr_stream.sources.playlists import files_listed
 
     names = [plain_name(status.name) for status in live.status()]
     records = [where.replace("{source}", name) for where in args.record for name in (names if "{source}" in where else names[:1])]
@@ -137,7 +138,8 @@ def _check_outputs(args: argparse.Namespace, live: LiveRun) -> None:
         for where in (*args.json, *records, *([args.rerun] if (args.rerun or "").endswith(".rrd") else []))
         if where != "-" and "://" not in where
     ]
-    refuse_to_replace([*args.sources, args.config, *files_named(live.settings)], files, "choose another name")
+    listed = [file for source in args.sources for file in files_listed(Path(source))]
+    refuse_to_replace([*args.sources, *listed, args.config, *files_named(live.settings)], files, "choose another name")
     if (twice := colliding(files)) is not None:
         first, second = (files[place] for place in twice)
         raise UsageError(f"{second} would be written twice" + (f", also as {first}" if first != second else "") + "; choose two names")

@@ -162,6 +162,7 @@ def process(inputs: Sequence[str], out_dir: Path, settings: Settings, *, resume:
 
 def _check_outputs(inputs: Sequence[str], out_dir: Path, settings: Settings, *, allow_existing: bool) -> None:
     from mchmr_stream.config import files_named
+    from mchmr_stream.sources.playlists import files_listed
 
     if out_dir.exists() and not out_dir.is_dir():
         raise UsageError(f"-o got {out_dir}, which is a file; expected a folder")
@@ -170,7 +171,8 @@ def _check_outputs(inputs: Sequence[str], out_dir: Path, settings: Settings, *, 
         place = out_dir / output_paths(second, out_dir).stem
         raise UsageError(f"{first} and {second} would both be written to {place}.*; run them into two folders")
     outputs = _wanted(inputs, out_dir, settings)
-    refuse_to_replace([*inputs, *files_named(settings)], outputs, "choose another folder with -o")
+    listed = [file for name in inputs for file in files_listed(Path(name))]
+    refuse_to_replace([*inputs, *listed, *files_named(settings)], outputs, "choose another folder with -o")
     existing = [output for output in outputs if output.exists()]
     if existing and not allow_existing:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
