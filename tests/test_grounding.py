@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from mchmr_stream.cli import main
 from mchmr_stream.errors import InputError
 from mchmr_stream.exporting.formats import export
 from mchmr_stream.geometry.camera import project
+from mchmr_stream.grounding.doubts import Evidence, warnings_of
 from mchmr_stream.grounding.estimate import ground
 from mchmr_stream.motion import WORLD_COLUMNS, Motion, load
 from mchmr_stream.track_editing import merge, select, split, write
@@ -207,6 +209,68 @@ def test_a_moving_camera_is_noticed(body: BodyModel) -> None:
         tracks[number] = track_of(number, track.time_s, rotations, pelvis, body)
     with pytest.raises(InputError, match="does the camera move"):
         ground(dataclasses.replace(seen, tracks=tracks), body)
+
+
+def on_a_box(motion: Motion, number: int, height_m: float, pose: np.ndarray, body: BodyModel) -> Motion:
+    track = motion.tracks[number]
+    rotations = np.concatenate([track.global_orient[:, None], track.body_pose], 1)
+    lifted = track_of(number, track.time_s, rotations, track.joints_m[:, 0] + height_m * pose[1, :3], body)
+    return dataclasses.replace(motion, tracks=motion.tracks | {number: lifted})
+
+
+@pytest.mark.parametrize(
+    ("height_m", "reason"),
+    [
+        (2.2, r"people stand at different heights \(person 1 1\.7 m under .*, person 3 0\.6 m over the camera\): several floors \(a box"),
+        (1.2, r"person 3 0\.4 m under the camera\): several floors, or somebody at a wrong distance"),
+        (0.5, r"the floor that fits all steps is tilted by [12]\d degrees against the trunks of the people: they stand on several floors"),
+    ],
+)
+def test_people_on_two_floors_are_the_reason_that_is_given(
+    body: BodyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str], height_m: float, reason: str
+) -> None:
+    """Neither the camera nor those who walk are blamed; the file keeps the warning, and exports that use its world repeat it."""
+    pose = camera_pose()
+    seen, _ = walking([ALONG, TOWARDS, Way((1.5, -5.0), 90)], pose)
+    write(tmp_path / "seen.npz", on_a_box(seen, 3, height_m, pose, body))
+    world = tmp_path / "w.npz"
+    assert main(["smooth", str(tmp_path / "seen.npz"), "-o", str(world), "--static-camera", "--set", "smoother.kind=none"]) == 0
+    said = capsys.readouterr().err
+    assert re.search(reason, said)
+    assert "camera seems to move" not in said
+    info = load(world).world.info
+    assert {one["track_id"] for one in info["people"]} == {1, 2, 3}
+    assert len(info["warnings"]) >= 1
+
+    def warned_at_export(to: str) -> list[bool]:
+        assert main(["export", str(world), "--to", to, "-o", str(tmp_path / to)]) == 0
+        said = capsys.readouterr().err
+        return [text in said for text in info["warnings"]]
+
+    assert all(warned_at_export("bvh"))
+    assert not any(warned_at_export("csv"))  # in the camera's axes
+
+
+def test_small_errors_of_distance_are_no_floors(body: BodyModel) -> None:
+    pose = camera_pose(height_m=2.5)
+    seen, _ = walking([ALONG, TOWARDS], pose)
+    assert ground(farther(seen, 2, np.full(len(seen.frames), 1.1)), body).world.info["warnings"] == []
+
+
+def test_one_persons_steady_feet_show_that_the_camera_stands() -> None:
+    walks = Evidence(1, 8, -1.6, (0.0, 0.5, 5.0), 5.0, 0.1, 0.01, 0.02, 3.0)
+    jumps = dataclasses.replace(walks, track_id=2, sole_m_s=0.5)
+    assert warnings_of([jumps, walks], 2.0, 1.0) == []
+    (said,) = warnings_of([jumps, dataclasses.replace(walks, seen_s=0.2)], 2.0, 1.0)  # too short a sight of feet
+    assert "everybody's feet" in said
+    assert "0.50 m/s" in said
+
+
+def test_bodies_that_left_their_place_in_the_picture_are_named() -> None:
+    fine = Evidence(1, 8, -1.6, (0.0, 0.5, 5.0), 5.0, 0.1, 0.01, 0.02, 3.0)
+    (said,) = warnings_of([fine, dataclasses.replace(fine, track_id=7, off_share=0.25, often_off_share=0.83, off_px=98.0)], 2.0, 1.0)
+    assert "person 7 by 98 px (25 % of the box, at times 83 %)" in said
+    assert "person 1" not in said
 
 
 def test_exports_are_in_the_world(body: BodyModel, tmp_path: Path) -> None:

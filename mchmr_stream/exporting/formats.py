@@ -86,6 +86,7 @@ def export(
     `people`: only these; None: all. `per_person`: one scene each (GLB, USD). `rate`: frames per second of the formats with an even
     one; None: the file's own. Longer gaps in a person's rows than `longest_gap_s` stay gaps. `body`: what the motion was made with;
     None: loaded by the name in the file. `keep`: files that are read and so never replaced.
+    Warnings about the file's world are logged again where the format uses it.
     Raises UsageError for a request that makes no sense and for files that are there already, InputError when the body is another one
     or there is nobody to write, MissingPart when the format's library is not installed.
     """
@@ -103,10 +104,18 @@ def export(
         return job.table(tracks)
     if to == "pkl":
         return job.pickle(tracks)
+    for doubt in _doubts(motion):
+        log.warning("%s: %s", stem, doubt)
     if to in SCENES:
         groups = [[track] for track in tracks] if per_person else [tracks]
         return job.scenes(groups, named=per_person)
     return job.stretches(tracks)
+
+
+def _doubts(motion: Motion) -> list[str]:
+    """What was said against the world when it was estimated; the other formats stay in the camera's axes."""
+    found = motion.world.info.get("warnings") if motion.world is not None else None
+    return [" ".join(text.split()) for text in found if isinstance(text, str)] if isinstance(found, list) else []
 
 
 def body_of(motion: Motion, path: str | Path | None = None, build: str | Sequence[float] | None = None) -> BodyModel:

@@ -13,6 +13,7 @@ import torch
 from mchmr_stream.body.model import BodyModel, forward_kinematics, rest_pelvis
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.grounding.contacts import Stance, flags_of, likely, likely_stances, speeds_m_s, stances_of
+from mchmr_stream.grounding.doubts import Evidence, warnings_of
 from mchmr_stream.grounding.locking import Locked, anchored, lock
 from mchmr_stream.grounding.paths import Path, Strand, solve
 from mchmr_stream.grounding.skating import Skating, skating_of
@@ -21,10 +22,6 @@ from mchmr_stream.grounding.walkers import Array, Walker, posed, soles_of, walke
 from mchmr_stream.motion import Motion, Track, World, WorldTrack
 
 _ROUNDS = 3
-_STEADY_M_S = 0.15
-"""The slower sole of somebody on their feet moves less than this across the line of sight, most of the time."""
-_UNSURE_DEG = 5.0
-_FEW_STEPS = 4
 _STEEP = 0.1
 """A camera that looks down this steeply looks nowhere in particular: then the picture's upper border does."""
 
@@ -63,6 +60,7 @@ class _Standing:
     """What came out for one walker."""
 
     walker: Walker
+    height_m: float | None
     stances: list[Stance]
     locked: Locked
     skating: Skating
@@ -73,8 +71,9 @@ class _Found:
     pose: Array
     """(4, 4) world_from_camera"""
     up_sd_deg: float
+    tilt_deg: float
+    """of the floor against the trunks"""
     people: list[_Standing]
-    standing_m_s: float
 
 
 def _estimate(walkers: Sequence[Walker]) -> _Found:
@@ -102,7 +101,8 @@ def _estimate(walkers: Sequence[Walker]) -> _Found:
             raise InputError("no step holds still once the floor is known; does the camera move? --static-camera is for one that does not")
     solution = solve([person.strand(pose) for person in people], pose[:3, 3], np.array([0.0, 1.0, 0.0]), floor="fixed")
     standing = [person.locked(pose, path) for person, path in zip(people, solution.paths, strict=True)]
-    return _Found(pose, sd_deg, standing, _standing_m_s(walkers))
+    tilt_deg = float(np.degrees(np.arccos(np.clip(pose[1, :3] @ trunk_up(walkers), -1, 1))))
+    return _Found(pose, sd_deg, tilt_deg, standing)
 
 
 @dataclass(eq=False)
@@ -115,11 +115,15 @@ class _Person:
     stances: list[Stance]
     up: Array
     """(3,) roughly, camera axes"""
+    height_m: float | None
+    """of the soles that hold still over the camera, by the first guess of up"""
 
     @staticmethod
     def first(walker: Walker, up: Array) -> _Person:
         contact = likely(walker, up)
-        return _Person(walker, contact, likely_stances(walker, contact), up)
+        stances = likely_stances(walker, contact)
+        heights = ((walker.pelvis_m[:, None] + walker.soles_m) @ up)[flags_of(stances, len(walker))]
+        return _Person(walker, contact, stances, up, float(np.median(heights)) if len(heights) else None)
 
     def strand(self, pose: Array) -> Strand:
         turn = pose[:3, :3]
@@ -141,7 +145,7 @@ class _Person:
         locked = lock(walker, pose[:3, :3], path.pelvis_m, self.stances, anchored(walker, self.stances, path.anchors_m))
         before = (walker.pelvis_m[:, None] + walker.soles_m) @ pose[:3, :3].T + pose[:3, 3]
         after = locked.pelvis_m[:, None] + soles_of(*posed(walker.rest_joints_m, locked.rotations), walker.soles_rest_m)
-        return _Standing(walker, self.stances, locked, skating_of(before, after, self.stances))
+        return _Standing(walker, self.height_m, self.stances, locked, skating_of(before, after, self.stances))
 
 
 def _pose(up: Array, height_m: float) -> Array:
@@ -154,20 +158,6 @@ def _pose(up: Array, height_m: float) -> Array:
     pose[:3, :3] = np.stack([np.cross(up, back), up, back])
     pose[1, 3] = height_m
     return pose
-
-
-def _standing_m_s(walkers: Sequence[Walker]) -> float:
-    """How fast the slowest sole of each person moves across the line of sight, the median over all rows with a foot in the picture.
-
-    Who walks has nearly always one foot that stands, so before a standing camera this is small.
-    """
-    slowest = [np.full(0, np.nan)]
-    for walker in walkers:
-        speed = speeds_m_s(walker, walker.pelvis_m[:, None] + walker.soles_m, across=True)
-        slowest.append(np.where(np.repeat(walker.seen, 2, axis=1), speed, np.inf).min(1))
-    speeds = np.concatenate(slowest)
-    speeds = speeds[np.isfinite(speeds)]
-    return float(np.median(speeds)) if len(speeds) else 0.0
 
 
 def _world_track(track: Track, person: _Standing | None, pose: Array, body: BodyModel) -> WorldTrack:
@@ -191,44 +181,56 @@ def _world_track(track: Track, person: _Standing | None, pose: Array, body: Body
 
 def _info(motion: Motion, tracks: dict[int, Track], found: _Found) -> dict[str, Any]:
     skating = Skating.together([person.skating for person in found.people])
-    shift_px, share = _shift_in_picture(motion, tracks, found.pose)
-    steps = sum(len(person.stances) for person in found.people)
-    warnings = []
-    if found.standing_m_s > _STEADY_M_S:
-        warnings.append(
-            f"feet that should stand move at {found.standing_m_s:.2f} m/s across the picture: the camera seems to move, or nobody walks; "
-            "the world is then wrong"
-        )
-    if found.up_sd_deg > _UNSURE_DEG or steps < _FEW_STEPS:
-        warnings.append(f"gravity and floor rest on {steps} steps only ({found.up_sd_deg:.1f} degrees at best): take them as a guess")
+    shifts = {identity: _shift_in_picture(motion, track, found.pose) for identity, track in tracks.items()}
+    shift_px, share = (np.concatenate([np.zeros(0), *columns]) for columns in zip(*shifts.values(), strict=True))
+    people = [_evidence(person, *shifts[person.walker.track_id]) for person in found.people]
     return {
         "what": "an estimate from the people alone, for one shot of a camera that does not move",
         "camera_height_m": round(float(found.pose[1, 3]), 4),
         "up_sd_deg": round(found.up_sd_deg, 2),
-        "steps": steps,
+        "tilt_deg": round(found.tilt_deg, 2),
+        "steps": sum(len(person.stances) for person in found.people),
         "skating_mm_per_contact_frame": {"before": round(skating.before_mm, 3), "after": round(skating.after_mm, 3)},
         "contact_frames": skating.frames,
         "moved_in_picture": {
-            "median_px": round(float(np.median(shift_px)), 2) if len(shift_px) else 0.0,
-            "p95_px": round(float(np.quantile(shift_px, 0.95)), 2) if len(shift_px) else 0.0,
-            "median_share_of_box": round(float(np.median(share)), 4) if len(share) else 0.0,
-            "p95_share_of_box": round(float(np.quantile(share, 0.95)), 4) if len(share) else 0.0,
+            "median_px": round(_quantile(shift_px, 0.5), 2),
+            "p95_px": round(_quantile(shift_px, 0.95), 2),
+            "median_share_of_box": round(_quantile(share, 0.5), 4),
+            "p95_share_of_box": round(_quantile(share, 0.95), 4),
         },
-        "standing_soles_m_s": round(found.standing_m_s, 3),
-        "warnings": warnings,
+        "people": [person.as_info() for person in people],
+        "warnings": warnings_of(people, found.tilt_deg, found.up_sd_deg),
     }
 
 
-def _shift_in_picture(motion: Motion, tracks: dict[int, Track], pose: Array) -> tuple[Array, Array]:
+def _evidence(person: _Standing, shift_px: Array, share: Array) -> Evidence:
+    walker = person.walker
+    soles = walker.pelvis_m[:, None] + walker.soles_m
+    speed = np.where(np.repeat(walker.seen, 2, axis=1), speeds_m_s(walker, soles, across=True), np.inf).min(1)
+    x, y, z = np.median(walker.pelvis_m, axis=0).tolist()
+    return Evidence(
+        track_id=walker.track_id,
+        steps=len(person.stances),
+        height_m=person.height_m,
+        place_m=(x, y, z),
+        seen_s=float(walker.share_s[walker.seen.any(1)].sum()),
+        sole_m_s=_quantile(speed[np.isfinite(speed)], 0.5, nothing=float("nan")),
+        off_share=_quantile(share, 0.5),
+        often_off_share=_quantile(share, 0.95),
+        off_px=_quantile(shift_px, 0.5),
+    )
+
+
+def _quantile(values: Array, share: float, nothing: float = 0.0) -> float:
+    return float(np.quantile(values, share)) if len(values) else nothing
+
+
+def _shift_in_picture(motion: Motion, track: Track, pose: Array) -> tuple[Array, Array]:
     """By how far joints of the world, seen by the camera, are from those of the file: px, and as a share of the box's longer side."""
-    shifts, shares = [np.zeros(0)], [np.zeros(0)]
-    for track in tracks.values():
-        assert track.world is not None
-        camera = (track.world.world_joints_m - pose[:3, 3]) @ pose[:3, :3]
-        seen = camera @ motion.K.T
-        off = np.linalg.norm(seen[..., :2] / seen[..., 2:] - track.joints_px, axis=-1)
-        side = (track.box_xyxy_px[:, 2:] - track.box_xyxy_px[:, :2]).max(1)
-        good = np.isfinite(off).all(1) & (side > 0)
-        shifts.append(off[good].ravel())
-        shares.append((off[good] / side[good, None]).ravel())
-    return np.concatenate(shifts), np.concatenate(shares)
+    assert track.world is not None
+    camera = (track.world.world_joints_m - pose[:3, 3]) @ pose[:3, :3]
+    seen = camera @ motion.K.T
+    off = np.linalg.norm(seen[..., :2] / seen[..., 2:] - track.joints_px, axis=-1)
+    side = (track.box_xyxy_px[:, 2:] - track.box_xyxy_px[:, :2]).max(1)
+    good = np.isfinite(off).all(1) & (side > 0)
+    return off[good].ravel(), (off[good] / side[good, None]).ravel()

@@ -1,0 +1,135 @@
+"""What speaks against a world that was found, person by person, and the warnings that follow.
+
+One camera that stands still and one floor are assumed. Each reason for doubt names what breaks that, as far as the people show it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+_STEADY_M_S = 0.15
+"""The slower sole of somebody on their feet moves less than this across the line of sight, most of the time."""
+_LEAST_S = 1.0
+"""Shorter sights of feet say nothing about the camera."""
+_UNSURE_DEG = 5.0
+_FEW_STEPS = 4
+_SAME_FLOOR_M = 0.3
+_DISTANCE_ERROR = 0.15
+"""Of a person's distance; it lifts their floor by this part of the camera's height over it."""
+_UP_ERROR = 0.09
+"""Error of the trunks' "up", radians; it lifts the floor by this part of the way from one person to the other."""
+_TILTED_DEG = 12.0
+_OFF = 0.05
+"""Of the box, the median over time: bodies of the world lie over the people in the picture."""
+_OFTEN_OFF = 0.25
+"""Of the box, the 95th percentile over time"""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one person says about the world."""
+
+    track_id: int
+    steps: int
+    height_m: float | None
+    """of the soles that hold still over the camera, along the trunks: before there is a floor, which tilts so that all stand on it"""
+    place_m: tuple[float, float, float]
+    """of the pelvis in the camera's axes, the median"""
+    seen_s: float
+    """for how long a foot was in the picture"""
+    sole_m_s: float
+    """how fast the slower sole moves across the line of sight, the median; NaN where no foot was seen"""
+    off_share: float
+    """how far the joints of the world are from those in the picture, the median as a share of the box"""
+    often_off_share: float
+    """the same, 95th percentile"""
+    off_px: float
+
+    def as_info(self) -> dict[str, Any]:
+        """For `world_info`."""
+        return {
+            "track_id": self.track_id,
+            "steps": self.steps,
+            "standing_over_camera_m": None if self.height_m is None else round(self.height_m, 3),
+            "standing_soles_m_s": None if math.isnan(self.sole_m_s) else round(self.sole_m_s, 3),
+            "moved_share_of_box": round(self.off_share, 4),
+        }
+
+
+def steadiest_m_s(people: Sequence[Evidence]) -> float:
+    """How fast the soles of the person move whose feet are stillest; NaN where nobody's feet were seen for long.
+
+    Somebody before a standing camera who walks has nearly always one foot that stands. A camera that moves moves everybody's.
+    """
+    told = [person for person in people if person.seen_s >= _LEAST_S] or list(people)
+    return min((person.sole_m_s for person in told if not math.isnan(person.sole_m_s)), default=float("nan"))
+
+
+def warnings_of(people: Sequence[Evidence], tilt_deg: float, up_sd_deg: float) -> list[str]:
+    """One line for each thing that makes the world wrong or a guess. `tilt_deg`: of the floor against the trunks."""
+    steps = sum(person.steps for person in people)
+    found = [_floors(people) or _tilt(tilt_deg), _camera(people), _out_of_place(people)]
+    if up_sd_deg > _UNSURE_DEG or steps < _FEW_STEPS:
+        found.append(f"gravity and floor rest on {steps} steps only ({up_sd_deg:.1f} degrees at best): take them as a guess")
+    return [text for text in found if text is not None]
+
+
+def _camera(people: Sequence[Evidence]) -> str | None:
+    speed = steadiest_m_s(people)
+    if not speed > _STEADY_M_S:
+        return None
+    return (
+        f"everybody's feet, which should stand in turns, move at {speed:.2f} m/s across the picture: the camera seems to move, or nobody "
+        "stands or walks; the world is then wrong"
+    )
+
+
+def _floors(people: Sequence[Evidence]) -> str | None:
+    standing = sorted((person for person in people if person.height_m is not None), key=_height_m)
+    apart = [pair for pair in combinations(standing, 2) if _height_m(pair[1]) - _height_m(pair[0]) > _tolerance_m(*pair)]
+    if not apart:
+        return None
+    involved = sorted({person.track_id: person for pair in apart for person in pair}.values(), key=_height_m)
+    heights = ", ".join(
+        f"person {person.track_id} {abs(_height_m(person)):.1f} m {'under' if _height_m(person) < 0 else 'over'} the camera"
+        for person in involved
+    )
+    # A wrong distance moves somebody along the line of sight: feet under the camera stay under it.
+    certain = _height_m(involved[0]) < 0 < _height_m(involved[-1])
+    cause = "several floors (a box, stairs, a balcony)" if certain else "several floors, or somebody at a wrong distance"
+    return f"people stand at different heights ({heights}): {cause}; the world has one floor, so bodies are wrong in it"
+
+
+def _height_m(person: Evidence) -> float:
+    return 0.0 if person.height_m is None else person.height_m
+
+
+def _tolerance_m(one: Evidence, other: Evidence) -> float:
+    """Heights that differ by no more than this may be one floor, seen with the errors that are usual."""
+    farther = max(abs(_height_m(one)), abs(_height_m(other)))
+    return _SAME_FLOOR_M + _DISTANCE_ERROR * farther + _UP_ERROR * math.dist(one.place_m, other.place_m)
+
+
+def _tilt(tilt_deg: float) -> str | None:
+    if tilt_deg <= _TILTED_DEG:
+        return None
+    return (
+        f"the floor that fits all steps is tilted by {tilt_deg:.0f} degrees against the trunks of the people: they stand on several "
+        "floors, stairs or a slope, or they lean; the world is then wrong"
+    )
+
+
+def _out_of_place(people: Sequence[Evidence]) -> str | None:
+    off = [person for person in people if person.off_share > _OFF or person.often_off_share > _OFTEN_OFF]
+    if not off:
+        return None
+    how_far = ", ".join(
+        f"person {person.track_id} by {person.off_px:.0f} px ({100 * person.off_share:.0f} % of the box, at times "
+        f"{100 * person.often_off_share:.0f} %)"
+        for person in off
+    )
+    return f"bodies of the world do not lie over the people in the picture: {how_far}; do not use these in the world"
