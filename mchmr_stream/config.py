@@ -19,7 +19,7 @@ from mchmr_stream.errors import UsageError
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 def _host_and_port(text: str, example: str) -> str:
@@ -34,12 +34,12 @@ class SourceSettings(_Section):
 
     start_s: float | None = Field(None, ge=0, description="skip everything before this time, seconds from the first frame")
     end_s: float | None = Field(None, ge=0, description="stop at this time, seconds from the first frame")
-    every: int = Field(1, ge=1, description="use each n-th frame")
-    stream: int = Field(0, ge=0, description="which video stream of the file, from 0")
+    every: int = Field(1, ge=1, le=1_000_000, description="use each n-th frame")
+    stream: int = Field(0, ge=0, le=1000, description="which video stream of the file, from 0")
     hwaccel: str | None = Field(
         None, description="decode videos on this hardware (cuda, vaapi, videotoolbox, ...) where it can; null: on the CPU"
     )
-    images_fps: float = Field(30.0, gt=0, description="rate at which a folder of images is taken to be filmed")
+    images_fps: float = Field(30.0, ge=0.001, le=10_000, description="rate at which a folder of images is taken to be filmed")
     rotate: Literal["auto", 0, 90, 180, 270] = Field(
         "auto",
         description="degrees by which the picture has to be turned clockwise so that people stand upright; auto: found from the people. "
@@ -50,8 +50,8 @@ class SourceSettings(_Section):
 class CameraSettings(_Section):
     """What is known of the camera; give at most one of the first three. None of them: focal length sqrt(width^2 + height^2)."""
 
-    focal_px: float | None = Field(None, gt=0, description="focal length in pixels of the upright, square-pixel picture")
-    fov_deg: float | None = Field(None, gt=0, lt=180, description="horizontal field of view in degrees")
+    focal_px: float | None = Field(None, ge=1, le=1_000_000, description="focal length in pixels of the upright, square-pixel picture")
+    fov_deg: float | None = Field(None, ge=0.1, lt=180, description="horizontal field of view in degrees")
     intrinsics: Path | None = Field(
         None, description='calibration of OpenCV, ROS, COLMAP, Kalibr, Pose2Sim, or JSON {"K": 3x3, "distortion": [k1, k2, p1, p2]}'
     )
@@ -77,7 +77,9 @@ class DetectorSettings(_Section):
     kind: Literal["movenet", "mediapipe", "boxes"] = Field(
         "movenet", description="movenet: anyone, boxes and 17 keypoints; mediapipe: one main person; boxes: your own, from `file`"
     )
-    interval: int = Field(1, ge=1, description="live: ask the detector on each n-th picture; the tracker carries people between")
+    interval: int = Field(
+        1, ge=1, le=1_000_000, description="live: ask the detector on each n-th picture; the tracker carries people between"
+    )
     file_interval: int | None = Field(
         None,
         ge=1,
@@ -218,14 +220,14 @@ class SmootherSettings(_Section):
         le=5,
         description="two-sided: fill gaps in a person's frames up to this long, as far as it looks ahead; marked interpolated",
     )
-    strength: float = Field(1.0, gt=0, le=10, description="1 is tuned for people at ordinary speed; more is smoother and later")
+    strength: float = Field(1.0, ge=0.01, le=10, description="1 is tuned for people at ordinary speed; more is smoother and later")
 
 
 class LiveSettings(_Section):
     """`mchmr live`: cameras and streams."""
 
     size: str | None = Field(None, pattern=r"^[1-9]\d*x[1-9]\d*$", description="camera: picture size, as in 1280x720; none: what it likes")
-    fps: float | None = Field(None, gt=0, description="camera: pictures per second; none: what it likes")
+    fps: float | None = Field(None, ge=0.001, le=10_000, description="camera: pictures per second; none: what it likes")
     pixel_format: str | None = Field(None, description="camera: mjpeg, yuyv422, ...; none: what it likes")
     rtsp_transport: Literal["tcp", "udp"] = Field("tcp", description="rtsp: how pictures come; udp is a little sooner and may lose some")
     read_timeout_s: float = Field(3.0, gt=0, le=60, description="a source silent for this long is lost")
@@ -289,7 +291,7 @@ class RuntimeSettings(_Section):
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     threads: int | None = Field(
-        None, ge=1, description="CPU threads of the detector, and of each frame in the network; none: by the number of cores"
+        None, ge=1, le=1024, description="CPU threads of the detector, and of each frame in the network; none: by the number of cores"
     )
     ahead: int = Field(4, ge=1, le=256, description="frames that decoding and detection may be ahead")
 
@@ -325,7 +327,7 @@ def load_settings(file: str | Path | None = None, overrides: list[str] | None = 
     if file is not None:
         try:
             loaded = yaml.safe_load(find_config(file).read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, yaml.YAMLError) as error:
             raise UsageError(
                 f"cannot read settings {file}: {' '.join(str(error).split())}; expected a YAML file as printed by `mchmr config`, "
                 "or the name of one that ships, as fast"
@@ -364,8 +366,10 @@ def apply_override(data: dict[str, Any], text: str) -> None:
         raise UsageError(f"--set got {text!r}, expected section.name=value, for example smoother.strength=2")
     try:
         parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UsageError(f"--set {name}: cannot read {value!r}, expected a number, a word or a YAML list") from error
+    except yaml.reader.ReaderError:  # a character that YAML has no room for, as a file's name may have
+        parsed = value
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist, a number of thousands of digits
+        raise UsageError(f"--set {name}: cannot read {value[:40]!r}, expected a number, a word or a YAML list") from error
     here = data
     for key in keys[:-1]:
         here = here.setdefault(key, {})

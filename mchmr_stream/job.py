@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -75,7 +76,7 @@ def process_video(
     """
     settings = settings or Settings()
     paths = output_paths(path, out_dir)
-    earlier = EarlierRun(paths.bodies, paths.report, settings) if resume and paths.bodies.exists() else None
+    earlier = EarlierRun(paths.bodies, paths.report, settings) if resume and os.path.exists(paths.bodies) else None
     _refuse_to_replace(Path(path), paths, settings, may_exist=overwrite or earlier is not None)
     if earlier is not None and earlier.complete:
         return _already_done(paths, earlier.motion)
@@ -243,7 +244,7 @@ class _Outputs:
 def _refuse_to_replace(path: Path, paths: OutputPaths, settings: Settings, *, may_exist: bool) -> None:
     wanted = paths.wanted(overlay=settings.output.overlay, rerun=settings.output.rerun)
     refuse_to_replace([path, *files_listed(path), *files_named(settings)], wanted, "choose another folder")
-    existing = [output for output in wanted if output.exists()]
+    existing = [output for output in wanted if os.path.exists(output)]
     if existing and not may_exist:
         go_on = "--resume goes on after it" if paths.bodies.exists() else f"there is no {paths.bodies} to resume"
         raise UsageError(f"{existing[0]} exists; --overwrite replaces it, {go_on}, or choose another folder")

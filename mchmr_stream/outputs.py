@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,15 +34,29 @@ def output_paths(name: str | Path, out_dir: str | Path) -> OutputPaths:
     return OutputPaths(stem, folder / f"{stem}.npz", folder / f"{stem}.mp4", folder / f"{stem}.json", folder / f"{stem}.rrd")
 
 
+def hidden_mark(path: Path) -> str:
+    """How the names of temporary files and folders beside `path` begin.
+
+    Short and ASCII however `path` is called: its own name may leave no room for more, and some libraries take UTF-8 only.
+    """
+    return f".mchmr-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}."
+
+
+def temporary_beside(path: Path, suffix: str = ".part") -> Path:
+    """Where a file is written until it is whole. On the same disk as `path`, so that moving it is one step."""
+    return path.with_name(f"{hidden_mark(path)}{os.getpid()}{suffix}")
+
+
 def plain_name(name: str) -> str:
     """A source's name as part of a file's name or a topic: ASCII letters, digits and dashes."""
     return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "source"
 
 
 def _stem(path: Path) -> str:
-    if path.is_dir():
+    # os.path, as Path's own questions raise for names that no file can have.
+    if os.path.isdir(path):
         return path.resolve().name
-    if path.is_file():
+    if os.path.isfile(path):
         return path.stem
     # A pattern that is nothing but wildcards (shots/*.png) is called after its folder.
     return re.sub(r"[*?\[\]]", "", path.stem).strip("._- ") or path.resolve().parent.name

@@ -24,7 +24,7 @@ def refuse_to_replace(
     given = [Path(one) for one in inputs if one is not None]
     for output in map(Path, outputs):
         for one in given:
-            if is_same_file(output, one) or (output.exists() and is_same_file(output.absolute().parent, one)):
+            if is_same_file(output, one) or (os.path.exists(output) and is_same_file(output.absolute().parent, one)):
                 raise UsageError(f"the output {output} would replace the input{'' if one == output else f' {one}'}; {advice}")
 
 
@@ -59,7 +59,7 @@ def _would_be_same(first: Path, second: Path) -> bool:
     first, second = first.absolute(), second.absolute()
     if first == second or is_same_file(first, second):
         return True
-    if first.exists() or second.exists() or not first.name or _loose(first.name) != _loose(second.name):
+    if os.path.exists(first) or os.path.exists(second) or not first.name or _loose(first.name) != _loose(second.name):
         return False
     return _would_be_same(first.parent, second.parent) and _is_one_name(first, second)
 

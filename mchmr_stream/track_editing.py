@@ -18,6 +18,9 @@ from mchmr_stream.motion import Motion, Track
 from mchmr_stream.records import SourceInfo
 from mchmr_stream.sinks.npz import NpzSink
 
+LARGEST_ID = 2**31 - 1
+"""Other programs keep numbers of people in 32 bits."""
+
 
 @dataclass(frozen=True)
 class TrackSummary:
@@ -87,14 +90,16 @@ def split(motion: Motion, identity: int, time_s: float) -> tuple[Motion, int]:
             f"got {time_s:g}"
         )
     new = max(motion.tracks) + 1
+    if new > LARGEST_ID:
+        raise UsageError(f"there is no number above {LARGEST_ID} for the new person; rename that one before")
     return _with(motion, {**motion.tracks, identity: track.only(~later), new: dataclasses.replace(track.only(later), track_id=new)}), new
 
 
 def rename(motion: Motion, identity: int, to: int) -> Motion:
     """Another number for the same person. Raises UsageError when somebody has it."""
     track = _track(motion, identity)
-    if to < 1:
-        raise UsageError(f"the new number of person {identity} is {to}, expected 1 or more")
+    if not 1 <= to <= LARGEST_ID:
+        raise UsageError(f"the new number of person {identity} is {to}, expected 1 to {LARGEST_ID}")
     if to in motion.tracks:
         raise UsageError(f"person {identity} cannot become {to}: there is a person {to} already; merge them, or rename that one before")
     return _with(motion, {**motion.tracks, to: dataclasses.replace(track, track_id=to)}, without=[identity])

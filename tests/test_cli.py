@@ -219,7 +219,7 @@ def test_one_input_that_fails_gives_its_own_exit_code(
     job.fail["a.mp4"] = error
     got, _, err = run(capsys, "video", "a.mp4", "-o", tmp_path)
     assert got == code
-    assert " ".join(str(error).split()) in only_line(err)
+    assert (getattr(error, "strerror", None) or " ".join(str(error).split())) in only_line(err)
 
 
 def test_a_failing_input_does_not_stop_the_others(capsys: pytest.CaptureFixture[str], job: FakeJob, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_select_keeps_frames_that_are_now_empty(clip: Path) -> None:
         (["--split", "1@9"], "person 1 is there from 0.000 to 0.760 s, expected a time between to split at, got 9"),
         (["--split", "1@soon"], "--split got 1@soon, expected A@S"),
         (["--rename", "1=2"], "there is a person 2 already"),
-        (["--rename", "1=0"], "expected 1 or more"),
+        (["--rename", "1=0"], "expected 1 to 2147483647"),
         (["--select", "1,9"], "person 9 is not in the file; there: 1, 2, 3"),
     ],
 )

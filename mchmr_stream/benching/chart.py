@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mchmr_stream.errors import MissingPart, UsageError
+from mchmr_stream.errors import MchmrError, MissingPart
+from mchmr_stream.outputs import temporary_beside
 
 _COLOURS = {
     "decode": "#7b9acc", "detect": "#e0a458", "keypoints": "#d9c255", "crop": "#8fb996", "network": "#c8553d", "fit": "#4f8a8b",
@@ -15,7 +16,7 @@ _REST = "#cfcfcf"
 
 
 def draw_chart(result: dict[str, Any], path: Path) -> None:
-    """Write a PNG. Raises MissingPart without matplotlib, UsageError where `path` cannot be written."""
+    """Write a PNG. Raises MissingPart without matplotlib, MchmrError where `path` cannot be written."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -28,10 +29,14 @@ def draw_chart(result: dict[str, Any], path: Path) -> None:
         _draw_cpu(cpu, run)
     machine = result["machine"]
     figure.suptitle(f"{result['clip']['name']} on {machine['cpu']}, {machine['cores']} cores, {machine['gpu'] or 'no GPU'}", fontsize=9)
+    temporary = temporary_beside(path)
     try:
-        figure.savefig(path, dpi=130)
+        figure.savefig(temporary, dpi=130, format="png")
+        temporary.replace(path)
     except OSError as error:
-        raise UsageError(f"--plot: cannot write {path}: {error.strerror}") from error
+        raise MchmrError(f"--plot: cannot write {path}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _draw_calls(axes: Any, run: dict[str, Any]) -> None:

@@ -7,13 +7,14 @@ Exit codes: 0 done, 1 something failed, 2 the request is wrong, 130 and 143 stop
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from mchmr_stream import __version__
@@ -38,6 +39,7 @@ from mchmr_stream.cli import (
     train,
     video,
 )
+from mchmr_stream.cli.standard_streams import make_usable, output_failure
 from mchmr_stream.errors import MchmrError, UsageError
 from mchmr_stream.heap import keep_freed_memory
 
@@ -66,6 +68,15 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. `argv` is without the program's name; None: the process's own."""
+    make_usable()
+    code = _run(argv)
+    failure = output_failure()
+    if failure is None:
+        return code
+    return 1 if isinstance(failure, BrokenPipeError) else _report(_unwritable(failure), 1)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         args = _parser().parse_args(argv)
     except UsageError as error:
@@ -75,19 +86,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     with _messages(args):
         try:
             keep_freed_memory()
-            code = args.run(args)
-            sys.stdout.flush()
-            return int(code)
+            return int(args.run(args))
         except MchmrError as error:
             return _report(error, error.exit_code, args.debug)
         except KeyboardInterrupt:
             return 130
-        except BrokenPipeError:
-            # The reader (head, less) has gone; without this Python complains again when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except BrokenPipeError:  # the reader (head, less) has gone
             return 1
         except OSError as error:
-            return _report(error, 1, args.debug)
+            failure = output_failure()
+            return _report(_in_words(error, args) if failure is None else _unwritable(failure), 1, args.debug)
+
+
+def _unwritable(failure: OSError) -> MchmrError:
+    return MchmrError(f"cannot write to standard output: {failure.strerror or failure}")
+
+
+def _in_words(error: OSError, args: argparse.Namespace) -> MchmrError:
+    """An operating system's error without its number, and with a file where it has none itself: a full disk names nothing."""
+    what = error.strerror or str(error) or type(error).__name__
+    if error.filename is not None:
+        return MchmrError(f"{os.fsdecode(error.filename)}: {what}")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return MchmrError(f"cannot write {getattr(args, 'out', None) or 'the output'}: {what}")
+    return MchmrError(what)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -117,7 +139,8 @@ def _parser() -> argparse.ArgumentParser:
 def _report(error: BaseException, code: int, debug: bool = False) -> int:
     if debug:
         traceback.print_exception(error)
-    print(f"mchmr: {' '.join(str(error).split())}", file=sys.stderr)
+    with suppress(OSError):  # standard error may be full or gone, too
+        print(f"mchmr: {' '.join(str(error).split())}", file=sys.stderr)
     return code
 
 

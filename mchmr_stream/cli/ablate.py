@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mchmr_stream.cli.number_types import whole
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
@@ -23,9 +25,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--packed", type=Path, required=True, metavar="DIR", help="data with test people, from `mchmr train --pack`")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="folder for the runs and RESULTS.json")
     parser.add_argument("--config", type=Path, metavar="CONFIG.yaml", help="training settings of the base (default: those of the pack)")
-    parser.add_argument("--steps", type=_positive, metavar="N", help="of each run, instead of the settings'")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="K", help="(default 0 1 2)")
-    parser.add_argument("--processes", type=_positive, default=1, metavar="N", help="runs side by side, each on its share of the cores")
+    parser.add_argument("--steps", type=whole(1, 1_000_000_000), metavar="N", help="of each run, instead of the settings'")
+    parser.add_argument("--seeds", type=whole(0, 2**63 - 1), nargs="+", default=[0, 1, 2], metavar="K", help="(default 0 1 2)")
+    parser.add_argument(
+        "--processes", type=whole(1, 1024), default=1, metavar="N", help="runs side by side, each on its share of the cores"
+    )
     parser.add_argument("--real", type=Path, metavar="DIR", help="real views to measure on as well (docs/evaluation.md)")
     parser.add_argument("--table", type=Path, metavar="FILE.md", help="the page (default ablations.md in the output folder)")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
@@ -50,10 +54,3 @@ def run(args: argparse.Namespace) -> int:
         )  # fmt: skip
     print(table if done else "stopped; the same command goes on from there")
     return stop.exit_code or 0
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}, expected 1 or more")
-    return value

@@ -8,6 +8,7 @@ import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
+from mchmr_stream.cli.number_types import whole
 from mchmr_stream.errors import UsageError
 from mchmr_stream.same_file import refuse_to_replace
 
@@ -22,13 +23,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "Without INPUT on a clip that is drawn here and is the same everywhere, so that figures of machines can be compared.",
     )
     parser.add_argument("input", nargs="?", type=Path, metavar="INPUT", help="a video file or a folder of images")
-    parser.add_argument("--people", type=int, default=2, metavar="P", help="without INPUT: how many people are drawn (default 2)")
+    parser.add_argument("--people", type=whole(1, 100), default=2, metavar="P", help="without INPUT: how many people are drawn (default 2)")
     parser.add_argument("--size", default="1280x720", metavar="WxH", help="without INPUT: size of the pictures (default 1280x720)")
     parser.add_argument("--views", metavar="N[,N]", help="crops of each person; several are measured one after the other (crops.views)")
     parser.add_argument("--batch", metavar="N[,N]", help="the network alone with so many people in a call, too")
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (runtime.device)")
-    parser.add_argument("--frames", type=int, default=100, metavar="N", help="how many frames at most (default 100)")
-    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="runs of the whole, of which the median counts (default 3)")
+    parser.add_argument("--frames", type=whole(1, 1_000_000), default=100, metavar="N", help="how many frames at most (default 100)")
+    parser.add_argument(
+        "--repeats", type=whole(1, 10_000), default=3, metavar="N", help="runs of the whole, of which the median counts (default 3)"
+    )
     parser.add_argument("--no-overlay", action="store_true", help="leave out drawing and encoding (output.overlay)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw where time goes")
@@ -39,9 +42,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     from mchmr_stream.config import load_settings
 
-    for name in ("frames", "repeats"):
-        if getattr(args, name) < 1:
-            raise UsageError(f"--{name} is {getattr(args, name)}, expected at least 1")
     if args.plot is not None and args.plot.suffix.lower() != ".png":
         raise UsageError(f"--plot got {args.plot}, expected a name that ends in .png")
     if args.plot is not None and not args.plot.absolute().parent.is_dir():
@@ -94,13 +94,18 @@ def _numbers(option: str, text: str | None, most: int) -> list[int]:
     if text is None:
         return []
     parts = text.split(",")
-    if not all(part.strip().isdecimal() and 1 <= int(part) <= most for part in parts):
+    if not all(part.strip().isdecimal() and len(part) < 9 and 1 <= int(part) <= most for part in parts):
         raise UsageError(f"{option} got {text!r}, expected whole numbers from 1 to {most}, as in 1,3,5")
     return [int(part) for part in parts]
 
 
 def _size(text: str) -> tuple[int, int]:
     width, cross, height = text.partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal() and all(64 <= int(n) <= 8192 and int(n) % 2 == 0 for n in (width, height))):
+    if not (
+        cross
+        and width.isdecimal()
+        and height.isdecimal()
+        and all(len(n) < 9 and 64 <= int(n) <= 8192 and int(n) % 2 == 0 for n in (width, height))
+    ):
         raise UsageError(f"--size got {text!r}, expected two even numbers from 64 to 8192, as in 1280x720")
     return int(width), int(height)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mchmr_stream.cli.number_types import whole
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.same_file import refuse_to_replace
 
@@ -37,7 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--data", type=Path, nargs="+", metavar="DIR", help="folders with videos and their ground truth, which may lie below them"
     )
     real3d.add_argument("--weights", metavar="FILE", help="weights other than the default (network.weights)")
-    real3d.add_argument("--views", type=int, metavar="N", help="crops of each person (crops.views)")
+    real3d.add_argument("--views", type=whole(1, 64), metavar="N", help="crops of each person (crops.views)")
     real3d.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     real3d.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="SECTION.NAME=VALUE", help="one setting; may be repeated"
@@ -54,7 +55,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     synthetic.add_argument(
         "--crop-upper-body", action="store_true", help="instead compare people whole and cut off under the hips (needs --shards)"
     )
-    synthetic.add_argument("--limit", type=int, default=200, metavar="N", help="people for --crop-upper-body (default 200)")
+    synthetic.add_argument(
+        "--limit", type=whole(1, 1_000_000_000), default=200, metavar="N", help="people for --crop-upper-body (default 200)"
+    )
     _add_predictions(synthetic)
     _add_outputs(synthetic, report=True)
     synthetic.set_defaults(run=_synthetic)
@@ -86,12 +89,12 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--bodies", type=Path, metavar="DIR", help="folder with SMPL_FEMALE, SMPL_MALE, SMPL_NEUTRAL (.npz or .pkl)")
     group.add_argument("--regressor", type=Path, metavar="FILE.npy", help="J_regressor_h36m; without it stand-ins are compared")
     group.add_argument("--weights", metavar="FILE", help="weights other than the default (network.weights)")
-    group.add_argument("--views", type=int, metavar="N", help="crops of each person (crops.views)")
+    group.add_argument("--views", type=whole(1, 64), metavar="N", help="crops of each person (crops.views)")
     group.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     group.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="SECTION.NAME=VALUE", help="one setting; may be repeated"
     )
-    group.add_argument("--limit", type=int, metavar="N", help="only the first N people")
+    group.add_argument("--limit", type=whole(1, 1_000_000_000), metavar="N", help="only the first N people")
     group.add_argument("--self-check", action="store_true", help="run no network: feed the labelled bodies back, which must give 0 mm")
     _add_predictions(parser)
     _add_outputs(parser)
@@ -107,7 +110,7 @@ def _add_rendered(parser: argparse.ArgumentParser) -> None:
         help="what detector and encoder saw of them: read when it is there, else made of --shards",
     )
     parser.add_argument("--weights", default="default", metavar="FILE", help="weights other than the default")
-    parser.add_argument("--views", type=int, metavar="N", help="crops of each person (default: all that were observed)")
+    parser.add_argument("--views", type=whole(1, 64), metavar="N", help="crops of each person (default: all that were observed)")
 
 
 def _add_predictions(parser: argparse.ArgumentParser) -> None:
@@ -152,8 +155,6 @@ def _dataset_predictions(args: argparse.Namespace, stopped: Callable[[], bool]) 
 
     if args.data is None:
         raise UsageError("expected --data DIR with the data set, or --from FILE.npz with earlier predictions")
-    if args.limit is not None and args.limit < 1:
-        raise UsageError(f"--limit is {args.limit}, expected at least 1 person")
     protocol = protocol_of(args.dataset)
     files = args.labels or protocol_files(args.data, protocol)
     reader = open_set(args.data, protocol.folder, files=files)
@@ -231,8 +232,6 @@ def _upper_body(args: argparse.Namespace) -> int:
     unused = [name for name in ("observed", "predictions", "earlier", "report") if getattr(args, name) is not None]
     if unused:
         raise UsageError(f"--crop-upper-body observes people anew; leave --{unused[0].replace('earlier', 'from')} out")
-    if args.limit < 1:
-        raise UsageError(f"--limit is {args.limit}, expected at least 1 person")
     views = synthetic_people.STORED_VIEWS if args.views is None else args.views
     results = upper_body.evaluate(args.shards, load_network(args.weights), views=views, most_people=args.limit)
     return _show(results, args.json)

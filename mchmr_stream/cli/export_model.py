@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from mchmr_stream.cli.number_types import whole
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
@@ -21,8 +23,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--weights", default="default", metavar="FILE", help="weights other than the default")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N; torchscript files are for one device")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="of the encoder, with --to python")
-    parser.add_argument("--instances", type=int, default=1, metavar="N", help="copies of the network, on each GPU or the CPU (default 1)")
-    parser.add_argument("--views", type=int, metavar="N", help="crops a person will usually have (default: crops.views; any number works)")
+    parser.add_argument(
+        "--instances", type=whole(1, 1024), default=1, metavar="N", help="copies of the network, on each GPU or the CPU (default 1)"
+    )
+    parser.add_argument(
+        "--views", type=whole(1, 64), metavar="N", help="crops a person will usually have (default: crops.views; any number works)"
+    )
     parser.set_defaults(run=run)
 
 

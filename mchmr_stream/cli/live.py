@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mchmr_stream.cli import live_outputs
+from mchmr_stream.cli.number_types import seconds
 from mchmr_stream.cli.video import add_settings_arguments
 from mchmr_stream.errors import UsageError
 from mchmr_stream.outputs import plain_name
@@ -50,9 +51,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     outputs.add_argument("--npz", type=Path, metavar="DIR", help="numbers as .npz files, one after the other")
     outputs.add_argument("--no-page", action="store_true", help="no page to watch")
-    outputs.add_argument("--segment", type=float, default=60.0, metavar="S", help="length of each .npz file in seconds (60)")
+    outputs.add_argument("--segment", type=seconds(), default=60.0, metavar="S", help="length of each .npz file in seconds (60)")
     live_outputs.add_arguments(outputs)
-    parser.add_argument("--seconds", type=float, metavar="S", help="stop after so long")
+    parser.add_argument("--seconds", type=seconds(), metavar="S", help="stop after so long")
     add_settings_arguments(parser)
     quick = parser.add_argument_group("shorthands", "each stands for one setting; `mchmr config` lists all settings")
     for option, setting, kind, text in SHORTHANDS:
@@ -81,8 +82,6 @@ def run(args: argparse.Namespace) -> int:
     given = {setting: getattr(args, option.removeprefix("--").replace("-", "_")) for option, setting, _, _ in SHORTHANDS}
     shorthands = [f"{setting}={json.dumps(value)}" for setting, value in given.items() if value is not None]
     settings = load_settings(args.config, [*shorthands, *args.overrides], defaults=DEFAULTS)
-    if args.segment <= 0:
-        raise UsageError(f"--segment got {args.segment:g}, expected seconds above 0")
     from mchmr_stream.cli.stopping import StopOnSignals
     from mchmr_stream.live import LiveRun
 

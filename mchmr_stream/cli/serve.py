@@ -7,7 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mchmr_stream.errors import ServerError, UsageError
+from mchmr_stream.cli.number_types import whole
+from mchmr_stream.errors import ServerError
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -20,22 +21,26 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto: every GPU, else the CPU)"
     )
     parser.add_argument("--host", default="127.0.0.1", metavar="IP", help="address to listen on (default 127.0.0.1: this machine only)")
-    parser.add_argument("--port", type=int, default=8001, metavar="N", help="of gRPC (default 8001); HTTP is one below, metrics one above")
-    parser.add_argument("--instances", type=int, default=1, metavar="N", help="copies of the network, on each GPU or the CPU (default 1)")
-    parser.add_argument("--views", type=int, metavar="N", help="crops a person will usually have (default: crops.views; any number works)")
+    parser.add_argument(
+        "--port", type=whole(2, 65534), default=8001, metavar="N", help="of gRPC (default 8001); HTTP is one below, metrics one above"
+    )
+    parser.add_argument(
+        "--instances", type=whole(1, 1024), default=1, metavar="N", help="copies of the network, on each GPU or the CPU (default 1)"
+    )
+    parser.add_argument(
+        "--views", type=whole(1, 64), metavar="N", help="crops a person will usually have (default: crops.views; any number works)"
+    )
     parser.add_argument("--weights", default="default", metavar="FILE", help="weights other than the default")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="of the encoder (default auto)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads of each instance (default: half the cores)")
+    parser.add_argument(
+        "--threads", type=whole(0, 1024), default=0, metavar="N", help="CPU threads of each instance (default: half the cores)"
+    )
     parser.add_argument("--tritonserver", type=Path, metavar="FILE", help="the server program (default: on PATH, else in nvidia-pytriton)")
     parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENT", help="handed to tritonserver as they are")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.instances < 1 or args.threads < 0 or not 1 < args.port < 65535:
-        raise UsageError(
-            f"got --instances {args.instances} --threads {args.threads} --port {args.port}, expected at least 1, at least 0, 2 to 65534"
-        )
     from mchmr_stream.cli.stopping import StopOnSignals
     from mchmr_stream.network.weights import load_network
     from mchmr_stream.serving.binary import find_tritonserver

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from mchmr_stream.cli.number_types import whole
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
@@ -14,9 +16,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description="Render people with known bodies: single pictures in training files, or clips of moving people (--clips).",
     )
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="DIR", help="folder for what is rendered")
-    parser.add_argument("-n", "--count", required=True, type=int, metavar="N", help="how many people; with --clips, how many clips")
+    parser.add_argument(
+        "-n", "--count", required=True, type=whole(1, 100_000_000), metavar="N", help="how many people; with --clips, how many clips"
+    )
     parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="folder with body/, people/ and poses/ (docs/training.md)")
-    parser.add_argument("--seed", type=int, default=0, metavar="K", help="the same seed gives the same people (default 0)")
+    parser.add_argument("--seed", type=whole(0, 2**63 - 1), default=0, metavar="K", help="the same seed gives the same people (default 0)")
     parser.add_argument("--backgrounds", type=Path, metavar="DIR", help="folder of images to put behind them")
     parser.add_argument(
         "--poses", type=Path, nargs="+", default=[], metavar="PATH", help="motion of your own: AMASS or SMPL .npz, .bvh, or folders of them"

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mchmr_stream.cli.number_types import whole
+
 if TYPE_CHECKING:
     from mchmr_stream.cli.stopping import StopOnSignals
     from mchmr_stream.learning.loop import Leg
@@ -49,14 +51,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto: a GPU where there is one)"
     )
-    parser.add_argument("--seed", type=_seed, metavar="K", help="instead of the config's")
+    parser.add_argument("--seed", type=whole(0, 2**63 - 1), metavar="K", help="instead of the config's")
     pictures = parser.add_argument_group("training from pictures (CONFIG is paper_resnet50, paper_hrnet_w48 or alike)")
     pictures.add_argument("--sets", type=Path, metavar="DIR", help="folder of data sets, beside --shards or instead")
     pictures.add_argument("--unchecked", action="store_true", help="train on data sets that fail the check too (`mchmr data check`)")
     pictures.add_argument("--test-set", metavar="NAME", help="one of them to measure on while training, by its test split")
     pictures.add_argument("--start", type=Path, metavar="FILE", help="weights to start from, of `mchmr import-weights` or of another run")
     pictures.add_argument(
-        "--workers", type=_workers, default=0, metavar="N", help="processes that read pictures (default 0: none of their own)"
+        "--workers", type=whole(0, 256), default=0, metavar="N", help="processes that read pictures (default 0: none of their own)"
     )
     parser.set_defaults(run=run)
 
@@ -136,20 +138,6 @@ def _minutes(text: str) -> float:
     value = float(text)
     if not (math.isfinite(value) and value > 0):
         raise argparse.ArgumentTypeError(f"{text} minutes, expected more than 0")
-    return value
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"seed {text}, expected 0 or more")
-    return value
-
-
-def _workers(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 256:
-        raise argparse.ArgumentTypeError(f"{text} workers, expected 0 to 256")
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -173,7 +174,7 @@ def _check_outputs(inputs: Sequence[str], out_dir: Path, settings: Settings, *, 
     outputs = _wanted(inputs, out_dir, settings)
     listed = [file for name in inputs for file in files_listed(Path(name))]
     refuse_to_replace([*inputs, *listed, *files_named(settings)], outputs, "choose another folder with -o")
-    existing = [output for output in outputs if output.exists()]
+    existing = [output for output in outputs if os.path.exists(output)]
     if existing and not allow_existing:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise UsageError(f"{existing[0]}{more} exist; --overwrite replaces, --resume goes on, or choose another folder with -o")

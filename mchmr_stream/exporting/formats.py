@@ -37,6 +37,7 @@ from mchmr_stream.exporting.trc import write_trc
 from mchmr_stream.exporting.usd import write_usd
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.motion import Motion, Track
+from mchmr_stream.outputs import temporary_beside
 from mchmr_stream.same_file import refuse_to_replace
 from mchmr_stream.sinks.publishing import check_folder, publish, write_errors
 
@@ -270,16 +271,17 @@ class _Export:
         return self.folder / f"{self.stem}{part}{SUFFIXES[self.to]}"
 
     def _refuse_existing(self, paths: list[Path]) -> None:
-        check_folder(paths[0])
+        for path in paths:
+            check_folder(path)
         refuse_to_replace(self.keep, paths, "choose another folder with -o")
-        there = [path for path in paths if path.exists()]
+        there = [path for path in paths if os.path.exists(path)]
         if there and not self.overwrite:
             raise UsageError(f"{there[0]} is there already; use --overwrite, or another folder with -o")
 
     @contextmanager
     def _whole(self, path: Path) -> Iterator[Path]:
         # Libraries choose the encoding by the suffix, so it has to stay at the end.
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+        temporary = temporary_beside(path, f".part{path.suffix}")
         try:
             with write_errors(path):
                 yield temporary

@@ -8,8 +8,11 @@ principal point is kept (aperture offsets).
 
 from __future__ import annotations
 
+import errno
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,11 +40,32 @@ def write_usd(
     body: BodyModel,
     scene_from_camera: Array,
 ) -> None:
-    """`path` has to end in .usd, .usdc or .usda: the library chooses the encoding by it."""
+    """`path` has to end in .usd, .usdc or .usda: the library chooses the encoding by it. Raises OSError where the disk refuses."""
     needed("pxr", "usd-core", "USD")
-    from pxr import Gf, Sdf, Usd, UsdGeom
+    from pxr import Sdf, Tf, Usd
 
-    stage = Usd.Stage.CreateNew(str(path))
+    try:
+        stage = Usd.Stage.CreateNew(str(path))
+        _fill(stage, people, timeline, camera, picture_wh, body, scene_from_camera)
+        stage.GetRootLayer().Save()
+    except Tf.ErrorException as error:  # says neither in one line nor in plain words why
+        free = shutil.disk_usage(path.parent).free
+        raise OSError(errno.EIO, f"usd-core failed, with {free / 2**20:.1f} MiB free on that disk") from error
+    del stage
+    assert Sdf.Layer.Find(str(path)) is None, "the file is closed"
+
+
+def _fill(
+    stage: Any,
+    people: Sequence[Person],
+    timeline: Timeline,
+    camera: Intrinsics,
+    picture_wh: tuple[int, int],
+    body: BodyModel,
+    scene_from_camera: Array,
+) -> None:
+    from pxr import Gf, UsdGeom
+
     UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y)
     UsdGeom.SetStageMetersPerUnit(stage, 1.0)
     stage.SetTimeCodesPerSecond(timeline.rate)
@@ -64,9 +88,6 @@ def write_usd(
     film.AddTransformOp().Set(Gf.Matrix4d(scene_from_camera.T.tolist()))  # USD's vectors are rows
     for person in people:
         _add_person(stage, person, timeline, body)
-    stage.GetRootLayer().Save()
-    del stage
-    assert Sdf.Layer.Find(str(path)) is None, "the file is closed"
 
 
 def _add_person(stage: object, person: Person, timeline: Timeline, body: BodyModel) -> None:

@@ -33,6 +33,7 @@ from mchmr_stream.learning.train_settings import TrainSettings, load_train_setti
 from mchmr_stream.learning.trainer import validate
 from mchmr_stream.network.model import MultiCropHead
 from mchmr_stream.network.weights import load_network, pick_device
+from mchmr_stream.outputs import temporary_beside
 from mchmr_stream.teams import torch_threads
 
 BASE = "base"
@@ -314,6 +315,6 @@ def _slug(name: str) -> str:
 
 def _write(path: Path, text: str) -> None:
     """The file is there whole or not at all."""
-    part = path.with_suffix(path.suffix + ".part")
+    part = temporary_beside(path)
     part.write_text(text)
     part.replace(path)

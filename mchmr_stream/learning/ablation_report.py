@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mchmr_stream.outputs import temporary_beside
+
 log = logging.getLogger(__name__)
 
 Run = dict[str, Any]
@@ -71,7 +73,7 @@ def write_report(results: Results, table: Path) -> None:
         draw(results, picture)
     except ImportError:
         log.warning("matplotlib is not installed: %s is not drawn", picture)
-    part = table.with_suffix(".part")
+    part = temporary_beside(table)
     part.write_text(page(results, f"images/{picture.name}"))
     part.replace(table)
 
@@ -196,6 +198,6 @@ def draw(results: Results, path: Path) -> None:
         panels[row, 0].set_ylim(len(names) - 0.5, -0.5)
     figure.supxlabel("lower is better; bar: 95 % interval of the mean over the seeds, grey: single runs, band: the base", fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part.png")
+    part = temporary_beside(path, ".part.png")
     FigureCanvasAgg(figure).print_png(str(part))
     part.replace(path)

@@ -10,6 +10,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -74,7 +75,10 @@ def export_torchscript(network: LoadedNetwork, path: Path, device: torch.device)
     module, example = _prepared(network, device)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.freeze(torch.jit.trace(module, example, check_trace=False)).save(str(path))
+        # Into memory first: where the disk is full, writing a file of its own ends torch, and us with it.
+        written = BytesIO()
+        torch.jit.save(torch.jit.freeze(torch.jit.trace(module, example, check_trace=False)), written)
+        path.write_bytes(written.getbuffer())
         script = torch.jit.load(str(path), map_location=device)
 
     @torch.no_grad()

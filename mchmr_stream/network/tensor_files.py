@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
+from mchmr_stream.errors import MchmrError
+from mchmr_stream.outputs import temporary_beside
+
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Write tensors with a header of texts, over what is there.
+    """Write tensors with a header of texts, over what is there. Raises MchmrError where the disk refuses.
 
     safetensors is imported here: training runs on machines that have torch and numpy only.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = temporary_beside(path)
     try:
         part.touch()
         mode = stat.S_IMODE(part.stat().st_mode)  # as umask and folder have it; safetensors makes files for their owner alone
         save_file({name: value.contiguous() for name, value in tensors.items()}, part, dict(header))
         part.chmod(mode)
         part.replace(path)
+    except SafetensorError as error:  # what else is an OSError, as on a full disk
+        raise MchmrError(f"cannot write {path}: {error}") from error
     finally:
         part.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -143,13 +144,16 @@ def _config(header: dict[str, str], path: Path) -> NetworkConfig:
 
 
 def pick_device(name: str) -> torch.device:
-    """auto, cpu, cuda or cuda:N -> a device that is there. Raises MissingPart when it is not."""
+    """auto, cpu, cuda or cuda:N -> a device that is there.
+
+    Raises UsageError for any other name, of which torch knows many that the parts here are not made for (mps, xpu, meta),
+    MissingPart when there is no such device.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise MissingPart(f"device is {name!r}, expected auto, cpu, cuda or cuda:N") from error
+    if not re.fullmatch(r"cpu|cuda(:\d{1,4})?", name):
+        raise UsageError(f"device is {name!r}, expected auto, cpu, cuda or cuda:N")
+    device = torch.device(name)
     if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
         raise MissingPart(
             f"device {name} asked for, but {torch.cuda.device_count()} CUDA devices are usable here; use --device cpu or auto"

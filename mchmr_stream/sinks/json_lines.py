@@ -112,4 +112,5 @@ class JsonLinesSink:
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with write_errors(Path(self._file.name)):
+                self._file.close()  # writes what a full disk refused, once more

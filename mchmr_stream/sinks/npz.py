@@ -24,8 +24,9 @@ from mchmr_stream.body.one_shape import transl_to_look_alike
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.motion import COLUMNS, FRAME_COLUMNS, SCHEMA, WORLD_COLUMNS, Column, Motion, World, motion_of
+from mchmr_stream.outputs import hidden_mark, temporary_beside
 from mchmr_stream.records import JOINT_NAMES, KEYPOINT_NAMES, Bodies, Scene, SourceInfo
-from mchmr_stream.sinks.publishing import check_folder, publish, temporary_beside, write_errors
+from mchmr_stream.sinks.publishing import check_folder, publish, write_errors
 from mchmr_stream.sinks.settling import settle
 from mchmr_stream.sinks.spool import Spool
 
@@ -80,7 +81,7 @@ class NpzSink:
         self._frames = 0
         self._closed = False
         with write_errors(self.path):
-            self._folder = tempfile.TemporaryDirectory(prefix=f".{self.path.name}.", dir=self.path.parent)
+            self._folder = tempfile.TemporaryDirectory(prefix=hidden_mark(self.path), dir=self.path.parent)
             self._spool = Spool(Path(self._folder.name), COLUMNS | FRAME_COLUMNS, views)
 
     def note_rate(self, fps: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +12,16 @@ from mchmr_stream.errors import MchmrError, UsageError
 
 
 def check_folder(path: Path) -> None:
-    """Raises UsageError when `path` cannot be written because its folder is not there."""
+    """Raises UsageError when `path` cannot be written because its folder is not there, or takes no name of this length."""
     if not path.parent.is_dir():
         raise UsageError(f"cannot write {path}: {path.parent} is not a folder, create it first")
-
-
-def temporary_beside(path: Path) -> Path:
-    """Where a file is written until it is whole. On the same disk as `path`, so that moving it is one step."""
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UsageError(f"cannot write {path}: {error.strerror}; give the input a shorter name") from error
 
 
 def publish(temporary: Path, path: Path) -> None:
@@ -30,8 +33,10 @@ def publish(temporary: Path, path: Path) -> None:
 
 @contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """A full disk or a missing permission, as one line that names the file."""
+    """A full disk, a missing permission or a name that a library does not take, as one line that names the file."""
     try:
         yield
     except OSError as error:
         raise MchmrError(f"cannot write {path}: {error.strerror or error}") from error
+    except UnicodeEncodeError as error:
+        raise MchmrError(f"cannot write {path}: the library for this format takes names in UTF-8 only; choose another folder") from error

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from mchmr_stream.errors import InputError
 from mchmr_stream.motion import Motion
+from mchmr_stream.outputs import temporary_beside
 from mchmr_stream.records import Scene, SourceInfo
-from mchmr_stream.sinks.publishing import check_folder, publish, temporary_beside, write_errors
-from mchmr_stream.sinks.rerun_scenes import APPLICATION, RerunScenes, layout, sdk
+from mchmr_stream.sinks.publishing import check_folder, publish, write_errors
+from mchmr_stream.sinks.rerun_scenes import APPLICATION, RerunScenes, finish, layout, save_to, sdk
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,8 @@ class RerunFileSink:
         check_folder(path)
         self._temporary, self._work_s = temporary_beside(path), work_s
         self._recording = sdk().RecordingStream(APPLICATION)
-        self._recording.save(self._temporary, default_blueprint=layout([info.name]))
+        with write_errors(path):
+            save_to(self._temporary, self._recording, layout([info.name]))
         self._scenes = RerunScenes(self._recording, info.name)
         self._open = True
 
@@ -48,22 +50,31 @@ class RerunFileSink:
             raise InputError(f"{self.path} cannot be read as a recording of Rerun's ({error}); use --overwrite to begin anew") from error
 
     def write(self, scene: Scene) -> None:
-        self._scenes.log(scene, {stage: 1000 * seconds for stage, seconds in self._work_s().items()})
+        with write_errors(self.path):
+            self._scenes.log(scene, {stage: 1000 * seconds for stage, seconds in self._work_s().items()})
 
     def close(self) -> None:
         """Finish and publish; after an early stop the file holds what came until then."""
-        if self._end():
+        if not self._open:
+            return
+        try:
             with write_errors(self.path):
+                self._end()
                 publish(self._temporary, self.path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Give up: nothing is published, nothing is left behind."""
-        if self._end():
+        if not self._open:
+            return
+        try:
+            self._end()
+        except OSError as error:
+            log.debug("%s: %s", self.path, error)  # nobody needs what could not be written
+        finally:
             self._temporary.unlink(missing_ok=True)
 
-    def _end(self) -> bool:
-        was_open, self._open = self._open, False
-        if was_open:
-            self._recording.flush()
-            self._recording.disconnect()
-        return was_open
+    def _end(self) -> None:
+        self._open = False
+        finish(self._recording)

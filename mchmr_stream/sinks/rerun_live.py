@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from mchmr_stream.errors import MissingPart, UsageError
 from mchmr_stream.records import Moment
-from mchmr_stream.sinks.publishing import check_folder
-from mchmr_stream.sinks.rerun_scenes import APPLICATION, RerunScenes, layout, sdk
+from mchmr_stream.sinks.publishing import check_folder, write_errors
+from mchmr_stream.sinks.rerun_scenes import APPLICATION, RerunScenes, finish, layout, save_to, sdk
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,8 @@ class RerunLiveSink:
             check_folder(path)
             if path.exists():
                 raise UsageError(f"--rerun: {path} exists; choose another name")
-            self._recording.save(path, default_blueprint=views)
+            with write_errors(path):
+                save_to(path, self._recording, views)
         else:
             raise UsageError(
                 f"--rerun got {where}, expected FILE.rrd, rerun+http://HOST:PORT/proxy, or nothing for a viewer (then write it last)"
@@ -63,10 +64,9 @@ class RerunLiveSink:
 
     def close(self) -> None:
         try:
-            self._recording.flush(timeout_sec=FLUSH_S)
-        except RuntimeError as error:
-            log.warning("%s: the last results did not arrive there (%s)", self.name, error)
-        self._recording.disconnect()
+            finish(self._recording, FLUSH_S)
+        except OSError as error:
+            log.warning("%s: the last results did not arrive there (%s)", self.name, error.strerror)
 
 
 def _is_there(where: str) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +53,28 @@ def layout(names: Sequence[str]) -> Any:
         for name, root in ((name, root_of(name)) for name in names)
     ]
     return rrb.Blueprint(rrb.Vertical(*rows), collapse_panels=True)
+
+
+def save_to(path: Path, recording: Any, views: Any) -> None:
+    """From now on the recording goes to a file. Raises OSError where that cannot be begun."""
+    try:
+        recording.save(path, default_blueprint=views)
+    except RuntimeError as error:
+        with suppress(RuntimeError):
+            recording.disconnect()
+        path.unlink(missing_ok=True)
+        raise OSError(errno.EIO, f"{error}") from error
+
+
+def finish(recording: Any, timeout_sec: float = 3600.0) -> None:
+    """Hand over what is still on its way, and let go. Raises OSError where it does not arrive, as on a full disk."""
+    try:
+        recording.flush(timeout_sec=timeout_sec)
+    except RuntimeError as error:
+        raise OSError(errno.EIO, f"{error}") from error
+    finally:
+        with suppress(RuntimeError):
+            recording.disconnect()
 
 
 def root_of(source: str) -> str:
