@@ -71,7 +71,7 @@ class LiveRun:
     def __init__(self, sources: Sequence[str], settings: Settings) -> None:
         """Loads the networks. Raises UsageError and InputError for sources that cannot be, before anything is opened."""
         self.settings = settings
-        addresses = _unlike([parse_address(text, settings.live) for text in sources])
+        addresses = addresses_of(sources, settings)
         self.pipeline = Pipeline(settings)
         if len(addresses) > 1:
             self._share(len(addresses))
@@ -203,6 +203,11 @@ class _Followed:
             people=self._people,
             error=self.error,
         )
+
+
+def addresses_of(sources: Sequence[str], settings: Settings) -> list[Address]:
+    """Each with a name of its own. Raises UsageError and InputError for sources that cannot be; nothing is opened."""
+    return _unlike([parse_address(text, settings.live) for text in sources])
 
 
 def _unlike(addresses: list[Address]) -> list[Address]:

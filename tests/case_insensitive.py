@@ -30,7 +30,10 @@ _MAX_WRITE = 1 << 17
 def mounted(folder: Path, *, by_name: bool = False) -> Iterator[bool]:
     """The disk at `folder` for a while; False where this machine cannot have it."""
     child = subprocess.Popen(
-        [sys.executable, __file__, str(folder), *(["--by-name"] if by_name else [])], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, __file__, str(folder), *(["--by-name"] if by_name else [])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # who kills the tests' group leaves it the time to unmount: its input ends then
     )
     assert child.stdin is not None
     assert child.stdout is not None

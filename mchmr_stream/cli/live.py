@@ -20,6 +20,7 @@ from mchmr_stream.outputs import plain_name
 from mchmr_stream.same_file import colliding, refuse_to_replace
 
 if TYPE_CHECKING:
+    from mchmr_stream.config import Settings
     from mchmr_stream.live import LiveRun, SourceStatus
     from mchmr_stream.page.live_page import LivePage
     from mchmr_stream.protocols import LiveSink
@@ -82,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     given = {setting: getattr(args, option.removeprefix("--").replace("-", "_")) for option, setting, _, _ in SHORTHANDS}
     shorthands = [f"{setting}={json.dumps(value)}" for setting, value in given.items() if value is not None]
     settings = load_settings(args.config, [*shorthands, *args.overrides], defaults=DEFAULTS)
+    _check_outputs(args, settings)
     from mchmr_stream.cli.stopping import StopOnSignals
     from mchmr_stream.live import LiveRun
 
@@ -110,7 +112,6 @@ def _sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
     from mchmr_stream.sinks.json_tcp import JsonTcpSink
     from mchmr_stream.sinks.segments import NpzSegments
 
-    _check_outputs(args, live)
     sinks: list[LiveSink] = []
     for where in args.json:
         if where.startswith("tcp://"):
@@ -125,12 +126,13 @@ def _sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
     return [*sinks, *live_outputs.sinks(args, live)]
 
 
-def _check_outputs(args: argparse.Namespace, live: LiveRun) -> None:
+def _check_outputs(args: argparse.Namespace, settings: Settings) -> None:
     """Raises UsageError where a file that is followed or read would be written to, or one file be written by two outputs."""
     from mchmr_stream.config import files_named
+    from mchmr_stream.live import addresses_of
     from mchmr_stream.sources.playlists import files_listed
 
-    names = [plain_name(status.name) for status in live.status()]
+    names = [plain_name(address.name) for address in addresses_of(args.sources, settings)]
     records = [where.replace("{source}", name) for where in args.record for name in (names if "{source}" in where else names[:1])]
     files = [
         Path(where)
@@ -138,7 +140,7 @@ def _check_outputs(args: argparse.Namespace, live: LiveRun) -> None:
         if where != "-" and "://" not in where
     ]
     listed = [file for source in args.sources for file in files_listed(Path(source))]
-    refuse_to_replace([*args.sources, *listed, args.config, *files_named(live.settings)], files, "choose another name")
+    refuse_to_replace([*args.sources, *listed, args.config, *files_named(settings)], files, "choose another name")
     if (twice := colliding(files)) is not None:
         first, second = (files[place] for place in twice)
         raise UsageError(f"{second} would be written twice" + (f", also as {first}" if first != second else "") + "; choose two names")
