@@ -159,6 +159,7 @@ class MchmrElement(Gst.Element):
         self._info = self._segment = None
         self._flushing = False
         self._frames = self._identities = 0
+        self._first_seen = {}
         self._late = Lateness()
 
     # ---- buffers ------------------------------------------------------------------------------------------------------

@@ -328,6 +328,60 @@ def adjusting(clip: str, config: str) -> dict[str, Any]:
     return {"views": views, "frames": rest + 1}
 
 
+def restarts(clip: str, config: str) -> dict[str, Any]:
+    """Stopped and started again, by way of NULL and of READY, with a branch on the pad `json` that needs its caps; and ended and begun
+    anew without being stopped."""
+    pipeline = Gst.parse_launch(
+        "videotestsrc num-buffers=4 ! video/x-raw,width=64,height=48,framerate=10/1 ! videoconvert ! "
+        f"mchmr name=m config={config} views=1 ! queue ! fakesink sync=false m.json ! queue ! gdppay ! fakesink sync=false"
+    )
+    m = pipeline.get_by_name("m")
+    said: list[str] = []
+
+    def note(_: Gst.Pad, info: Gst.PadProbeInfo) -> Gst.PadProbeReturn:
+        name = "line" if info.type & Gst.PadProbeType.BUFFER else info.get_event().type.value_nick
+        said.append(name)
+        return Gst.PadProbeReturn.OK
+
+    m.get_static_pad("json").add_probe(Gst.PadProbeType.BUFFER | Gst.PadProbeType.EVENT_DOWNSTREAM, note)
+    outcome: dict[str, Any] = {}
+    for name, between in (("first", Gst.State.NULL), ("from null", Gst.State.READY), ("from ready", Gst.State.NULL)):
+        said.clear()
+        pipeline.set_state(Gst.State.PLAYING)
+        outcome[name] = [error_of(wait(pipeline)[-1]), list(said)]
+        pipeline.set_state(between)
+    said.clear()
+    _end_twice(config, note)
+    return {**outcome, "without stopping": list(said)}
+
+
+def _end_twice(config: str, note: Any) -> None:
+    """Two streams, each with its end, through one running element. The ends do not reach the sinks, which would take no second stream."""
+    pipeline = Gst.parse_launch(f"mchmr name=m config={config} views=1 ! fakesink async=false m.json ! fakesink async=false")
+    m, before = pipeline.get_by_name("m"), Gst.Pad.new("before", Gst.PadDirection.SRC)
+    m.get_static_pad("json").add_probe(Gst.PadProbeType.BUFFER | Gst.PadProbeType.EVENT_DOWNSTREAM, note)
+    for pad in m.srcpads:
+        pad.get_peer().add_probe(
+            Gst.PadProbeType.EVENT_DOWNSTREAM,
+            lambda _, info: Gst.PadProbeReturn.DROP if info.get_event().type == Gst.EventType.EOS else Gst.PadProbeReturn.OK,
+        )
+    pipeline.set_state(Gst.State.PLAYING)
+    before.set_active(True)
+    before.link(m.get_static_pad("sink"))
+    segment = Gst.Segment()
+    segment.init(Gst.Format.TIME)
+    for stream in (0, 1):
+        before.push_event(Gst.Event.new_stream_start(f"stream-{stream}"))
+        before.push_event(Gst.Event.new_caps(Gst.Caps.from_string("video/x-raw,format=RGB,width=64,height=48,framerate=10/1")))
+        before.push_event(Gst.Event.new_segment(segment))
+        for number in (0, 1):
+            buffer = Gst.Buffer.new_wrapped(bytes(64 * 48 * 3))
+            buffer.pts, buffer.duration = (2 * stream + number) * Gst.SECOND // 10, Gst.SECOND // 10
+            before.push(buffer)
+        before.push_event(Gst.Event.new_eos())
+    pipeline.set_state(Gst.State.NULL)
+
+
 if __name__ == "__main__":
     Gst.Element.register(None, *gstreamer.FACTORY)
     GObject.type_register(ReadingElement)

@@ -178,6 +178,16 @@ def test_seeking_flushes_and_begins_anew(app):
     assert outcome["reverse"] == sorted(outcome["reverse"], reverse=True)
 
 
+def test_it_can_be_started_again_and_every_branch_is_told_anew_what_comes(app):
+    outcome = app("restarts")
+    stream = ["stream-start", "caps", "segment", *["line"] * 4, "eos"]
+    for name in ("first", "from null", "from ready"):
+        error, said = outcome[name]
+        assert error is None, name
+        assert said == stream, name
+    assert outcome["without stopping"] == 2 * ["stream-start", "caps", "segment", "line", "line", "eos"]
+
+
 def test_caps_changes_and_events_keep_their_place(app):
     outcome = app("changes")
     pts = [number * 100_000_000 for number in range(9)]

@@ -11,12 +11,13 @@ JSON_CAPS = Gst.Caps.from_string("application/x-json")
 
 
 class JsonPad:
-    """The request pad: one buffer per frame, a line of JSON with its end."""
+    """The request pad: one buffer per frame, a line of JSON with its end.
+
+    What has been said on the pad is kept by the pad alone, as its sticky events: GStreamer forgets them when the element is stopped.
+    """
 
     def __init__(self, pad: Gst.Pad) -> None:
         self._pad = pad
-        self._begun = False
-        self._segment: Gst.Segment | None = None
 
     def push(self, element: Gst.Element, line: str, of: Gst.Buffer, segment: Gst.Segment | None) -> Gst.FlowReturn:
         self._begin(element, segment)
@@ -25,21 +26,21 @@ class JsonPad:
         return self._pad.push(buffer)
 
     def forward(self, element: Gst.Element, event: Gst.Event, segment: Gst.Segment | None) -> None:
+        if event.type == Gst.EventType.EOS and self._pad.get_sticky_event(event.type, 0) is not None:
+            return
         if event.type in (Gst.EventType.EOS, Gst.EventType.GAP):
             self._begin(element, segment)
-        elif event.type == Gst.EventType.FLUSH_STOP:
-            self._segment = None
         self._pad.push_event(event)
 
     def _begin(self, element: Gst.Element, segment: Gst.Segment | None) -> None:
-        """What has to come before the first buffer, or after a flush."""
-        if not self._begun:
-            self._begun = True
+        """What has to come before the first buffer, after a flush, and after an end that was not the last."""
+        said, before = self._pad.get_sticky_event, self._pad.get_sticky_event(Gst.EventType.SEGMENT, 0)
+        if said(Gst.EventType.STREAM_START, 0) is None or said(Gst.EventType.EOS, 0) is not None:
             self._pad.push_event(Gst.Event.new_stream_start(self._pad.create_stream_id(element, "json")))
             self._pad.push_event(Gst.Event.new_caps(JSON_CAPS))
+            before = None
         if segment is None:
             segment = Gst.Segment()
             segment.init(Gst.Format.TIME)
-        if self._segment is None or not self._segment.is_equal(segment):
-            self._segment = segment
+        if before is None or not before.parse_segment().is_equal(segment):
             self._pad.push_event(Gst.Event.new_segment(segment))
