@@ -39,6 +39,11 @@ class SourceSettings(_Section):
     hwaccel: str | None = Field(
         None, description="decode videos on this hardware (cuda, vaapi, videotoolbox, ...) where it can; null: on the CPU"
     )
+    pictures: Literal["auto", "clip", "stills"] = Field(
+        "auto",
+        description="folders of pictures, and single ones: clip: frames of one film; stills: each stands alone, and has a picture as its "
+        "overlay; auto: found from names, sizes, dates and what they show",
+    )
     images_fps: float = Field(30.0, ge=0.001, le=10_000, description="rate at which a folder of images is taken to be filmed")
     rotate: Literal["auto", 0, 90, 180, 270] = Field(
         "auto",
@@ -343,6 +348,11 @@ def load_settings(file: str | Path | None = None, overrides: list[str] | None = 
     for text in overrides or []:
         apply_override(data, text)
     return settings_from(data)
+
+
+def alone(settings: Settings) -> Settings:
+    """For one picture that stands alone: there is nothing before or after it to smooth with."""
+    return settings.model_copy(update={"smoother": settings.smoother.model_copy(update={"kind": "none"})})
 
 
 def files_named(settings: Settings) -> list[Path]:

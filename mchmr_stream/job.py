@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mchmr_stream.build import open_input
-from mchmr_stream.config import Settings, files_named
+from mchmr_stream.config import Settings, alone, files_named
 from mchmr_stream.errors import InputError, MchmrError, TruncatedInput, UsageError
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.grounding.estimate import ground, in_a_line
@@ -27,7 +27,9 @@ from mchmr_stream.sinks.npz import NpzSink
 from mchmr_stream.sinks.overlay import OverlaySink
 from mchmr_stream.sinks.report import ReportSink
 from mchmr_stream.sinks.rerun_file import RerunFileSink
+from mchmr_stream.sinks.still_overlay import StillOverlaySink
 from mchmr_stream.sources.playlists import files_listed
+from mchmr_stream.sources.stills import stills_in
 from mchmr_stream.streaming import Behind, Stopwatch
 
 log = logging.getLogger(__name__)
@@ -72,10 +74,14 @@ def process_video(
     whole files. `pipeline`: loaded networks to use again; it must have been made with the same settings.
     An input that breaks off gives `complete=False` and a message, not an error; any other error is raised after what was
     done so far has been published. Without a single frame nothing is written.
-    Raises UsageError and InputError before anything is written.
+    Raises UsageError and InputError before anything is written, UsageError also for a folder of pictures that are no clip
+    (`source.pictures`): each of those is an input of its own.
     """
     settings = settings or Settings()
-    paths = output_paths(path, out_dir)
+    is_still = _is_still(path, settings)
+    if is_still:
+        settings = alone(settings)
+    paths = output_paths(path, out_dir, still=is_still)
     earlier = EarlierRun(paths.bodies, paths.report, settings) if resume and os.path.exists(paths.bodies) else None
     _refuse_to_replace(Path(path), paths, settings, may_exist=overwrite or earlier is not None)
     if earlier is not None and earlier.complete:
@@ -143,12 +149,11 @@ class _Outputs:
         views = pipeline.parts.cropper.layout.count
         grounded = self._grounded if settings.camera.static else None
         bodies = NpzSink(paths.bodies, intrinsics, self.info, views, **names, settings=plain, one_shape_of=body, grounded=grounded)
-        self._sinks: list[OverlaySink | NpzSink | ReportSink | RerunFileSink] = [bodies, self._report]
+        self._sinks: list[OverlaySink | StillOverlaySink | NpzSink | ReportSink | RerunFileSink] = [bodies, self._report]
         self._has_overlay = settings.output.overlay
         if self._has_overlay:
-            audio = self.info.path if settings.output.audio else None
-            overlay = OverlaySink(paths.overlay, self.info, audio_from=audio, video_stream=settings.source.stream)
-            self._sinks.insert(0, overlay)  # first: should writing fail, the numbers never have a frame that the pictures lack
+            # First: should writing fail, the numbers never have a frame that the pictures lack.
+            self._sinks.insert(0, _overlay(paths.overlay, self.info, settings))
         if settings.output.rerun:
             self._sinks.insert(0, RerunFileSink(paths.rerun, self.info, lambda: self.watch.latest))
         if earlier is not None:
@@ -239,6 +244,22 @@ class _Outputs:
         odd = [text for text in self.source.warnings if self.message is None or text not in self.message]
         nobody = ["no people were found; the arrays are empty"] if self.frames and not self._people else []
         return [*odd, *nobody, *self._odd]
+
+
+def _overlay(path: Path, info: SourceInfo, settings: Settings) -> OverlaySink | StillOverlaySink:
+    if info.still:
+        return StillOverlaySink(path)
+    return OverlaySink(path, info, audio_from=info.path if settings.output.audio else None, video_stream=settings.source.stream)
+
+
+def _is_still(path: str | Path, settings: Settings) -> bool:
+    stills = stills_in(path, settings)
+    if stills is not None and len(stills.paths) > 1:
+        raise UsageError(
+            f"{path} holds {len(stills.paths)} single pictures ({stills.why}); expected a clip: process each picture, or set "
+            "source.pictures to clip"
+        )
+    return stills is not None
 
 
 def _refuse_to_replace(path: Path, paths: OutputPaths, settings: Settings, *, may_exist: bool) -> None:

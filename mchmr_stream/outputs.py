@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+_JPEG = (".jpg", ".jpeg", ".jfif")
+
 
 @dataclass(frozen=True)
 class OutputPaths:
@@ -17,7 +19,7 @@ class OutputPaths:
     bodies: Path
     """STEM.npz"""
     overlay: Path
-    """STEM.mp4"""
+    """STEM.mp4; STEM.jpg or STEM.png of a picture"""
     report: Path
     """STEM.json"""
     rerun: Path
@@ -28,10 +30,14 @@ class OutputPaths:
         return [self.bodies, self.report, *([self.overlay] if overlay else []), *([self.rerun] if rerun else [])]
 
 
-def output_paths(name: str | Path, out_dir: str | Path) -> OutputPaths:
-    """The files for an input: a file's name without its suffix, a folder's name, a pattern's name without its wildcards."""
+def output_paths(name: str | Path, out_dir: str | Path, *, still: bool = False) -> OutputPaths:
+    """The files for an input: a file's name without its suffix, a folder's name, a pattern's name without its wildcards.
+
+    `still`: it is one picture that stands alone; the overlay is a picture, too, a JPEG of a JPEG.
+    """
     stem, folder = _stem(Path(name)), Path(out_dir)
-    return OutputPaths(stem, folder / f"{stem}.npz", folder / f"{stem}.mp4", folder / f"{stem}.json", folder / f"{stem}.rrd")
+    overlay = ".mp4" if not still else ".jpg" if Path(name).suffix.lower() in _JPEG else ".png"
+    return OutputPaths(stem, folder / f"{stem}.npz", folder / f"{stem}{overlay}", folder / f"{stem}.json", folder / f"{stem}.rrd")
 
 
 def hidden_mark(path: Path) -> str:

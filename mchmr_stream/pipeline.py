@@ -18,9 +18,10 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -44,7 +45,8 @@ from mchmr_stream.build import (
     build_upright_detector,
     open_input,
 )
-from mchmr_stream.config import Settings
+from mchmr_stream.config import Settings, alone
+from mchmr_stream.errors import InputError, TruncatedInput
 from mchmr_stream.estimators.joining import joined, split
 from mchmr_stream.estimators.side_by_side import SideBySide
 from mchmr_stream.fitting.alignment import KeypointAlignment
@@ -97,7 +99,10 @@ class Pipeline:
 
     def adjustable(self) -> AdjustableSettings:
         """The settings, for a run in which some of them may change."""
-        return AdjustableSettings(self.settings, fixed_views=self.parts.estimator.fixed_views)
+        return self._adjustable(self.settings)
+
+    def _adjustable(self, settings: Settings) -> AdjustableSettings:
+        return AdjustableSettings(settings, fixed_views=self.parts.estimator.fixed_views)
 
     def scenes(
         self,
@@ -117,10 +122,11 @@ class Pipeline:
         change on the way. `say` is called, on a thread of the run, with what is odd about the source; left out: it is logged.
         Raises TruncatedInput after the last good frame.
         """
-        watch, adjust = watch or Stopwatch(), adjust or self.adjustable()
+        settings = alone(self.settings) if source.info.still else self.settings
+        watch, adjust = watch or Stopwatch(), adjust or self._adjustable(settings)
         say = say or partial(log.warning, "%s: %s", source.info.name)
         picture_wh = source.info.width, source.info.height
-        tracker = build_tracker(self.settings)
+        tracker = build_tracker(settings)
         smoother = AdjustedSmoother(adjust, partial(build_smoother, picture_wh=picture_wh, body=self.parts.body))
         if live:
             # One frame at a time, and so with all that the cores give: a second one would make each result older.
@@ -147,8 +153,8 @@ class Pipeline:
             if estimator.in_flight > 1:
                 # Sending and waiting go on at once: where the network is elsewhere, the way there and back costs time but no speed.
                 sent = workers.ahead(sent, estimator.in_flight, name="send")
-            fitter = build_fitter(self.settings, self.parts.body, intrinsics)
-            alignment = build_alignment(self.settings, self.parts.body, intrinsics)
+            fitter = build_fitter(settings, self.parts.body, intrinsics)
+            alignment = build_alignment(settings, self.parts.body, intrinsics)
             bodies = smoothed(self._estimate(sent, fitter, alignment, watch), smoother, watch)
             for frame, smooth in aligned(bodies, alignment, 1 if live else _ALIGNED_TOGETHER, watch):
                 yield self.scene(frame, smooth, intrinsics)
@@ -359,10 +365,18 @@ def until(stop: threading.Event | None, frames: Iterator[Frame]) -> Iterator[Fra
 def stream(path: str | Path, settings: Settings | None = None) -> Generator[Scene]:
     """Everyone in a video, frame by frame: ``for scene in stream("clip.mp4"): ...``.
 
+    Pictures that stand alone (`source.pictures`) are frames of nothing: each is seen on its own, in natural order of their names, the
+    frame's index counts them, and a track_id holds within one picture only.
     Leaving the loop early closes everything.
     Raises UsageError and InputError before the first frame, TruncatedInput after the last good one.
     """
+    from mchmr_stream.sources.stills import stills_in
+
     chosen = settings or Settings()
+    stills = stills_in(path, chosen)
+    if stills is not None and len(stills.paths) > 1:
+        yield from _stream_stills(stills.paths, chosen)
+        return
     source, intrinsics = open_input(path, chosen)
     try:
         pipeline = Pipeline(chosen)
@@ -372,3 +386,20 @@ def stream(path: str | Path, settings: Settings | None = None) -> Generator[Scen
             pipeline.close()
     finally:
         source.close()
+
+
+def _stream_stills(pictures: Sequence[Path], settings: Settings) -> Generator[Scene]:
+    """A run for each picture. Those that cannot be read are left out, and said at the end."""
+    broken: list[str] = []
+    with closing(Pipeline(settings)) as pipeline:
+        for number, picture in enumerate(pictures):
+            try:
+                source, intrinsics = open_input(picture, settings)
+                with closing(source):
+                    for scene in pipeline.scenes(source, intrinsics):
+                        bodies = replace(scene.bodies, frame=number)
+                        yield replace(scene, frame=replace(scene.frame, index=number), bodies=bodies)
+            except InputError as error:
+                broken.append(str(error))
+    if broken:
+        raise TruncatedInput(f"{len(broken)} of {len(pictures)} pictures are damaged; the first: {broken[0]}")

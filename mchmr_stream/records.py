@@ -76,6 +76,8 @@ class SourceInfo:
     """How many frames are expected, for progress bars; None when unknown."""
     path: str | None = None
     """The file it reads, when it is one file: the overlay takes the sound from there."""
+    still: bool = False
+    """One picture that stands alone, no clip of one frame."""
 
 
 @dataclass(frozen=True, eq=False)

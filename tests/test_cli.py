@@ -57,6 +57,7 @@ class FakeJob:
             raise self.fail[input]
         stem = Path(input).stem
         npz = Path(out_dir) / f"{stem}.npz"
+        npz.parent.mkdir(exist_ok=True)
         npz.write_bytes(b"bodies")
         values = {"stem": stem, "npz": npz, "overlay": None, "report": Path(out_dir) / f"{stem}.json", "frames": 12, "people": 2}
         values |= {"complete": True, "message": None, "warnings": [], "world": None}

@@ -8,11 +8,12 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mchmr_stream.cli.inputs import Input, expanded
 from mchmr_stream.errors import MchmrError, UsageError
-from mchmr_stream.outputs import output_paths
 from mchmr_stream.same_file import colliding, refuse_to_replace
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "video",
         help="turn videos into bodies",
-        description="Write STEM.npz (bodies), STEM.mp4 (the picture with the bodies over it) and STEM.json (what happened) for each input.",
+        description="Write STEM.npz (bodies), STEM.mp4 (the picture with the bodies over it; of a photo STEM.jpg or STEM.png) "
+        "and STEM.json (what happened) for each input. Pictures of a folder that are no clip stand alone.",
     )
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="a video file or a folder of images")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="a video file, a picture, or a folder of pictures")
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="OUT", help="folder for the results, made when missing")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on where an earlier run stopped, skip what is complete")
@@ -95,8 +97,9 @@ def run(args: argparse.Namespace) -> int:
     from mchmr_stream.config import load_settings
 
     settings = load_settings(args.config, [*shorthand_overrides(args), *args.overrides])
-    refuse_to_replace([args.config], _wanted(args.inputs, args.out, settings))
-    return process(args.inputs, args.out, settings, resume=args.resume, overwrite=args.overwrite, quiet=args.quiet)
+    return process(
+        args.inputs, args.out, settings, resume=args.resume, overwrite=args.overwrite, quiet=args.quiet, settings_file=args.config
+    )
 
 
 def shorthand_overrides(args: argparse.Namespace) -> list[str]:
@@ -121,13 +124,25 @@ def shorthand_overrides(args: argparse.Namespace) -> list[str]:
     return [f"{name}={json.dumps(str(value) if isinstance(value, Path) else value)}" for name, value in values.items()]
 
 
-def process(inputs: Sequence[str], out_dir: Path, settings: Settings, *, resume: bool, overwrite: bool, quiet: bool) -> int:
+def process(
+    names: Sequence[str],
+    out_dir: Path,
+    settings: Settings,
+    *,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+    settings_file: Path | None = None,
+) -> int:
     """Run every input and say how each went. A failing input does not keep the others from running.
 
     Returns the exit code. Raises UsageError before anything is done where outputs would collide, with each other, with
     what is there, or with an input; a single input's own error is raised as it is.
     """
-    _check_outputs(inputs, out_dir, settings, allow_existing=resume or overwrite)
+    if out_dir.exists() and not out_dir.is_dir():
+        raise UsageError(f"-o got {out_dir}, which is a file; expected a folder")
+    inputs = expanded(names, out_dir, settings, say=lambda text: None if quiet else print(f"mchmr: {text}", file=sys.stderr))
+    _check_outputs(names, inputs, settings, settings_file, allow_existing=resume or overwrite)
     from mchmr_stream.cli.progress import progress_bar
     from mchmr_stream.cli.stopping import StopOnSignals
     from mchmr_stream.job import process_video
@@ -137,22 +152,23 @@ def process(inputs: Sequence[str], out_dir: Path, settings: Settings, *, resume:
     failed = 0
     with StopOnSignals() as stop, ExitStack() as loaded:
         pipeline = loaded.enter_context(closing(Pipeline(settings))) if len(inputs) > 1 else None  # networks are loaded once for all
-        for number, name in enumerate(inputs):
+        run_one = partial(process_video, settings=settings, resume=resume, overwrite=overwrite, stop=stop.event, pipeline=pipeline)
+        for number, one in enumerate(inputs):
+            name = one.name
             if stop.event.is_set():
-                print(f"mchmr: stopped before {len(inputs) - number} of {len(inputs)} inputs: {' '.join(inputs[number:])}", file=sys.stderr)
+                left = " ".join(other.name for other in inputs[number:])
+                print(f"mchmr: stopped before {len(inputs) - number} of {len(inputs)} inputs: {left}", file=sys.stderr)
                 break
             try:
                 with progress_bar(Path(name).name, wanted=not quiet) as progress:
-                    result = process_video(
-                        name, out_dir, settings, resume=resume, overwrite=overwrite, progress=progress, stop=stop.event, pipeline=pipeline
-                    )
+                    result = run_one(name, one.out_dir, progress=progress)
             except (MchmrError, OSError) as error:
                 if len(inputs) == 1:
                     raise
                 print(f"mchmr: {name}: failed: {' '.join(str(error).split())}", file=sys.stderr)
                 failed += 1
                 continue
-            _say(name, result, stopped=stop.event.is_set() and not result.complete, quiet=quiet)
+            _say(one, result, stopped=stop.event.is_set() and not result.complete, quiet=quiet)
             failed += not result.complete
     if stop.exit_code is not None:
         return stop.exit_code
@@ -161,37 +177,34 @@ def process(inputs: Sequence[str], out_dir: Path, settings: Settings, *, resume:
     return 1 if failed else 0
 
 
-def _check_outputs(inputs: Sequence[str], out_dir: Path, settings: Settings, *, allow_existing: bool) -> None:
+def _check_outputs(
+    names: Sequence[str], inputs: Sequence[Input], settings: Settings, settings_file: Path | None, *, allow_existing: bool
+) -> None:
     from mchmr_stream.config import files_named
     from mchmr_stream.sources.playlists import files_listed
 
-    if out_dir.exists() and not out_dir.is_dir():
-        raise UsageError(f"-o got {out_dir}, which is a file; expected a folder")
-    if (twice := colliding([output_paths(name, out_dir).bodies for name in inputs])) is not None:
+    if (twice := colliding([one.paths.bodies for one in inputs])) is not None:
         first, second = (inputs[place] for place in twice)
-        place = out_dir / output_paths(second, out_dir).stem
-        raise UsageError(f"{first} and {second} would both be written to {place}.*; run them into two folders")
-    outputs = _wanted(inputs, out_dir, settings)
-    listed = [file for name in inputs for file in files_listed(Path(name))]
-    refuse_to_replace([*inputs, *listed, *files_named(settings)], outputs, "choose another folder with -o")
+        place = second.out_dir / second.paths.stem
+        raise UsageError(f"{first.name} and {second.name} would both be written to {place}.*; run them into two folders")
+    outputs = [path for one in inputs for path in one.paths.wanted(overlay=settings.output.overlay, rerun=settings.output.rerun)]
+    refuse_to_replace([settings_file], outputs)
+    listed = [file for name in names for file in files_listed(Path(name))]
+    refuse_to_replace([*names, *listed, *files_named(settings)], outputs, "choose another folder with -o")
     existing = [output for output in outputs if os.path.exists(output)]
     if existing and not allow_existing:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise UsageError(f"{existing[0]}{more} exist; --overwrite replaces, --resume goes on, or choose another folder with -o")
 
 
-def _wanted(inputs: Sequence[str], out_dir: Path, settings: Settings) -> list[Path]:
-    """Every file that a run on the inputs writes."""
-    of_each = (output_paths(name, out_dir).wanted(overlay=settings.output.overlay, rerun=settings.output.rerun) for name in inputs)
-    return [path for paths in of_each for path in paths]
-
-
-def _say(name: str, result: VideoResult, *, stopped: bool, quiet: bool) -> None:
+def _say(one: Input, result: VideoResult, *, stopped: bool, quiet: bool) -> None:
     """One line on how it went, and what was odd. Results go to stdout, complaints to stderr."""
+    name = one.name
     for warning in [] if quiet else result.warnings:
         print(f"mchmr: warning: {name}: {warning}", file=sys.stderr)
     files = ", ".join(str(path) for path in (result.npz, result.overlay) if path is not None)
-    summary = f"{name}: {result.frames} frames, {result.people} {'person' if result.people == 1 else 'people'} -> {files}"
+    frames = "" if one.still else f"{result.frames} frames, "
+    summary = f"{name}: {frames}{result.people} {'person' if result.people == 1 else 'people'} -> {files}"
     if stopped:
         print(f"mchmr: {summary}; stopped early, the files are whole up to there; --resume goes on", file=sys.stderr)
     elif not result.complete:

@@ -106,6 +106,7 @@ class ReportSink:
                 "height": self._info.height,
                 "fps": self._info.fps,
                 "expected_frames": self._info.frame_count,
+                "still": self._info.still,
             },
             "frames": self._frames,
             "frames_with_people": self._frames_with_people,

@@ -7,21 +7,11 @@ from typing import TYPE_CHECKING
 
 from mchmr_stream.config import SourceSettings
 from mchmr_stream.errors import InputError
+from mchmr_stream.sources.kinds import IMAGE_SUFFIXES, UNREAD_PICTURES, animation_in
 
 if TYPE_CHECKING:
     from mchmr_stream.sources.images import PictureSource
     from mchmr_stream.sources.video import VideoSource
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm", ".pgm")
-"""File names that are read as still pictures; every other file is read as video (GIF too, it moves)."""
-
-UNREAD_PICTURES = (
-    ".heic", ".heif", ".jxl", ".svg", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf",
-)  # fmt: skip
-"""Pictures that nothing here can read."""
-
-_HEAD_BYTES = 1 << 16
-"""Where an animation says that it is one."""
 
 
 def open_source(path: str | Path, settings: SourceSettings) -> VideoSource | PictureSource:
@@ -46,10 +36,9 @@ def open_source(path: str | Path, settings: SourceSettings) -> VideoSource | Pic
 
 def _open_pictures(path: Path, settings: SourceSettings) -> VideoSource | PictureSource:
     from mchmr_stream.sources.images import ImageSource
-    from mchmr_stream.sources.picture_header import animation
     from mchmr_stream.sources.video import VideoSource
 
-    kind = animation(_head(path))
+    kind = animation_in(path)
     if kind == "webp":
         from mchmr_stream.sources.animated_webp import AnimatedWebp
 
@@ -59,11 +48,3 @@ def _open_pictures(path: Path, settings: SourceSettings) -> VideoSource | Pictur
     if kind == "avif":  # its first stream is the one picture for who shows no others
         return VideoSource(path, settings.model_copy(update={"stream": settings.stream + 1}))
     return ImageSource(path, settings, IMAGE_SUFFIXES)
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(_HEAD_BYTES)
-    except OSError:  # a folder or a pattern, or it is said later what is wrong
-        return b""

@@ -27,13 +27,13 @@ Picture = tuple[av.VideoFrame, Orientation, str | None]
 class PictureSource:
     """Pictures that are read one by one, each with its own time."""
 
-    def __init__(self, name: str, count: int, fps: float, window: Window) -> None:
+    def __init__(self, name: str, count: int, fps: float, window: Window, *, still: bool = False) -> None:
         self._count, self._fps, self._window = count, fps, window
         self._warnings: list[str] = []
         self._closed = False
         self._running: Generator[Frame] | None = None
         width, height = self._first_size()
-        self._info = SourceInfo(name, width, height, fps / window.every, window.count(count, fps))
+        self._info = SourceInfo(name, width, height, fps / window.every, window.count(count, fps), still=still)
 
     @property
     def info(self) -> SourceInfo:
@@ -122,8 +122,9 @@ class ImageSource(PictureSource):
         if settings.stream:
             raise UsageError(f"source.stream is {settings.stream}, but pictures have one stream, 0")
         window = Window.of(settings)
-        self._paths = _find(self._path, suffixes)
-        super().__init__(self._path.name or self._path.resolve().name, len(self._paths), settings.images_fps, window)
+        self._paths = find_pictures(self._path, suffixes)
+        name, still = self._path.name or self._path.resolve().name, self._path.is_file() and settings.pictures != "clip"
+        super().__init__(name, len(self._paths), settings.images_fps, window, still=still)
 
     def _first_size(self) -> tuple[int, int]:
         errors = []
@@ -149,8 +150,8 @@ class ImageSource(PictureSource):
         return index / self._fps
 
 
-def _find(path: Path, suffixes: Sequence[str]) -> list[Path]:
-    """The pictures that a path names, in natural order."""
+def find_pictures(path: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The pictures that a path names, in natural order. Raises InputError where there are none."""
     if path.is_file():
         return [path]
     if path.is_dir():

@@ -1,0 +1,51 @@
+"""STEM.jpg or STEM.png: the bodies of one picture over it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from mchmr_stream.motion import Motion
+from mchmr_stream.outputs import temporary_beside
+from mchmr_stream.records import Scene
+from mchmr_stream.sinks.overlay import draw_scene
+from mchmr_stream.sinks.publishing import check_folder, publish, write_errors
+
+_QUALITY = 92
+"""Of a JPEG; one of 100 holds noise."""
+
+
+class StillOverlaySink:
+    """Writes the picture of one scene in the format that the ending of `path` says, upright and without metadata."""
+
+    def __init__(self, path: str | Path, *, device: torch.device | str = "cpu") -> None:
+        """Raises UsageError when the folder of `path` is not there."""
+        self.path = Path(path)
+        check_folder(self.path)
+        self._temporary, self._device = temporary_beside(self.path), device
+        self._is_written = False
+
+    def extend(self, motion: Motion) -> None:
+        """An earlier run left its one picture; it stays where no scene comes."""
+
+    def write(self, scene: Scene) -> None:
+        kind = "JPEG" if self.path.suffix == ".jpg" else "PNG"
+        with write_errors(self.path):
+            Image.fromarray(draw_scene(scene, device=self._device)).save(self._temporary, kind, quality=_QUALITY)
+        self._is_written = True
+
+    def close(self) -> None:
+        """Publish."""
+        try:
+            if self._is_written:
+                with write_errors(self.path):
+                    publish(self._temporary, self.path)
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Give up: nothing is published, nothing is left behind."""
+        self._is_written = False
+        self._temporary.unlink(missing_ok=True)
