@@ -28,6 +28,7 @@ from mchmr_stream.config import Settings, settings_from
 from mchmr_stream.errors import InputError, MchmrError, TruncatedInput, UsageError
 from mchmr_stream.job import VideoResult, process_video
 from mchmr_stream.motion import Motion, load
+from mchmr_stream.outputs import hidden_mark
 from mchmr_stream.pipeline import Pipeline
 from mchmr_stream.records import Detections, Frame
 from mchmr_stream.sinks.overlay import OverlaySink
@@ -596,7 +597,7 @@ def test_a_signal_leaves_whole_files_that_can_be_gone_on_with(
         [*program, *command_line(film, out, settings)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     )
     give_up_s = time.monotonic() + 120
-    while not list(out.glob(".clip.mp4.*")):  # it appears with the first picture
+    while not list(out.glob(f"{hidden_mark(out / 'clip.mp4')}*")):  # it appears with the first picture
         assert child.poll() is None, child.communicate()
         assert time.monotonic() < give_up_s
         time.sleep(0.01)

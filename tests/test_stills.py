@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 
 from mchmr_stream import pipeline as pipeline_module
 from mchmr_stream.build import open_input
-from mchmr_stream.cli.inputs import expanded
+from mchmr_stream.cli.stills import expanded
 from mchmr_stream.config import Settings, load_settings, settings_from
 from mchmr_stream.errors import TruncatedInput, UsageError
 from mchmr_stream.job import VideoResult, process_video

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mchmr_stream.cli.inputs import Input, expanded
+from mchmr_stream.cli.stills import Input, expanded
 from mchmr_stream.errors import MchmrError, UsageError
 from mchmr_stream.same_file import colliding, refuse_to_replace
 
