@@ -250,6 +250,15 @@ def test_nothing_goes_from_one_photo_to_the_next(photos, loaded):
             np.testing.assert_array_equal(getattr(scene.bodies, column), getattr(alone.bodies, column))
 
 
+def test_a_photo_is_not_smoothed(photos, loaded):
+    """A smoother leaves out what it does not trust, and bodies are aligned after it: with a photo neither happens."""
+    (alone,) = _scenes_of(photos / "a.png", loaded)
+    loaded.settings = settings_from({**loaded.settings.model_dump(), "smoother": {"kind": "none"}})
+    (unsmoothed,) = _scenes_of(photos / "a.png", loaded)
+    for column in ("global_orient", "body_pose", "betas", "transl"):
+        np.testing.assert_array_equal(getattr(alone.bodies, column), getattr(unsmoothed.bodies, column))
+
+
 def _scenes_of(path: Path, pipeline: Pipeline) -> list[Scene]:
     source, intrinsics = open_input(path, pipeline.settings)
     with source:
