@@ -25,5 +25,9 @@ class MissingPart(MchmrError):
     """An optional package, weights file or body file is not there; the message says how to get it."""
 
 
+class EncodingError(MchmrError):
+    """Pictures cannot be encoded as wanted. Numbers are not concerned."""
+
+
 class ServerError(MchmrError):
     """A server cannot be used, or did not come back in time; the message names it and what to do."""

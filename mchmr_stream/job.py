@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 from mchmr_stream.build import open_input
 from mchmr_stream.config import Settings, alone, files_named
-from mchmr_stream.errors import InputError, MchmrError, TruncatedInput, UsageError
+from mchmr_stream.errors import EncodingError, InputError, MchmrError, TruncatedInput, UsageError
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.grounding.estimate import ground, in_a_line
 from mchmr_stream.motion import Motion
@@ -34,6 +34,7 @@ from mchmr_stream.streaming import Behind, Stopwatch
 
 log = logging.getLogger(__name__)
 
+_Sink = OverlaySink | StillOverlaySink | NpzSink | ReportSink | RerunFileSink
 Progress = Callable[[int, int | None], None]
 """Told how many frames are done and how many are expected, None where that is unknown."""
 
@@ -149,7 +150,7 @@ class _Outputs:
         views = pipeline.parts.cropper.layout.count
         grounded = self._grounded if settings.camera.static else None
         bodies = NpzSink(paths.bodies, intrinsics, self.info, views, **names, settings=plain, one_shape_of=body, grounded=grounded)
-        self._sinks: list[OverlaySink | StillOverlaySink | NpzSink | ReportSink | RerunFileSink] = [bodies, self._report]
+        self._sinks: list[_Sink] = [bodies, self._report]
         self._has_overlay = settings.output.overlay
         if self._has_overlay:
             # First: should writing fail, the numbers never have a frame that the pictures lack.
@@ -164,10 +165,27 @@ class _Outputs:
         self._odd.append(text)
 
     def write(self, scene: Scene) -> None:
-        for sink in self._sinks:
-            self.watch.call(f"write {type(sink).__name__}", sink.write, scene)
+        for sink in list(self._sinks):
+            with self._spared(sink):
+                self.watch.call(f"write {type(sink).__name__}", sink.write, scene)
         self.frames += 1
         self._people.update(scene.bodies.track_id.tolist())
+
+    @contextmanager
+    def _spared(self, sink: _Sink) -> Iterator[None]:
+        """An overlay that cannot be encoded costs the overlay and nothing else."""
+        try:
+            yield
+        except EncodingError as error:
+            if not isinstance(sink, OverlaySink | StillOverlaySink):
+                raise
+            self.note(str(error))
+            self._sinks.remove(sink)
+            sink.give_up()
+
+    def _close(self, sink: _Sink) -> None:
+        with self._spared(sink):
+            sink.close()
 
     def result(self) -> VideoResult:
         return VideoResult(
@@ -212,7 +230,7 @@ class _Outputs:
             at_end.push(close_report)
             for sink in self._sinks:
                 if sink is not self._report:
-                    at_end.callback(sink.close)
+                    at_end.callback(self._close, sink)
 
     def _grounded(self, motion: Motion) -> Motion | None:
         """The world, from all people at the end: every step of everybody counts. Where there is none it is said why."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from mchmr_stream.checked_npz import read_npz
+from mchmr_stream.described import Described, how_many, listed
 from mchmr_stream.errors import InputError
 from mchmr_stream.records import Bool, Float, Int
 
@@ -110,8 +111,8 @@ class World:
     """What it is based on and how good: docs/world.md"""
 
 
-@dataclass(frozen=True, eq=False)
-class Track:
+@dataclass(frozen=True, eq=False, repr=False)
+class Track(Described):
     """One person over the F frames they were in. Columns as in the file, see docs/output.md."""
 
     track_id: int
@@ -159,6 +160,18 @@ class Track:
     def __len__(self) -> int:
         return len(self.frame)
 
+    def _lines(self) -> tuple[str, str, str]:
+        if not len(self):
+            return f"{self.track_id} without rows", "", ""
+        away_m = np.median(np.linalg.norm(self.joints_m[:, 0], axis=-1))
+        columns = [f"{name} {getattr(self, name).shape}" for name in ("global_orient", "body_pose", "betas", "transl", "joints_m")]
+        return (
+            f"{self.track_id}: {how_many(len(self), 'frame', 'frames')}, {self.time_s[0]:.3f} to {self.time_s[-1]:.3f} s",
+            f"confidence {self.confidence.mean():.2f} on average, {away_m:.2f} m from the camera, "
+            f"{int(self.interpolated.sum())} rows interpolated, {'with' if self.world is not None else 'without'} a world",
+            f"columns: {', '.join(columns)}, and {len(COLUMNS) - len(columns)} more (docs/output.md)",
+        )
+
     def only(self, rows: NDArray) -> Track:
         """Some of the rows, in the given order: indices, or a mask."""
         columns = {name: getattr(self, name)[rows] for name in COLUMNS if name != "track_id"}
@@ -171,8 +184,8 @@ class Track:
         return Track(self.track_id, **columns, world=world)
 
 
-@dataclass(frozen=True, eq=False)
-class Motion:
+@dataclass(frozen=True, eq=False, repr=False)
+class Motion(Described):
     """A whole STEM.npz."""
 
     fps: float
@@ -195,6 +208,17 @@ class Motion:
     settings: dict[str, Any]
     world: World | None = None
     """There when the file was made with `--static-camera`, and then every track has its `world` too"""
+
+    def _lines(self) -> tuple[str, str, str]:
+        span = f", {self.frames_time_s[0]:.3f} to {self.frames_time_s[-1]:.3f} s" if len(self.frames) else ""
+        people = (f"{track.track_id} ({how_many(len(track), 'frame', 'frames')})" for track in self.tracks.values())
+        return (
+            f"of {how_many(len(self.tracks), 'person', 'people')} in {how_many(len(self.frames), 'frame', 'frames')}{span}, "
+            f"{self.width}x{self.height} px, {self.fps:g} fps",
+            f"tracks: {listed(people, len(self.tracks)) or 'none'}",
+            f"body {self.body_model}, weights {self.weights}, focal length {self.K[0, 0]:.0f} px, "
+            f"{'with' if self.world is not None else 'without'} world coordinates",
+        )
 
     def reproject(self, track: Track) -> Float:
         """(F, 24, 2): the joints of a person seen through `K`, px; what `joints_px` holds."""

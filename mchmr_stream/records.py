@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.described import Described, how_many, listed
+from mchmr_stream.geometry.camera import Intrinsics
+
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from mchmr_stream.geometry.camera import Intrinsics
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
@@ -312,8 +313,8 @@ class Bodies:
         )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class Scene:
+@dataclass(frozen=True, eq=False, repr=False)
+class Scene(Described):
     """One frame, finished: what every sink gets and what `mchmr_stream.stream` yields."""
 
     frame: Frame
@@ -331,6 +332,16 @@ class Scene:
         n = len(self.bodies)
         _check("joints_m", self.joints_m, n, 24, 3)
         _check("joints_px", self.joints_px, n, 24, 2)
+
+    def _lines(self) -> tuple[str, str, str]:
+        height, width = self.frame.rgb.shape[:2]
+        away_m = np.linalg.norm(self.joints_m[:, 0], axis=-1).tolist()
+        people = (f"{identity} ({m:.2f} m away)" for identity, m in zip(self.bodies.track_id.tolist(), away_m, strict=True))
+        return (
+            f"of {how_many(len(self), 'person', 'people')} in frame {self.frame.index} at {self.frame.time_s:.3f} s, {width}x{height} px",
+            f"people: {listed(people, len(self)) or 'none'}",
+            f"joints_m {self.joints_m.shape}, joints_px {self.joints_px.shape}, vertices_m(), bodies, intrinsics (docs/output.md)",
+        )
 
     def vertices_m(self) -> Float:
         """(n, vertices, 3) camera axes, metres. Posed when asked for: most users need joints only."""

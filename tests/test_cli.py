@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import inspect
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,11 +16,12 @@ import threading
 import time
 import types
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from mchmr_stream import cli
 from mchmr_stream.cli import demo, doctor, main
 from mchmr_stream.config import Settings
 from mchmr_stream.errors import InputError, UsageError
@@ -119,7 +122,6 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        ([], "COMMAND"),
         (["vidoe"], "vidoe"),
         (["video", "a.mp4"], "-o/--out"),
         (["video", "-o", "out"], "INPUT"),
@@ -202,6 +204,82 @@ def test_results_are_named_on_stdout_and_quiet_is_quiet(capsys: pytest.CaptureFi
     assert f"12 frames, 2 people -> {tmp_path / 'a.npz'}" in out
     assert "two timestamps were out of order" in only_line(err)
     assert run(capsys, "video", "a.mp4", "-o", tmp_path, "--overwrite", "-q") == (0, "", "")
+
+
+def _parsers(parser: argparse.ArgumentParser, name: str = "mchmr") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    yield name, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command, below in action.choices.items():
+                yield from _parsers(below, f"{name} {command}")
+
+
+@pytest.mark.parametrize(("name", "parser"), [pytest.param(*one, id=one[0]) for one in _parsers(cli._parser())])
+def test_every_help_has_examples_that_parse(name: str, parser: argparse.ArgumentParser, tmp_path: Path) -> None:
+    _, head, listed = parser.format_help().partition("\nexamples:\n")
+    assert head, f"{name} --help ends without an example"
+    examples = [line.strip() for line in listed.splitlines()]
+    assert all(example.removeprefix('export GST_PLUGIN_PATH="$(').startswith("mchmr ") for example in examples)
+    for example in examples:
+        words = shlex.split(example.partition(" > ")[0])
+        if words[0] == "mchmr" and "--help" not in words:
+            cli._parser().parse_args(words[1:])
+
+
+@pytest.mark.parametrize("argv", [(), ("--help",)])
+def test_the_command_alone_prints_help(capsys: pytest.CaptureFixture[str], argv: tuple[str, ...]) -> None:
+    code, out, err = run(capsys, *argv)
+    assert (code, err) == (0, "")
+    assert "turn videos into bodies" in out
+
+
+def test_live_help_names_what_its_options_take(capsys: pytest.CaptureFixture[str]) -> None:
+    out = run(capsys, "live", "--help")[1]
+    assert "VALUE" not in out.replace("SECTION.NAME=VALUE", "")
+    assert all(f"{option} " in out for option in ("--size WxH", "--page HOST:PORT", "--fov DEG", "--target-age S"))
+
+
+def test_inputs_are_what_their_names_stand_for(
+    capsys: pytest.CaptureFixture[str], job: FakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "clips/b10.mp4",
+        "clips/b2.MOV",
+        "clips/.hidden.mp4",
+        "clips/notes.txt",
+        "shots/1.jpg",
+        "shots/2.jpg",
+        "both/x.png",
+        "both/y.avi",
+    ):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    for given, expected in (
+        ("clips", ["clips/b2.MOV", "clips/b10.mp4"]),
+        ("clips/*.*4", ["clips/b10.mp4"]),
+        ("clips/*.[mM]*", ["clips/b2.MOV", "clips/b10.mp4"]),
+        ("shots", ["shots"]),
+        ("shots/*.jpg", ["shots/*.jpg"]),
+        ("*/y.*", ["both/y.avi"]),
+        ("both", ["both"]),
+    ):
+        job.calls.clear()
+        code, _, err = run(capsys, "video", given, "-o", f"out-{len(given)}", "--overwrite")
+        assert (code, [call.input for call in job.calls]) == (0, expected), given
+        assert ("both/*.avi" in err) == (given == "both")
+    for given, said in (
+        ("clips/*.mkv", "no file matches clips/*.mkv"),
+        ("https://example.org/clip.mp4", "https://example.org/clip.mp4 is a URL"),
+        ("rtsp://camera/1", "mchmr live rtsp://camera/1"),
+    ):
+        code, _, err = run(capsys, "video", given, "-o", "out")
+        assert code == 2
+        assert said in only_line(err)
+    assert "is a folder" in only_line(run(capsys, "live", "clips", "--no-page")[2])
+    assert "is a pattern" in only_line(run(capsys, "live", "clips/*.mp4", "--no-page")[2])
+    assert "is a folder without .npz files" in only_line(run(capsys, "export", "clips", "--to", "glb")[2])
+    assert "https://x/y.npz is a URL" in only_line(run(capsys, "export", "https://x/y.npz", "--to", "glb")[2])
 
 
 def test_messages_options_work_before_and_after_the_command(capsys: pytest.CaptureFixture[str], job: FakeJob, tmp_path: Path) -> None:

@@ -80,6 +80,23 @@ def true_skin_m(track: Track, row: int) -> np.ndarray:
     return skin(with_build(load_body("free"), "neutral"), *values)[0][0].numpy()
 
 
+def test_an_empty_file_is_named_and_costs_itself_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    times_s = [0.0, 0.04, 0.08]
+    files = [
+        write_motion(tmp_path / f"{name}.npz", there, times_s) for name, there in (("a", {1: [0, 1, 2]}), ("b", {}), ("c", {1: [0, 1]}))
+    ]
+    (tmp_path / "d.npz").write_bytes(b"no bodies")
+    assert main(["export", str(tmp_path), "--to", "csv", "-o", str(tmp_path / "csv")]) == 1
+    said = capsys.readouterr()
+    assert [line.partition(":")[0] for line in said.out.splitlines()] == [str(tmp_path / "csv" / f"{name}.csv") for name in "ac"]
+    empty, damaged, summary = said.err.splitlines()
+    assert empty.startswith(f"mchmr: {files[1]}: there is nobody to write")
+    assert str(tmp_path / "d.npz") in damaged
+    assert summary == "mchmr: 2 of 4 files were not exported"
+    assert main(["export", str(files[1]), "--to", "csv"]) == 1
+    assert str(files[1]) in capsys.readouterr().err
+
+
 def test_trimesh_finds_mesh_skeleton_and_camera_in_the_glb(clip: Path, motion: Motion, tmp_path: Path) -> None:
     import trimesh
 

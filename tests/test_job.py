@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import av
+import av.error
 import media
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from people import FPS, HEIGHT, STRIP_PX, WIDTH, people_pictures
 import mchmr_stream
 from mchmr_stream import cli, job
 from mchmr_stream.body.model import BodyModel
+from mchmr_stream.cli.video import process
 from mchmr_stream.config import Settings, settings_from
 from mchmr_stream.errors import InputError, MchmrError, TruncatedInput, UsageError
 from mchmr_stream.job import VideoResult, process_video
@@ -31,6 +34,7 @@ from mchmr_stream.motion import Motion, load
 from mchmr_stream.outputs import hidden_mark
 from mchmr_stream.pipeline import Pipeline
 from mchmr_stream.records import Detections, Frame
+from mchmr_stream.sinks import h264
 from mchmr_stream.sinks.overlay import OverlaySink
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -505,6 +509,67 @@ def test_the_first_error_is_the_one_that_is_raised(
     assert "No space left on device" in caplog.text
     assert len(load(tmp_path / "clip.npz").frames) == 9
     assert len(report_of(tmp_path)["warnings"]) == 3, "nobody found, and both errors"
+
+
+def test_pictures_too_large_for_h264_cost_the_overlay_only(
+    tmp_path: Path, loaded: None, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = changed(settings, source={"pictures": "clip"})
+    (tmp_path / "pano").mkdir()
+    for number in (1, 2):
+        media.write_image(tmp_path / "pano" / f"{number}.png", np.full((40, 16_402, 3), 150, np.uint8))
+    media.write_image(tmp_path / "small.png", EMPTY)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "pano.mp4").write_bytes(b"an overlay of another run")
+    inputs = [str(tmp_path / "pano"), str(tmp_path / "small.png")]
+    assert process(inputs, out, settings, resume=False, overwrite=True, quiet=False) == 0
+    said = capsys.readouterr()
+    refused = [line for line in said.err.splitlines() if "pano" in line and "nobody" not in line and "no people" not in line]
+    assert len(refused) == 1
+    assert re.search(r"pano\.mp4 cannot be encoded: .* up to 16384 px a side, these have 16402x40", refused[0])
+    assert names(out) == ["pano.json", "pano.npz", "small.json", "small.mp4", "small.npz"]
+    assert load(out / "pano.npz").width == 16_402
+    assert report_of(out, "pano")["complete"] is True
+    assert any("16384" in warning for warning in report_of(out, "pano")["warnings"])
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (1, 75), (3, 2), (33, 1)])
+def test_odd_and_tiny_pictures_have_an_overlay(tmp_path: Path, pipeline: Pipeline, settings: Settings, size_hw: tuple[int, int]) -> None:
+    media.write_image(tmp_path / "odd.png", np.full((*size_hw, 3), 90, np.uint8))
+    result = run(tmp_path / "odd.png", tmp_path / "out", pipeline, changed(settings, source={"pictures": "clip"}))
+    assert (result.complete, result.frames) == (True, 1)
+    with av.open(str(tmp_path / "out" / "odd.mp4")) as film:
+        assert (film.streams.video[0].height, film.streams.video[0].width) == tuple(side + side % 2 for side in size_hw)
+
+
+def test_without_an_encoder_there_are_bodies_all_the_same(
+    clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mchmr_stream.sinks.h264.ENCODER", "libnotthere")
+    result = run(clip, tmp_path, pipeline, changed(settings, source={"end_s": 0.2}))
+    assert (result.complete, result.frames, result.overlay) == (True, 3, None)
+    assert [warning for warning in result.warnings if "cannot encode H.264" in warning]
+    assert names(tmp_path) == ["clip.json", "clip.npz"]
+
+
+def test_an_encoder_that_fails_in_the_middle_costs_the_rest_of_the_overlay(
+    clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, left = h264.YuvPictures.picture, iter(range(4))
+
+    def failing(self: h264.YuvPictures, rgb: np.ndarray, tick: int) -> av.VideoFrame:
+        if next(left, None) is None:
+            raise av.error.ExternalError(-542398533, "Generic error in an external library", "avcodec_send_frame()")
+        return real(self, rgb, tick)
+
+    monkeypatch.setattr(h264.YuvPictures, "picture", failing)
+    result = run(clip, tmp_path, pipeline, changed(settings, source={"end_s": 0.6}))
+    assert (result.complete, result.frames) == (True, 9)
+    assert load(tmp_path / "clip.npz").frames.tolist() == list(range(9))
+    assert numbers_shown(tmp_path / "clip.mp4") == list(range(4)), "what was drawn before is kept"
+    assert sum("cannot be encoded" in warning for warning in report_of(tmp_path)["warnings"]) == 1
+    assert names(tmp_path) == ["clip.json", "clip.mp4", "clip.npz"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="limits on file sizes are a POSIX matter")

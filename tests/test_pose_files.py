@@ -149,9 +149,10 @@ def bvh_text(
     zero_pose: np.ndarray | None = None,
     axes: Rotation | None = None,
     frame_time: float = 1 / 30,
+    ending_at: Sequence[str] = (),
 ) -> str:
     """A BVH file of known rotations, in centimetres. `zero_pose` (24, 3): the pose of SMPL that the file's zero rotations mean;
-    `axes`: the file's axes from ours."""
+    `axes`: the file's axes from ours; `ending_at`: joints that are end sites, without what hangs from them."""
     axes = axes or Rotation.identity()
     stance = np.zeros((24, 3)) if zero_pose is None else zero_pose
     offsets = axes.apply(np.array([p - q for p, q in zip(placed(stance[None], rest)[0], _parent_places(stance, rest), strict=True)]) * 100)
@@ -168,13 +169,17 @@ def bvh_text(
         text.append(f"{pad}\tCHANNELS {len(channels)} {' '.join(channels)}")
         children = [child for child in range(24) if PARENTS[child] == joint]
         for child in children:
-            write(child, depth + 1)
+            if JOINT_NAMES[child] in ending_at:
+                offset = " ".join(f"{value:.6f}" for value in offsets[child])
+                text.extend([f"{pad}\tEnd Site", f"{pad}\t{{", f"{pad}\t\tOFFSET {offset}", f"{pad}\t}}"])
+            else:
+                write(child, depth + 1)
         if not children:
             text.extend([f"{pad}\tEnd Site", f"{pad}\t{{", f"{pad}\t\tOFFSET 0 5 0", f"{pad}\t}}"])
         text.append(f"{pad}}}")
 
     write(0, 0)
-    depth_first = _depth_first()
+    depth_first = _depth_first(ending_at=ending_at)
     text += ["MOTION", f"Frames: {len(poses)}", f"Frame Time: {frame_time:.7f}"]
     for pose in poses:
         world = _in_world(pose)
@@ -201,8 +206,9 @@ def _in_world(pose: np.ndarray) -> list[Rotation]:
     return turned
 
 
-def _depth_first(joint: int = 0) -> list[int]:
-    return [joint, *(each for child in range(24) if PARENTS[child] == joint for each in _depth_first(child))]
+def _depth_first(joint: int = 0, ending_at: Sequence[str] = ()) -> list[int]:
+    children = [child for child in range(24) if PARENTS[child] == joint and JOINT_NAMES[child] not in ending_at]
+    return [joint, *(each for child in children for each in _depth_first(child, ending_at))]
 
 
 def arms_down() -> np.ndarray:
@@ -211,6 +217,29 @@ def arms_down() -> np.ndarray:
     for joint, angle in ((16, -1.2), (17, 1.2), (1, 0.15), (2, -0.15)):
         pose[joint, 2] = angle
     return pose
+
+
+@pytest.mark.filterwarnings("ignore:Gimbal lock")
+@pytest.mark.parametrize(
+    ("ending_at", "renamed"),
+    [
+        (("left_wrist", "right_wrist"), {}),
+        (("left_wrist", "right_wrist", "left_ankle", "right_ankle"), {"left_ankle": "x", "right_ankle": "y"}),
+        ((), {"head": "face"}),
+        ((), {"left_wrist": "LeftGrip", "right_wrist": "RightGrip", "left_hand": "Tip1", "right_hand": "Tip2", "head": "Skull"}),
+        (("left_foot", "right_foot", "left_hand", "right_hand"), {}),
+    ],
+)
+def test_bvh_whose_limbs_end_early_or_go_by_other_names(tmp_path, rest, ending_at, renamed):
+    poses = movement(3)
+    (tmp_path / "short.bvh").write_text(bvh_text(poses, rest, MIXAMO | renamed, ending_at=ending_at, zero_pose=arms_down()))
+    if "left_ankle" in ending_at:
+        with pytest.raises(InputError, match="no joint is called like left_ankle"):
+            read_pose_file(tmp_path / "short.bvh", "user/short", rest)
+        return
+    clip = read_pose_file(tmp_path / "short.bvh", "user/short", rest)
+    kept = [joint for joint, name in enumerate(JOINT_NAMES) if "hand" not in name and "foot" not in name]
+    np.testing.assert_allclose(placed(clip.axis_angle, rest)[:, kept], placed(poses, rest)[:, kept], atol=2e-3)
 
 
 @pytest.mark.filterwarnings("ignore:Gimbal lock")

@@ -18,11 +18,13 @@ from mchmr_stream import pipeline as pipeline_module
 from mchmr_stream.build import open_input
 from mchmr_stream.cli.stills import expanded
 from mchmr_stream.config import Settings, load_settings, settings_from
-from mchmr_stream.errors import TruncatedInput, UsageError
+from mchmr_stream.errors import EncodingError, TruncatedInput, UsageError
+from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.job import VideoResult, process_video
 from mchmr_stream.motion import load
 from mchmr_stream.pipeline import Pipeline, stream
-from mchmr_stream.records import Scene
+from mchmr_stream.records import Bodies, Frame, Scene
+from mchmr_stream.sinks.still_overlay import StillOverlaySink
 from mchmr_stream.sources.stills import stills_in
 
 WIDTH, HEIGHT = 480, 270
@@ -276,3 +278,17 @@ def test_a_damaged_photo_costs_only_itself(photos, loaded):
 def test_walking_people_are_a_clip(tmp_path):
     pictures = [picture[20:] for picture in people_pictures(10, [((-1.0, 0.3, 4.5), (-0.4, 0.3, 4.5))])]
     assert why(folder_of(tmp_path / "walk", pictures)) is None
+
+
+def test_a_picture_too_large_for_jpeg_costs_the_overlay_only(tmp_path: Path) -> None:
+    sink = StillOverlaySink(tmp_path / "wide.jpg")
+    sink.path.write_bytes(b"of another run")
+    none = np.zeros((0, 24, 3), np.float32)
+    frame = Frame(0, 0.0, np.zeros((2, 65_501, 3), np.uint8))
+    scene = Scene(
+        frame, Bodies.empty(0, 0.0, 1), Intrinsics.assumed(65_501, 2), none, none[..., :2], np.zeros((0, 3), np.int64), lambda: none
+    )
+    with pytest.raises(EncodingError, match="JPEG holds pictures of up to 65500 px a side, this one has 65501x2"):
+        sink.write(scene)
+    sink.give_up()
+    assert not list(tmp_path.iterdir())

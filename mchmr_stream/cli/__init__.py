@@ -39,6 +39,7 @@ from mchmr_stream.cli import (
     train,
     video,
 )
+from mchmr_stream.cli.help_text import HelpFormatter, examples
 from mchmr_stream.cli.standard_streams import make_usable, output_failure
 from mchmr_stream.errors import MchmrError, UsageError
 from mchmr_stream.heap import keep_freed_memory
@@ -78,7 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     try:
-        args = _parser().parse_args(argv)
+        parser = _parser()
+        if not (sys.argv[1:] if argv is None else argv):
+            parser.print_help()
+            return 0
+        args = parser.parse_args(argv)
     except UsageError as error:
         return _report(error, error.exit_code)
     except SystemExit as done:  # argparse leaves this way after --help and --version
@@ -116,7 +121,7 @@ class _Parser(argparse.ArgumentParser):
     """Has the options on messages, before and after the command's name, and says what is wrong in one line."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"formatter_class": HelpFormatter, **kwargs})
         # SUPPRESS: a default of the command's parser would overwrite what was given before the command's name.
         self.add_argument("-v", "--verbose", action="count", default=argparse.SUPPRESS, help="say more; twice: everything")
         self.add_argument("-q", "--quiet", action="store_true", default=argparse.SUPPRESS, help="only errors")
@@ -127,7 +132,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="mchmr", description="Video in, everyone in it as 3D bodies out.")
+    parser = _Parser(
+        prog="mchmr",
+        description="Video in, everyone in it as 3D bodies out.",
+        epilog=examples("mchmr video clip.mp4 -o out", "mchmr video --help", "mchmr demo"),
+    )
     parser.add_argument("--version", action="version", version=f"mchmr {__version__}", help="print the version and leave")
     parser.set_defaults(verbose=0, quiet=False, debug=False)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import whole
 
 
@@ -14,6 +15,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="measure what the parts of the method are worth",
         description="Train the network with one thing changed at a time, with several seeds, and write a page with table and plot. "
         "The same command again goes on where it was stopped.",
+        epilog=examples("mchmr ablate configs/ablations/*.yaml --packed PACK -o runs/ablation --steps 2000"),
     )
     parser.add_argument(
         "variants",

@@ -8,6 +8,7 @@ import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
+from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import whole
 from mchmr_stream.errors import UsageError
 from mchmr_stream.same_file import refuse_to_replace
@@ -21,6 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="measure speed: every stage alone, and all together",
         description="Frames and people per second, milliseconds, CPU time and memory of each stage alone and of the whole. "
         "Without INPUT on a clip that is drawn here and is the same everywhere, so that figures of machines can be compared.",
+        epilog=examples("mchmr bench --frames 50", "mchmr bench clip.mp4 --views 1,2 --plot where.png"),
     )
     parser.add_argument("input", nargs="?", type=Path, metavar="INPUT", help="a video file or a folder of images")
     parser.add_argument("--people", type=whole(1, 100), default=2, metavar="P", help="without INPUT: how many people are drawn (default 2)")

@@ -7,6 +7,8 @@ import json
 import textwrap
 from typing import TYPE_CHECKING
 
+from mchmr_stream.cli.help_text import examples
+
 if TYPE_CHECKING:
     from mchmr_stream.config import Settings
 
@@ -17,7 +19,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     from mchmr_stream.cli.video import add_settings_arguments
 
     parser = subparsers.add_parser(
-        "config", help="print all settings and what they mean", description="Print the settings in force as commented YAML."
+        "config",
+        help="print all settings and what they mean",
+        description="Print the settings in force as commented YAML.",
+        epilog=examples("mchmr config > mine.yaml", "mchmr config --set smoother.strength=2"),
     )
     add_settings_arguments(parser)
     parser.set_defaults(run=run)

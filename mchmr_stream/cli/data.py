@@ -6,16 +6,22 @@ import argparse
 import sys
 from pathlib import Path
 
+from mchmr_stream.cli.help_text import examples
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
-        "data", help="check folders of labelled data sets", description="Labelled data sets, see docs/datasets.md."
+        "data",
+        help="check folders of labelled data sets",
+        description="Labelled data sets, see docs/datasets.md.",
+        epilog=examples("mchmr data check DATA", "mchmr data check --help"),
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     check = actions.add_parser(
         "check",
         help="count, look for what is missing or wrong, draw samples",
         description="Read all labels, look for all pictures, draw samples to DIR/check_NAME.jpg. Exit code 1 when a set fails.",
+        epilog=examples("mchmr data check DATA --set 3dpw --sheets sheets"),
     )
     check.add_argument("folder", type=Path, metavar="DIR", help="folder with a folder for each data set")
     check.add_argument("--set", dest="names", action="append", metavar="NAME", help="only this data set; may be repeated")

@@ -14,6 +14,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from mchmr_stream.cli.help_text import examples
 from mchmr_stream.errors import InputError, MissingPart, UsageError
 from mchmr_stream.outputs import output_paths
 
@@ -30,7 +31,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     from mchmr_stream.cli.video import add_triton_arguments
 
     parser = subparsers.add_parser(
-        "demo", help="try it on a clip with two people", description="Fetch a short clip, run on it, say where the results are."
+        "demo",
+        help="try it on a clip with two people",
+        description="Fetch a short clip, run on it, say where the results are.",
+        epilog=examples("mchmr demo -o demo"),
     )
     parser.add_argument(
         "-o", "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder for the clip and the results (default demo)"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mchmr_stream import __version__
+from mchmr_stream.cli.help_text import examples
 from mchmr_stream.errors import MchmrError
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "doctor",
         help="check the installation",
         description="What is installed, found and usable here. Exit code 1 when a needed part is broken.",
+        epilog=examples("mchmr doctor"),
     )
     add_settings_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mchmr_stream.cli.help_text import examples
+from mchmr_stream.cli.inputs import bodies_inputs
 from mchmr_stream.cli.number_types import whole
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.same_file import refuse_to_replace
@@ -28,12 +30,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     from mchmr_stream.cli.video import add_triton_arguments
 
     parser = subparsers.add_parser(
-        "evaluate", help="measure accuracy", description="Measure accuracy against ground truth or against the picture."
+        "evaluate",
+        help="measure accuracy",
+        description="Measure accuracy against ground truth or against the picture.",
+        epilog=examples("mchmr evaluate --dataset 3dpw --data DATA", "mchmr evaluate reprojection out/clip.npz"),
     )
     _add_dataset(parser)
     kinds = parser.add_subparsers(metavar="KIND", required=False)
 
-    real3d = kinds.add_parser("real3d", help="3D joints of filmed people", description="Joint errors in mm on views with 3D ground truth.")
+    real3d = kinds.add_parser(
+        "real3d",
+        help="3D joints of filmed people",
+        description="Joint errors in mm on views with 3D ground truth.",
+        epilog=examples("mchmr evaluate real3d --data VIEWS --report report"),
+    )
     real3d.add_argument(
         "--data", type=Path, nargs="+", metavar="DIR", help="folders with videos and their ground truth, which may lie below them"
     )
@@ -50,7 +60,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     _add_outputs(real3d, report=True)
     real3d.set_defaults(run=_real3d)
 
-    synthetic = kinds.add_parser("synthetic", help="rendered people", description="Body errors on people rendered by `mchmr synth`.")
+    synthetic = kinds.add_parser(
+        "synthetic",
+        help="rendered people",
+        description="Body errors on people rendered by `mchmr synth`.",
+        epilog=examples("mchmr evaluate synthetic --shards people"),
+    )
     _add_rendered(synthetic)
     synthetic.add_argument(
         "--crop-upper-body", action="store_true", help="instead compare people whole and cut off under the hips (needs --shards)"
@@ -66,6 +81,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "consistency",
         help="do the views' cameras agree",
         description="Spread of the views' cameras of each person, in files of `mchmr video` or on rendered people.",
+        epilog=examples("mchmr evaluate consistency out/clip.npz"),
     )
     consistency.add_argument("files", nargs="*", type=Path, metavar="FILE.npz", help="bodies as written by `mchmr video`")
     _add_rendered(consistency)
@@ -74,7 +90,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     consistency.set_defaults(run=_consistency)
 
     reprojection = kinds.add_parser(
-        "reprojection", help="bodies against detected keypoints", description="Distance of projected joints from detected keypoints."
+        "reprojection",
+        help="bodies against detected keypoints",
+        description="Distance of projected joints from detected keypoints.",
+        epilog=examples("mchmr evaluate reprojection out/clip.npz"),
     )
     reprojection.add_argument("files", nargs="+", type=Path, metavar="FILE.npz", help="bodies as written by `mchmr video`")
     _add_outputs(reprojection)
@@ -245,14 +264,14 @@ def _consistency(args: argparse.Namespace) -> int:
     if args.files and rendered:
         raise UsageError(f"got files of `mchmr video` and --{rendered[0].replace('earlier', 'from')}, expected one or the other")
     if args.files:
-        return _show(consistency.evaluate_files(args.files), args.json)
+        return _show(consistency.evaluate_files(bodies_inputs(args.files)), args.json)
     return _show(consistency.evaluate_predictions(_rendered(args)[0]), args.json)
 
 
 def _reprojection(args: argparse.Namespace) -> int:
     from mchmr_stream.learning.evaluation import reprojection
 
-    return _show(reprojection.evaluate(args.files), args.json)
+    return _show(reprojection.evaluate(bodies_inputs(args.files)), args.json)
 
 
 def _rendered(args: argparse.Namespace) -> tuple[SyntheticPredictions, list[Labelled] | None]:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import whole
 
 
@@ -14,6 +15,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "export-model",
         help="the network for Triton, ONNX or TorchScript",
         description="Write DIR/mchmr, a model for Triton with its repository in DIR. The file in mchmr/1 is of use elsewhere too.",
+        epilog=examples("mchmr export-model --to onnx -o models"),
     )
     parser.add_argument(
         "--to", required=True, choices=("python", "onnx", "torchscript"),

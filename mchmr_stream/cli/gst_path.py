@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mchmr_stream.cli.help_text import examples
+
 PLUGINS = Path(__file__).resolve().parents[1] / "gst" / "plugins"
 
 
@@ -13,6 +15,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "gst-path",
         help="print the folder for GST_PLUGIN_PATH",
         description='Print the folder of the GStreamer plugin: export GST_PLUGIN_PATH="$(mchmr gst-path)". docs/gstreamer.md has the rest.',
+        epilog=examples('export GST_PLUGIN_PATH="$(mchmr gst-path)"'),
     )
     parser.set_defaults(run=run)
 

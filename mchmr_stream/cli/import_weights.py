@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mchmr_stream.cli.help_text import examples
+
 _NAMED = 5
 
 
@@ -14,6 +16,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "import-weights",
         help="take over a checkpoint of somebody else's",
         description="Read a published checkpoint and write it as weights of this program; docs/paper.md has the layouts.",
+        epilog=examples("mchmr import-weights multi_roi.pt --from multi-roi -o multi_roi.safetensors"),
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the checkpoint: .pt, .pth or .safetensors")
     parser.add_argument(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mchmr_stream.cli import live_outputs
+from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import seconds
 from mchmr_stream.cli.video import add_settings_arguments
 from mchmr_stream.errors import UsageError
@@ -37,6 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "live",
         help="bodies from cameras and streams, now",
         description="Follow cameras and streams. The newest picture is always taken next, so that the delay does not grow.",
+        epilog=examples("mchmr live 0", "mchmr live rtsp://192.168.1.20/stream --json - --npz out"),
     )
     parser.add_argument(
         "sources", nargs="+", metavar="SOURCE",
@@ -57,30 +59,30 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--seconds", type=seconds(), metavar="S", help="stop after so long")
     add_settings_arguments(parser)
     quick = parser.add_argument_group("shorthands", "each stands for one setting; `mchmr config` lists all settings")
-    for option, setting, kind, text in SHORTHANDS:
-        quick.add_argument(option, type=kind, metavar="VALUE", help=f"{text} ({setting})")
+    for option, setting, kind, value, text in SHORTHANDS:
+        quick.add_argument(option, type=kind, metavar=value, help=f"{text} ({setting})")
     parser.set_defaults(run=run)
 
 
-SHORTHANDS: tuple[tuple[str, str, Callable[[str], object], str], ...] = (
-    ("--views", "crops.views", int, "crops of each person, fewer is faster"),
-    ("--interval", "detector.interval", int, "ask the detector on each n-th frame"),
-    ("--device", "runtime.device", str, "auto, cpu, cuda or cuda:N"),
-    ("--max-people", "tracker.max_people", int, "keep only the largest"),
-    ("--fov", "camera.fov_deg", float, "horizontal field of view in degrees"),
-    ("--size", "live.size", str, "camera: picture size, as in 1280x720"),
-    ("--fps", "live.fps", float, "camera: pictures per second"),
-    ("--pixel-format", "live.pixel_format", str, "camera: mjpeg, yuyv422, ..."),
-    ("--page", "live.page", str, "HOST:PORT of the page to watch"),
-    ("--restart", "live.restart", str, "never, on-error or always"),
-    ("--target-age", "live.target_age_s", float, "do less while results are older than this, seconds"),
+SHORTHANDS: tuple[tuple[str, str, Callable[[str], object], str, str], ...] = (
+    ("--views", "crops.views", int, "N", "crops of each person, fewer is faster"),
+    ("--interval", "detector.interval", int, "N", "ask the detector on each n-th frame"),
+    ("--device", "runtime.device", str, "NAME", "auto, cpu, cuda or cuda:N"),
+    ("--max-people", "tracker.max_people", int, "N", "keep only the largest"),
+    ("--fov", "camera.fov_deg", float, "DEG", "horizontal field of view in degrees"),
+    ("--size", "live.size", str, "WxH", "camera: picture size, as in 1280x720"),
+    ("--fps", "live.fps", float, "N", "camera: pictures per second"),
+    ("--pixel-format", "live.pixel_format", str, "NAME", "camera: mjpeg, yuyv422, ..."),
+    ("--page", "live.page", str, "HOST:PORT", "HOST:PORT of the page to watch"),
+    ("--restart", "live.restart", str, "WHEN", "never, on-error or always"),
+    ("--target-age", "live.target_age_s", float, "S", "do less while results are older than this, seconds"),
 )
 
 
 def run(args: argparse.Namespace) -> int:
     from mchmr_stream.config import load_settings
 
-    given = {setting: getattr(args, option.removeprefix("--").replace("-", "_")) for option, setting, _, _ in SHORTHANDS}
+    given = {setting: getattr(args, option.removeprefix("--").replace("-", "_")) for option, setting, *_ in SHORTHANDS}
     shorthands = [f"{setting}={json.dumps(value)}" for setting, value in given.items() if value is not None]
     settings = load_settings(args.config, [*shorthands, *args.overrides], defaults=DEFAULTS)
     _check_outputs(args, settings)

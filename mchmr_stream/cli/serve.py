@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import whole
 from mchmr_stream.errors import ServerError
 
@@ -16,6 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "serve",
         help="the network on a Triton server",
         description="Start a Triton Inference Server with the network, for `--triton HOST:PORT` of the other commands. Ctrl-C stops it.",
+        epilog=examples("mchmr serve --port 8001", "mchmr video clip.mp4 -o out --triton 127.0.0.1:8001"),
     )
     parser.add_argument(
         "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto: every GPU, else the CPU)"

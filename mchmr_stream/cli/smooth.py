@@ -6,6 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
+from mchmr_stream.cli.help_text import examples
 from mchmr_stream.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="smooth a finished file again, fill gaps, one shape per person",
         description="Smooth the people of a STEM.npz without running the network. Best on files written with --set smoother.kind=none: "
         "others have been smoothed once already.",
+        epilog=examples("mchmr smooth out/clip.npz -o out/smooth.npz --preset strong"),
     )
     parser.add_argument("file", type=Path, metavar="FILE.npz", help="bodies as written by `mchmr video`")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.npz", help="where to write the result")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import whole
 
 
@@ -14,6 +15,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "synth",
         help="render people to train on or to measure with",
         description="Render people with known bodies: single pictures in training files, or clips of moving people (--clips).",
+        epilog=examples("mchmr synth -o people -n 1000 --data DATA"),
     )
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="DIR", help="folder for what is rendered")
     parser.add_argument(

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mchmr_stream.cli.help_text import examples
 from mchmr_stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "tracks",
         help="list the people of a file, merge, split, rename, select them",
         description="List the people of a STEM.npz. With edits, which are done in the order given, write a new one to --out.",
+        epilog=examples("mchmr tracks out/clip.npz", "mchmr tracks out/clip.npz --merge 2+5 --rename 7=1 -o out/named.npz"),
     )
     parser.add_argument("file", type=Path, metavar="FILE.npz", help="bodies as written by `mchmr video`")
     for option, metavar, what in (

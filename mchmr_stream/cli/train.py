@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import whole
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
-        "train", help="train weights", description="Train the network; the config says on what and for how long."
+        "train",
+        help="train weights",
+        description="Train the network; the config says on what and for how long.",
+        epilog=examples("mchmr train default --data DATA --shards people -o runs/train"),
     )
     parser.add_argument(
         "config",

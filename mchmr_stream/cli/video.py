@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mchmr_stream.cli.help_text import examples
+from mchmr_stream.cli.inputs import video_inputs
 from mchmr_stream.cli.stills import Input, expanded
 from mchmr_stream.errors import MchmrError, UsageError
 from mchmr_stream.same_file import colliding, refuse_to_replace
@@ -27,8 +29,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="turn videos into bodies",
         description="Write STEM.npz (bodies), STEM.mp4 (the picture with the bodies over it; of a photo STEM.jpg or STEM.png) "
         "and STEM.json (what happened) for each input. Pictures of a folder that are no clip stand alone.",
+        epilog=examples("mchmr video clip.mp4 -o out", "mchmr video 'clips/*.mp4' -o out --views 1 --no-overlay"),
     )
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="a video file, a picture, or a folder of pictures")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="a video, a picture, or a folder of videos or of pictures")
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="OUT", help="folder for the results, made when missing")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on where an earlier run stopped, skip what is complete")
@@ -98,8 +101,9 @@ def run(args: argparse.Namespace) -> int:
 
     settings = load_settings(args.config, [*shorthand_overrides(args), *args.overrides])
     return process(
-        args.inputs, args.out, settings, resume=args.resume, overwrite=args.overwrite, quiet=args.quiet, settings_file=args.config
-    )
+        video_inputs(args.inputs), args.out, settings,
+        resume=args.resume, overwrite=args.overwrite, quiet=args.quiet, settings_file=args.config,
+    )  # fmt: skip
 
 
 def shorthand_overrides(args: argparse.Namespace) -> list[str]:

@@ -10,10 +10,13 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
-from mchmr_stream.errors import MissingPart
+from mchmr_stream.errors import EncodingError, MissingPart
 
 CLOCK = Fraction(1, 90_000)
 """Fine enough for any frame rate; frames keep their own times."""
+ENCODER = "libx264"
+LONGEST_SIDE_PX = 16_384
+"""x264's limit"""
 BT709 = 1
 """Its number for primaries and for the transfer curve in ITU-T H.273."""
 
@@ -21,15 +24,17 @@ BT709 = 1
 def h264_stream(output: av.container.OutputContainer, size_wh: tuple[int, int], fps: float, options: Mapping[str, str]) -> av.VideoStream:
     """A track of pictures of that size; odd sizes grow by one pixel (H.264 needs even ones). `options`: x264's.
 
-    Raises MissingPart where PyAV came without x264.
+    Raises MissingPart where PyAV came without x264, EncodingError where x264 takes no pictures of that size.
     """
+    width, height = size_wh
+    if max(size_wh) > LONGEST_SIDE_PX:
+        raise EncodingError(f"H.264 holds pictures of up to {LONGEST_SIDE_PX} px a side, these have {width}x{height}")
     try:
-        video = output.add_stream("libx264", rate=Fraction(fps).limit_denominator(100_000))
+        video = output.add_stream(ENCODER, rate=Fraction(fps).limit_denominator(100_000))
     except ValueError as error:
         raise MissingPart(
             "this PyAV cannot encode H.264 (no libx264); install the one from PyPI: pip install --force-reinstall av"
         ) from error
-    width, height = size_wh
     video.width, video.height, video.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
     # Without B-frames the file's duration is exact also where frames are unevenly spaced, and nothing waits for later ones.
     video.options = {"bf": "0", **options}

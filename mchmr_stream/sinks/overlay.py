@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import av
+import av.error
 import numpy as np
 import torch
 from av.video.frame import PictureType
 from numpy.typing import NDArray
 
-from mchmr_stream.errors import InputError, MchmrError
+from mchmr_stream.errors import EncodingError, InputError, MchmrError, MissingPart
 from mchmr_stream.motion import Motion
 from mchmr_stream.outputs import temporary_beside
 from mchmr_stream.records import Scene, SourceInfo
@@ -37,7 +40,8 @@ class OverlaySink:
     Odd sizes grow by one pixel (H.264 needs even ones). `audio_from`: the file whose first sound track is kept, cut to the
     pictures; `video_stream`: which of its video streams the pictures came from. `quality` is x264's CRF: less is better and
     larger. `preset`: x264's. `device`: where bodies are painted. A run without frames writes no file and warns.
-    Raises UsageError when the folder of `path` is not there, MchmrError when the file cannot be written.
+    Raises UsageError when the folder of `path` is not there, MchmrError when the disk refuses, EncodingError when the pictures cannot
+    be encoded: nothing but the overlay is concerned then, see `give_up`.
     """
 
     def __init__(
@@ -83,12 +87,12 @@ class OverlaySink:
     def write(self, scene: Scene) -> None:
         picture = draw_scene(scene, device=self._device)
         height, width = picture.shape[:2]
-        with write_errors(self.path):
+        with write_errors(self.path), self._encoding_errors():
             if self._movie is None:
                 self._movie = self._begin(width, height, scene.frame.time_s)
             if (width, height) != self._movie.size:
-                raise MchmrError(
-                    f"{self.path}: the frame at {scene.frame.time_s:.3f} s is {width}x{height}, the video was begun with "
+                raise EncodingError(
+                    f"the frame at {scene.frame.time_s:.3f} s is {width}x{height}, the video was begun with "
                     f"{self._movie.size[0]}x{self._movie.size[1]}; all frames of a video must have one size"
                 )
             self._movie.add(picture, scene.frame.time_s)
@@ -98,6 +102,16 @@ class OverlaySink:
         if self._movie is None and self._earlier is None and not self._closed:
             log.warning("%s was not written: no frame came", self.path)
         self._end(published=True)
+
+    def give_up(self) -> None:
+        """After an EncodingError: publish what came before it. Where that is nothing, the file that it was to replace goes, too."""
+        if self._movie is not None and not self._closed:
+            with suppress(MchmrError):
+                self.close()
+                return
+        self.discard()
+        if self._earlier is None:
+            self.path.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Give up: nothing is published, nothing is left behind."""
@@ -110,28 +124,47 @@ class OverlaySink:
         if self._movie is None:
             return
         try:
-            with write_errors(self.path):
+            with write_errors(self.path), self._encoding_errors():
                 self._movie.finish(1 / self._info.fps)
                 if published:
                     publish(self._temporary, self.path)
         finally:
             self._temporary.unlink(missing_ok=True)
 
+    @contextmanager
+    def _encoding_errors(self) -> Iterator[None]:
+        """What the encoder refuses, as one line that names the file. Errors of the disk pass."""
+        try:
+            yield
+        except (EncodingError, MissingPart, av.error.FFmpegError) as error:
+            if isinstance(error, OSError):
+                raise
+            raise EncodingError(f"{self.path} cannot be encoded: {error}; the bodies are not concerned") from error
+
     def _begin(self, width: int, height: int, time_s: float) -> _Movie:
         first_s = time_s if self._earlier is None else self._earlier.first_s
         output = av.open(str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
+        try:
+            movie = self._movie_in(output, (width, height), first_s)
+            if self._earlier is not None:
+                copied = movie.go_on_after(self._earlier, time_s)
+                expected = np.count_nonzero(self._earlier_times_s >= first_s)
+                if copied < expected:
+                    log.warning("%s lacks %d of the %d pictures before %.3f s", self.path, expected - copied, expected, time_s)
+        except BaseException:
+            with suppress(OSError, av.error.FFmpegError):
+                output.close()
+            self._temporary.unlink(missing_ok=True)
+            raise
+        return movie
+
+    def _movie_in(self, output: av.container.OutputContainer, size_wh: tuple[int, int], first_s: float) -> _Movie:
         threads = max(1, (os.cpu_count() or 1) // 2)  # the others are computing
         options = {"crf": str(self._quality), "preset": self._preset, "x264-params": SEARCH, "threads": str(threads)}
-        video = h264_stream(output, (width, height), self._info.fps, options)
+        video = h264_stream(output, size_wh, self._info.fps, options)
         output.metadata["comment"] = note(first_s)
         sound = open_sound(self._audio_from, output, first_s, self._video_stream) if self._audio_from is not None else None
-        movie = _Movie(output, video, sound, (width, height), first_s)
-        if self._earlier is not None:
-            copied = movie.go_on_after(self._earlier, time_s)
-            expected = np.count_nonzero(self._earlier_times_s >= first_s)
-            if copied < expected:
-                log.warning("%s lacks %d of the %d pictures before %.3f s", self.path, expected - copied, expected, time_s)
-        return movie
+        return _Movie(output, video, sound, size_wh, first_s)
 
 
 class _Movie:

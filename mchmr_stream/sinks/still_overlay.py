@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from mchmr_stream.errors import EncodingError
 from mchmr_stream.motion import Motion
 from mchmr_stream.outputs import temporary_beside
 from mchmr_stream.records import Scene
@@ -15,10 +16,15 @@ from mchmr_stream.sinks.publishing import check_folder, publish, write_errors
 
 _QUALITY = 92
 """Of a JPEG; one of 100 holds noise."""
+_LONGEST_SIDE_PX = {"JPEG": 65_500, "PNG": 2**31 - 1}
+"""libjpeg's and libpng's limits"""
 
 
 class StillOverlaySink:
-    """Writes the picture of one scene in the format that the ending of `path` says, upright and without metadata."""
+    """Writes the picture of one scene in the format that the ending of `path` says, upright and without metadata.
+
+    Raises MchmrError when the disk refuses, EncodingError where the format holds no picture of that size.
+    """
 
     def __init__(self, path: str | Path, *, device: torch.device | str = "cpu") -> None:
         """Raises UsageError when the folder of `path` is not there."""
@@ -32,6 +38,12 @@ class StillOverlaySink:
 
     def write(self, scene: Scene) -> None:
         kind = "JPEG" if self.path.suffix == ".jpg" else "PNG"
+        height, width = scene.frame.rgb.shape[:2]
+        if max(width, height) > _LONGEST_SIDE_PX[kind]:
+            raise EncodingError(
+                f"{self.path} cannot be encoded: {kind} holds pictures of up to {_LONGEST_SIDE_PX[kind]} px a side, "
+                f"this one has {width}x{height}; the bodies are not concerned"
+            )
         with write_errors(self.path):
             Image.fromarray(draw_scene(scene, device=self._device)).save(self._temporary, kind, quality=_QUALITY)
         self._is_written = True
@@ -44,6 +56,11 @@ class StillOverlaySink:
                     publish(self._temporary, self.path)
         finally:
             self.discard()
+
+    def give_up(self) -> None:
+        """After an EncodingError: the file that was to be replaced goes, for it shows something else."""
+        self.discard()
+        self.path.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Give up: nothing is published, nothing is left behind."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ def open_source(path: str | Path, settings: SourceSettings) -> VideoSource | Pic
 
     Raises InputError when it cannot be read, UsageError when the settings do not fit it.
     """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(path)):
+        raise InputError(f"{path} is a URL, expected a file or a folder; fetch it first, or follow it with `mchmr live`")
     path = Path(path)
     suffix = path.suffix.lower()
     if path.is_dir() or suffix in IMAGE_SUFFIXES:

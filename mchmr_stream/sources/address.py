@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,10 @@ def parse_address(text: str, settings: LiveSettings) -> Address:
         return Address(
             _without_password(text), text, None, _stream_options(scheme, settings), paced=False, ends=scheme in ("http", "https")
         )
+    if Path(text).is_dir():
+        raise UsageError(f"{text} is a folder, expected files one by one; `mchmr video {text} -o OUT` reads folders")
+    if re.search(r"[*?\[]", text) and not Path(text).exists():
+        raise UsageError(f"{text} is a pattern, expected files one by one; leave its quotes out, and the shell lists them")
     if not Path(text).is_file():
         raise InputError(f"{text} is not there, expected a camera's number, a URL, lavfi:GRAPH or a file")
     return Address(Path(text).name, f"file:{text}", None, {}, paced=True, ends=True)

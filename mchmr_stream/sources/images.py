@@ -165,10 +165,10 @@ def find_pictures(path: Path, suffixes: Sequence[str]) -> list[Path]:
     found = [file for file in candidates if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file()]
     if not found:
         raise InputError(f"{what}, expected files ending in {' '.join(suffixes)}")
-    return sorted(found, key=_natural_key)
+    return sorted(found, key=natural_key)
 
 
-def _natural_key(path: Path) -> tuple[list[tuple[int, str]], str]:
+def natural_key(path: Path) -> tuple[list[tuple[int, str]], str]:
     """Runs of digits compare as numbers; the name itself decides between 1 and 01."""
     parts = re.findall(r"\d+|\D+", path.name.lower())
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name

@@ -39,12 +39,13 @@ _LIMBS: dict[str, tuple[str, ...]] = {
 }
 """SMPL's joint of one side -> what files call it, the surest name first. A joint is taken once: a "shoulder" is the collar where
 there is an "arm" too (Mixamo, MotionBuilder), and the shoulder where there is none (3ds Max, SMPL)."""
+_HEADS = ("head", "face", "skull", "cranium")
 _NEEDED = ("shoulder", "elbow", "hip", "knee", "ankle")
 _PREFIX = re.compile(r"^(.*:|mixamorig\d*|cc_base|bip\d*)", re.IGNORECASE)
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _SIDES = {"left": "left", "l": "left", "right": "right", "r": "right"}
 _NEXT = {"shoulder": "elbow", "elbow": "wrist", "hip": "knee", "knee": "ankle", "ankle": "foot"}
-_BEFORE = {"wrist": "elbow", "ankle": "knee", "foot": "ankle"}
+_BEFORE = {"elbow": "shoulder", "wrist": "elbow", "knee": "hip", "ankle": "knee", "foot": "ankle"}
 _FRAMES_AT_ONCE = 4096
 _SNAP_DEG = 25.0
 """A skeleton that faces nearly along an axis is taken to face along it."""
@@ -57,7 +58,11 @@ def smpl_poses(bvh: Bvh, path: Path, rest_joints_m: Array) -> NDArray[np.float32
     """
     joints = find_joints(bvh, path)
     reference, world = _reference(bvh, joints, path)
-    aligned = _alignments(joints, bvh.places(reference) @ world.T, rest_joints_m)
+    places = bvh.places(reference)
+    tips = {joint: reference[joint] @ offset @ world.T for joint, offset in bvh.end_offsets.items()}
+    only = ((joint, parent) for joint, parent in enumerate(bvh.parents) if parent >= 0 and bvh.parents.count(parent) == 1)
+    tips |= {parent: (places[joint] - places[parent]) @ world.T for joint, parent in only}
+    aligned = _alignments(joints, places @ world.T, tips, rest_joints_m)
     trunk = _between(bvh, joints["pelvis"], _chest(bvh, joints))
     poses = np.empty((len(bvh.motion), 24, 3), np.float32)
     for begin in range(0, len(poses), _FRAMES_AT_ONCE):
@@ -104,10 +109,11 @@ def find_joints(bvh: Bvh, path: Path) -> dict[str, int]:
                 found[f"{side}_{part}"] = number
                 taken.add(number)
     missing = [f"{side}_{part}" for part in _NEEDED for side in ("left", "right") if f"{side}_{part}" not in found]
-    if ("", "head") in names:
-        found["head"] = names.index(("", "head"))
-    else:
+    head = next((names.index(("", name)) for name in _HEADS if ("", name) in names), None)
+    if head is None:
         missing.append("head")
+    else:
+        found["head"] = head
     if missing:
         raise InputError(
             f"{path}: no joint is called like {missing[0]} ({len(missing)} missing; its joints are {', '.join(bvh.names[:6])[:100]}, ...); "
@@ -174,20 +180,25 @@ def _axes(places: Array, joints: dict[str, int]) -> Array | None:
     return np.stack([across, upwards, np.cross(across, upwards)])
 
 
-def _alignments(joints: dict[str, int], places: Array, rest_joints_m: Array) -> dict[str, Array]:
+def _alignments(joints: dict[str, int], places: Array, tips: dict[int, Array], rest_joints_m: Array) -> dict[str, Array]:
     """Limb joint -> (3, 3), the smallest rotation from its bone's direction in the reference pose to SMPL's.
 
-    A joint without a bone of its own (a wrist, toes) takes that of the bone before it.
+    `tips`: joint -> (3,) from it to its end site or only child, which counts where the next joint is missing, as of an arm that ends at
+    the wrist. A joint without a bone of its own (a wrist, toes) takes that of the bone before it.
     """
     aligned: dict[str, Array] = {}
     for side in ("left", "right"):
         for part in _LIMBS:
             name, following = f"{side}_{part}", f"{side}_{_NEXT.get(part)}"
-            bone = places[joints[following]] - places[joints[name]] if name in joints and following in joints else np.zeros(3)
+            bone = np.zeros(3)
+            if name in joints and following in joints:
+                bone = places[joints[following]] - places[joints[name]]
+            elif name in joints and part in _NEXT:
+                bone = tips.get(joints[name], bone)
             if np.linalg.norm(bone) > 1e-6:
                 wanted = rest_joints_m[JOINT_NAMES.index(following)] - rest_joints_m[JOINT_NAMES.index(name)]
                 aligned[name] = smallest_rotation(bone, wanted)
-            elif part in _BEFORE:
+            elif part in _BEFORE and f"{side}_{_BEFORE[part]}" in aligned:
                 aligned[name] = aligned[f"{side}_{_BEFORE[part]}"]
     return aligned
 
