@@ -262,7 +262,7 @@ def test_inputs_are_what_their_names_stand_for(
         ("shots", ["shots"]),
         ("shots/*.jpg", ["shots/*.jpg"]),
         ("*/y.*", ["both/y.avi"]),
-        ("both", ["both"]),
+        ("both", ["both/x.png"]),
     ):
         job.calls.clear()
         code, _, err = run(capsys, "video", given, "-o", f"out-{len(given)}", "--overwrite")

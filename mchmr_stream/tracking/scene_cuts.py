@@ -34,7 +34,8 @@ class SceneCuts:
     def begins_with(self, rgb: NDArray[np.uint8]) -> bool:
         """Whether a new shot begins with this picture (height, width, 3). The first picture of a run begins none."""
         step = max(1, max(rgb.shape[:2]) // _SAMPLES)
-        small = rgb[step // 2 :: step, step // 2 :: step].copy()
+        first_y, first_x = (min(step // 2, (side - 1) // 2) for side in rgb.shape[:2])  # in a narrow strip, too
+        small = rgb[first_y::step, first_x::step].copy()
         before, self._before = self._before, small
         if before is None or before.shape != small.shape:
             return before is not None
