@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mchmr_stream.cropping.cropper import Cropper
     from mchmr_stream.fitting.alignment import KeypointAlignment
     from mchmr_stream.fitting.body_fitter import BodyFitter
+    from mchmr_stream.fitting.shapes import Shapes
     from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
     from mchmr_stream.tracking.scene_cuts import SceneCuts
 
@@ -168,14 +169,14 @@ def _crop_keypoints(settings: Settings, device: torch.device) -> CropKeypoints |
     )
 
 
-def build_fitter(settings: Settings, body: BodyModel, intrinsics: Intrinsics) -> BodyFitter | None:
-    """A new fit for one run: it knows nobody's shape. None where the network's bodies are wanted as they are."""
+def build_fitter(settings: Settings, body: BodyModel, intrinsics: Intrinsics, shapes: Shapes | None = None) -> BodyFitter | None:
+    """A new fit for one run. It learns everybody's shape where `shapes` is left out. None: the network's bodies are used as they are."""
     if settings.fit.kind == "none":
         return None
     from mchmr_stream.fitting.body_fitter import BodyFitter
     from mchmr_stream.fitting.calibration import load_calibration
 
-    return BodyFitter(body, intrinsics, load_calibration(), iterations=settings.fit.iterations)
+    return BodyFitter(body, intrinsics, load_calibration(), iterations=settings.fit.iterations, shapes=shapes)
 
 
 def build_alignment(settings: Settings, body: BodyModel, intrinsics: Intrinsics) -> KeypointAlignment | None:

@@ -212,6 +212,9 @@ class FitSettings(_Section):
         "map", description="map: the most probable body given the network's body and the keypoints; none: the network's body"
     )
     iterations: int = Field(5, ge=1, le=50, description="map: steps at most; fewer are faster")
+    passes: int = Field(
+        2, ge=1, le=2, description="map, files: 2 fits everybody again at the end with the shape that the whole track shows; 1 does not"
+    )
 
 
 class SmootherSettings(_Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +14,17 @@ from types import TracebackType
 from mchmr_stream.build import open_input
 from mchmr_stream.config import Settings, alone, files_named
 from mchmr_stream.errors import EncodingError, InputError, MchmrError, TruncatedInput, UsageError
+from mchmr_stream.fitting.measured_file import MeasuredFile
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.grounding.estimate import ground, in_a_line
 from mchmr_stream.motion import Motion
 from mchmr_stream.outputs import OutputPaths, output_paths
 from mchmr_stream.pipeline import Pipeline
 from mchmr_stream.protocols import Source
-from mchmr_stream.records import Scene, SourceInfo
+from mchmr_stream.records import Bodies, Scene, SourceInfo
 from mchmr_stream.resuming import EarlierRun
 from mchmr_stream.same_file import refuse_to_replace
+from mchmr_stream.second_fit import fitted_again
 from mchmr_stream.sinks.npz import NpzSink
 from mchmr_stream.sinks.overlay import OverlaySink
 from mchmr_stream.sinks.report import ReportSink
@@ -106,7 +108,7 @@ def _run(
     stop: threading.Event | None,
 ) -> VideoResult:
     with outputs:
-        scenes = pipeline.scenes(outputs.source, intrinsics, stop=stop, watch=outputs.watch, say=outputs.note)
+        scenes = pipeline.scenes(outputs.source, intrinsics, stop=stop, watch=outputs.watch, say=outputs.note, keep=outputs.measured)
         if earlier is not None:
             scenes = earlier.only_new(scenes)
 
@@ -124,6 +126,9 @@ def _run(
                 raise
             outputs.message = str(error)
         outputs.complete = outputs.message is None and not (stop is not None and stop.is_set())
+        if outputs.measured is not None and not (stop is not None and stop.is_set()):
+            again = fitted_again(outputs.measured, pipeline.settings, pipeline.parts.body, intrinsics)
+            outputs.replace_bodies(again if earlier is None else earlier.only_new_bodies(again))
     return outputs.result()
 
 
@@ -150,6 +155,7 @@ class _Outputs:
         views = pipeline.parts.cropper.layout.count
         grounded = self._grounded if settings.camera.static else None
         bodies = NpzSink(paths.bodies, intrinsics, self.info, views, **names, settings=plain, one_shape_of=body, grounded=grounded)
+        self._bodies = bodies
         self._sinks: list[_Sink] = [bodies, self._report]
         self._has_overlay = settings.output.overlay
         if self._has_overlay:
@@ -157,8 +163,15 @@ class _Outputs:
             self._sinks.insert(0, _overlay(paths.overlay, self.info, settings))
         if settings.output.rerun:
             self._sinks.insert(0, RerunFileSink(paths.rerun, self.info, lambda: self.watch.latest))
+        has_second_pass = settings.fit.kind != "none" and settings.fit.passes > 1 and not self.info.still
+        self.measured = MeasuredFile(paths.bodies) if has_second_pass else None
+        """What was measured, where it is fitted a second time"""
         if earlier is not None:
             self._extend(earlier.motion)
+
+    def replace_bodies(self, frames: Iterable[Bodies]) -> None:
+        """Bodies of the second pass, after the last scene: for the numbers; the pictures of the first pass are drawn."""
+        self.watch.call("fit again", self._bodies.replace_rows, frames, self._body)
 
     def note(self, text: str) -> None:
         """Something to warn of. May be called from any thread."""
@@ -208,6 +221,8 @@ class _Outputs:
         if error is not None and not self.frames:
             self._discard()
             return
+        if self.measured is not None:
+            self.measured.close()
         try:
             self._publish(error)
         except MchmrError as later:
@@ -255,6 +270,8 @@ class _Outputs:
         self._people.update(motion.tracks)
 
     def _discard(self) -> None:
+        if self.measured is not None:
+            self.measured.close()
         for sink in self._sinks:
             sink.discard()
 

@@ -51,6 +51,7 @@ from mchmr_stream.estimators.joining import joined, split
 from mchmr_stream.estimators.side_by_side import SideBySide
 from mchmr_stream.fitting.alignment import KeypointAlignment
 from mchmr_stream.fitting.body_fitter import BodyFitter, Measured
+from mchmr_stream.fitting.measured_file import MeasuredFile
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.geometry.crops import image_from_rolled
 from mchmr_stream.placing import place_in_image
@@ -114,12 +115,14 @@ class Pipeline:
         live: bool = False,
         adjust: AdjustableSettings | None = None,
         say: Callable[[str], None] | None = None,
+        keep: MeasuredFile | None = None,
     ) -> Generator[Scene]:
         """Every frame of the source as a finished scene, in order; frames without people too.
 
         Setting `stop` ends the run after what was already decoded. `live`: no frame is taken from the source before there is
         work for it, so that what waits is the source's matter; an early end closes the source. `adjust`: settings that may
         change on the way. `say` is called, on a thread of the run, with what is odd about the source; left out: it is logged.
+        `keep` gets what was measured, for a second pass (`second_fit.py`).
         Raises TruncatedInput after the last good frame.
         """
         settings = alone(self.settings) if source.info.still else self.settings
@@ -155,7 +158,7 @@ class Pipeline:
                 sent = workers.ahead(sent, estimator.in_flight, name="send")
             fitter = build_fitter(settings, self.parts.body, intrinsics)
             alignment = build_alignment(settings, self.parts.body, intrinsics)
-            bodies = smoothed(self._estimate(sent, fitter, alignment, watch), smoother, watch)
+            bodies = smoothed(self._estimate(sent, fitter, alignment, keep, watch), smoother, watch)
             for frame, smooth in aligned(bodies, alignment, 1 if live else _ALIGNED_TOGETHER, watch):
                 yield self.scene(frame, smooth, intrinsics)
 
@@ -247,6 +250,7 @@ class Pipeline:
         sent: Iterator[tuple[list[Found], Future[CropEstimates]]],
         fitter: BodyFitter | None,
         alignment: KeypointAlignment | None,
+        keep: MeasuredFile | None,
         watch: Stopwatch,
     ) -> Iterator[tuple[Frame, Bodies]]:
         for group, estimates in sent:
@@ -261,6 +265,8 @@ class Pipeline:
                 placed = watch.call("fit", fitter.fit, measured)
                 if alignment is not None:
                     alignment.remember(measured)
+                if keep is not None:
+                    keep.append(measured, placed)
             for item, bodies in zip(group, placed, strict=True):
                 yield item.frame, bodies
 

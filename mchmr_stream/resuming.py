@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 from mchmr_stream.config import Settings
 from mchmr_stream.errors import UsageError
 from mchmr_stream.motion import Motion, load
-from mchmr_stream.records import Float, Scene, SourceInfo
+from mchmr_stream.records import Bodies, Float, Scene, SourceInfo
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ class EarlierRun:
         """Whether there is nothing left to do."""
         times_s = self.motion.frames_time_s
         warm_up_s = max(WARM_UP_S, settings.tracker.max_lost_s + _LOST_MARGIN_S)
+        self._renamed: dict[int, int] = {}
         self._first = int(np.searchsorted(times_s, times_s[-1] - warm_up_s)) if len(times_s) else 0
 
     def settings_to_resume(self, settings: Settings) -> Settings:
@@ -74,13 +75,21 @@ class EarlierRun:
                             overlap_sums[pair] = overlap_sums.get(pair, 0.0) + _overlap(box, earlier_box)
                     continue
                 if renamed is None:
-                    renamed = _pairs(overlap_sums)
+                    renamed = self._renamed = _pairs(overlap_sums)
                 for identity in identities:
                     if identity not in renamed:
                         renamed[identity] = next_identity
                         next_identity += 1
                 track_id = np.array([renamed[identity] for identity in identities], np.int64)
                 yield dataclasses.replace(scene, bodies=dataclasses.replace(scene.bodies, track_id=track_id))
+
+    def only_new_bodies(self, frames: Iterable[Bodies]) -> Iterator[Bodies]:
+        """Bodies of the frames that `only_new` gave, with the identities that it gave them."""
+        last_frame = int(self.motion.frames[-1]) if len(self.motion.frames) else -1
+        for bodies in frames:
+            if bodies.frame > last_frame:
+                known = bodies.rows(np.flatnonzero([int(track) in self._renamed for track in bodies.track_id]))
+                yield dataclasses.replace(known, track_id=np.array([self._renamed[int(track)] for track in known.track_id], np.int64))
 
     def _refuse_other(self, settings: Settings) -> None:
         """Only where it runs may change, and what is for live sources."""

@@ -31,7 +31,7 @@ from mchmr_stream.fitting.kinematics import (
 )
 from mchmr_stream.fitting.levenberg_marquardt import minimise
 from mchmr_stream.fitting.objective import Objective, Prior
-from mchmr_stream.fitting.shapes import TrackShapes
+from mchmr_stream.fitting.shapes import Shapes, TrackShapes
 from mchmr_stream.geometry.camera import Intrinsics, roll_matrix
 from mchmr_stream.records import EXTREMITY_NAMES, JOINT_NAMES, KEYPOINT_NAMES, Bodies, Float
 
@@ -90,6 +90,7 @@ class BodyFitter:
         freedom: float = 5.0,
         prior_strength: float = 2.0,
         holds_shape: bool = False,
+        shapes: Shapes | None = None,
     ) -> None:
         """
         Args:
@@ -101,6 +102,7 @@ class BodyFitter:
             prior_strength: information of the given bodies over what the network's on rendered people have; networks do better on
                 filmed ones.
             holds_shape: the bodies given have their shapes already, and legs that are right: nothing is learned over the track.
+            shapes: what is known of everybody's shape; None: nothing, it is learned on the way.
         """
         self._body, self.intrinsics = body, intrinsics
         self._kinematics = Kinematics(body, nominal_points(body).moved(calibration.point_offsets_m))
@@ -109,7 +111,7 @@ class BodyFitter:
         self._information = np.linalg.inv(calibration.prior_covariance / prior_strength + doubt)
         self._holds_shape = holds_shape
         self._iterations, self._freedom = iterations, freedom
-        self._shapes = TrackShapes()
+        self._shapes: Shapes = shapes or TrackShapes()
 
     def fit(self, frames: Sequence[Measured]) -> list[Bodies]:
         """Fit everyone in some frames, which follow each other.

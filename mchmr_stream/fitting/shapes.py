@@ -5,7 +5,9 @@ A leg that seems short may be bent, or short. Which of the two it is shows only 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,66 @@ _LEAST_SD = 0.25
 _FORGET_S = 10.0
 _BLOCK = 16
 """Frames."""
+_MOST_LOOKS = 1024
+"""Frames of a track, evenly spread, that make its settled shape."""
+_LEAST_WEIGHT = 0.05
+
+
+class Shapes(Protocol):
+    """What is known of the shapes of tracks."""
+
+    def known(self, track_id: int, frame: int) -> tuple[Array, float]:
+        """(10,) betas of a track at a frame and their precision, 1 / variance; 0 for somebody unknown."""
+        ...
+
+    def add(self, track_id: int, frame: int, time_s: float, betas: Array, weight: float) -> None:
+        """A fitted shape of one frame; `weight` says how well the person was seen."""
+        ...
+
+
+class SettledShapes:
+    """Shapes of tracks that were seen from their first frame to their last.
+
+    Args:
+        known: betas and their precision by track.
+    """
+
+    def __init__(self, known: Mapping[int, tuple[Array, float]]) -> None:
+        self._known = known
+
+    def known(self, track_id: int, frame: int) -> tuple[Array, float]:
+        """The same at each frame."""
+        return self._known.get(track_id, (np.zeros(10), 0.0))
+
+    def add(self, track_id: int, frame: int, time_s: float, betas: Array, weight: float) -> None:
+        """Nothing is learned any more."""
+
+
+def settled_shapes(track_id: NDArray[np.int64], time_s: Array, betas: NDArray[np.floating], weight: NDArray[np.floating]) -> SettledShapes:
+    """The shapes of all tracks from everything that was fitted.
+
+    Args:
+        track_id: (N,) of each row.
+        time_s: (N,), rising.
+        betas: (N, 10) as fitted in each frame.
+        weight: (N,) how well the person was seen.
+    """
+    known = {}
+    usable = np.isfinite(betas).all(-1)
+    for track in np.unique(track_id):
+        rows = np.flatnonzero((track_id == track) & usable)
+        if not len(rows):
+            continue
+        steps_s = np.minimum(np.diff(time_s[rows]), _INDEPENDENT_S)
+        rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _MOST_LOOKS)).astype(np.int64)]
+        weights = np.clip(np.nan_to_num(weight[rows].astype(np.float64)), _LEAST_WEIGHT, 1)
+        known[int(track)] = robust_shape(betas[rows].astype(np.float64), weights), _precision(float(steps_s.sum()))
+    return SettledShapes(known)
+
+
+def _precision(seen_s: float) -> float:
+    """Of a shape that was seen for so long."""
+    return min(seen_s / _INDEPENDENT_S, 1 / _LEAST_SD**2)
 
 
 @dataclass
@@ -58,8 +120,7 @@ class TrackShapes:
         seen = self._people.get(track_id)
         if seen is None or not seen.betas:
             return np.zeros(10), 0.0
-        independent = seen.seen_s / _INDEPENDENT_S
-        return seen.mean, float(min(independent, 1 / _LEAST_SD**2))
+        return seen.mean, _precision(seen.seen_s)
 
     def add(self, track_id: int, frame: int, time_s: float, betas: Array, weight: float) -> None:
         """A fitted shape of one frame; `weight` says how well the person was seen."""

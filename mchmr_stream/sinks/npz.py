@@ -10,7 +10,7 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from mchmr_stream.motion import COLUMNS, FRAME_COLUMNS, SCHEMA, WORLD_COLUMNS, C
 from mchmr_stream.outputs import hidden_mark, temporary_beside
 from mchmr_stream.records import JOINT_NAMES, KEYPOINT_NAMES, Bodies, Scene, SourceInfo
 from mchmr_stream.sinks.publishing import check_folder, publish, write_errors
+from mchmr_stream.sinks.replacing import replace_rows
 from mchmr_stream.sinks.settling import settle
 from mchmr_stream.sinks.spool import Spool
 
@@ -149,6 +150,12 @@ class NpzSink:
             self._spool.append("frames_time_s", np.array([bodies.time_s]))
         self._rows += n
         self._frames += 1
+
+    def replace_rows(self, frames: Iterable[Bodies], body: BodyModel) -> None:
+        """Put the bodies of a second pass into the rows that the first one wrote. To be called after the last `write`."""
+        with write_errors(self.path):
+            if self._rows:
+                replace_rows(self._table(COLUMNS), frames, body, self._intrinsics)
 
     def close(self) -> None:
         """Join what was written and publish it; a file without rows is a file too."""

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.config import Settings, load_settings
 from mchmr_stream.errors import InputError, MissingPart
+from mchmr_stream.job import process_video
 from mchmr_stream.learning.evaluation.matching import match_people
 from mchmr_stream.learning.evaluation.real_clips import RealClip, clip_of, load_clips
 from mchmr_stream.learning.evaluation.real_views import RealView
-from mchmr_stream.learning.evaluation.seen_people import SeenPeople, seen_by_mediapipe, seen_in_scenes, smoothed_alone
+from mchmr_stream.learning.evaluation.seen_people import SeenPeople, seen_by_mediapipe, seen_in_motion, seen_in_scenes, smoothed_alone
 from mchmr_stream.learning.metrics import LIMBS_IN_COCO
+from mchmr_stream.motion import load
 from mchmr_stream.network.weights import find_weights, sha256_of
 from mchmr_stream.pipeline import stream
 from mchmr_stream.records import Scene
@@ -196,9 +198,17 @@ def _ours(clip: RealClip, changes: list[str]) -> Iterator[Predicted]:
             (PER_FRAME_KNOWN, [alone, known], True),
             (SMOOTHED_KNOWN, [known], True),
         ):
-            settings = load_settings(None, [*changes, *own])
-            seen = seen_in_scenes(stream(clip.video, settings), settings.body.model)
-            yield from matched_people(clip, method, seen, undistorted)
+            settings = load_settings(None, ["output.overlay=false", *changes, *own])
+            yield from matched_people(clip, method, _seen_in_file(clip.video, settings), undistorted)
+
+
+def _seen_in_file(video: Path, settings: Settings) -> dict[int, SeenPeople]:
+    """What `mchmr video` writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = process_video(video, folder, settings)
+        if result.message is not None:
+            log.warning("%s: %s", video, result.message)
+        return seen_in_motion(load(result.npz))
 
 
 def matched_people(clip: RealClip, method: str, seen: Mapping[int, SeenPeople], undistorted: bool) -> list[Predicted]:
