@@ -213,7 +213,7 @@ def test_an_error_in_the_world_costs_the_world_only(
 
 
 def test_files_hold_what_stream_yields(clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings) -> None:
-    settings = changed(settings, detector={"file_interval": 3}, source={"end_s": 0.5}, output={"overlay": False})
+    settings = changed(settings, detector={"file_interval": 3}, source={"end_s": 0.5}, output={"overlay": False}, fit={"passes": 1})
     run(clip, tmp_path, pipeline, settings)
     assert names(tmp_path) == ["clip.json", "clip.npz"]
     scenes = list(mchmr_stream.stream(clip, settings))
@@ -285,9 +285,10 @@ def test_a_stopped_run_is_finished_by_resuming(
 def test_resuming_twice_gives_what_one_run_gives(clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings) -> None:
     """The warm-up reaches back to the beginning here, nothing is smoothed, and every frame is asked about: the same numbers.
 
-    With the detector on each n-th frame a stop shifts which: boxes between them then differ by less than a pixel.
+    With the detector on each n-th frame a stop shifts which: boxes between them then differ by less than a pixel. A stopped run has no
+    second pass, and that of the run after it knows shapes of its own frames only.
     """
-    settings = changed(settings, smoother={"kind": "none"}, source={"end_s": 1.0}, detector={"file_interval": 1})
+    settings = changed(settings, smoother={"kind": "none"}, source={"end_s": 1.0}, detector={"file_interval": 1}, fit={"passes": 1})
     run(clip, tmp_path / "whole", pipeline, settings)
     counts = [run(clip, tmp_path / "parts", pipeline, settings, stop_after=after, resume=True).frames for after in (3, 9, None)]
     assert counts == [3, 9, 15]
