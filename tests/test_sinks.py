@@ -18,6 +18,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from mchmr_stream.body.builds import with_build
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import forward_kinematics, skin
 from mchmr_stream.config import SourceSettings
@@ -32,7 +33,7 @@ from mchmr_stream.sinks.overlay import OverlaySink, draw_scene
 from mchmr_stream.sinks.report import ReportSink
 from mchmr_stream.sources import open_source
 
-BODY = load_body("free")
+BODY = with_build(load_body("free"), "neutral")
 WIDTH, HEIGHT, VIEWS = 161, 121, 3
 CAMERA = Intrinsics.assumed(WIDTH, HEIGHT)
 INFO = SourceInfo("clip", WIDTH, HEIGHT, 25.0, frame_count=4)
