@@ -47,6 +47,22 @@ class Parts:
     """how many of its frames make a batch"""
 
 
+def _say_what_runs_where(
+    settings: Settings, estimator: MeshEstimator, body: BodyModel, device: torch.device, threads: int, at_once: int
+) -> None:
+    import torch
+
+    card = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    log.info("device %s%s: torch %s, %d threads a batch, %d batches at once", device, card, torch.__version__, threads, at_once)
+    crop_h, crop_w = estimator.crop_size_hw
+    log.info(
+        "detector %s; keypoints %s; network %s %s, %d views of %dx%d px; fit %s; smoother %s; body %s, %d vertices",
+        settings.detector.kind, settings.keypoints.kind, estimator.name,
+        f"on {', '.join(settings.triton.servers)}" if settings.triton.servers else "in process",
+        settings.crops.views, crop_w, crop_h, settings.fit.kind, settings.smoother.kind, body.name, len(body.v_template),
+    )  # fmt: skip
+
+
 def build_parts(settings: Settings) -> Parts:
     """Load networks and body. Raises MissingPart and UsageError with what to do."""
     import torch
@@ -80,6 +96,7 @@ def build_parts(settings: Settings) -> Parts:
     free = body if settings.body.model == "free" else load_body("free")
     if estimator.body_sha256 not in (None, free.sha256):
         log.warning("the weights %s were trained with another version of the free body: shapes and statures will be off", estimator.name)
+    _say_what_runs_where(settings, estimator, body, device, threads, at_once)
     # (A Triton server makes batches of what comes to it by itself.)
     return Parts(detector, cropper, estimator, body, keypoints, at_once, frames_together(at_once) if here else 1)
 

@@ -19,7 +19,7 @@ from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.grounding.estimate import ground, in_a_line
 from mchmr_stream.motion import Motion
 from mchmr_stream.outputs import OutputPaths, output_paths
-from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.pipeline import Pipeline, log_scene
 from mchmr_stream.protocols import Source
 from mchmr_stream.records import Bodies, Scene, SourceInfo
 from mchmr_stream.resuming import EarlierRun
@@ -125,6 +125,8 @@ def _run(
             if not outputs.frames:
                 raise
             outputs.message = str(error)
+        for line in outputs.watch.lines():
+            log.info("%s: %s", outputs.info.name, line)
         outputs.complete = outputs.message is None and not (stop is not None and stop.is_set())
         if outputs.measured is not None and not (stop is not None and stop.is_set()):
             again = fitted_again(outputs.measured, pipeline.settings, pipeline.parts.body, intrinsics)
@@ -183,6 +185,7 @@ class _Outputs:
                 self.watch.call(f"write {type(sink).__name__}", sink.write, scene)
         self.frames += 1
         self._people.update(scene.bodies.track_id.tolist())
+        log_scene(self.info.name, scene, self.watch)
 
     @contextmanager
     def _spared(self, sink: _Sink) -> Iterator[None]:

@@ -23,7 +23,7 @@ from mchmr_stream.adjusting import AdjustableSettings
 from mchmr_stream.build import with_camera
 from mchmr_stream.config import Settings
 from mchmr_stream.errors import MchmrError
-from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.pipeline import Pipeline, log_scene
 from mchmr_stream.protocols import LiveSink
 from mchmr_stream.records import Moment, Scene, SourceInfo
 from mchmr_stream.sharing import SharedDetector, SharedEstimator
@@ -138,6 +138,7 @@ class LiveRun:
                 with closing(scenes):
                     for scene in scenes:
                         self._write(followed.moment(scene))
+                        log_scene(followed.address.name, scene, followed.watch)
         except MchmrError as error:
             followed.error = str(error)
             log.error("%s", error)

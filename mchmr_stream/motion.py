@@ -6,6 +6,7 @@ The file is a table: one row per person and frame, in order of frames. `load` ta
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.described import Described, how_many, listed
 from mchmr_stream.errors import InputError
 from mchmr_stream.records import Bool, Float, Int
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 1
 
@@ -245,7 +248,9 @@ def load(path: str | Path) -> Motion:
     if has_world and not all(name in arrays for name in world):
         lacking = ", ".join(name for name in world if name not in arrays)
         raise InputError(f"{path} holds a part of the world only, it lacks {lacking}; estimate it anew from the file it was made of")
-    return motion_of(arrays, path)
+    motion = motion_of(arrays, path)
+    log.info("%s: motion %s", path, motion._lines()[0])
+    return motion
 
 
 def motion_of(arrays: dict[str, NDArray], path: str | Path) -> Motion:

@@ -78,6 +78,14 @@ class Found(NamedTuple):
     seen: Future[Seen]
 
 
+def log_scene(name: str, scene: Scene, watch: Stopwatch) -> None:
+    """What is in a finished frame, and how long each stage last took, for `-vv`."""
+    if log.isEnabledFor(logging.DEBUG):
+        people = ", ".join(map(str, scene.bodies.track_id.tolist())) or "nobody"
+        stages = ", ".join(f"{stage} {1000 * seconds:.1f}" for stage, seconds in watch.latest.items())
+        log.debug("%s: frame %d at %.3f s: %s; ms: %s", name, scene.frame.index, scene.frame.time_s, people, stages)
+
+
 class Pipeline:
     """Networks and settings; `scenes` runs one source through them.
 
@@ -126,6 +134,12 @@ class Pipeline:
         Raises TruncatedInput after the last good frame.
         """
         settings = alone(self.settings) if source.info.still else self.settings
+        info = source.info
+        log.info(
+            "%s: %dx%d px, %.5g frames per second, %s frames expected; focal length %.0f px; reads %d frames ahead",
+            info.name, info.width, info.height, info.fps, "unknown" if info.frame_count is None else info.frame_count, intrinsics.fx,
+            settings.runtime.ahead,
+        )  # fmt: skip
         watch, adjust = watch or Stopwatch(), adjust or self._adjustable(settings)
         say = say or partial(log.warning, "%s: %s", source.info.name)
         picture_wh = source.info.width, source.info.height

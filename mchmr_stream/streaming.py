@@ -15,6 +15,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from statistics import median
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -309,6 +310,13 @@ class Stopwatch:
         """Of each stage, the last item's."""
         with self._lock:
             return {stage: kept[-1] for stage, kept in self._seconds.items()}
+
+    def lines(self) -> list[str]:
+        """How long each stage worked, in words."""
+        text = "{}: {} times, {:.1f} ms each (median), {:.1f} at most, {:.1f} s in all"
+        return [
+            text.format(stage, len(took), 1000 * median(took), 1000 * max(took), sum(took)) for stage, took in self.seconds.items() if took
+        ]
 
     def add(self, stage: str, seconds: float) -> None:
         with self._lock:

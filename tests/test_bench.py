@@ -123,7 +123,7 @@ def test_a_clip_of_ones_own_without_people(quick, tmp_path, capsys):
         (["--views", "1,12"], 2, "--views got '1,12', expected whole numbers from 1 to 9"),
         (["--people", "40"], 2, "40 people"),
         (["--size", "big"], 2, "--size got 'big'"),
-        (["--frames", "0"], 2, "--frames is 0"),
+        (["--frames", "0"], 2, "--frames: got 0, expected a whole number from 1"),
         (["--plot", "no/such/folder/a.png"], 2, "there is no folder"),
         (["--plot", "a.jpg"], 2, "ends in .png"),
         (["--set", "detector.kindd=x"], 2, "detector.kind"),

@@ -23,9 +23,11 @@ import pytest
 
 from mchmr_stream import cli
 from mchmr_stream.cli import demo, doctor, main
-from mchmr_stream.config import Settings
+from mchmr_stream.cli.progress import ProgressLines
+from mchmr_stream.config import LiveSettings, Settings
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.outputs import output_paths
+from mchmr_stream.sources.address import parse_address
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "numpy", "av", "pydantic", "kornia", "scipy", "rich", "yaml")
@@ -170,7 +172,7 @@ def test_options_become_settings(capsys: pytest.CaptureFixture[str], job: FakeJo
 def test_without_options_the_defaults_run(capsys: pytest.CaptureFixture[str], job: FakeJob, tmp_path: Path) -> None:
     run(capsys, "video", "a.mp4", "-o", tmp_path)
     assert job.calls[0].settings == Settings()
-    assert job.calls[0].progress is None, "no progress bar where stderr is no terminal"
+    assert isinstance(job.calls[0].progress, ProgressLines), "no progress bar where stderr is no terminal"
 
 
 def test_a_camera_option_replaces_the_camera_of_the_file(capsys: pytest.CaptureFixture[str], job: FakeJob, tmp_path: Path) -> None:
@@ -276,10 +278,15 @@ def test_inputs_are_what_their_names_stand_for(
         code, _, err = run(capsys, "video", given, "-o", "out")
         assert code == 2
         assert said in only_line(err)
-    assert "is a folder" in only_line(run(capsys, "live", "clips", "--no-page")[2])
-    assert "is a pattern" in only_line(run(capsys, "live", "clips/*.mp4", "--no-page")[2])
     assert "is a folder without .npz files" in only_line(run(capsys, "export", "clips", "--to", "glb")[2])
     assert "https://x/y.npz is a URL" in only_line(run(capsys, "export", "https://x/y.npz", "--to", "glb")[2])
+
+
+def test_live_names_folders_and_patterns_for_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is a folder, expected files one by one; `mchmr video"):
+        parse_address(str(tmp_path), LiveSettings())
+    with pytest.raises(UsageError, match=r"is a pattern, expected files one by one"):
+        parse_address(str(tmp_path / "*.mp4"), LiveSettings())
 
 
 def test_messages_options_work_before_and_after_the_command(capsys: pytest.CaptureFixture[str], job: FakeJob, tmp_path: Path) -> None:

@@ -56,13 +56,12 @@ def run(args: argparse.Namespace) -> int:
     settings = [load_settings(args.config, [*common, *args.overrides, *own]) for own in ([f"crops.views={n}"] for n in views)]
     settings = settings or [load_settings(args.config, [*common, *args.overrides])]
 
-    from rich.console import Console
-
     from mchmr_stream.benching.bench import bench, steps_of
     from mchmr_stream.benching.chart import draw_chart
     from mchmr_stream.benching.clip import write_clip
     from mchmr_stream.benching.table import print_tables
     from mchmr_stream.cli.progress import progress_bar
+    from mchmr_stream.cli.tables import TableConsole
 
     with tempfile.TemporaryDirectory() if args.input is None else nullcontext() as folder:
         clip = args.input
@@ -88,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(result, indent=2))
     else:
-        print_tables(result, Console())
+        print_tables(result, TableConsole())
     return 0
 
 

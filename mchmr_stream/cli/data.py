@@ -31,9 +31,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.table import Table
 
+    from mchmr_stream.cli.tables import TableConsole
     from mchmr_stream.errors import UsageError
     from mchmr_stream.learning.datasets.bodies import Bodies
     from mchmr_stream.learning.datasets.checking import check_set, missing_sets
@@ -45,7 +45,7 @@ def _check(args: argparse.Namespace) -> int:
     if unknown:
         raise UsageError(f"{args.folder} has no labels of {', '.join(unknown)}; it has {', '.join(there) or 'none'}")
     reports = [check_set(args.folder, name) for name in args.names or there]
-    console = Console()
+    console = TableConsole()
     if reports:
         columns = list(dict.fromkeys(column for report in reports for column in report.counts))
         table = Table("data set", "label files", *columns, "")

@@ -226,12 +226,13 @@ def _codecs() -> Iterator[Finding]:
 
 
 def _print_table(findings: list[Finding]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
+    from mchmr_stream.cli.tables import TableConsole
+
     styles = {"ok": "green", "absent": "yellow", "broken": "bold red"}
-    table = Table("", "part", "state", "found, and what to do", box=None, pad_edge=False)
+    table = Table("", "part", "state", Column("found, and what to do", overflow="fold"), box=None, pad_edge=False)
     area = ""
     for finding in findings:
         # Text: square brackets in a path or an extra's name are not markup.
@@ -239,7 +240,7 @@ def _print_table(findings: list[Finding]) -> None:
             "" if finding.area == area else finding.area,
             finding.part,
             Text(finding.state, styles[finding.state]),
-            Text(f"{finding.found}\n-> {finding.advice}" if finding.advice else finding.found, overflow="fold"),
+            Text(f"{finding.found}\n-> {finding.advice}" if finding.advice else finding.found),
         )
         area = finding.area
-    Console().print(table)
+    TableConsole().print(table)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.inputs import bodies_inputs
 from mchmr_stream.cli.number_types import whole
+from mchmr_stream.cli.progress import ProgressLines
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.same_file import refuse_to_replace
 
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
     from mchmr_stream.learning.evaluation.results import Results
     from mchmr_stream.learning.evaluation.synthetic_people import Labelled
     from mchmr_stream.learning.evaluation.synthetic_predictions import SyntheticPredictions
-
-
-_FILE_COLUMNS = 160
-"""Width of tables that go to a file or another program."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -314,8 +311,11 @@ def _check_report(args: argparse.Namespace) -> None:
 
 
 def _progress(args: argparse.Namespace) -> Callable[[int], None] | None:
-    if args.quiet or not sys.stderr.isatty():
+    if args.quiet:
         return None
+    if not sys.stderr.isatty():
+        lines = ProgressLines("observed", "people/s")
+        return lambda done: lines(done, None)
     return lambda done: print(f"\robserved {done} people", end="", file=sys.stderr, flush=True)
 
 
@@ -329,12 +329,11 @@ def _show(results: Results, as_json: bool) -> int:
     if as_json:
         print(results.to_json())
         return 0
-    from rich.console import Console
     from rich.table import Column, Table
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, _FILE_COLUMNS)  # rich takes a file for a narrow terminal
+    from mchmr_stream.cli.tables import TableConsole
+
+    console = TableConsole()
     for title, rows in results.tables.items():
         metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
         table = Table(Column(title, overflow="fold"), *metrics)

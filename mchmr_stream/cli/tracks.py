@@ -106,9 +106,9 @@ def _time_s(part: str, text: str) -> float:
 
 
 def _show(motion: Motion, path: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from mchmr_stream.cli.tables import TableConsole
     from mchmr_stream.track_editing import summaries
 
     columns = ("person", "from s", "to s", "rows", "missing", "interp.", "conf.", "away m", "first at px")
@@ -118,4 +118,4 @@ def _show(motion: Motion, path: Path) -> None:
         counts = (str(one.rows), str(one.missing_frames), str(one.interpolated_rows))
         place = f"{one.place_px[0]:.0f},{one.place_px[1]:.0f}"
         table.add_row(str(one.track_id), *times, *counts, f"{one.confidence:.2f}", f"{one.distance_m:.2f}", place)
-    Console().print(table)
+    TableConsole().print(table)

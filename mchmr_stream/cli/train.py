@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import whole
+from mchmr_stream.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from mchmr_stream.cli.stopping import StopOnSignals
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         )  # fmt: skip
         print(f"{args.pack}: {size / 1e6:.1f} MB; train from it with `mchmr train --packed {shlex.quote(str(args.pack))}`")
         return 0
-    with StopOnSignals() as stop, _progress(wanted=not args.quiet) as progress:
+    with StopOnSignals() as stop, progress_bar("training", wanted=not args.quiet, unit="steps/s") as progress:
         leg = train.run(
             args.config, data=args.data, shards=args.shards, out=args.out, test_shards=args.test_shards, poses=args.poses,
             packed=args.packed, resume=args.resume, device=args.device, minutes=args.minutes, seed=args.seed, report=report,
@@ -110,7 +111,7 @@ def _run_pictures(args: argparse.Namespace, report: Callable[[str], None]) -> in
     for name in ("data", "poses", "pack", "packed"):
         if getattr(args, name):
             raise UsageError(f"--{name} is for training a head on a frozen encoder; this config learns from pictures, leave it out")
-    with StopOnSignals() as stop, _progress(wanted=not args.quiet) as progress:
+    with StopOnSignals() as stop, progress_bar("training", wanted=not args.quiet, unit="steps/s") as progress:
         leg = train_pictures.run(
             args.config, shards=args.shards, sets=args.sets, unchecked=args.unchecked, out=args.out, test_shards=args.test_shards,
             test_set=args.test_set, start=args.start, resume=args.resume, device=args.device, minutes=args.minutes, seed=args.seed,
@@ -125,17 +126,6 @@ def _ended(leg: Leg, stop: StopOnSignals) -> int:
     if not leg.finished:
         print(f"stopped at step {leg.step} of {leg.steps}; the same command with --resume goes on from there")
     return stop.exit_code or 0
-
-
-def _progress(wanted: bool):  # type: ignore[no-untyped-def]
-    """The bar needs rich, which a bare training machine does not have; the lines at every checkpoint are said without it."""
-    from contextlib import nullcontext
-
-    try:
-        from mchmr_stream.cli.progress import progress_bar
-    except ModuleNotFoundError:
-        return nullcontext(None)
-    return progress_bar("training", wanted, unit="steps/s")
 
 
 def _minutes(text: str) -> float:
