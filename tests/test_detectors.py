@@ -222,7 +222,7 @@ class TestMediaPipe:
 
     def test_without_the_package_it_says_how_to_get_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "mediapipe", None)
-        with pytest.raises(MissingPart, match=r"pip install 'mchmr-stream\[mediapipe\]'"):
+        with pytest.raises(MissingPart, match="pip install mediapipe"):
             MediaPipeDetector()
 
     def test_without_a_system_library_it_says_which(self, monkeypatch: pytest.MonkeyPatch) -> None:
