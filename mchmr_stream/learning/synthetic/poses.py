@@ -38,8 +38,8 @@ _TEST_SHARE = 8
 """one clip in so many is for testing"""
 _STRIDE = {"cmu_smpl24": 3, "extra_smpl24": 1, "idle_smpl24": 8}
 """every n-th frame of the dense files is enough for single poses"""
-_OPTIONAL = ("idle_smpl24",)
-"""Files that need not be there."""
+_OPTIONAL = {"cmu_smpl24": "nobody moves as in the CMU captures", "idle_smpl24": "nobody stands idle"}
+"""Files that need not be there, and what is then missing."""
 _SINGLE_FPS = 12.0
 """likewise for the user's files, frames per second"""
 _SOURCE_FPS = {"iclone": 60.0, "papagina": 60.0, "bvh11": 60.0, "reactidle": 24.0}
@@ -196,7 +196,7 @@ def _stored(data: Path, settings: PoseSettings) -> Iterator[_Clip]:
         return
     for file, stride in _STRIDE.items():
         if file in _OPTIONAL and not (folder / f"{file}.npz").is_file():
-            log.info("%s is not there: nobody stands idle", folder / f"{file}.npz")
+            log.info("%s is not there: %s", folder / f"{file}.npz", _OPTIONAL[file])
             continue
         for name, poses in _read(folder / f"{file}.npz"):
             source = name.split("/")[0]
