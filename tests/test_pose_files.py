@@ -231,8 +231,9 @@ def arms_down() -> np.ndarray:
     ],
 )
 def test_bvh_whose_limbs_end_early_or_go_by_other_names(tmp_path, rest, ending_at, renamed):
-    poses = movement(3)
-    (tmp_path / "short.bvh").write_text(bvh_text(poses, rest, MIXAMO | renamed, ending_at=ending_at, zero_pose=arms_down()))
+    poses, bent = movement(3), arms_down()
+    bent[18, 1], bent[19, 1] = -0.8, 0.8  # so that a forearm has a direction of its own without rotations
+    (tmp_path / "short.bvh").write_text(bvh_text(poses, rest, MIXAMO | renamed, ending_at=ending_at, zero_pose=bent))
     if "left_ankle" in ending_at:
         with pytest.raises(InputError, match="no joint is called like left_ankle"):
             read_pose_file(tmp_path / "short.bvh", "user/short", rest)
