@@ -38,9 +38,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pipeline(quick_pipeline: Pipeline) -> Pipeline:
-    """Every frame on its own, so that the numbers in the .npz are those that every sink got."""
+    """Every frame on its own and one pass of the fit, so that the numbers in the .npz are those that every sink got."""
     changed = copy.copy(quick_pipeline)
-    plain = {"smoother": {"kind": "none"}, "output": {"overlay": False, "rerun": True}}
+    plain = {"smoother": {"kind": "none"}, "fit": {"passes": 1}, "output": {"overlay": False, "rerun": True}}
     changed.settings = settings_from({**quick_pipeline.settings.model_dump(), **plain})
     return changed
 

@@ -122,7 +122,7 @@ def test_export_to_a_full_disk_names_the_file_and_leaves_nothing(
         pytest.importorskip({"usd": "pxr", "smpl": "smplcodec"}[to])
     assert main(["export", str(bodies), "--to", to, "-o", str(full_disk)]) == 1
     said = capsys.readouterr().err
-    assert said.startswith(f"mchmr: cannot write {full_disk / 'clip'}")
+    assert said.startswith(f"mchmr: {bodies}: cannot write {full_disk / 'clip'}")
     assert said.count("\n") == 1
     assert [path.name for path in full_disk.iterdir()] == ["filler"]
 
