@@ -72,7 +72,7 @@ def test_make_help_names_every_target_that_is_explained() -> None:
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
     explained = re.findall(r"^([\w-]+):.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
-    printed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert explained
     assert [line.split()[1] for line in printed.splitlines()] == explained
 
