@@ -125,12 +125,12 @@ def _run(
             if not outputs.frames:
                 raise
             outputs.message = str(error)
-        for line in outputs.watch.lines():
-            log.info("%s: %s", outputs.info.name, line)
         outputs.complete = outputs.message is None and not (stop is not None and stop.is_set())
         if outputs.measured is not None and not (stop is not None and stop.is_set()):
             again = fitted_again(outputs.measured, pipeline.settings, pipeline.parts.body, intrinsics)
             outputs.replace_bodies(again if earlier is None else earlier.only_new_bodies(again))
+        for line in outputs.watch.lines():
+            log.info("%s: %s", outputs.info.name, line)
     return outputs.result()
 
 
@@ -166,7 +166,7 @@ class _Outputs:
         if settings.output.rerun:
             self._sinks.insert(0, RerunFileSink(paths.rerun, self.info, lambda: self.watch.latest))
         has_second_pass = settings.fit.kind != "none" and settings.fit.passes > 1 and not self.info.still
-        self.measured = MeasuredFile(paths.bodies) if has_second_pass else None
+        self.measured = MeasuredFile(paths.bodies, views) if has_second_pass else None
         """What was measured, where it is fitted a second time"""
         if earlier is not None:
             self._extend(earlier.motion)

@@ -31,7 +31,7 @@ import torch
 
 from mchmr_stream.adjusting import AdjustableSettings, AdjustedSmoother
 from mchmr_stream.asking import Asked, asked_ahead, asked_as_they_come, usual_interval
-from mchmr_stream.body.joints import posed_joints
+from mchmr_stream.body.joints import camera_joints
 from mchmr_stream.body.model import skin
 from mchmr_stream.build import (
     Parts,
@@ -292,8 +292,7 @@ class Pipeline:
         def vertices() -> Float:
             return skin(body, *(torch.from_numpy(values) for values in (rotations, bodies.betas, bodies.transl)))[0].numpy()
 
-        pelvis, around = posed_joints(body, rotations, bodies.betas)
-        joints_m = ((pelvis + bodies.transl)[:, None] + around).astype(np.float32)
+        joints_m = camera_joints(body, rotations, bodies.betas, bodies.transl)
         return Scene(frame, bodies, intrinsics, joints_m, project(joints_m, intrinsics).astype(np.float32), body.faces, vertices)
 
     def close(self) -> None:

@@ -15,10 +15,9 @@ from mchmr_stream.fitting.body_fitter import BodyFitter, Measured
 from mchmr_stream.fitting.kinematics import SIZE, stepped
 from mchmr_stream.fitting.measured_file import MeasuredFile
 from mchmr_stream.fitting.shapes import settled_shapes
-from mchmr_stream.motion import COLUMNS
 from mchmr_stream.records import Bodies
 from mchmr_stream.second_fit import fitted_again
-from mchmr_stream.sinks.replacing import replace_rows
+from mchmr_stream.sinks.replacing import rows_of
 
 FRAMES = 40
 ALONE = settings_from({"smoother": {"kind": "none"}})
@@ -37,7 +36,7 @@ def frames_of_a_track(noise: float = 1.0) -> tuple[np.ndarray, list[Measured]]:
 
 
 def first_pass(frames: list[Measured], path: Path) -> tuple[list[Bodies], MeasuredFile]:
-    fitter, kept = BodyFitter(BODY, K, CALIBRATION), MeasuredFile(path)
+    fitter, kept = BodyFitter(BODY, K, CALIBRATION), MeasuredFile(path, 1)
     fitted = [fitter.fit([frame])[0] for frame in frames]
     kept.append(frames, fitted)
     return fitted, kept
@@ -60,7 +59,7 @@ def test_what_was_measured_comes_back_as_it_was(tmp_path: Path):
     empty = Measured(nobody, *(np.zeros((0, *shape), np.float32) for shape in ((17, 2, 2), (27, 3), (3,), ())), WH, 0.5)
     two = measured(standing(2, 0.2), seen(standing(2, 0.2)))
     given = [empty, *frames[:20], replace(empty, bodies=replace(nobody, frame=98)), replace(two, bodies=replace(two.bodies, frame=99))]
-    kept = MeasuredFile(tmp_path / "clip.npz")
+    kept = MeasuredFile(tmp_path / "clip.npz", 1)
     kept.append(given, [frame.bodies for frame in given])
     back = [frame for block in kept.blocks() for frame in block]
     assert len(back) == len(given)
@@ -76,7 +75,7 @@ def test_what_was_measured_comes_back_as_it_was(tmp_path: Path):
 
 
 def test_a_run_without_people_has_nothing_to_fit_again(tmp_path: Path):
-    kept = MeasuredFile(tmp_path / "clip.npz")
+    kept = MeasuredFile(tmp_path / "clip.npz", 1)
     empty = Measured(Bodies.empty(0, 0.0, 1), *(np.zeros((0, *shape), np.float32) for shape in ((17, 2, 2), (27, 3), (3,), ())), WH)
     kept.append([empty], [empty.bodies])
     assert [len(bodies) for bodies in fitted_again(kept, ALONE, BODY, K)] == [0]
@@ -97,18 +96,13 @@ def test_a_settled_shape_is_that_of_most_frames_and_is_trusted_the_more_the_long
     assert shapes.known(3, 0)[1] == shapes.known(4, 0)[1] == 0, "nothing is known of somebody without a usable row"
 
 
-def test_only_rows_of_the_same_frame_and_person_are_replaced():
+def test_rows_are_those_of_the_same_frame_and_person():
     person = standing(3, 0.2)
     bodies = replace(bodies_of(person, seen(person)), frame=7)
-    rng = np.random.default_rng(1)
-    columns = {name: rng.normal(size=(9, *(length or 1 for length in column.shape))) for name, column in COLUMNS.items()}
-    columns |= {"frame": np.repeat([6, 7, 8], 3), "track_id": np.tile([5, 3, 1], 3)}
-    before = {name: values.copy() for name, values in columns.items()}
-    replace_rows(columns, [bodies], BODY, K)
-    for name, values in columns.items():
-        np.testing.assert_array_equal(values[[0, 1, 2, 3, 6, 7, 8]], before[name][[0, 1, 2, 3, 6, 7, 8]])
-    np.testing.assert_allclose(columns["joints_m"][[5, 4]], joints_of(person)[[0, 2]], atol=1e-5)
-    np.testing.assert_allclose(columns["body_pose"][[5, 4]], bodies.body_pose[[0, 2]], atol=1e-6)
+    known, rows = rows_of(bodies, np.repeat([6, 7, 8], 3), np.tile([5, 3, 1], 3))
+    assert dict(zip(known.track_id.tolist(), rows.tolist(), strict=True)) == {1: 5, 3: 4}
+    np.testing.assert_array_equal(known.body_pose, bodies.body_pose[[0, 2]])
+    assert len(rows_of(replace(bodies, frame=9), np.repeat([6, 7, 8], 3), np.tile([5, 3, 1], 3))[1]) == 0
 
 
 def test_more_than_two_passes_are_refused():

@@ -51,3 +51,9 @@ def posed_joints(body: BodyModel, rotations: FloatArray, betas: FloatArray) -> t
     bones = np.zeros_like(rest)
     bones[..., 1:, :] = (outer[:, _PARENTS] @ (rest[..., 1:, :] - rest[..., _PARENTS, :])[..., None])[..., 0]
     return rest[..., 0, :], _ON_WAY @ bones
+
+
+def camera_joints(body: BodyModel, rotations: FloatArray, betas: FloatArray, transl: FloatArray) -> NDArray[np.float32]:
+    """(n, 24, 3) joints of bodies that stand at `transl` (n, 3), camera axes, metres. Other arguments as those of `posed_joints`."""
+    pelvis, around = posed_joints(body, rotations, betas)
+    return ((pelvis + transl)[:, None] + around).astype(np.float32)

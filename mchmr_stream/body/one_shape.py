@@ -20,6 +20,16 @@ _SOFTEST = 0.5
 """Differences of betas below this, in standard deviations of a population, count alike."""
 _NEAREST_M = 0.1
 """Joints nearer to the camera's plane than this are not looked at: their place in the picture goes to infinity."""
+_MOST_LOOKS = 4096
+"""Frames of a person, evenly spread, that make the settled shape: more would change nothing but memory."""
+_LEAST_WEIGHT = 0.05
+
+
+def settled_shape(betas: FloatArray, weights: FloatArray) -> Array:
+    """(T, 10) of all frames of a person in order, and (T,) how well each shows them -> (10,): the robust mean."""
+    looks = np.linspace(0, len(betas) - 1, min(len(betas), _MOST_LOOKS)).astype(np.int64)
+    chosen = np.clip(np.nan_to_num(weights[looks].astype(np.float64)), _LEAST_WEIGHT, 1)
+    return robust_shape(betas[looks].astype(np.float64), chosen)
 
 
 def robust_shape(betas: Array, weights: Array) -> Array:

@@ -1,28 +1,54 @@
-"""What a run measured, on disk, so that it can be fitted again when everybody's shape is known.
-
-An hour of two people takes some 700 MB. Rows are fixed-size records, appended while the run goes on and read back in blocks of frames.
-"""
+"""What a run measured, on disk, so that it can be fitted again when everybody's shape is known. Some 2 KB per person and frame."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.fitting.body_fitter import Measured
 from mchmr_stream.fitting.shapes import SettledShapes, settled_shapes
+from mchmr_stream.motion import Column
 from mchmr_stream.outputs import hidden_mark
 from mchmr_stream.records import Bodies
 from mchmr_stream.sinks.publishing import write_errors
+from mchmr_stream.sinks.spool import Spool
 
-_OF_BODIES = tuple(one.name for one in fields(Bodies) if one.name not in ("frame", "time_s"))
-_OF_ROWS = ("keypoint_covariance_px2", "landmarks_px", "base_px", "roll_rad")
-_FRAME = np.dtype([("frame", "<i8"), ("time_s", "<f8"), ("rows", "<i8"), ("width", "<i8"), ("height", "<i8"), ("up_rad", "<f8")])
+_OF_BODIES = {
+    "track_id": Column(np.int64),
+    "boxes_xyxy_px": Column(np.float32, (4,)),
+    "scores": Column(np.float32),
+    "keypoints_px": Column(np.float32, (17, 3)),
+    "global_orient": Column(np.float32, (3, 3)),
+    "body_pose": Column(np.float32, (23, 3, 3)),
+    "betas": Column(np.float32, (10,)),
+    "transl": Column(np.float32, (3,)),
+    "views_cam": Column(np.float32, (None, 3)),
+    "confidence": Column(np.float32),
+    "interpolated": Column(np.bool_),
+    "betas_frame": Column(np.float32, (10,)),
+    "joint_sd_rad": Column(np.float32, (24,)),
+    "joint_sd_m": Column(np.float32, (24,)),
+}
+_OF_MEASURED = {
+    "keypoint_covariance_px2": Column(np.float32, (17, 2, 2)),
+    "landmarks_px": Column(np.float32, (27, 3)),
+    "base_px": Column(np.float32, (3,)),
+    "roll_rad": Column(np.float32),
+}
+_OF_FITTED = {"fitted_betas": Column(np.float32, (10,)), "fitted_confidence": Column(np.float32)}
+_ROWS = _OF_BODIES | _OF_MEASURED | _OF_FITTED
+_FRAMES = {
+    "frame": Column(np.int64),
+    "time_s": Column(np.float64),
+    "people": Column(np.int64),
+    "picture_wh": Column(np.int64, (2,)),
+    "up_rad": Column(np.float64),
+}
 _FRAMES_AT_ONCE = 16
 """Of several frames one fit costs less than half of what each alone does."""
 
@@ -32,81 +58,59 @@ class MeasuredFile:
 
     Args:
         beside: the output that the hidden folder lies beside: on its disk there is room for results.
+        views: V, the crops per person.
 
     Raises:
         MchmrError: when the disk refuses; `append` likewise.
     """
 
-    def __init__(self, beside: Path) -> None:
+    def __init__(self, beside: Path, views: int) -> None:
         self._beside = beside
+        self._rows = self._frames = 0
         with write_errors(beside):
             self._folder = tempfile.TemporaryDirectory(prefix=hidden_mark(beside), dir=beside.parent)
-            self._rows_file: IO[bytes] = (Path(self._folder.name) / "rows").open("w+b")
-            self._frames_file: IO[bytes] = (Path(self._folder.name) / "frames").open("w+b")
-        self._row: np.dtype | None = None
-        """As the first row has it"""
+            self._spool = Spool(Path(self._folder.name), _ROWS | _FRAMES, views)
 
     def append(self, frames: Sequence[Measured], fitted: Sequence[Bodies]) -> None:
         """Measurements of frames that follow each other, and the bodies that were fitted to them with what was known then."""
         for measured, bodies in zip(frames, fitted, strict=True):
-            width, height = measured.picture_wh
-            head = (measured.bodies.frame, measured.bodies.time_s, len(bodies), width, height, measured.up_rad)
+            columns: dict[str, Any] = {name: getattr(measured.bodies, name) for name in _OF_BODIES}
+            columns |= {name: getattr(measured, name) for name in _OF_MEASURED}
+            columns |= {"fitted_betas": bodies.betas_frame, "fitted_confidence": bodies.confidence}
+            columns |= {"frame": bodies.frame, "time_s": bodies.time_s, "people": len(bodies)}
+            columns |= {"picture_wh": measured.picture_wh, "up_rad": measured.up_rad}
             with write_errors(self._beside):
-                self._frames_file.write(np.array(head, _FRAME).tobytes())
-                if len(bodies):
-                    self._rows_file.write(self._records(measured, bodies).tobytes())
+                for name, value in columns.items():
+                    self._spool.append(name, np.asarray(value))
+            self._rows += len(bodies)
+            self._frames += 1
 
     def shapes(self) -> SettledShapes:
         """Everybody's shape, of all frames."""
-        if self._row is None:
-            return SettledShapes({})
-        rows = self._read(self._rows_file, self._row)
-        frames = self._read(self._frames_file, _FRAME)
-        times_s = np.repeat(frames["time_s"], frames["rows"])
-        return settled_shapes(rows["track_id"], times_s, rows["fitted_betas"], rows["fitted_confidence"])
+        times_s = np.repeat(self._spool.column("time_s", self._frames), self._spool.column("people", self._frames))
+        return settled_shapes(self._row("track_id"), times_s, self._row("fitted_betas"), self._row("fitted_confidence"))
 
     def blocks(self) -> Iterator[list[Measured]]:
         """Some frames at a time, in order."""
-        frames = self._read(self._frames_file, _FRAME)
-        rows = self._read(self._rows_file, self._row) if self._row is not None else None
-        ends = np.cumsum(frames["rows"])
-        for start in range(0, len(frames), _FRAMES_AT_ONCE):
-            numbers = range(start, min(start + _FRAMES_AT_ONCE, len(frames)))
-            yield [self._measured(frames[n], None if rows is None else rows[ends[n] - frames["rows"][n] : ends[n]]) for n in numbers]
+        frames = {name: self._spool.column(name, self._frames) for name in _FRAMES}
+        rows = {name: self._row(name) for name in _OF_BODIES | _OF_MEASURED}
+        ends = np.cumsum(frames["people"])
+
+        def measured(number: int) -> Measured:
+            own = slice(ends[number] - frames["people"][number], ends[number])
+            of_rows = {name: np.array(column[own]) for name, column in rows.items()}
+            head = {name: column[number].tolist() for name, column in frames.items()}
+            bodies = Bodies(head["frame"], head["time_s"], **{name: of_rows[name] for name in _OF_BODIES})
+            others = {name: of_rows[name] for name in _OF_MEASURED}
+            return Measured(bodies, picture_wh=tuple(head["picture_wh"]), up_rad=head["up_rad"], **others)
+
+        for start in range(0, self._frames, _FRAMES_AT_ONCE):
+            yield [measured(number) for number in range(start, min(start + _FRAMES_AT_ONCE, self._frames))]
 
     def close(self) -> None:
         """Remove everything."""
-        self._rows_file.close()
-        self._frames_file.close()
+        self._spool.close()
         self._folder.cleanup()
 
-    def _records(self, measured: Measured, fitted: Bodies) -> NDArray:
-        columns = {name: getattr(measured.bodies, name) for name in _OF_BODIES}
-        columns |= {name: getattr(measured, name) for name in _OF_ROWS}
-        columns |= {"fitted_betas": fitted.betas_frame, "fitted_confidence": fitted.confidence}
-        if self._row is None:
-            self._row = np.dtype([(name, values.dtype, values.shape[1:]) for name, values in columns.items()])
-        records = np.zeros(len(fitted), self._row)
-        for name, values in columns.items():
-            records[name] = values
-        return records
-
-    def _read(self, file: IO[bytes], record: np.dtype) -> NDArray:
-        file.flush()
-        size = Path(file.name).stat().st_size
-        return np.memmap(file.name, record, "r") if size else np.zeros(0, record)
-
-    def _measured(self, frame: np.void, rows: NDArray | None) -> Measured:
-        if rows is None or not len(rows):
-            rows = np.zeros(0, self._row or _empty_row())
-        bodies = Bodies(int(frame["frame"]), float(frame["time_s"]), **{name: np.array(rows[name]) for name in _OF_BODIES})
-        own = {name: np.array(rows[name]) for name in _OF_ROWS}
-        return Measured(bodies, picture_wh=(int(frame["width"]), int(frame["height"])), up_rad=float(frame["up_rad"]), **own)
-
-
-def _empty_row() -> np.dtype:
-    """Of a run in which nobody was seen."""
-    bodies = Bodies.empty(0, 0.0, 1)
-    own = {"keypoint_covariance_px2": (17, 2, 2), "landmarks_px": (27, 3), "base_px": (3,), "roll_rad": ()}
-    columns = [(name, getattr(bodies, name).dtype, getattr(bodies, name).shape[1:]) for name in _OF_BODIES]
-    return np.dtype([*columns, *((name, np.float32, shape) for name, shape in own.items())])
+    def _row(self, name: str) -> NDArray:
+        return self._spool.column(name, self._rows)

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.body.one_shape import robust_shape
+from mchmr_stream.body.one_shape import robust_shape, settled_shape
 
 Array = NDArray[np.float64]
 
@@ -25,9 +25,6 @@ _LEAST_SD = 0.25
 _FORGET_S = 10.0
 _BLOCK = 16
 """Frames."""
-_MOST_LOOKS = 1024
-"""Frames of a track, evenly spread, that make its settled shape."""
-_LEAST_WEIGHT = 0.05
 
 
 class Shapes(Protocol):
@@ -76,9 +73,7 @@ def settled_shapes(track_id: NDArray[np.int64], time_s: Array, betas: NDArray[np
         if not len(rows):
             continue
         steps_s = np.minimum(np.diff(time_s[rows]), _INDEPENDENT_S)
-        rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _MOST_LOOKS)).astype(np.int64)]
-        weights = np.clip(np.nan_to_num(weight[rows].astype(np.float64)), _LEAST_WEIGHT, 1)
-        known[int(track)] = robust_shape(betas[rows].astype(np.float64), weights), _precision(float(steps_s.sum()))
+        known[int(track)] = settled_shape(betas[rows], weight[rows]), _precision(float(steps_s.sum()))
     return SettledShapes(known)
 
 

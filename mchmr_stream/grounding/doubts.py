@@ -65,8 +65,8 @@ def steadiest_m_s(people: Sequence[Evidence]) -> float:
 
     Somebody before a standing camera who walks has nearly always one foot that stands. A camera that moves moves everybody's.
     """
-    told = [person for person in people if person.seen_s >= _LEAST_S] or list(people)
-    return min((person.sole_m_s for person in told if not math.isnan(person.sole_m_s)), default=float("nan"))
+    long_seen = [person for person in people if person.seen_s >= _LEAST_S] or list(people)
+    return min((person.sole_m_s for person in long_seen if not math.isnan(person.sole_m_s)), default=float("nan"))
 
 
 def warnings_of(people: Sequence[Evidence], tilt_deg: float, up_sd_deg: float) -> list[str]:

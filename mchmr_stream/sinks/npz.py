@@ -19,15 +19,16 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from mchmr_stream.body.joints import camera_joints
 from mchmr_stream.body.model import BodyModel
 from mchmr_stream.body.one_shape import transl_to_look_alike
 from mchmr_stream.errors import UsageError
-from mchmr_stream.geometry.camera import Intrinsics
+from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.motion import COLUMNS, FRAME_COLUMNS, SCHEMA, WORLD_COLUMNS, Column, Motion, World, motion_of
 from mchmr_stream.outputs import hidden_mark, temporary_beside
 from mchmr_stream.records import JOINT_NAMES, KEYPOINT_NAMES, Bodies, Scene, SourceInfo
 from mchmr_stream.sinks.publishing import check_folder, publish, write_errors
-from mchmr_stream.sinks.replacing import replace_rows
+from mchmr_stream.sinks.replacing import rows_of
 from mchmr_stream.sinks.settling import settle
 from mchmr_stream.sinks.spool import Spool
 
@@ -120,42 +121,27 @@ class NpzSink:
     def write(self, scene: Scene) -> None:
         if self._columns is not COLUMNS:
             raise ValueError("scenes have no world; a file with one is written from motion that has one")
-        bodies, n = scene.bodies, len(scene)
-        rows = {
-            "frame": np.full(n, bodies.frame),
-            "time_s": np.full(n, bodies.time_s),
-            "track_id": bodies.track_id,
-            "box_xyxy_px": bodies.boxes_xyxy_px,
-            "score": bodies.scores,
-            "global_orient": bodies.global_orient,
-            "body_pose": bodies.body_pose,
-            "betas": bodies.betas,
-            "transl": bodies.transl,
-            "joints_m": scene.joints_m,
-            "joints_px": scene.joints_px,
-            "keypoints_px": bodies.keypoints_px,
-            "confidence": bodies.confidence,
-            "views_cam": bodies.views_cam,
-            "interpolated": bodies.interpolated,
-            "betas_frame": bodies.betas_frame,
-            "transl_mean_body": self._transl_mean_body(bodies),
-            "joint_sd_m": bodies.joint_sd_m,
-        }
+        bodies = scene.bodies
         if bodies.views_cam.shape[1] != self._views:
             raise ValueError(f"a scene has {bodies.views_cam.shape[1]} views, this file was begun with {self._views}")
         with write_errors(self.path):
-            for name, values in rows.items():
+            for name, values in self._columns_of(bodies, scene.joints_m, scene.joints_px).items():
                 self._spool.append(name, values)
             self._spool.append("frames", np.array([bodies.frame]))
             self._spool.append("frames_time_s", np.array([bodies.time_s]))
-        self._rows += n
+        self._rows += len(scene)
         self._frames += 1
 
     def replace_rows(self, frames: Iterable[Bodies], body: BodyModel) -> None:
         """Put the bodies of a second pass into the rows that the first one wrote. To be called after the last `write`."""
         with write_errors(self.path):
-            if self._rows:
-                replace_rows(self._table(COLUMNS), frames, body, self._intrinsics)
+            table = self._table(COLUMNS)
+            for bodies in frames:
+                known, rows = rows_of(bodies, table["frame"], table["track_id"])
+                rotations = np.concatenate([known.global_orient[:, None], known.body_pose], 1)
+                joints_m = camera_joints(body, rotations, known.betas, known.transl)
+                for name, values in self._columns_of(known, joints_m, project(joints_m, self._intrinsics)).items():
+                    table[name][rows] = values
 
     def close(self) -> None:
         """Join what was written and publish it; a file without rows is a file too."""
@@ -199,6 +185,29 @@ class NpzSink:
         for what, differs in is_other.items():
             if differs:
                 raise UsageError(f"{self.path} was begun with {what}; resume with what it was begun with, or use --overwrite")
+
+    def _columns_of(self, bodies: Bodies, joints_m: NDArray, joints_px: NDArray) -> dict[str, NDArray]:
+        """`motion.COLUMNS` of the people of one frame."""
+        return {
+            "frame": np.full(len(bodies), bodies.frame),
+            "time_s": np.full(len(bodies), bodies.time_s),
+            "track_id": bodies.track_id,
+            "box_xyxy_px": bodies.boxes_xyxy_px,
+            "score": bodies.scores,
+            "global_orient": bodies.global_orient,
+            "body_pose": bodies.body_pose,
+            "betas": bodies.betas,
+            "transl": bodies.transl,
+            "joints_m": joints_m,
+            "joints_px": joints_px,
+            "keypoints_px": bodies.keypoints_px,
+            "confidence": bodies.confidence,
+            "views_cam": bodies.views_cam,
+            "interpolated": bodies.interpolated,
+            "betas_frame": bodies.betas_frame,
+            "transl_mean_body": self._transl_mean_body(bodies),
+            "joint_sd_m": bodies.joint_sd_m,
+        }
 
     def _transl_mean_body(self, bodies: Bodies) -> NDArray:
         if self._body is None:

@@ -15,13 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from mchmr_stream.body.model import BodyModel, forward_kinematics
-from mchmr_stream.body.one_shape import robust_shape, transl_to_look_alike
+from mchmr_stream.body.one_shape import settled_shape, transl_to_look_alike
 from mchmr_stream.geometry.camera import Intrinsics, project
 
 _ROWS_AT_ONCE = 4096
-_MOST_LOOKS = 4096
-"""Rows of a person, evenly spread, that make the shape: more would change nothing but memory."""
-_LEAST_CONFIDENCE = 0.05
 
 
 def settle(columns: Mapping[str, NDArray], body: BodyModel, intrinsics: Intrinsics) -> None:
@@ -47,6 +44,4 @@ def _shape(columns: Mapping[str, NDArray], rows: NDArray[np.int64]) -> NDArray[n
     looks = rows[~columns["interpolated"][rows] & np.isfinite(columns["betas_frame"][rows]).all(-1)]
     if not len(looks):
         return columns["betas"][rows[-1]].astype(np.float64)
-    looks = looks[np.linspace(0, len(looks) - 1, min(len(looks), _MOST_LOOKS)).astype(np.int64)]
-    weights = np.clip(np.nan_to_num(columns["confidence"][looks].astype(np.float64)), _LEAST_CONFIDENCE, 1)
-    return robust_shape(columns["betas_frame"][looks].astype(np.float64), weights)
+    return settled_shape(columns["betas_frame"][looks], columns["confidence"][looks])
