@@ -304,6 +304,10 @@ class RuntimeSettings(_Section):
     ahead: int = Field(4, ge=1, le=256, description="frames that decoding and detection may be ahead")
 
 
+_WHERE_IT_RUNS = ("runtime", "triton", "live", "mqtt")
+_HOW_IT_RUNS = ("source.hwaccel",)
+
+
 class Settings(_Section):
     """All settings. `mchmr config` prints them with these explanations."""
 
@@ -360,8 +364,18 @@ def alone(settings: Settings) -> Settings:
 
 def files_named(settings: Settings) -> list[Path]:
     """Files that settings name, such as weights, bodies and intrinsics: what a run reads beside its input."""
-    values = [value for _, section in settings for _, value in section if isinstance(value, (str, Path))]
-    return [Path(value) for value in values if _is_file(value)]
+    return list(files_by_setting(settings).values())
+
+
+def files_by_setting(settings: Settings) -> dict[str, Path]:
+    """The same by the setting's name, as in `camera.intrinsics`."""
+    values = {f"{place}.{name}": value for place, section in settings for name, value in section if isinstance(value, (str, Path))}
+    return {name: Path(value) for name, value in values.items() if _is_file(value)}
+
+
+def may_change(setting: str) -> bool:
+    """Whether a run that was stopped may be gone on with under another value: it says where to run, or how often to save."""
+    return setting.partition(".")[0] in _WHERE_IT_RUNS or setting in _HOW_IT_RUNS
 
 
 def _is_file(value: str | Path) -> bool:

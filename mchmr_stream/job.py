@@ -13,6 +13,7 @@ from types import TracebackType
 
 from mchmr_stream.build import open_input
 from mchmr_stream.config import Settings, alone, files_named
+from mchmr_stream.content import MadeOf
 from mchmr_stream.errors import EncodingError, InputError, MchmrError, TruncatedInput, UsageError
 from mchmr_stream.fitting.measured_file import MeasuredFile
 from mchmr_stream.geometry.camera import Intrinsics
@@ -30,6 +31,7 @@ from mchmr_stream.sinks.overlay import OverlaySink
 from mchmr_stream.sinks.report import ReportSink
 from mchmr_stream.sinks.rerun_file import RerunFileSink
 from mchmr_stream.sinks.still_overlay import StillOverlaySink
+from mchmr_stream.sources.made_of import made_of
 from mchmr_stream.sources.playlists import files_listed
 from mchmr_stream.sources.stills import stills_in
 from mchmr_stream.streaming import Behind, Stopwatch
@@ -85,7 +87,8 @@ def process_video(
     if is_still:
         settings = alone(settings)
     paths = output_paths(path, out_dir, still=is_still)
-    earlier = EarlierRun(paths.bodies, paths.report, settings) if resume and os.path.exists(paths.bodies) else None
+    made = made_of(Path(path), settings)
+    earlier = EarlierRun(paths.bodies, paths.report, settings, made) if resume and os.path.exists(paths.bodies) else None
     _refuse_to_replace(Path(path), paths, settings, may_exist=overwrite or earlier is not None)
     if earlier is not None and earlier.complete:
         return _already_done(paths, earlier.motion)
@@ -95,7 +98,7 @@ def process_video(
         if pipeline is None:
             pipeline = opened.enter_context(closing(Pipeline(settings)))
         paths.bodies.parent.mkdir(parents=True, exist_ok=True)
-        outputs = _Outputs(paths, settings, source, intrinsics, pipeline, earlier)
+        outputs = _Outputs(paths, settings, made, source, intrinsics, pipeline, earlier)
         return _run(outputs, pipeline, intrinsics, earlier, progress, stop)
 
 
@@ -138,7 +141,14 @@ class _Outputs:
     """Every file of one run: written together, and published together when the `with` block is left, for whatever reason."""
 
     def __init__(
-        self, paths: OutputPaths, settings: Settings, source: Source, intrinsics: Intrinsics, pipeline: Pipeline, earlier: EarlierRun | None
+        self,
+        paths: OutputPaths,
+        settings: Settings,
+        made: MadeOf,
+        source: Source,
+        intrinsics: Intrinsics,
+        pipeline: Pipeline,
+        earlier: EarlierRun | None,
     ) -> None:
         self.source, self.watch = source, Stopwatch()
         self.info: SourceInfo = earlier.whole(source.info) if earlier is not None else source.info
@@ -152,12 +162,14 @@ class _Outputs:
         self._people: set[int] = set()
         plain = settings.model_dump(mode="json")
         names = pipeline.names()
-        self._report = ReportSink(paths.report, self.info, settings=plain, names=names)
+        self._report = ReportSink(paths.report, self.info, settings=plain, names=names, made_of={"path": str(made.path), **made.plain()})
         body = pipeline.parts.body if settings.smoother.kind != "none" else None
         views = pipeline.parts.cropper.layout.count
         grounded = self._grounded if settings.camera.static else None
-        bodies = NpzSink(paths.bodies, intrinsics, self.info, views, **names, settings=plain, one_shape_of=body, grounded=grounded)
-        self._bodies = bodies
+        self._bodies = bodies = NpzSink(
+            paths.bodies, intrinsics, self.info, views, **names,
+            settings=plain, made_of=made.plain(), one_shape_of=body, grounded=grounded,
+        )  # fmt: skip
         self._sinks: list[_Sink] = [bodies, self._report]
         self._has_overlay = settings.output.overlay
         if self._has_overlay:

@@ -76,6 +76,9 @@ HEADER = (
 )  # fmt: skip
 """Once per file."""
 
+MADE_OF = "made_of"
+"""Once per file, as JSON (`content.MadeOf.plain`): input and files of settings. Files of earlier versions do not have it."""
+
 WORLD_HEADER = ("world_from_camera", "world_info")
 """Once per file that has `WORLD_COLUMNS`."""
 
@@ -211,6 +214,8 @@ class Motion(Described):
     settings: dict[str, Any]
     world: World | None = None
     """There when the file was made with `--static-camera`, and then every track has its `world` too"""
+    made_of: dict[str, Any] = field(default_factory=dict)
+    """Name, size and hash of the input and of files that settings name; empty where the file does not say"""
 
     def _lines(self) -> tuple[str, str, str]:
         span = f", {self.frames_time_s[0]:.3f} to {self.frames_time_s[-1]:.3f} s" if len(self.frames) else ""
@@ -240,7 +245,7 @@ def load(path: str | Path) -> Motion:
         raise InputError(f"{path} has schema {schema}, this version reads schema {SCHEMA}; use the mchmr-stream that wrote it")
     world = [*WORLD_HEADER, *WORLD_COLUMNS]
     columns_then = [name for name in COLUMNS if name not in _LATER_COLUMNS]
-    arrays = read_npz(path, [*HEADER, *columns_then, *FRAME_COLUMNS], optional=[*world, *_LATER_COLUMNS], what=what)
+    arrays = read_npz(path, [*HEADER, *columns_then, *FRAME_COLUMNS], optional=[*world, *_LATER_COLUMNS, MADE_OF], what=what)
     for name in _LATER_COLUMNS:
         shape = [length or 0 for length in COLUMNS[name].shape]
         arrays.setdefault(name, np.full((len(np.atleast_1d(arrays["frame"])), *shape), np.nan, COLUMNS[name].dtype))
@@ -279,6 +284,7 @@ def motion_of(arrays: dict[str, NDArray], path: str | Path) -> Motion:
         weights_sha256=str(arrays["weights_sha256"]),
         settings=_json(path, "settings", arrays["settings"]),
         world=World(_pose(path, arrays["world_from_camera"]), _json(path, "world_info", arrays["world_info"])) if has_world else None,
+        made_of=_json(path, MADE_OF, arrays[MADE_OF]) if MADE_OF in arrays else {},
     )
 
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from mchmr_stream.config import Settings
-from mchmr_stream.errors import UsageError
+from mchmr_stream.config import Settings, may_change
+from mchmr_stream.content import Content, MadeOf
+from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.motion import Motion, load
 from mchmr_stream.records import Bodies, Float, Scene, SourceInfo
 
@@ -33,14 +35,19 @@ _MIN_OVERLAP = 0.3
 class EarlierRun:
     """What an earlier run left: its STEM.npz and STEM.json. Raises InputError when the first is damaged.
 
-    `settings` are those to go on with; UsageError where they are not those it was begun with.
+    `settings` and `made_of` are those to go on with; UsageError where they are not those it was begun with. An input that has grown at its
+    end since then is gone on with.
     """
 
-    def __init__(self, bodies: Path, report: Path, settings: Settings) -> None:
+    def __init__(self, bodies: Path, report: Path, settings: Settings, made_of: MadeOf) -> None:
         self.path = bodies
         self.motion: Motion = load(bodies)
-        self._refuse_other(settings)
-        self.complete = _is_complete(report, len(self.motion.frames))
+        begun = self._begun_with()
+        if begun is not None:
+            self._refuse_other_input(begun, made_of)
+        self._refuse_other_settings(settings, made_of.setting_files, begun.setting_files if begun is not None else {})
+        has_grown = begun is not None and begun.content != made_of.content
+        self.complete = not has_grown and _is_complete(report, self.motion)
         """Whether there is nothing left to do."""
         times_s = self.motion.frames_time_s
         warm_up_s = max(WARM_UP_S, settings.tracker.max_lost_s + _LOST_MARGIN_S)
@@ -91,18 +98,46 @@ class EarlierRun:
                 known = bodies.rows(np.flatnonzero([int(track) in self._renamed for track in bodies.track_id]))
                 yield dataclasses.replace(known, track_id=np.array([self._renamed[int(track)] for track in known.track_id], np.int64))
 
-    def _refuse_other(self, settings: Settings) -> None:
-        """Only where it runs may change, and what is for live sources."""
-        for section, values in settings.model_dump(mode="json", exclude={"runtime", "triton", "live", "mqtt"}).items():
-            begun = self.motion.settings.get(section)
-            if begun == values:
-                continue
-            begun = begun if isinstance(begun, dict) else {}
-            name = next((name for name in values if name not in begun or begun[name] != values[name]), "?")
-            raise UsageError(
-                f"{self.path} was begun with {section}.{name} {begun.get(name)}, now it is {values.get(name)}; "
-                "resume with the settings it was begun with, or use --overwrite"
+    def _begun_with(self) -> MadeOf | None:
+        """What the file says it was made of; None, with a warning, where it says nothing."""
+        said = self.motion.made_of
+        if not said:
+            log.warning(
+                "%s was written by an earlier version, which did not say of what; it is taken to be of this input (else use --overwrite)",
+                self.path,
             )
+            return None
+        try:
+            content = Content.from_plain(said) if "sampled_sha256" in said else None
+            setting_files = {str(name): Content.from_plain(one) for name, one in said["setting_files"].items()}
+            return MadeOf(Path(str(said["name"])), (), content, setting_files)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{self.path}: made_of does not name an input ({error}); use --overwrite") from error
+
+    def _refuse_other_input(self, begun: MadeOf, now: MadeOf) -> None:
+        if now.content is None:
+            raise UsageError(f"{now.path} is a pipe or a device, whose beginning is gone; use --overwrite to do it anew")
+        if begun.content != now.content and (begun.content is None or not begun.content.begins(now.files)):
+            raise UsageError(
+                f"{self.path} was made of another input, {begun}, now it is {now}; use --overwrite to replace it, or choose another folder"
+            )
+
+    def _refuse_other_settings(self, settings: Settings, files: Mapping[str, Content], begun_files: Mapping[str, Content]) -> None:
+        """A setting that the file does not know yet had its default. Files that settings name count by their content."""
+        defaults = Settings().model_dump(mode="json")
+        for section, values in settings.model_dump(mode="json").items():
+            kept = self.motion.settings.get(section)
+            begun = defaults[section] | (kept if isinstance(kept, dict) else {})
+            for name, value in values.items():
+                setting = f"{section}.{name}"
+                before, now = begun_files.get(setting), files.get(setting)
+                is_same = begun[name] == value if before is None or now is None else before == now
+                if is_same or may_change(setting):
+                    continue
+                what = f"{begun[name]}, now it is {value}" if begun[name] != value else f"{value} ({before}), which is now {now}"
+                raise UsageError(
+                    f"{self.path} was begun with {setting} {what}; resume with the settings it was begun with, or use --overwrite"
+                )
 
     def _boxes_by_frame(self) -> dict[int, list[tuple[int, Float]]]:
         """Everyone's boxes in the frames that are gone through again."""
@@ -124,14 +159,19 @@ def _pairs(overlap_sums: dict[tuple[int, int], float]) -> dict[int, int]:
     return pairs
 
 
-def _is_complete(report: Path, frames: int) -> bool:
+def _is_complete(report: Path, motion: Motion) -> bool:
     try:
         content = json.loads(report.read_text())
-        # The files appear one after another: a report of other frames is of another run.
-        return bool(content["complete"]) and content["frames"] == frames
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        # The files appear one after another: a report of other frames, or of another input, is of another run.
+        is_of_this_run = content["frames"] == len(motion.frames) and _input_hash(content["source"]) == _input_hash(motion.made_of)
+        return bool(content["complete"]) and is_of_this_run
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         log.warning("%s does not say how the earlier run ended (%s); going on after its last frame", report, error)
         return False
+
+
+def _input_hash(said: Mapping[str, Any]) -> str | None:
+    return said.get("sampled_sha256")
 
 
 def _overlap(a: Float, b: Float) -> float:

@@ -125,6 +125,7 @@ def write(path: Path, motion: Motion) -> None:
         weights=motion.weights,
         weights_sha256=motion.weights_sha256,
         settings=motion.settings,
+        made_of=motion.made_of,
     )
     try:
         if motion.world is not None:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -325,6 +326,56 @@ def test_a_complete_run_is_left_alone(
     assert bytes_of(tmp_path) == before
 
 
+@pytest.mark.parametrize("stop_after", [3, None], ids=["stopped", "complete"])
+def test_another_input_of_the_same_name_is_not_gone_on_with(
+    clip: Path,
+    tmp_path: Path,
+    settings: Settings,
+    pipeline: Pipeline,
+    loaded: None,
+    stop_after: int | None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = changed(settings, source={"end_s": 0.4}, output={"overlay": False})
+    out, other = tmp_path / "out", tmp_path / "clip.mp4"
+    media.write_video(other, TWO_PEOPLE[::-1], fps=FPS)
+    run(clip, out, pipeline, settings, stop_after=stop_after)
+    before = bytes_of(out)
+    assert command(other, out, settings, "--resume") == 2
+    said = capsys.readouterr()
+    assert re.fullmatch(
+        r"mchmr: \S+clip\.npz was made of another input, clip\.mp4 \(.*\), now it is clip\.mp4 \(.*--overwrite .*\n", said.err
+    )
+    assert "already" not in said.out
+    assert bytes_of(out) == before
+    (tmp_path / "moved").mkdir()
+    moved = Path(shutil.copy(clip, tmp_path / "moved"))
+    assert command(moved, out, settings, "--resume") == 0, "the same wherever it lies"
+    assert command(other, out, settings, "--overwrite") == 0
+    with np.load(out / "clip.npz") as arrays:
+        made_of = json.loads(str(arrays["made_of"]))
+    source = report_of(out)["source"]
+    assert made_of["bytes"] == source["bytes"] == other.stat().st_size
+    assert made_of["sampled_sha256"] == source["sampled_sha256"]
+    assert source["path"] == str(other)
+
+
+def test_another_folder_of_pictures_of_the_same_name_is_not_gone_on_with(
+    tmp_path: Path, settings: Settings, loaded: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = changed(settings, output={"overlay": False}, source={"pictures": "clip"})
+    for camera in ("a", "b"):
+        (tmp_path / camera / "shots").mkdir(parents=True)
+        for number, picture in enumerate(TWO_PEOPLE[:3] if camera == "a" else TWO_PEOPLE[3:6]):
+            media.write_image(tmp_path / camera / "shots" / f"{number}.png", picture)
+    assert command(tmp_path / "a" / "shots", tmp_path / "out", settings) == 0
+    assert command(tmp_path / "b" / "shots", tmp_path / "out", settings, "--resume") == 2
+    assert "made of another input, shots (3 files" in capsys.readouterr().err
+    media.write_image(tmp_path / "a" / "shots" / "3.png", TWO_PEOPLE[3])
+    assert command(tmp_path / "a" / "shots", tmp_path / "out", settings, "--resume") == 0, "more of the same was filmed"
+    assert load(tmp_path / "out" / "shots.npz").frames.tolist() == [0, 1, 2, 3]
+
+
 def test_resuming_with_other_settings_is_refused(clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings) -> None:
     begun = changed(settings, source={"end_s": 0.4})
     run(clip, tmp_path, pipeline, begun, stop_after=2)
@@ -349,7 +400,7 @@ def test_resuming_with_other_weights_or_another_video_is_refused(
         run(clip, tmp_path, other, settings, resume=True)
     (tmp_path / "x").mkdir()
     small = media.write_video(tmp_path / "x" / "clip.mp4", [picture[:200] for picture in TWO_PEOPLE[:7]], fps=FPS)
-    with pytest.raises(UsageError, match="pictures of another size"):
+    with pytest.raises(UsageError, match="another input"):
         run(small, tmp_path, pipeline, settings, resume=True)
     (tmp_path / "x" / "clip.mp4").unlink()
     (tmp_path / "x").rmdir()

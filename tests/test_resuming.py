@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from mchmr_stream.config import Settings, settings_from
+from mchmr_stream.content import Content, MadeOf, content_of
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.motion import COLUMNS, load
@@ -29,6 +30,8 @@ WIDTH, HEIGHT, FPS = 63, 48, 25.0
 CAMERA = Intrinsics.assumed(WIDTH, HEIGHT)
 INFO = SourceInfo("clip.mp4", WIDTH, HEIGHT, FPS, frame_count=20)
 NAMES = {"body_model": "free", "body_model_sha256": "ab", "weights": "tiny", "weights_sha256": "cd"}
+
+MADE_OF = MadeOf(Path("clip.mp4"), Path("clip.mp4"), Content(1, 1000, "ab12"))
 
 Box = tuple[float, float, float, float]
 
@@ -311,9 +314,9 @@ def _as_float(frame: av.AudioFrame) -> np.ndarray:
 
 def earlier_run(folder: Path, scenes: Sequence[Scene], settings: Settings | None = None) -> EarlierRun:
     settings = settings or Settings()
-    write_npz(folder / "clip.npz", scenes, settings=settings.model_dump(mode="json"))
+    write_npz(folder / "clip.npz", scenes, settings=settings.model_dump(mode="json"), made_of=MADE_OF.plain())
     (folder / "clip.json").write_text(json.dumps({"complete": False, "frames": len(scenes)}))
-    return EarlierRun(folder / "clip.npz", folder / "clip.json", settings)
+    return EarlierRun(folder / "clip.npz", folder / "clip.json", settings, MADE_OF)
 
 
 def play(scenes: Sequence[Scene]) -> Generator[Scene]:
@@ -406,21 +409,68 @@ def test_closing_the_new_scenes_closes_what_they_come_from(tmp_path: Path) -> No
 def test_other_settings_are_refused(tmp_path: Path, change: dict[str, Any], match: str) -> None:
     earlier_run(tmp_path, [scene(0)])
     with pytest.raises(UsageError, match=match):
-        EarlierRun(tmp_path / "clip.npz", tmp_path / "clip.json", settings_from(change))
+        EarlierRun(tmp_path / "clip.npz", tmp_path / "clip.json", settings_from(change), MADE_OF)
+
+
+def test_another_input_is_refused_and_the_line_names_both(tmp_path: Path) -> None:
+    earlier_run(tmp_path, [scene(0)])
+    (tmp_path / "clip.mp4").write_bytes(bytes(2000))
+    other = MadeOf(tmp_path / "clip.mp4", tmp_path / "clip.mp4", content_of(tmp_path / "clip.mp4"))
+    named = r"another input, clip\.mp4 \(1000 bytes, hash ab12\), now it is clip\.mp4 \(2000 bytes, .*; use --overwrite"
+    with pytest.raises(UsageError, match=named):
+        EarlierRun(tmp_path / "clip.npz", tmp_path / "clip.json", Settings(), other)
+    pipe = dataclasses.replace(MADE_OF, content=None)
+    with pytest.raises(UsageError, match="is a pipe or a device, .* use --overwrite"):
+        EarlierRun(tmp_path / "clip.npz", tmp_path / "clip.json", Settings(), pipe)
+
+
+def test_what_a_setting_names_counts_by_its_content(tmp_path: Path) -> None:
+    """Weights that were copied are the same; a camera file of the same name that was edited is another."""
+    weights, camera = Content(1, 10, "aa"), Content(1, 20, "bb")
+    settings = settings_from({"network": {"weights": "a/net.safetensors"}, "camera": {"intrinsics": "camera.json"}})
+    begun = dataclasses.replace(MADE_OF, setting_files={"network.weights": weights, "camera.intrinsics": camera})
+    write_npz(tmp_path / "clip.npz", [scene(0)], settings=settings.model_dump(mode="json"), made_of=begun.plain())
+    moved = settings_from({"network": {"weights": "b/net.safetensors"}, "camera": {"intrinsics": "camera.json"}})
+    EarlierRun(tmp_path / "clip.npz", tmp_path / "clip.json", moved, begun)
+    edited = dataclasses.replace(begun, setting_files={"network.weights": weights, "camera.intrinsics": Content(1, 20, "cc")})
+    with pytest.raises(UsageError, match=r"camera\.intrinsics camera\.json \(20 bytes, hash bb\), which is now 20 bytes, hash cc"):
+        EarlierRun(tmp_path / "clip.npz", tmp_path / "clip.json", settings, edited)
+
+
+def test_a_file_of_an_earlier_version_is_taken_for_this_input_and_that_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It names no input, and lacks a setting that came later."""
+    then = Settings().model_dump(mode="json")
+    del then["body"]["build"], then["source"]["pictures"]
+    write_npz(tmp_path / "clip.npz", [scene(0)], settings=then)
+    (tmp_path / "clip.json").write_text('{"complete": true, "frames": 1, "source": {"name": "clip.mp4"}}')
+    assert EarlierRun(tmp_path / "clip.npz", tmp_path / "clip.json", Settings(), MADE_OF).complete
+    assert [record.message for record in caplog.records if "earlier version" in record.message and "--overwrite" in record.message]
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("said", [[], {"name": "a"}, {"name": "a", "bytes": "x", "files": 1, "sampled_sha256": "a", "setting_files": {}}])
+def test_nonsense_about_the_input_is_one_line(tmp_path: Path, said: Any) -> None:
+    earlier_run(tmp_path, [scene(0)])
+    with np.load(tmp_path / "clip.npz") as arrays:
+        np.savez(tmp_path / "clip.npz", **{**arrays, "made_of": np.array(json.dumps(said))})
+    with pytest.raises(InputError, match=r"clip\.npz: made_of"):
+        EarlierRun(tmp_path / "clip.npz", tmp_path / "clip.json", Settings(), MADE_OF)
 
 
 def test_it_may_go_on_elsewhere(tmp_path: Path) -> None:
     earlier_run(tmp_path, [scene(0)])
     other_machine = settings_from({"runtime": {"device": "cuda", "threads": 3, "ahead": 16}})
-    assert EarlierRun(tmp_path / "clip.npz", tmp_path / "clip.json", other_machine).complete is False
+    assert EarlierRun(tmp_path / "clip.npz", tmp_path / "clip.json", other_machine, MADE_OF).complete is False
 
 
 @pytest.mark.parametrize(
     ("report", "complete"),
     [
-        ('{"complete": true, "frames": 2}', True),
-        ('{"complete": false, "frames": 2}', False),
-        ('{"complete": true, "frames": 3}', False),
+        ('{"complete": true, "frames": 2, "source": {"sampled_sha256": "ab12"}}', True),
+        ('{"complete": false, "frames": 2, "source": {"sampled_sha256": "ab12"}}', False),
+        ('{"complete": true, "frames": 3, "source": {"sampled_sha256": "ab12"}}', False),
+        ('{"complete": true, "frames": 2, "source": {"sampled_sha256": "cd34"}}', False),
+        ('{"complete": true, "frames": 2, "source": []}', False),
         ("[]", False),
         ("{", False),
         (None, False),
@@ -431,7 +481,7 @@ def test_complete_is_what_the_report_of_these_frames_says(tmp_path: Path, report
     (tmp_path / "clip.json").unlink()
     if report is not None:
         (tmp_path / "clip.json").write_text(report)
-    assert EarlierRun(tmp_path / "clip.npz", tmp_path / "clip.json", Settings()).complete is complete
+    assert EarlierRun(tmp_path / "clip.npz", tmp_path / "clip.json", Settings(), MADE_OF).complete is complete
 
 
 def test_every_column_is_carried_over() -> None:

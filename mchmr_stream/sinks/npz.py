@@ -24,7 +24,7 @@ from mchmr_stream.body.model import BodyModel
 from mchmr_stream.body.one_shape import transl_to_look_alike
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.motion import COLUMNS, FRAME_COLUMNS, SCHEMA, WORLD_COLUMNS, Column, Motion, World, motion_of
+from mchmr_stream.motion import COLUMNS, FRAME_COLUMNS, MADE_OF, SCHEMA, WORLD_COLUMNS, Column, Motion, World, motion_of
 from mchmr_stream.outputs import hidden_mark, temporary_beside
 from mchmr_stream.records import JOINT_NAMES, KEYPOINT_NAMES, Bodies, Scene, SourceInfo
 from mchmr_stream.sinks.publishing import check_folder, publish, write_errors
@@ -38,9 +38,10 @@ _COPY_BYTES = 1 << 20
 class NpzSink:
     """Writes STEM.npz of schema 1. Readable with ``np.load(path, allow_pickle=False)`` and `mchmr_stream.motion.load`.
 
-    `views` is V, the crops per person. Names and hashes say what made the numbers. `one_shape_of`: the body that scenes are posed with;
-    every person gets one shape at the close. None: every row keeps what it was written with. `grounded`: takes the finished people at the
-    close, returns them with a world, or None where there is none. The file is published once, with all of this in it.
+    `views` is V, the crops per person. Names and hashes say what made the numbers, `made_of` of what (`content.MadeOf.plain`).
+    `one_shape_of`: the body that scenes are posed with; every person gets one shape at the close. None: every row keeps what it was
+    written with. `grounded`: takes the finished people at the close, returns them with a world, or None where there is none. The file is
+    published once, with all of this in it.
     Raises UsageError when the folder of `path` is not there, MchmrError when the disk refuses.
     """
 
@@ -56,6 +57,7 @@ class NpzSink:
         weights: str,
         weights_sha256: str,
         settings: Mapping[str, Any],
+        made_of: Mapping[str, Any] | None = None,
         one_shape_of: BodyModel | None = None,
         grounded: Callable[[Motion], Motion | None] | None = None,
     ) -> None:
@@ -78,6 +80,8 @@ class NpzSink:
             "weights_sha256": np.array(weights_sha256),
             "settings": np.array(json.dumps(settings, default=str)),
         }
+        if made_of:
+            self._header[MADE_OF] = np.array(json.dumps(made_of))
         self._columns = COLUMNS
         self._rows = 0
         self._frames = 0

@@ -35,13 +35,22 @@ class _Person:
 class ReportSink:
     """Writes STEM.json. Call `finish` at the end of a run; without it the report says that the run is not complete.
 
-    `names` says what made the numbers (body model, weights, their hashes). Raises UsageError when the folder of `path` is
-    not there, MchmrError when the disk refuses.
+    `names` says what made the numbers (body model, weights, their hashes), `made_of` of what (`content.MadeOf.plain`, and its `path`).
+    Raises UsageError when the folder of `path` is not there, MchmrError when the disk refuses.
     """
 
-    def __init__(self, path: str | Path, info: SourceInfo, *, settings: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        info: SourceInfo,
+        *,
+        settings: Mapping[str, Any],
+        names: Mapping[str, str],
+        made_of: Mapping[str, Any] | None = None,
+    ) -> None:
         self.path = Path(path)
         check_folder(self.path)
+        self._made_of = dict(made_of or {})
         self._info, self._settings, self._names = info, settings, names
         self._frames = 0
         self._frames_with_people = 0
@@ -101,6 +110,7 @@ class ReportSink:
             "schema": REPORT_SCHEMA,
             "complete": self._complete,
             "source": {
+                **{name: value for name, value in self._made_of.items() if name != "setting_files"},
                 "name": self._info.name,
                 "width": self._info.width,
                 "height": self._info.height,
@@ -117,6 +127,7 @@ class ReportSink:
             "timings_ms": self._timings,
             "names": dict(self._names),
             "settings": dict(self._settings),
+            "setting_files": self._made_of.get("setting_files", {}),
             "versions": _versions(),
         }
 

@@ -65,7 +65,10 @@ class NpzSegments:
         begun = time.strftime("%Y%m%dT%H%M%S", time.gmtime(moment.clock_s)) + f"{moment.clock_s % 1:.3f}"[1:].replace(".", "-")
         info = replace(moment.source, width=size[0], height=size[1])
         path = _unused(self._folder / f"{plain_name(moment.source.name)}_{begun}.npz", [one.sink.path for one in self._open.values()])
-        sink = NpzSink(path, moment.scene.intrinsics, info, views, **self._names, settings=self._settings, one_shape_of=None, grounded=None)
+        sink = NpzSink(
+            path, moment.scene.intrinsics, info, views, **self._names,
+            settings=self._settings, made_of=None, one_shape_of=None, grounded=None,
+        )  # fmt: skip
         return _Segment(sink, moment.scene.bodies.time_s, views, size, info.fps)
 
     def _finish(self, name: str) -> None:

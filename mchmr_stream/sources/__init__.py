@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +24,7 @@ def open_source(path: str | Path, settings: SourceSettings) -> VideoSource | Pic
 
     Raises InputError when it cannot be read, UsageError when the settings do not fit it.
     """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(path)):
-        raise InputError(f"{path} is a URL, expected a file or a folder; fetch it first, or follow it with `mchmr live`")
+    refuse_url(path)
     path = Path(path)
     suffix = path.suffix.lower()
     if path.is_dir() or suffix in IMAGE_SUFFIXES:
@@ -35,6 +35,12 @@ def open_source(path: str | Path, settings: SourceSettings) -> VideoSource | Pic
     from mchmr_stream.sources.video import VideoSource
 
     return VideoSource(path, settings)
+
+
+def refuse_url(path: str | Path) -> None:
+    """Raises InputError."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) and not os.path.exists(path):  # of two strokes a Path keeps one
+        raise InputError(f"{path} is a URL, expected a file or a folder; fetch it first, or follow it with `mchmr live`")
 
 
 def _open_pictures(path: Path, settings: SourceSettings) -> VideoSource | PictureSource:

@@ -1,0 +1,34 @@
+"""Which files an input and its settings read, and what is in them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mchmr_stream.config import Settings, files_by_setting, may_change
+from mchmr_stream.content import Files, MadeOf, content_of
+from mchmr_stream.errors import InputError
+from mchmr_stream.sources import refuse_url
+from mchmr_stream.sources.images import find_pictures
+from mchmr_stream.sources.kinds import IMAGE_SUFFIXES
+from mchmr_stream.sources.playlists import files_listed
+
+
+def made_of(path: Path, settings: Settings) -> MadeOf:
+    """Size and content of an input and of the files that its settings name. Raises InputError where the input is not there."""
+    files = _input_files(path)
+    matter = {name: file for name, file in files_by_setting(settings).items() if not may_change(name)}
+    contents = {name: content_of(file) for name, file in matter.items()}
+    known = {name: content for name, content in contents.items() if content is not None}
+    return MadeOf(Path(os.path.abspath(path)), files, content_of(files), known)
+
+
+def _input_files(path: Path) -> Files:
+    """The file, a playlist and what it lists, or the pictures in a folder or of a pattern, in order."""
+    if os.path.isdir(path) or (path.suffix.lower() in IMAGE_SUFFIXES and not os.path.exists(path)):
+        return find_pictures(path, IMAGE_SUFFIXES)
+    refuse_url(path)
+    if not os.path.exists(path):
+        raise InputError(f"{path} does not exist, expected a video file, a picture or a folder of pictures")
+    listed = [file for file in files_listed(path) if file.is_file()]
+    return [path, *listed] if listed else path
