@@ -45,15 +45,22 @@ class Parts:
     """how many batches the network of a file is best given at the same time, each on a thread of its own"""
     frames_together: int = 1
     """how many of its frames make a batch"""
+    device: str = "cpu"
+    """what computes, in words"""
 
 
-def _say_what_runs_where(
-    settings: Settings, estimator: MeshEstimator, body: BodyModel, device: torch.device, threads: int, at_once: int
-) -> None:
+def _device_in_words(device: torch.device, settings: Settings) -> str:
     import torch
 
     card = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
-    log.info("device %s%s: torch %s, %d threads a batch, %d batches at once", device, card, torch.__version__, threads, at_once)
+    elsewhere = f", network on Triton at {', '.join(settings.triton.servers)}" if settings.triton.servers else ""
+    return f"{device}{card}{elsewhere}"
+
+
+def _say_what_runs_where(settings: Settings, estimator: MeshEstimator, body: BodyModel, device: str, threads: int, at_once: int) -> None:
+    import torch
+
+    log.info("device %s: torch %s, %d threads a batch, %d batches at once", device, torch.__version__, threads, at_once)
     crop_h, crop_w = estimator.crop_size_hw
     log.info(
         "detector %s; keypoints %s; network %s %s, %d views of %dx%d px; fit %s; smoother %s; body %s, %d vertices",
@@ -96,9 +103,10 @@ def build_parts(settings: Settings) -> Parts:
     free = body if settings.body.model == "free" else load_body("free")
     if estimator.body_sha256 not in (None, free.sha256):
         log.warning("the weights %s were trained with another version of the free body: shapes and statures will be off", estimator.name)
-    _say_what_runs_where(settings, estimator, body, device, threads, at_once)
+    in_words = _device_in_words(device, settings)
+    _say_what_runs_where(settings, estimator, body, in_words, threads, at_once)
     # (A Triton server makes batches of what comes to it by itself.)
-    return Parts(detector, cropper, estimator, body, keypoints, at_once, frames_together(at_once) if here else 1)
+    return Parts(detector, cropper, estimator, body, keypoints, at_once, frames_together(at_once) if here else 1, in_words)
 
 
 def _estimator(settings: Settings, device: torch.device) -> MeshEstimator:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
@@ -28,7 +29,7 @@ from mchmr_stream.same_file import refuse_to_replace
 from mchmr_stream.second_fit import fitted_again
 from mchmr_stream.sinks.npz import NpzSink
 from mchmr_stream.sinks.overlay import OverlaySink
-from mchmr_stream.sinks.report import ReportSink
+from mchmr_stream.sinks.report import ReportSink, is_worth_keeping
 from mchmr_stream.sinks.rerun_file import RerunFileSink
 from mchmr_stream.sinks.still_overlay import StillOverlaySink
 from mchmr_stream.sources.made_of import made_of
@@ -78,40 +79,79 @@ def process_video(
     `resume` goes on after what an earlier, stopped run left; a complete one is left alone. Setting `stop` ends the run with
     whole files. `pipeline`: loaded networks to use again; it must have been made with the same settings.
     An input that breaks off gives `complete=False` and a message, not an error; any other error is raised after what was
-    done so far has been published. Without a single frame nothing is written.
-    Raises UsageError and InputError before anything is written, UsageError also for a folder of pictures that are no clip
+    done so far has been published. An input that fails before its first frame leaves a report with the error, where that
+    replaces nothing or `overwrite` allows it.
+    Raises UsageError before anything is written where files would be replaced, and for a folder of pictures that are no clip
     (`source.pictures`): each of those is an input of its own.
     """
+    began = datetime.now(UTC)
     settings = settings or Settings()
     is_still = _is_still(path, settings)
     if is_still:
         settings = alone(settings)
     paths = output_paths(path, out_dir, still=is_still)
-    made = made_of(Path(path), settings)
-    earlier = EarlierRun(paths.bodies, paths.report, settings, made) if resume and os.path.exists(paths.bodies) else None
-    _refuse_to_replace(Path(path), paths, settings, may_exist=overwrite or earlier is not None)
-    if earlier is not None and earlier.complete:
-        return _already_done(paths, earlier.motion)
+    is_resuming = resume and os.path.exists(paths.bodies)
+    _refuse_to_replace(Path(path), paths, settings, may_exist=overwrite or is_resuming)
+    may_report = overwrite or not any(is_worth_keeping(file, paths) for file in (paths.bodies, paths.report))
     with ExitStack() as opened:
-        source, intrinsics = open_input(path, earlier.settings_to_resume(settings) if earlier is not None else settings)
-        opened.callback(source.close)
-        if pipeline is None:
-            pipeline = opened.enter_context(closing(Pipeline(settings)))
-        paths.bodies.parent.mkdir(parents=True, exist_ok=True)
-        outputs = _Outputs(paths, settings, made, source, intrinsics, pipeline, earlier)
-        return _run(outputs, pipeline, intrinsics, earlier, progress, stop)
+        with _reported(Path(path), paths, settings, began, wanted=may_report):
+            made = made_of(Path(path), settings)
+            earlier = EarlierRun(paths.bodies, paths.report, settings, made) if is_resuming else None
+            if earlier is not None and earlier.complete:
+                return _already_done(paths, earlier.motion)
+            source, intrinsics = open_input(path, earlier.settings_to_resume(settings) if earlier is not None else settings)
+            opened.callback(source.close)
+            if pipeline is None:
+                pipeline = opened.enter_context(closing(Pipeline(settings)))
+            paths.bodies.parent.mkdir(parents=True, exist_ok=True)
+            outputs = _Outputs(paths, _Run(settings, made, began, source, intrinsics, pipeline, earlier, may_report))
+        return _run(outputs, progress, stop)
 
 
-def _run(
-    outputs: _Outputs,
-    pipeline: Pipeline,
-    intrinsics: Intrinsics,
-    earlier: EarlierRun | None,
-    progress: Progress | None,
-    stop: threading.Event | None,
-) -> VideoResult:
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What runs on what."""
+
+    settings: Settings
+    made: MadeOf
+    began: datetime
+    source: Source
+    intrinsics: Intrinsics
+    pipeline: Pipeline
+    earlier: EarlierRun | None
+    may_report: bool
+    """whether a failure before the first frame may write the report"""
+
+
+@contextmanager
+def _reported(path: Path, paths: OutputPaths, settings: Settings, began: datetime, *, wanted: bool) -> Iterator[None]:
+    """Leave a report of an error that comes before anything is open."""
+    try:
+        yield
+    except Exception as error:
+        if wanted:
+            _report_failure(path, paths, settings, began, error)
+        raise
+
+
+def _report_failure(path: Path, paths: OutputPaths, settings: Settings, began: datetime, error: Exception) -> None:
+    source: dict[str, str | int] = {"path": os.path.abspath(path), "name": path.name}
+    if os.path.isfile(path):
+        source["bytes"] = os.path.getsize(path)
+    try:
+        paths.report.parent.mkdir(parents=True, exist_ok=True)
+        report = ReportSink(paths.report, None, settings=settings.model_dump(mode="json"), names={}, made_of=source, began=began)
+        report.finish(complete=False, error=_in_words(error))
+        report.close()
+    except (MchmrError, OSError) as later:
+        log.error("%s", later)
+
+
+def _run(outputs: _Outputs, progress: Progress | None, stop: threading.Event | None) -> VideoResult:
+    run = outputs.run
+    pipeline, intrinsics, earlier = run.pipeline, run.intrinsics, run.earlier
     with outputs:
-        scenes = pipeline.scenes(outputs.source, intrinsics, stop=stop, watch=outputs.watch, say=outputs.note, keep=outputs.measured)
+        scenes = pipeline.scenes(run.source, intrinsics, stop=stop, watch=outputs.watch, say=outputs.note, keep=outputs.measured)
         if earlier is not None:
             scenes = earlier.only_new(scenes)
 
@@ -140,17 +180,9 @@ def _run(
 class _Outputs:
     """Every file of one run: written together, and published together when the `with` block is left, for whatever reason."""
 
-    def __init__(
-        self,
-        paths: OutputPaths,
-        settings: Settings,
-        made: MadeOf,
-        source: Source,
-        intrinsics: Intrinsics,
-        pipeline: Pipeline,
-        earlier: EarlierRun | None,
-    ) -> None:
-        self.source, self.watch = source, Stopwatch()
+    def __init__(self, paths: OutputPaths, run: _Run) -> None:
+        self.run, self.watch = run, Stopwatch()
+        source, settings, pipeline, earlier = run.source, run.settings, run.pipeline, run.earlier
         self.info: SourceInfo = earlier.whole(source.info) if earlier is not None else source.info
         self.frames = 0
         self.complete = False
@@ -160,15 +192,18 @@ class _Outputs:
         self._body = pipeline.parts.body
         self._odd: list[str] = []
         self._people: set[int] = set()
-        plain = settings.model_dump(mode="json")
+        plain, made = settings.model_dump(mode="json"), run.made.plain()
         names = pipeline.names()
-        self._report = ReportSink(paths.report, self.info, settings=plain, names=names, made_of={"path": str(made.path), **made.plain()})
+        self._report = ReportSink(
+            paths.report, self.info, settings=plain, names=names,
+            made_of={"path": str(run.made.path), **made}, device=pipeline.parts.device, began=run.began,
+        )  # fmt: skip
         body = pipeline.parts.body if settings.smoother.kind != "none" else None
         views = pipeline.parts.cropper.layout.count
         grounded = self._grounded if settings.camera.static else None
         self._bodies = bodies = NpzSink(
-            paths.bodies, intrinsics, self.info, views, **names,
-            settings=plain, made_of=made.plain(), one_shape_of=body, grounded=grounded,
+            paths.bodies, run.intrinsics, self.info, views, **names,
+            settings=plain, made_of=made, one_shape_of=body, grounded=grounded,
         )  # fmt: skip
         self._sinks: list[_Sink] = [bodies, self._report]
         self._has_overlay = settings.output.overlay
@@ -185,7 +220,7 @@ class _Outputs:
 
     def replace_bodies(self, frames: Iterable[Bodies]) -> None:
         """Bodies of the second pass, after the last scene: for the numbers; the pictures of the first pass are drawn."""
-        self.watch.call("fit again", self._bodies.replace_rows, frames, self._body)
+        self.watch.call("fit again", self._bodies.replace_rows, self._report.replacing(frames), self._body)
 
     def note(self, text: str) -> None:
         """Something to warn of. May be called from any thread."""
@@ -234,6 +269,8 @@ class _Outputs:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if error is not None and not self.frames:
+            if isinstance(error, Exception) and self.run.may_report:
+                self._publish_failure(error)
             self._discard()
             return
         if self.measured is not None:
@@ -250,10 +287,11 @@ class _Outputs:
         """Close every sink whatever the others do; the report last, for it says how it all went."""
 
         def close_report(kind: type[BaseException] | None, closing_error: BaseException | None, trace: TracebackType | None) -> None:
-            failures = [str(failure) or type(failure).__name__ for failure in (error, closing_error) if failure is not None]
+            failures = [_in_words(failure) for failure in (error, closing_error) if failure is not None]
             why = [*([self.message] if self.message is not None else []), *failures]
             warnings = [*self._warnings(), *dict.fromkeys(why)]  # a full disk says the same twice
-            self._report.finish(complete=self.complete and not failures, warnings=warnings, seconds=self.watch.seconds)
+            complete, first = self.complete and not failures, why[0] if why else None
+            self._report.finish(complete=complete, error=first, warnings=warnings, seconds=self.watch.seconds)
             self._report.close()
 
         with ExitStack() as at_end:
@@ -261,6 +299,13 @@ class _Outputs:
             for sink in self._sinks:
                 if sink is not self._report:
                     at_end.callback(self._close, sink)
+
+    def _publish_failure(self, error: Exception) -> None:
+        try:
+            self._report.finish(complete=False, error=_in_words(error), warnings=self._warnings(), seconds=self.watch.seconds)
+            self._report.close()
+        except MchmrError as later:
+            log.error("%s", later)
 
     def _grounded(self, motion: Motion) -> Motion | None:
         """The world, from all people at the end: every step of everybody counts. Where there is none it is said why."""
@@ -291,7 +336,7 @@ class _Outputs:
             sink.discard()
 
     def _warnings(self) -> list[str]:
-        odd = [text for text in self.source.warnings if self.message is None or text not in self.message]
+        odd = [text for text in self.run.source.warnings if self.message is None or text not in self.message]
         nobody = ["no people were found; the arrays are empty"] if self.frames and not self._people else []
         return [*odd, *nobody, *self._odd]
 
@@ -315,10 +360,14 @@ def _is_still(path: str | Path, settings: Settings) -> bool:
 def _refuse_to_replace(path: Path, paths: OutputPaths, settings: Settings, *, may_exist: bool) -> None:
     wanted = paths.wanted(overlay=settings.output.overlay, rerun=settings.output.rerun)
     refuse_to_replace([path, *files_listed(path), *files_named(settings)], wanted, "choose another folder")
-    existing = [output for output in wanted if os.path.exists(output)]
+    existing = [output for output in wanted if is_worth_keeping(output, paths)]
     if existing and not may_exist:
         go_on = "--resume goes on after it" if paths.bodies.exists() else f"there is no {paths.bodies} to resume"
         raise UsageError(f"{existing[0]} exists; --overwrite replaces it, {go_on}, or choose another folder")
+
+
+def _in_words(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _already_done(paths: OutputPaths, motion: Motion) -> VideoResult:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import av
@@ -154,6 +155,14 @@ def test_three_whole_files_and_nothing_else(clip: Path, tmp_path: Path, pipeline
         assert len(container.streams.audio) == 1
     report = report_of(out)
     assert (report["complete"], report["frames"], report["frames_with_people"], len(report["people"])) == (True, FRAMES, FRAMES, 2)
+    assert (report["error"], report["device"]) == (None, "cpu")
+    assert 0 <= (datetime.now(UTC) - datetime.fromisoformat(report["date"])).total_seconds() < 600
+    assert 0 < report["wall_s"] < 600
+    assert report["source"] | {"path": str(clip), "bytes": clip.stat().st_size, "still": False} == report["source"]
+    for person in report["people"]:
+        assert person["mean_confidence"] == pytest.approx(motion.tracks[person["track_id"]].confidence.mean(), abs=1e-3)
+    rows = np.concatenate([track.confidence for track in motion.tracks.values()])
+    assert report["mean_confidence"] == pytest.approx(rows.mean(), abs=1e-3)
     stages = {"decode", "detect", "track", "keypoints", "crop", "network", "fit", "smooth", "align", "write OverlaySink"}
     assert stages <= set(report["timings_ms"])
 
@@ -491,17 +500,47 @@ def test_an_error_in_a_stage_is_raised_after_publishing_what_was_done(
     assert numbers_shown(tmp_path / "clip.mp4") == list(range(11))
 
 
-def test_an_error_before_the_first_frame_leaves_nothing(clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings) -> None:
+def test_an_error_before_the_first_frame_leaves_its_report_only(clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings) -> None:
+    out = tmp_path / "out"
     with pytest.raises(RuntimeError, match="the detector fell over"):
-        run(clip, tmp_path, with_detector(pipeline, FailingDetector(0)), settings)
+        run(clip, out, with_detector(pipeline, FailingDetector(0)), settings)
+    assert names(out) == ["clip.json"]
+    report = report_of(out)
+    assert (report["complete"], report["frames"], report["error"]) == (False, 0, "the detector fell over")
+    assert (report["source"]["width"], report["device"]) == (WIDTH, "cpu")
     with pytest.raises(UsageError, match="no frame from 9 s on"):
-        run(clip, tmp_path, pipeline, changed(settings, source={"start_s": 9.0}))
-    assert names(tmp_path) == []
+        run(clip, out, pipeline, changed(settings, source={"start_s": 9.0}))
+    assert "no frame from 9 s on" in report_of(out)["error"], "the report of a failure keeps no run from beginning"
     whole = media.write_video(tmp_path / "whole.mkv", TWO_PEOPLE, fps=FPS, codec_options={"g": "5"})
     cut = media.cut_file(whole, 0.5, tmp_path / "cut.mkv")
     with pytest.raises(TruncatedInput, match="0 frames were delivered"):
-        run(cut, tmp_path / "out", pipeline, changed(settings, source={"start_s": 1.5}))
-    assert names(tmp_path / "out") == []
+        run(cut, out, pipeline, changed(settings, source={"start_s": 1.5}))
+    assert "0 frames were delivered" in report_of(out, "cut")["error"]
+    (tmp_path / "text.mp4").write_text("no film")
+    with pytest.raises(InputError):
+        run(tmp_path / "text.mp4", out, pipeline, settings)
+    report = report_of(out, "text")
+    assert (report["source"]["path"], report["source"]["bytes"]) == (str(tmp_path / "text.mp4"), 7)
+    assert "text.mp4" in report["error"]
+    assert run(clip, out, pipeline, changed(settings, source={"end_s": 0.1})).complete
+    assert report_of(out)["error"] is None
+
+
+def test_a_failure_replaces_a_good_report_only_where_that_is_allowed(
+    clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings
+) -> None:
+    settings = changed(settings, source={"end_s": 0.2})
+    run(clip, tmp_path, pipeline, settings, stop_after=1)
+    before = bytes_of(tmp_path)
+    failing = with_detector(pipeline, FailingDetector(0))
+    with pytest.raises(UsageError, match="exists; --overwrite"):
+        run(clip, tmp_path, failing, settings)
+    with pytest.raises(UsageError, match="tracker"):
+        run(clip, tmp_path, failing, changed(settings, tracker={"carry_s": 2.0}), resume=True)
+    assert bytes_of(tmp_path) == before
+    with pytest.raises(RuntimeError, match="the detector fell over"):
+        run(clip, tmp_path, failing, settings, overwrite=True)
+    assert report_of(tmp_path)["error"] == "the detector fell over"
 
 
 def fail_overlay(monkeypatch: pytest.MonkeyPatch, method: str, at_call: int) -> None:
@@ -693,7 +732,8 @@ def test_several_inputs_of_which_one_is_broken(
     broken.write_text("no film")
     assert command([good[0], broken, good[1]], tmp_path / "out", settings) == 1
     out, err = capsys.readouterr()
-    assert names(tmp_path / "out") == ["a.json", "a.mp4", "a.npz", "c.json", "c.mp4", "c.npz"]
+    assert names(tmp_path / "out") == ["a.json", "a.mp4", "a.npz", "b.json", "c.json", "c.mp4", "c.npz"]
+    assert "b.mp4" in report_of(tmp_path / "out", "b")["error"]
     assert out.count("6 frames, 2 people") == 2
     assert "b.mp4: failed" in err
     assert "1 of 3 inputs failed" in err

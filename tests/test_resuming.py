@@ -162,7 +162,8 @@ def test_the_report_counts_both_runs(tmp_path: Path) -> None:
         sink.finish(complete=True)
         sink.close()
         contents.append(json.loads((tmp_path / f"{name}.json").read_text()))
-    assert contents[0] == contents[1]
+    of_each_run = {"date": None, "wall_s": None}
+    assert contents[0] | of_each_run == contents[1] | of_each_run
     assert contents[0]["frames_with_people"] == 5
 
 

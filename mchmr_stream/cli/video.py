@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -185,17 +184,20 @@ def _check_outputs(
     names: Sequence[str], inputs: Sequence[Input], settings: Settings, settings_file: Path | None, *, allow_existing: bool
 ) -> None:
     from mchmr_stream.config import files_named
+    from mchmr_stream.outputs import OutputPaths
+    from mchmr_stream.sinks.report import is_worth_keeping
     from mchmr_stream.sources.playlists import files_listed
 
     if (twice := colliding([one.paths.bodies for one in inputs])) is not None:
         first, second = (inputs[place] for place in twice)
         place = second.out_dir / second.paths.stem
         raise UsageError(f"{first.name} and {second.name} would both be written to {place}.*; run them into two folders")
-    outputs = [path for one in inputs for path in one.paths.wanted(overlay=settings.output.overlay, rerun=settings.output.rerun)]
+    wanted = partial(OutputPaths.wanted, overlay=settings.output.overlay, rerun=settings.output.rerun)
+    outputs = [path for one in inputs for path in wanted(one.paths)]
     refuse_to_replace([settings_file], outputs)
     listed = [file for name in names for file in files_listed(Path(name))]
     refuse_to_replace([*names, *listed, *files_named(settings)], outputs, "choose another folder with -o")
-    existing = [output for output in outputs if os.path.exists(output)]
+    existing = [output for one in inputs for output in wanted(one.paths) if is_worth_keeping(output, one.paths)]
     if existing and not allow_existing:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise UsageError(f"{existing[0]}{more} exist; --overwrite replaces, --resume goes on, or choose another folder with -o")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,51 +14,46 @@ from typing import Any
 import numpy as np
 
 from mchmr_stream.motion import Motion
-from mchmr_stream.outputs import temporary_beside
-from mchmr_stream.records import Scene, SourceInfo
+from mchmr_stream.outputs import OutputPaths, temporary_beside
+from mchmr_stream.records import Bodies, Scene, SourceInfo
+from mchmr_stream.sinks.people_seen import PersonSeen
 from mchmr_stream.sinks.publishing import check_folder, publish, write_errors
 
 REPORT_SCHEMA = 1
 _PACKAGES = ("mchmr-stream", "torch", "numpy", "av", "kornia", "scipy")
 
 
-@dataclass
-class _Person:
-    """What is counted of one identity while the video runs."""
-
-    first_time_s: float
-    last_time_s: float
-    rows: int = 0
-    interpolated_rows: int = 0
-
-
 class ReportSink:
     """Writes STEM.json. Call `finish` at the end of a run; without it the report says that the run is not complete.
 
-    `names` says what made the numbers (body model, weights, their hashes), `made_of` of what (`content.MadeOf.plain`, and its `path`).
+    `info` is None where the input could not be opened. `names` says what made the numbers (body model, weights, their hashes), `made_of`
+    of what (`content.MadeOf.plain`, and its `path`), `device` where. `began`: when; left out: now.
     Raises UsageError when the folder of `path` is not there, MchmrError when the disk refuses.
     """
 
     def __init__(
         self,
         path: str | Path,
-        info: SourceInfo,
+        info: SourceInfo | None,
         *,
         settings: Mapping[str, Any],
         names: Mapping[str, str],
         made_of: Mapping[str, Any] | None = None,
+        device: str | None = None,
+        began: datetime | None = None,
     ) -> None:
         self.path = Path(path)
         check_folder(self.path)
-        self._made_of = dict(made_of or {})
+        self._made_of, self._device, self._began = dict(made_of or {}), device, began or datetime.now(UTC)
         self._info, self._settings, self._names = info, settings, names
         self._frames = 0
         self._frames_with_people = 0
         self._span_s: tuple[float, float] | None = None
-        self._people: dict[int, _Person] = {}
+        self._people: dict[int, PersonSeen] = {}
         self._timings: dict[str, dict[str, float]] = {}
         self._warnings: list[str] = []
         self._complete = False
+        self._error: str | None = None
         self._closed = False
 
     def extend(self, motion: Motion) -> None:
@@ -68,22 +63,34 @@ class ReportSink:
         self._span_s = (float(motion.frames_time_s[0]), float(motion.frames_time_s[-1]))
         self._frames = len(motion.frames)
         self._frames_with_people = len({frame for track in motion.tracks.values() for frame in track.frame.tolist()})
-        for identity, track in motion.tracks.items():
-            self._people[identity] = _Person(float(track.time_s[0]), float(track.time_s[-1]), len(track), int(track.interpolated.sum()))
+        self._people = {identity: PersonSeen.of(track) for identity, track in motion.tracks.items()}
 
     def write(self, scene: Scene) -> None:
         time_s = float(scene.bodies.time_s)
         self._span_s = (self._span_s[0] if self._span_s else time_s, time_s)
         self._frames += 1
         self._frames_with_people += len(scene) > 0
-        for identity, interpolated in zip(scene.bodies.track_id.tolist(), scene.bodies.interpolated.tolist(), strict=True):
-            person = self._people.setdefault(identity, _Person(time_s, time_s))
-            person.last_time_s = time_s
-            person.rows += 1
-            person.interpolated_rows += interpolated
+        for row, identity in enumerate(scene.bodies.track_id.tolist()):
+            self._people.setdefault(identity, PersonSeen()).add(scene.bodies, row)
 
-    def finish(self, *, complete: bool, warnings: Sequence[str] = (), seconds: Mapping[str, Sequence[float]] | None = None) -> None:
-        """How the run ended: whether the whole input was used, what was odd, and the seconds of every call of each stage."""
+    def replacing(self, frames: Iterable[Bodies]) -> Iterator[Bodies]:
+        """Pass on the bodies of a second pass, and count what they say of the rows that were written."""
+        for bodies in frames:
+            for row, identity in enumerate(bodies.track_id.tolist()):
+                if identity in self._people:
+                    self._people[identity].replace(bodies, row)
+            yield bodies
+
+    def finish(
+        self,
+        *,
+        complete: bool,
+        warnings: Sequence[str] = (),
+        seconds: Mapping[str, Sequence[float]] | None = None,
+        error: str | None = None,
+    ) -> None:
+        """How the run ended: whether the whole input was used and why not, what was odd, and the seconds of every call of each stage."""
+        self._error = error
         self._complete = complete
         self._warnings = list(warnings)
         self._timings = {stage: _percentiles_ms(values) for stage, values in (seconds or {}).items() if len(values)}
@@ -105,24 +112,35 @@ class ReportSink:
         """Give up: nothing is published."""
         self._closed = True
 
+    def _source(self) -> dict[str, Any]:
+        info = self._info
+        if info is None:
+            return {}
+        return {
+            "name": info.name,
+            "width": info.width,
+            "height": info.height,
+            "fps": info.fps,
+            "expected_frames": info.frame_count,
+            "still": info.still,
+        }
+
     def _content(self) -> dict[str, Any]:
+        rows = sum(map(len, self._people.values()))
         return {
             "schema": REPORT_SCHEMA,
             "complete": self._complete,
-            "source": {
-                **{name: value for name, value in self._made_of.items() if name != "setting_files"},
-                "name": self._info.name,
-                "width": self._info.width,
-                "height": self._info.height,
-                "fps": self._info.fps,
-                "expected_frames": self._info.frame_count,
-                "still": self._info.still,
-            },
+            "error": self._error,
+            "date": self._began.isoformat(timespec="seconds"),
+            "wall_s": round((datetime.now(UTC) - self._began).total_seconds(), 3),
+            "device": self._device,
+            "source": {name: value for name, value in self._made_of.items() if name != "setting_files"} | self._source(),
             "frames": self._frames,
             "frames_with_people": self._frames_with_people,
             "first_time_s": self._span_s[0] if self._span_s else None,
             "last_time_s": self._span_s[1] if self._span_s else None,
-            "people": [{"track_id": identity, **vars(person)} for identity, person in sorted(self._people.items())],
+            "mean_confidence": round(sum(one.confidence_sum for one in self._people.values()) / rows, 4) if rows else None,
+            "people": [{"track_id": identity, **person.summary()} for identity, person in sorted(self._people.items())],
             "warnings": self._warnings,
             "timings_ms": self._timings,
             "names": dict(self._names),
@@ -130,6 +148,19 @@ class ReportSink:
             "setting_files": self._made_of.get("setting_files", {}),
             "versions": _versions(),
         }
+
+
+def is_worth_keeping(output: Path, paths: OutputPaths) -> bool:
+    """Whether a file is there, and more than the report of a run that failed before its first frame."""
+    return os.path.exists(output) and not (output == paths.report and not os.path.exists(paths.bodies) and _is_of_a_failure(output))
+
+
+def _is_of_a_failure(report: Path) -> bool:
+    try:
+        content = json.loads(report.read_text())
+        return content["complete"] is False and content["frames"] == 0 and content["error"] is not None
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:

@@ -1,0 +1,97 @@
+"""What a report says of each person: from when to when, how sure, and in which stretches not."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mchmr_stream.motion import Track
+from mchmr_stream.records import Bodies, Float
+
+LOW_CONFIDENCE = 0.55
+"""Confidence lies about 0.67 where a whole person is seen well, and at 0.6 where little of them is."""
+SEEN_SCORE = 0.2
+FEW_KEYPOINTS = 8
+"""Of 17; fewer are less than half of a person."""
+_JOINED_S = 0.5
+"""Doubtful stretches with no more than this between them are one."""
+_SHORTEST_S = 0.2
+_REASONS = ("low confidence", "mostly hidden", "filled in")
+
+
+@dataclass
+class PersonSeen:
+    """Rows of one identity, a few bytes each. Rows come in order of frames."""
+
+    _frames: array[int] = field(default_factory=lambda: array("q"))
+    _times_s: array[float] = field(default_factory=lambda: array("d"))
+    _confidence: array[float] = field(default_factory=lambda: array("f"))
+    _keypoints: array[int] = field(default_factory=lambda: array("b"))
+    _filled: array[int] = field(default_factory=lambda: array("b"))
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def add(self, bodies: Bodies, row: int) -> None:
+        self._frames.append(bodies.frame)
+        self._times_s.append(bodies.time_s)
+        self._confidence.append(float(bodies.confidence[row]))
+        self._keypoints.append(int(_seen(bodies.keypoints_px[row])))
+        self._filled.append(int(bodies.interpolated[row]))
+
+    def replace(self, bodies: Bodies, row: int) -> None:
+        """What a second pass says of a row that is there; others are not concerned."""
+        place = bisect_left(self._frames, bodies.frame)
+        if place < len(self) and self._frames[place] == bodies.frame:
+            self._confidence[place] = float(bodies.confidence[row])
+            self._filled[place] = int(bodies.interpolated[row])
+
+    @classmethod
+    def of(cls, track: Track) -> PersonSeen:
+        """As an earlier run left them."""
+        columns = (track.frame, track.time_s, track.confidence, _seen(track.keypoints_px), track.interpolated)
+        kinds = zip("qdfbb", columns, strict=True)
+        return cls(*(array(kind, np.asarray(column).tolist()) for kind, column in kinds))
+
+    @property
+    def confidence_sum(self) -> float:
+        return float(np.nansum(self._confidence))
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values; times in seconds of the source."""
+        return {
+            "first_time_s": self._times_s[0],
+            "last_time_s": self._times_s[-1],
+            "rows": len(self),
+            "interpolated_rows": sum(self._filled),
+            "mean_confidence": round(self.confidence_sum / len(self), 4),
+            "doubtful": self._doubtful(),
+        }
+
+    def _doubtful(self) -> list[dict[str, Any]]:
+        times_s, confidence = np.array(self._times_s), np.array(self._confidence)
+        doubts = np.stack([~(confidence >= LOW_CONFIDENCE), np.array(self._keypoints) < FEW_KEYPOINTS, np.array(self._filled) > 0], 1)
+        rows = np.flatnonzero(doubts.any(1))
+        if not len(rows):
+            return []
+        shortest_s = min(_SHORTEST_S, float(times_s[-1] - times_s[0]))
+        stretches = np.split(rows, np.flatnonzero(np.diff(times_s[rows]) > _JOINED_S) + 1)
+        lasting = [own for own in stretches if times_s[own[-1]] - times_s[own[0]] >= shortest_s]
+        return [
+            {
+                "from_s": float(times_s[own[0]]),
+                "to_s": float(times_s[own[-1]]),
+                "why": [reason for number, reason in enumerate(_REASONS) if doubts[own, number].any()],
+            }
+            for own in lasting
+        ]
+
+
+def _seen(keypoints_px: Float) -> NDArray[np.int64]:
+    """(...): how many of (..., 17, 3) are seen."""
+    return np.asarray((keypoints_px[..., 2] >= SEEN_SCORE).sum(-1))
