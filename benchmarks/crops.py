@@ -58,7 +58,7 @@ def main() -> None:
         recording = record(pipeline, First(source, _FRAMES), intrinsics)
         source.close()
     frame, tracks, intrinsics = recording.cropped[-1]
-    cropper, estimator = pipeline.parts.cropper, pipeline.parts.estimator
+    cropper, estimator = pipeline.components.cropper, pipeline.components.estimator
     device = pick_device(settings.runtime.device)
 
     def ours() -> torch.Tensor:

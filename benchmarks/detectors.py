@@ -8,7 +8,6 @@ known. Recall and false alarms: eight drawn people, small at 1280x720, by the de
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from measuring import Ratio, Result, arguments, drawn, in_turns, middle, need, pipeline_fps, settings_of
@@ -52,9 +51,9 @@ def main() -> None:
             input_px=settings.detector.input_px, min_score=settings.detector.min_score, device=pick_device(settings.runtime.device),
             precision=settings.network.precision, batch=settings.detector.batch,
         )  # fmt: skip
-        pipeline = Pipeline(settings)
         # One network and one body for all.
-        pipeline.parts = replace(pipeline.parts, detector=detector, estimator=shared.parts.estimator, body=shared.parts.body)
+        names = ("estimator", "body", "batches_at_once", "frames_together")
+        pipeline = Pipeline(settings, detector=detector).with_components(**{name: getattr(shared.components, name) for name in names})
         sides[name] = pipeline_fps(view.video, settings, pipeline, args.frames)
         with known_camera(view) as known:
             alone = settings_of([*own, *args.overrides], "tracker.max_people=1", "smoother.kind=none", known)

@@ -29,7 +29,7 @@ def detection_alone(clip: Path, settings: Settings, pipeline: Pipeline, frames: 
             start, done = time.perf_counter(), 0
             with Workers() as workers:
                 for frame in workers.ahead(islice(source.frames(), frames), settings.runtime.ahead, name="decode"):
-                    pipeline.parts.detector.detect([frame])
+                    pipeline.components.detector.detect([frame])
                     done += 1
             return done / (time.perf_counter() - start)
         finally:

@@ -109,7 +109,7 @@ def add(
 ) -> None:
     """A side for each size of batch; a note where it cannot be had."""
     try:
-        estimator = Pipeline(settings_of(overrides)).parts.estimator
+        estimator = Pipeline(settings_of(overrides)).components.estimator
         for people, batch in batches.items():
             assert batch is not None
             sides[f"{name} / {people}"] = rate(estimator, batch, threads)

@@ -34,8 +34,7 @@ def measure(overrides: list[str], repeats: int) -> dict[str, Ratio]:
     """Higher is better in all of them."""
     five, one = (Pipeline(settings_of(overrides, f"crops.views={views}", "output.overlay=false")) for views in (5, 1))
     written = five.settings.model_copy(update={"output": five.settings.output.model_copy(update={"overlay": True})})
-    with_overlay = Pipeline(written)
-    with_overlay.parts = five.parts
+    with_overlay = Pipeline(written, five.components)
     with ExitStack() as kept:
         empty, single, two = (kept.enter_context(drawn(people, frames=_FRAMES)) for people in (0, 1, 2))
         sides: dict[str, Callable[[], float]] = {

@@ -174,10 +174,10 @@ def encode_views(way: Way) -> Encode:
 def real_errors(way: Way, views: list[RealView], overrides: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
     """Of each frame by itself, and smoothed to both sides."""
     settings = settings_of(overrides, f"crops.views={way.layout.count}", "runtime.device=cpu")
-    pipeline = Pipeline(settings_of(overrides, f"crops.views={way.layout.count}", "runtime.device=cpu", "smoother.kind=none"))
     estimator = LocalEstimator(settings.network.weights, CPU, views=way.layout.count)
     estimator._encoder = encode_views(way)
-    pipeline.parts = replace(pipeline.parts, cropper=AsViews(way), estimator=estimator, frames_together=1)  # type: ignore[arg-type]
+    alone_settings = settings_of(overrides, f"crops.views={way.layout.count}", "runtime.device=cpu", "smoother.kind=none")
+    pipeline = Pipeline(alone_settings).with_components(cropper=AsViews(way), estimator=estimator)
     alone, smooth = [], []
     for view in views:
         with known_camera(view) as camera:
@@ -186,7 +186,7 @@ def real_errors(way: Way, views: list[RealView], overrides: Sequence[str]) -> tu
         source.close()
         size_wh = source.info.width, source.info.height
         frames = smoothed(
-            ((scene.frame, scene.bodies) for scene in scenes), build_smoother(settings, size_wh, pipeline.parts.body), Stopwatch()
+            ((scene.frame, scene.bodies) for scene in scenes), build_smoother(settings, size_wh, pipeline.components.body), Stopwatch()
         )
         alone.append(largest_person(view, "", scenes, settings.body.model, undistorted=True))
         again = (pipeline.scene(frame, bodies, intrinsics) for frame, bodies in frames)

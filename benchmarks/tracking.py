@@ -196,7 +196,7 @@ def _truth(labels: ClipLabels, offset: int) -> tuple[People, list[Array]]:
 
 def _detections(path: Path, frames: list[Frame], pipeline: Pipeline) -> list[Detections]:
     if not path.exists():
-        found = [pipeline.parts.detector.detect([frame])[0] for frame in frames]
+        found = [pipeline.components.detector.detect([frame])[0] for frame in frames]
         counts = np.array([len(one) for one in found])
         columns = {name: np.concatenate([getattr(one, name) for one in found]) for name in ("boxes_xyxy_px", "scores", "keypoints_px")}
         np.savez(path, counts=counts, **columns)
@@ -211,7 +211,7 @@ def _detections(path: Path, frames: list[Frame], pipeline: Pipeline) -> list[Det
 
 def ours(scene: Scene, pipeline: Pipeline) -> People:
     """As in the pipeline; but the network looks at those frames only whose answer the tracker asks for, which gives the same."""
-    parts, intrinsics = pipeline.parts, Intrinsics.assumed(scene.info.width, scene.info.height)
+    components, intrinsics = pipeline.components, Intrinsics.assumed(scene.info.width, scene.info.height)
     tracker, cuts = build_tracker(pipeline.settings), build_scene_cuts(pipeline.settings)
     out: People = []
     before: tuple[Frame, Tracks] | None = None
@@ -220,10 +220,10 @@ def ours(scene: Scene, pipeline: Pipeline) -> People:
             tracker.end_scene()
         if before is not None and tracker.needs_confirmation(detections):
             picture, people = before
-            if parts.keypoints is not None:
-                people = parts.keypoints.refine(picture, people, intrinsics)
-            batch = parts.cropper.crop(picture, people, intrinsics)
-            seen = parts.estimator.estimate(batch)
+            if components.keypoints is not None:
+                people = components.keypoints.refine(picture, people, intrinsics)
+            batch = components.cropper.crop(picture, people, intrinsics)
+            seen = components.estimator.estimate(batch)
             landmarks = seen.landmarks_px[:, : len(KEYPOINT_NAMES)]
             places_px = image_from_rolled(landmarks[..., :2], intrinsics, batch.roll_rad)
             landmarks_px = np.concatenate([places_px, landmarks[..., 2:]], -1).astype(np.float32)

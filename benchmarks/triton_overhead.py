@@ -161,7 +161,7 @@ def main() -> None:
             result["median ms of each stage, last round"] = stages
 
             torch.set_num_threads(threads)
-            local, served = pipelines["in process"][1].parts.estimator, pipelines["triton"][1].parts.estimator
+            local, served = pipelines["in process"][1].components.estimator, pipelines["triton"][1].components.estimator
             batch = probe_batch(local.crop_size_hw, args.views)
             pairs = [(latency_ms(local, batch), latency_ms(served, batch)) for _ in range(130)][30:]  # type: ignore[arg-type]
             medians = [statistics.median(side) for side in zip(*pairs, strict=True)]

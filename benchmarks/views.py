@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from measuring import Ratio, Result, Rounds, arguments, drawn, in_turns, middle, need, pipeline_fps, settings_of
@@ -51,10 +50,10 @@ def main() -> None:
         sides, shared = {}, None
         for views in counts:
             settings = settings_of(args.overrides, f"crops.views={views}", f"tracker.max_people={args.people}")
-            pipeline = Pipeline(settings)
             # One detector and one body for all: nine of each would fill the memory and say nothing.
-            shared = shared or pipeline.parts
-            pipeline.parts = replace(pipeline.parts, detector=shared.detector, body=shared.body)
+            pipeline = Pipeline(settings, detector=shared.detector if shared else None)
+            shared = shared or pipeline.components
+            pipeline = pipeline.with_components(body=shared.body)
             sides[str(views)] = pipeline_fps(clip, settings, pipeline, args.frames)
         real = None if args.real is None else need(args.real, "a folder of real views as for `mchmr evaluate real3d`")
         accuracy = errors(real, settings.network.weights, counts) if real is not None else {}

@@ -6,9 +6,9 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mchmr_stream.camera_files import load_camera
 from mchmr_stream.config import Settings
@@ -32,21 +32,27 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
-    """The heavy, shareable parts: made once, used for any number of inputs."""
+class Components:
+    """The heavy components of a pipeline: built once, used for any number of inputs, shared by any number of pipelines."""
 
     detector: Detector
     cropper: Cropper
     estimator: MeshEstimator
     body: BodyModel
     keypoints: CropKeypoints | None = None
-    """what finds the keypoints of each tracked person; None: the detector's are taken"""
+    """Finds the keypoints of each tracked person in crops; None: the detector's keypoints are used."""
     batches_at_once: int = 1
-    """how many batches the network of a file is best given at the same time, each on a thread of its own"""
+    """How many batches of a file are estimated concurrently, each on a thread of its own."""
     frames_together: int = 1
-    """how many of its frames make a batch"""
+    """How many frames of a file make a batch."""
     device: str = "cpu"
-    """what computes, in words"""
+    """What computes, in words."""
+
+    def replaced(self, **changed: Any) -> Components:
+        """A copy with other fields, by name. Another estimator gets one frame at a time, on one thread, unless `changed` sets that too."""
+        if "estimator" in changed:
+            changed = {"batches_at_once": 1, "frames_together": 1, **changed}
+        return replace(self, **changed)
 
 
 def _device_in_words(device: torch.device, settings: Settings) -> str:
@@ -57,21 +63,30 @@ def _device_in_words(device: torch.device, settings: Settings) -> str:
     return f"{device}{card}{elsewhere}"
 
 
-def _say_what_runs_where(settings: Settings, estimator: MeshEstimator, body: BodyModel, device: str, threads: int, at_once: int) -> None:
+def _log_components(settings: Settings, components: Components, threads: int) -> None:
     import torch
 
-    log.info("device %s: torch %s, %d threads a batch, %d batches at once", device, torch.__version__, threads, at_once)
+    detector, estimator, body = components.detector, components.estimator, components.body
+    at_once = components.batches_at_once
+    log.info("device %s: torch %s, %d threads a batch, %d batches at once", components.device, torch.__version__, threads, at_once)
     crop_h, crop_w = estimator.crop_size_hw
     log.info(
         "detector %s; keypoints %s; network %s %s, %d views of %dx%d px; fit %s; smoother %s; body %s, %d vertices",
-        settings.detector.kind, settings.keypoints.kind, estimator.name,
+        type(detector).__name__, settings.keypoints.kind, estimator.name,
         f"on {', '.join(settings.triton.servers)}" if settings.triton.servers else "in process",
         settings.crops.views, crop_w, crop_h, settings.fit.kind, settings.smoother.kind, body.name, len(body.v_template),
     )  # fmt: skip
 
 
-def build_parts(settings: Settings) -> Parts:
-    """Load networks and body. Raises MissingPart and UsageError with what to do."""
+def build_components(settings: Settings, *, detector: Detector | None = None, estimator: MeshEstimator | None = None) -> Components:
+    """Load the networks and the body. A detector or estimator that is given is used, and the one in the settings is not loaded.
+
+    A given estimator gets one frame at a time, on one thread (see `Components.replaced`).
+
+    Raises:
+        MissingPart: A file or an optional package is missing.
+        UsageError: Settings that do not go together.
+    """
     import torch
 
     from mchmr_stream.body.builds import with_build
@@ -79,14 +94,14 @@ def build_parts(settings: Settings) -> Parts:
     from mchmr_stream.network.weights import pick_device
 
     device = pick_device(settings.runtime.device)
-    here = not settings.triton.servers
-    threads, at_once = team_and_batches(settings.runtime.threads, os.cpu_count() or 1, side_by_side=here and device.type == "cpu")
+    local = estimator is None and not settings.triton.servers
+    threads, at_once = team_and_batches(settings.runtime.threads, os.cpu_count() or 1, side_by_side=local and device.type == "cpu")
     torch.set_num_threads(threads)
     cropper = build_cropper(settings)
     with ThreadPoolExecutor(1) as beside:
         # The network's preparation takes a second of arithmetic; the rest is mostly imports.
-        preparing = beside.submit(_estimator, settings, device)
-        detector = _detector(settings, device)
+        preparing = beside.submit(lambda: estimator or _estimator(settings, device))
+        detector = detector or _detector(settings, device)
         build_tracker(settings)
         keypoints = _crop_keypoints(settings, device)
         body = with_build(load_body(settings.body.model), settings.body.build)
@@ -103,10 +118,12 @@ def build_parts(settings: Settings) -> Parts:
     free = body if settings.body.model == "free" else load_body("free")
     if estimator.body_sha256 not in (None, free.sha256):
         log.warning("the weights %s were trained with another version of the free body: shapes and statures will be off", estimator.name)
-    in_words = _device_in_words(device, settings)
-    _say_what_runs_where(settings, estimator, body, in_words, threads, at_once)
     # (A Triton server makes batches of what comes to it by itself.)
-    return Parts(detector, cropper, estimator, body, keypoints, at_once, frames_together(at_once) if here else 1, in_words)
+    together = frames_together(at_once) if local else 1
+    in_words = _device_in_words(device, settings)
+    components = Components(detector, cropper, estimator, body, keypoints, at_once, together, in_words)
+    _log_components(settings, components, threads)
+    return components
 
 
 def _estimator(settings: Settings, device: torch.device) -> MeshEstimator:

@@ -77,7 +77,7 @@ def process_video(
     """Run one input and write its files.
 
     `resume` goes on after what an earlier, stopped run left; a complete one is left alone. Setting `stop` ends the run with
-    whole files. `pipeline`: loaded networks to use again; it must have been made with the same settings.
+    whole files. `pipeline`: loaded networks to use again, made with the same settings, which can be left out then.
     An input that breaks off gives `complete=False` and a message, not an error; any other error is raised after what was
     done so far has been published. An input that fails before its first frame leaves a report with the error, where that
     replaces nothing or `overwrite` allows it.
@@ -85,7 +85,7 @@ def process_video(
     (`source.pictures`): each of those is an input of its own.
     """
     began = datetime.now(UTC)
-    settings = settings or Settings()
+    settings = settings or (Settings() if pipeline is None else pipeline.settings)
     is_still = _is_still(path, settings)
     if is_still:
         settings = alone(settings)
@@ -170,7 +170,7 @@ def _run(outputs: _Outputs, progress: Progress | None, stop: threading.Event | N
             outputs.message = str(error)
         outputs.complete = outputs.message is None and not (stop is not None and stop.is_set())
         if outputs.measured is not None and not (stop is not None and stop.is_set()):
-            again = fitted_again(outputs.measured, pipeline.settings, pipeline.parts.body, intrinsics)
+            again = fitted_again(outputs.measured, pipeline.settings, pipeline.components.body, intrinsics)
             outputs.replace_bodies(again if earlier is None else earlier.only_new_bodies(again))
         for line in outputs.watch.lines():
             log.info("%s: %s", outputs.info.name, line)
@@ -189,17 +189,17 @@ class _Outputs:
         self.message: str | None = None
         self.world: str | None = None
         self._paths = paths
-        self._body = pipeline.parts.body
+        self._body = pipeline.components.body
         self._odd: list[str] = []
         self._people: set[int] = set()
         plain, made = settings.model_dump(mode="json"), run.made.plain()
         names = pipeline.names()
         self._report = ReportSink(
             paths.report, self.info, settings=plain, names=names,
-            made_of={"path": str(run.made.path), **made}, device=pipeline.parts.device, began=run.began,
+            made_of={"path": str(run.made.path), **made}, device=pipeline.components.device, began=run.began,
         )  # fmt: skip
-        body = pipeline.parts.body if settings.smoother.kind != "none" else None
-        views = pipeline.parts.cropper.layout.count
+        body = pipeline.components.body if settings.smoother.kind != "none" else None
+        views = pipeline.components.cropper.layout.count
         grounded = self._grounded if settings.camera.static else None
         self._bodies = bodies = NpzSink(
             paths.bodies, run.intrinsics, self.info, views, **names,

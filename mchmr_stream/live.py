@@ -123,10 +123,11 @@ class LiveRun:
                 at_end.callback(sink.close)
 
     def _share(self, members: int) -> None:
-        parts, wait_s = self.pipeline.parts, self.settings.live.gather_s
+        detector, estimator = self.pipeline.components.detector, self.pipeline.components.estimator
+        wait_s = self.settings.live.gather_s
         # An estimator that is elsewhere takes the requests of all as they come and gathers them there.
-        estimator = parts.estimator if parts.estimator.in_flight > 1 else SharedEstimator(parts.estimator, members, wait_s)
-        self.pipeline.parts = replace(parts, detector=SharedDetector(parts.detector, members, wait_s), estimator=estimator)
+        shared = estimator if estimator.in_flight > 1 else SharedEstimator(estimator, members, wait_s)
+        self.pipeline = self.pipeline.with_components(detector=SharedDetector(detector, members, wait_s), estimator=shared)
 
     def _follow(self, followed: _Followed) -> None:
         try:

@@ -20,11 +20,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,11 +34,11 @@ from mchmr_stream.asking import Asked, asked_ahead, asked_as_they_come, usual_in
 from mchmr_stream.body.joints import camera_joints
 from mchmr_stream.body.model import skin
 from mchmr_stream.build import (
-    Parts,
+    Components,
     build_alignment,
+    build_components,
     build_cropper,
     build_fitter,
-    build_parts,
     build_scene_cuts,
     build_smoother,
     build_tracker,
@@ -55,7 +55,7 @@ from mchmr_stream.fitting.measured_file import MeasuredFile
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.geometry.crops import image_from_rolled
 from mchmr_stream.placing import place_in_image
-from mchmr_stream.protocols import MeshEstimator, Smoother, Source, Tracker
+from mchmr_stream.protocols import Detector, MeshEstimator, Smoother, Source, Tracker
 from mchmr_stream.records import KEYPOINT_NAMES, Bodies, CropBatch, CropEstimates, Float, Frame, Scene, Tracks
 from mchmr_stream.streaming import Stopwatch, Workers
 from mchmr_stream.teams import team_and_batches
@@ -87,18 +87,49 @@ def log_scene(name: str, scene: Scene, watch: Stopwatch) -> None:
 
 
 class Pipeline:
-    """Networks and settings; `scenes` runs one source through them.
+    """Settings and components; `scenes` processes one source with them.
 
-    One run at a time, except with parts that take turns (sharing.py).
+    One run at a time, except with components that several runs may call at once (sharing.py).
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        components: Components | None = None,
+        *,
+        detector: Detector | None = None,
+        estimator: MeshEstimator | None = None,
+    ) -> None:
+        """Load what is not given.
+
+        Args:
+            settings: All settings; None: the defaults.
+            components: Those of another pipeline, to share them; None: they are built from the settings.
+            detector: Your own, in place of the one that the settings name.
+            estimator: Your own, in place of the network that the settings name; its weights are not loaded then.
+
+        Raises:
+            MissingPart: A file or an optional package is missing.
+            UsageError: Settings that do not go together.
+        """
         self.settings = settings or Settings()
-        self.parts: Parts = build_parts(self.settings)
+        if components is None:
+            self.components = build_components(self.settings, detector=detector, estimator=estimator)
+        else:
+            given = {"detector": detector, "estimator": estimator}
+            self.components = components.replaced(**{name: own for name, own in given.items() if own is not None})
+
+    def with_components(self, **changed: Any) -> Pipeline:
+        """A pipeline with these components in place of its own. It shares all others, so close only one of the two.
+
+        Args:
+            changed: Fields of `Components` by name, such as `detector`.
+        """
+        return Pipeline(self.settings, self.components.replaced(**changed))
 
     def names(self) -> dict[str, str]:
         """Body and weights with their hashes, as files name them."""
-        body, estimator = self.parts.body, self.parts.estimator
+        body, estimator = self.components.body, self.components.estimator
         return {
             "body_model": body.name,
             "body_model_sha256": body.sha256,
@@ -111,7 +142,7 @@ class Pipeline:
         return self._adjustable(self.settings)
 
     def _adjustable(self, settings: Settings) -> AdjustableSettings:
-        return AdjustableSettings(settings, fixed_views=self.parts.estimator.fixed_views)
+        return AdjustableSettings(settings, fixed_views=self.components.estimator.fixed_views)
 
     def scenes(
         self,
@@ -144,7 +175,7 @@ class Pipeline:
         say = say or partial(log.warning, "%s: %s", source.info.name)
         picture_wh = source.info.width, source.info.height
         tracker = build_tracker(settings)
-        smoother = AdjustedSmoother(adjust, partial(build_smoother, picture_wh=picture_wh, body=self.parts.body))
+        smoother = AdjustedSmoother(adjust, partial(build_smoother, picture_wh=picture_wh, body=self.components.body))
         if live:
             # One frame at a time, and so with all that the cores give: a second one would make each result older.
             torch.set_num_threads(team_and_batches(self.settings.runtime.threads, os.cpu_count() or 1, side_by_side=False)[0])
@@ -156,22 +187,22 @@ class Pipeline:
                 frames = workers.ahead(watch.timed("decode", frames), self.settings.runtime.ahead, name="decode")
             waiting: set[Future[Seen]] = set()
             workers.before_joining(lambda: [answer.cancel() for answer in list(waiting)])
-            together = 1 if live else self.parts.frames_together
+            together = 1 if live else self.components.frames_together
             detected = self._detect(frames, live, source.info.fps, adjust, watch, say)
             if not live:
                 # Detector and keypoint network are the two longest stages on this side: each works on frames of its own.
                 detected = workers.ahead(detected, 1, name="detect")
             found = self._find(detected, intrinsics, tracker, waiting, adjust, together, watch)
-            estimator = self.parts.estimator
-            if not live and self.parts.batches_at_once > 1:
-                estimator = SideBySide(estimator, self.parts.batches_at_once)
+            estimator = self.components.estimator
+            if not live and self.components.batches_at_once > 1:
+                estimator = SideBySide(estimator, self.components.batches_at_once)
                 workers.before_joining(estimator.close)
             sent = self._send(workers.ahead(found, 0 if live else 1, name="find"), estimator, intrinsics, watch)
             if estimator.in_flight > 1:
                 # Sending and waiting go on at once: where the network is elsewhere, the way there and back costs time but no speed.
                 sent = workers.ahead(sent, estimator.in_flight, name="send")
-            fitter = build_fitter(settings, self.parts.body, intrinsics)
-            alignment = build_alignment(settings, self.parts.body, intrinsics)
+            fitter = build_fitter(settings, self.components.body, intrinsics)
+            alignment = build_alignment(settings, self.components.body, intrinsics)
             bodies = smoothed(self._estimate(sent, fitter, alignment, keep, watch), smoother, watch)
             for frame, smooth in aligned(bodies, alignment, 1 if live else _ALIGNED_TOGETHER, watch):
                 yield self.scene(frame, smooth, intrinsics)
@@ -185,7 +216,7 @@ class Pipeline:
         watch: Stopwatch,
         say: Callable[[str], None],
     ) -> Iterator[Asked]:
-        detector = build_upright_detector(self.settings, self.parts.detector, say)
+        detector = build_upright_detector(self.settings, self.components.detector, say)
         detect = partial(watch.call, "detect", detector.detect)
         cuts = build_scene_cuts(self.settings)
 
@@ -216,7 +247,7 @@ class Pipeline:
         `waiting` holds the answers that are still to come, so that they can be cancelled.
         """
         before: Found | None = None
-        cropper = self.parts.cropper
+        cropper = self.components.cropper
         group: list[Found] = []
         try:
             for frame, detections, new_scene in detected:
@@ -236,8 +267,8 @@ class Pipeline:
                 answer: Future[Seen] = Future()
                 waiting.add(answer)
                 answer.add_done_callback(waiting.discard)
-                if self.parts.keypoints is not None:
-                    tracks = watch.call("keypoints", self.parts.keypoints.refine, frame, tracks, intrinsics)
+                if self.components.keypoints is not None:
+                    tracks = watch.call("keypoints", self.components.keypoints.refine, frame, tracks, intrinsics)
                 before = Found(frame, tracks, watch.call("crop", cropper.crop, frame, tracks, intrinsics), answer)
                 group.append(before)
                 if len(group) == together:
@@ -271,7 +302,7 @@ class Pipeline:
             arrived = watch.call("network", estimates.result) if not estimates.done() else estimates.result()
             apart = _apart(arrived, group)
             placed = [
-                place_in_image(item.frame, item.tracks, item.batch, its_own, self.parts.body)
+                place_in_image(item.frame, item.tracks, item.batch, its_own, self.components.body)
                 for item, its_own in zip(group, apart, strict=True)
             ]
             if fitter is not None:
@@ -286,7 +317,7 @@ class Pipeline:
 
     def scene(self, frame: Frame, bodies: Bodies, intrinsics: Intrinsics) -> Scene:
         """Pose the body model and project."""
-        body = self.parts.body
+        body = self.components.body
         rotations = np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1)
 
         def vertices() -> Float:
@@ -296,9 +327,9 @@ class Pipeline:
         return Scene(frame, bodies, intrinsics, joints_m, project(joints_m, intrinsics).astype(np.float32), body.faces, vertices)
 
     def close(self) -> None:
-        """Release what detectors and estimators hold."""
-        self.parts.detector.close()
-        self.parts.estimator.close()
+        """Release what detector and estimator hold, also where other pipelines share them."""
+        self.components.detector.close()
+        self.components.estimator.close()
 
 
 def _apart(estimates: CropEstimates, group: list[Found]) -> list[CropEstimates]:
@@ -381,44 +412,49 @@ def until(stop: threading.Event | None, frames: Iterator[Frame]) -> Iterator[Fra
         yield frame
 
 
-def stream(path: str | Path, settings: Settings | None = None) -> Generator[Scene]:
+def stream(path: str | Path, settings: Settings | None = None, *, pipeline: Pipeline | None = None) -> Generator[Scene]:
     """Everyone in a video, frame by frame: ``for scene in stream("clip.mp4"): ...``.
 
-    Pictures that stand alone (`source.pictures`) are frames of nothing: each is seen on its own, in natural order of their names, the
-    frame's index counts them, and a track_id holds within one picture only.
-    Leaving the loop early closes everything.
-    Raises UsageError and InputError before the first frame, TruncatedInput after the last good one.
+    Pictures that stand alone (`source.pictures`) are processed one by one, in natural order of their names. The frame's index counts
+    them, and a track_id holds within one picture only. Leaving the loop early closes everything but a given `pipeline`.
+
+    Args:
+        path: A video file, a picture, or a folder or pattern of pictures.
+        settings: All settings; None: those of `pipeline`, or the defaults.
+        pipeline: Loaded networks to use again, or one with components of your own; made with the same settings.
+
+    Yields:
+        One `Scene` per frame, in order; frames without people too.
+
+    Raises:
+        UsageError: Before the first frame: settings that do not go together, or a path that cannot be used.
+        InputError: Before the first frame: a file that cannot be read.
+        TruncatedInput: After the last good frame: the file breaks off.
     """
     from mchmr_stream.sources.stills import stills_in
 
-    chosen = settings or Settings()
+    chosen = settings or (Settings() if pipeline is None else pipeline.settings)
     stills = stills_in(path, chosen)
-    if stills is not None and len(stills.paths) > 1:
-        yield from _stream_stills(stills.paths, chosen)
-        return
-    source, intrinsics = open_input(path, chosen)
-    try:
-        pipeline = Pipeline(chosen)
-        try:
-            yield from pipeline.scenes(source, intrinsics)
-        finally:
-            pipeline.close()
-    finally:
-        source.close()
+    with ExitStack() as opened:
+        if stills is not None and len(stills.paths) > 1:
+            yield from _stream_stills(stills.paths, chosen, pipeline or opened.enter_context(closing(Pipeline(chosen))))
+            return
+        source, intrinsics = open_input(path, chosen)
+        opened.callback(source.close)
+        yield from (pipeline or opened.enter_context(closing(Pipeline(chosen)))).scenes(source, intrinsics)
 
 
-def _stream_stills(pictures: Sequence[Path], settings: Settings) -> Generator[Scene]:
+def _stream_stills(pictures: Sequence[Path], settings: Settings, pipeline: Pipeline) -> Generator[Scene]:
     """A run for each picture. Those that cannot be read are left out, and said at the end."""
     broken: list[str] = []
-    with closing(Pipeline(settings)) as pipeline:
-        for number, picture in enumerate(pictures):
-            try:
-                source, intrinsics = open_input(picture, settings)
-                with closing(source):
-                    for scene in pipeline.scenes(source, intrinsics):
-                        bodies = replace(scene.bodies, frame=number)
-                        yield replace(scene, frame=replace(scene.frame, index=number), bodies=bodies)
-            except InputError as error:
-                broken.append(str(error))
+    for number, picture in enumerate(pictures):
+        try:
+            source, intrinsics = open_input(picture, settings)
+            with closing(source):
+                for scene in pipeline.scenes(source, intrinsics):
+                    bodies = replace(scene.bodies, frame=number)
+                    yield replace(scene, frame=replace(scene.frame, index=number), bodies=bodies)
+        except InputError as error:
+            broken.append(str(error))
     if broken:
         raise TruncatedInput(f"{len(broken)} of {len(pictures)} pictures are damaged; the first: {broken[0]}")

@@ -24,7 +24,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def quick_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """The real parts, small: one view, a small head that was never trained. Bodies mean nothing, all else is as ever."""
+    """The real components, small: one view, a small head that was never trained. Bodies mean nothing, all else is as ever."""
     import torch
 
     from mchmr_stream.config import settings_from
@@ -46,7 +46,7 @@ def quick_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="session")
 def quick_pipeline(quick_settings: Settings) -> Pipeline:
-    """Loaded once; for runs with any settings that differ from `quick_settings` only outside of its parts."""
+    """Loaded once; for runs with any settings that differ from `quick_settings` only outside of its components."""
     from mchmr_stream.pipeline import Pipeline
 
     return Pipeline(quick_settings)

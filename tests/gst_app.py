@@ -111,8 +111,8 @@ def formats(clip: str, config: str) -> dict[str, Any]:
     """The same pictures with and without the element, in every format; 322 pixels make padded rows, 321 odd ones."""
     from mchmr_stream import pipeline as flow
 
-    parts = flow.build_parts(load_settings(config))
-    flow.build_parts = lambda settings: parts  # loaded once for all of them: only to save time
+    components = flow.build_components(load_settings(config))
+    flow.build_components = lambda settings, **own: components  # loaded once for all of them: only to save time
     outcome = {}
     for pixels, widths in (("RGB", [322]), ("RGBA", [322]), ("BGR", [322]), ("NV12", [322, 321])):
         for width in widths:
@@ -255,10 +255,8 @@ def failures(clip: str, config: str) -> dict[str, Any]:
         def close(self) -> None:
             inner.close()
 
-    from dataclasses import replace
-
-    inner = m._pipeline.parts.detector
-    m._pipeline.parts = replace(m._pipeline.parts, detector=Failing())
+    inner = m._pipeline.components.detector
+    m._pipeline = m._pipeline.with_components(detector=Failing())
     pipeline.set_state(Gst.State.PLAYING)
     message = pipeline.get_bus().timed_pop_filtered(WAIT, ENDS)
     pipeline.set_state(Gst.State.NULL)
@@ -319,8 +317,8 @@ def adjusting(clip: str, config: str) -> dict[str, Any]:
     )
     m, out = pipeline.get_by_name("m"), pipeline.get_by_name("out")
     views = []
-    inner = m._pipeline.parts.estimator.estimate
-    m._pipeline.parts.estimator.estimate = lambda batch: views.append(batch.crops.shape[1]) or inner(batch)
+    inner = m._pipeline.components.estimator.estimate
+    m._pipeline.components.estimator.estimate = lambda batch: views.append(batch.crops.shape[1]) or inner(batch)
     out.emit("pull-sample")
     m.set_property("views", 2)
     rest = len(pull_all(out))

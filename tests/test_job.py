@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import logging
@@ -70,9 +69,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
     """Whoever makes a pipeline gets the one that is loaded already, with the settings asked for."""
 
     def with_settings(settings: Settings) -> Pipeline:
-        other = copy.copy(pipeline)
-        other.settings = settings
-        return other
+        return Pipeline(settings, pipeline.components)
 
     monkeypatch.setattr(job, "Pipeline", with_settings)
     monkeypatch.setattr("mchmr_stream.pipeline.Pipeline", with_settings)
@@ -96,9 +93,8 @@ class StopAfter(threading.Event):
 
 def run(path: Path, out: Path, pipeline: Pipeline, settings: Settings, *, stop_after: int | None = None, **options: bool) -> VideoResult:
     """`process_video` with networks that are loaded already; with `stop_after`, so many frames are read."""
-    using = copy.copy(pipeline)
-    using.settings = settings
-    return process_video(path, out, settings, stop=None if stop_after is None else StopAfter(stop_after), pipeline=using, **options)
+    stop = None if stop_after is None else StopAfter(stop_after)
+    return process_video(path, out, stop=stop, pipeline=Pipeline(settings, pipeline.components), **options)
 
 
 def report_of(out: Path, stem: str = "clip") -> dict:
@@ -403,8 +399,7 @@ def test_resuming_with_other_weights_or_another_video_is_refused(
     settings = changed(settings, source={"end_s": 0.4})
     run(clip, tmp_path, pipeline, settings, stop_after=2)
     before = bytes_of(tmp_path)
-    other = copy.copy(pipeline)
-    other.parts = dataclasses.replace(pipeline.parts, body=dataclasses.replace(pipeline.parts.body, sha256="another"))
+    other = pipeline.with_components(body=dataclasses.replace(pipeline.components.body, sha256="another"))
     with pytest.raises(UsageError, match="another body model"):
         run(clip, tmp_path, other, settings, resume=True)
     (tmp_path / "x").mkdir()
@@ -479,9 +474,7 @@ class FailingDetector:
 
 
 def with_detector(pipeline: Pipeline, detector: FailingDetector) -> Pipeline:
-    other = copy.copy(pipeline)
-    other.parts = dataclasses.replace(pipeline.parts, detector=detector)
-    return other
+    return pipeline.with_components(detector=detector)
 
 
 def test_an_error_in_a_stage_is_raised_after_publishing_what_was_done(

@@ -438,7 +438,7 @@ def test_two_sources_share_one_network_and_keep_their_own_people(live_settings, 
 def test_what_is_asked_together_is_answered_as_if_asked_alone(quick_pipeline):
     import torch
 
-    estimator = quick_pipeline.parts.estimator
+    estimator = quick_pipeline.components.estimator
     rng = np.random.default_rng(0)
 
     def batch(people: int, views: int) -> CropBatch:

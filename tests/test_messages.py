@@ -87,7 +87,7 @@ def test_v_names_devices_sizes_and_stages_and_vv_every_frame(
     caplog.set_level(logging.DEBUG, "mchmr_stream")
     Pipeline(quick_settings).close()
     assert re.search(r"device cpu: torch \S+, 1 threads", caplog.text)
-    assert re.search(r"detector movenet; keypoints thunder; network untrained in process, 1 views of \d+x\d+ px", caplog.text)
+    assert re.search(r"detector MoveNetDetector; keypoints thunder; network untrained in process, 1 views of \d+x\d+ px", caplog.text)
     assert process_video(clip, tmp_path / "out", quick_settings, pipeline=quick_pipeline).complete
     said = {level: [record.getMessage() for record in caplog.records if record.levelno == level] for level in (logging.INFO, logging.DEBUG)}
     assert any(line.startswith("clip.mp4: 160x90 px, 10 frames per second, 4 frames expected") for line in said[logging.INFO])

@@ -225,7 +225,7 @@ def test_a_token_of_ones_own_must_be_long_and_fit_an_address():
 
 def test_what_is_sent_is_what_was_found(served, watch):
     watcher = watch(served.page.url)
-    body = served.run.pipeline.parts.body
+    body = served.run.pipeline.components.body
     np.testing.assert_array_equal(np.frombuffer(watcher.faces, "<u4").reshape(-1, 3), body.faces)
     message = watcher.scene()
     while not points_and_picture(message, watcher.body["vertices"])[0]["people"]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,9 +14,10 @@ from people import FPS, HEIGHT, STRIP_PX, WIDTH, people_pictures
 
 import mchmr_stream
 from mchmr_stream.config import Settings, settings_from
-from mchmr_stream.errors import InputError, TruncatedInput
+from mchmr_stream.errors import InputError, MissingPart, TruncatedInput
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.protocols import Detector
 from mchmr_stream.records import Detections, Float, Frame, Scene, SourceInfo
 from mchmr_stream.teams import team_and_batches
 
@@ -68,14 +67,11 @@ class CountingDetector:
         """Nothing is open."""
 
 
-def variant(pipeline: Pipeline, detector: object = None, /, **changes: dict[str, object]) -> Pipeline:
+def variant(pipeline: Pipeline, detector: Detector | None = None, /, **changes: dict[str, object]) -> Pipeline:
     """The same networks with other settings or another detector."""
-    other = copy.copy(pipeline)
     plain = pipeline.settings.model_dump()
-    other.settings = settings_from({section: {**values, **changes.get(section, {})} for section, values in plain.items()})
-    if detector is not None:
-        other.parts = dataclasses.replace(pipeline.parts, detector=detector)
-    return other
+    settings = settings_from({section: {**values, **changes.get(section, {})} for section, values in plain.items()})
+    return Pipeline(settings, pipeline.components, detector=detector)
 
 
 def pelvis_px(share: float) -> Float:
@@ -149,7 +145,7 @@ def test_a_file_is_looked_at_as_often_a_second_whatever_its_rate(quick_pipeline:
 
 
 def test_people_are_there_between_detections(quick_pipeline: Pipeline) -> None:
-    detector = CountingDetector(quick_pipeline.parts.detector)
+    detector = CountingDetector(quick_pipeline.components.detector)
     pipeline = variant(quick_pipeline, detector, detector={"file_interval": 3})
     scenes = list(pipeline.scenes(Pictures(ONE_PERSON), CAMERA))
     assert detector.calls == [[0], [3], [6], [9], [11]]
@@ -159,13 +155,38 @@ def test_people_are_there_between_detections(quick_pipeline: Pipeline) -> None:
         assert abs(centre_px - pelvis_px(scene.frame.index / 11)[0]) < 12, "the box goes along with the person"
 
 
+def test_only_what_is_not_given_is_loaded(quick_pipeline: Pipeline, quick_settings: Settings) -> None:
+    """Neither the weights nor the file of boxes of these settings exist."""
+    plain = quick_settings.model_dump()
+    missing = {"network": {**plain["network"], "weights": "gone.safetensors"}, "detector": {"kind": "boxes", "file": "gone.txt"}}
+    settings = settings_from({**plain, **missing})
+    detector, estimator = CountingDetector(), quick_pipeline.components.estimator
+    with pytest.raises(InputError, match=r"gone\.txt"):
+        Pipeline(settings, estimator=estimator)
+    with pytest.raises(MissingPart, match=r"gone\.safetensors"):
+        Pipeline(settings, detector=detector)
+    components = Pipeline(settings, detector=detector, estimator=estimator).components
+    assert (components.detector, components.estimator) == (detector, estimator)
+    assert (components.batches_at_once, components.frames_together) == (1, 1), "a stranger's network is not called from several threads"
+
+
+def test_a_pipeline_with_another_component_shares_the_rest(quick_pipeline: Pipeline) -> None:
+    detector, own = CountingDetector(), quick_pipeline.components
+    other = quick_pipeline.with_components(detector=detector)
+    assert [scene.bodies.track_id.tolist() for scene in other.scenes(Pictures([EMPTY] * 2), CAMERA)] == [[], []]
+    assert detector.calls, "it is the one that was called"
+    assert quick_pipeline.components is own
+    shared = ("cropper", "estimator", "body", "keypoints", "batches_at_once", "frames_together")
+    assert all(getattr(other.components, name) is getattr(own, name) for name in shared)
+    with pytest.raises(TypeError, match="detektor"):
+        quick_pipeline.with_components(detektor=detector)
+
+
 @pytest.mark.parametrize(("batches_at_once", "together"), [(2, 1), (3, 1), (1, 4), (2, 5)])
 def test_frames_side_by_side_and_together_give_the_same_bodies(quick_pipeline: Pipeline, batches_at_once: int, together: int) -> None:
     """Bit for bit side by side; several frames in a batch are added up in another order."""
-    alone = copy.copy(quick_pipeline)
-    alone.parts = dataclasses.replace(quick_pipeline.parts, batches_at_once=1, frames_together=1)
-    several = copy.copy(quick_pipeline)
-    several.parts = dataclasses.replace(quick_pipeline.parts, batches_at_once=batches_at_once, frames_together=together)
+    alone = quick_pipeline.with_components(batches_at_once=1, frames_together=1)
+    several = quick_pipeline.with_components(batches_at_once=batches_at_once, frames_together=together)
     tolerance = 0.0 if together == 1 else 1e-5
     for one, other in zip(alone.scenes(Pictures(ONE_PERSON), CAMERA), several.scenes(Pictures(ONE_PERSON), CAMERA), strict=True):
         assert one.frame.index == other.frame.index
@@ -175,8 +196,7 @@ def test_frames_side_by_side_and_together_give_the_same_bodies(quick_pipeline: P
 
 
 def test_leaving_early_with_frames_side_by_side_ends_all_threads(quick_pipeline: Pipeline, caplog: pytest.LogCaptureFixture) -> None:
-    several = copy.copy(quick_pipeline)
-    several.parts = dataclasses.replace(quick_pipeline.parts, batches_at_once=3)
+    several = quick_pipeline.with_components(batches_at_once=3)
     scenes = several.scenes(Pictures(ONE_PERSON), CAMERA)
     next(scenes)
     scenes.close()
@@ -198,7 +218,7 @@ def test_threads_of_all_frames_fit_the_cores(cores: int) -> None:
 def test_a_slow_reader_keeps_little_in_memory(quick_pipeline: Pipeline, together: int) -> None:
     source = Pictures([EMPTY] * 40)
     pipeline = variant(quick_pipeline, CountingDetector(), runtime={"ahead": 2}, smoother={"kind": "none"}, detector={"file_interval": 2})
-    pipeline.parts = dataclasses.replace(pipeline.parts, batches_at_once=2, frames_together=together)
+    pipeline = pipeline.with_components(batches_at_once=2, frames_together=together)
     furthest = 0
     for done, _ in enumerate(pipeline.scenes(source, CAMERA), start=1):
         time.sleep(0.005)

@@ -194,7 +194,7 @@ def test_said_in_report_and_result_and_forgotten_by_the_next_run(quick_pipeline:
 
 def test_who_lies_beside_somebody_standing_does_not_turn_the_camera(quick_pipeline: Pipeline) -> None:
     said: list[str] = []
-    detector = WayUpDetector(quick_pipeline.parts.detector, said.append)
+    detector = WayUpDetector(quick_pipeline.components.detector, said.append)
     for number in range(6):
         standing = people_picture(number, [(0.1 * number - 0.3, 0.3, 4.0)])
         lying = filmed(people_picture(0, [(0.0, 0.3, 4.0)])[:, 40:280], 1)
@@ -202,10 +202,10 @@ def test_who_lies_beside_somebody_standing_does_not_turn_the_camera(quick_pipeli
         alone = Frame(number, number / FPS, lying)
         (found,) = detector.detect([frame])
         assert found.up_rad == 0
-        np.testing.assert_array_equal(found.boxes_xyxy_px, quick_pipeline.parts.detector.detect([frame])[0].boxes_xyxy_px)
+        np.testing.assert_array_equal(found.boxes_xyxy_px, quick_pipeline.components.detector.detect([frame])[0].boxes_xyxy_px)
     detector.close()
     assert said == []
-    by_itself = WayUpDetector(quick_pipeline.parts.detector, said.append)
+    by_itself = WayUpDetector(quick_pipeline.components.detector, said.append)
     assert by_itself.detect([alone])[0].up_rad == up_rad(1), "it is seen, and alone it would"
 
 
@@ -350,7 +350,7 @@ def test_a_man_at_a_desk_shows_how_each_of_four_cameras_is_mounted(
     if not path.exists():
         pytest.skip(f"{path} is not there")
     said: list[str] = []
-    detector = WayUpDetector(quick_pipeline.parts.detector, said.append)
+    detector = WayUpDetector(quick_pipeline.components.detector, said.append)
     source = open_source(path, SourceSettings(end_s=5))
     found = [detector.detect([frame])[0] for frame in source.frames()]
     source.close()

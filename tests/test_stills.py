@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -181,8 +180,7 @@ def settings(quick_settings: Settings) -> Settings:
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch, quick_pipeline: Pipeline, settings: Settings) -> Pipeline:
-    using = copy.copy(quick_pipeline)
-    using.settings = settings
+    using = Pipeline(settings, quick_pipeline.components)
     monkeypatch.setattr(using, "close", lambda: None)
     monkeypatch.setattr(pipeline_module, "Pipeline", lambda settings: using)
     return using

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel
-from mchmr_stream.build import build_cropper, build_parts
+from mchmr_stream.build import build_components, build_cropper
 from mchmr_stream.config import load_settings
 from mchmr_stream.detection.movenet import MoveNetDetector
 from mchmr_stream.fitting.body_fitter import ENDS, BodyFitter, Measured
@@ -68,9 +68,9 @@ class Person:
 
 def observe(folder: Path, limit: int | None) -> Iterator[Person]:
     settings = load_settings(None, [])
-    parts = build_parts(settings)
+    components = build_components(settings)
     cropper = build_cropper(settings)
-    assert parts.keypoints is not None, "the calibration is of the keypoint network: keypoints.kind must name one"
+    assert components.keypoints is not None, "the calibration is of the keypoint network: keypoints.kind must name one"
     detector = MoveNetDetector(input_px=settings.detector.input_px)
     observer = Observer(detector, cropper, lambda crops: crops, 0)  # type: ignore[arg-type,return-value]
     for number, scene in enumerate(read_shards(folder)):
@@ -80,10 +80,10 @@ def observe(folder: Path, limit: int | None) -> Iterator[Person]:
         if not people:
             continue
         frame = Frame(scene.index, 0.0, np.ascontiguousarray(scene.rgb()))
-        tracks = parts.keypoints.refine(frame, observer.tracks(detector.detect([frame])[0], people), scene.intrinsics)
+        tracks = components.keypoints.refine(frame, observer.tracks(detector.detect([frame])[0], people), scene.intrinsics)
         batch = cropper.crop(frame, tracks, scene.intrinsics)
-        estimates = parts.estimator.estimate(batch)
-        bodies = place_in_image(frame, tracks, batch, estimates, parts.body)
+        estimates = components.estimator.estimate(batch)
+        bodies = place_in_image(frame, tracks, batch, estimates, components.body)
         landmarks_px = landmarks_in_image(estimates, batch, scene.intrinsics)
         for row, person in enumerate(people):
             if not tracks.observed[row]:

@@ -67,7 +67,7 @@ def bench(
     """Measure with each of `settings`, one after the other. `batches`: people in one call of the network, measured besides.
 
     `drawn_people`: how many people the clip was drawn with, None where it is somebody's.
-    Raises what opening the clip or loading the parts raises.
+    Raises what opening the clip or loading the components raises.
     """
     clip_about: dict[str, Any] = {}
     runs = []
@@ -137,7 +137,7 @@ def _run(
 
 
 def pipeline_threads() -> int:
-    """Threads that torch gives each of the pipeline's two computing threads, as building the parts set them."""
+    """Threads that torch gives each of the pipeline's two computing threads, as building the components set them."""
     import torch
 
     return torch.get_num_threads()
@@ -159,21 +159,21 @@ def _stages_alone(
         return First(open_input(clip, settings)[0], len(recording.scenes))
 
     def new_fitter() -> BodyFitter:
-        fitter = build_fitter(settings, parts.body, intrinsics)
+        fitter = build_fitter(settings, components.body, intrinsics)
         assert fitter is not None
         return fitter
 
     def new_alignment() -> KeypointAlignment:
-        alignment = build_alignment(settings, parts.body, intrinsics)
+        alignment = build_alignment(settings, components.body, intrinsics)
         assert alignment is not None
         return alignment
 
-    parts = pipeline.parts
-    work = {"decode": decoding(opened), "detect": detecting(recording, parts)}
+    components = pipeline.components
+    work = {"decode": decoding(opened), "detect": detecting(recording, components)}
     chosen = _chosen_stages(settings)
     if "keypoints" in chosen:
-        work["keypoints"] = refining(recording, parts)
-    work |= {"crop": cropping(recording, parts), "network": estimating(recording, parts)}
+        work["keypoints"] = refining(recording, components)
+    work |= {"crop": cropping(recording, components), "network": estimating(recording, components)}
     if "fit" in chosen:
         work["fit"] = fitting(recording, new_fitter)
     if "align" in chosen:
@@ -279,7 +279,7 @@ def _by_batch(pipeline: Pipeline, recording: Recording, batches: Sequence[int], 
         if batch is None:
             log.warning("nobody was found in the clip: the network was not measured by batch")
             break
-        rates[str(people)] = round(people_per_s(pipeline.parts.estimator, batch, threads), 3)
+        rates[str(people)] = round(people_per_s(pipeline.components.estimator, batch, threads), 3)
     return rates
 
 

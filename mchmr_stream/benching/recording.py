@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar, cast
 
-from mchmr_stream.build import Parts
 from mchmr_stream.fitting.body_fitter import Measured
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.pipeline import Pipeline
@@ -63,13 +62,15 @@ class Recording:
 
 def record(pipeline: Pipeline, source: Source, intrinsics: Intrinsics) -> Recording:
     """Run the pipeline once over a short source."""
-    recording, parts = Recording(), pipeline.parts
-    detector, cropper, estimator = _Detector(parts, recording), _Cropper(parts, recording), _Estimator(parts, recording)
-    pipeline.parts = replace(parts, detector=cast(Any, detector), cropper=cast(Any, cropper), estimator=cast(Any, estimator))
-    try:
-        recording.scenes = list(pipeline.scenes(source, intrinsics, watch=_Watch(recording)))
-    finally:
-        pipeline.parts = parts
+    recording, own = Recording(), pipeline.components
+    watched = pipeline.with_components(
+        detector=_Detector(own.detector, recording),
+        cropper=_Cropper(own.cropper, recording),
+        estimator=_Estimator(own.estimator, recording),
+        batches_at_once=own.batches_at_once,
+        frames_together=own.frames_together,
+    )
+    recording.scenes = list(watched.scenes(source, intrinsics, watch=_Watch(recording)))
     return recording
 
 
@@ -91,42 +92,33 @@ class _Watch(Stopwatch):
 
 
 class _Stands:
-    """In for a part: what is not written down goes to the part itself."""
+    """In for a component: what is not recorded goes to the component itself."""
 
-    def __init__(self, part: object, recording: Recording) -> None:
-        self._part: Any = part
+    def __init__(self, component: object, recording: Recording) -> None:
+        self._component: Any = component
         self._recording = recording
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._part, name)
+        return getattr(self._component, name)
 
 
 class _Detector(_Stands):
-    def __init__(self, parts: Parts, recording: Recording) -> None:
-        super().__init__(parts.detector, recording)
-
     def detect(self, frames: Sequence[Frame]) -> list[Detections]:
         self._recording.detected.append(list(frames))
-        return self._part.detect(frames)
+        return self._component.detect(frames)
 
 
 class _Cropper(_Stands):
-    def __init__(self, parts: Parts, recording: Recording) -> None:
-        super().__init__(parts.cropper, recording)
-
     def crop(self, frame: Frame, tracks: Tracks, intrinsics: Intrinsics) -> CropBatch:
         self._recording.cropped.append((frame, tracks, intrinsics))
-        return self._part.crop(frame, tracks, intrinsics)
+        return self._component.crop(frame, tracks, intrinsics)
 
 
 class _Estimator(_Stands):
-    def __init__(self, parts: Parts, recording: Recording) -> None:
-        super().__init__(parts.estimator, recording)
-
     def estimate(self, batch: CropBatch) -> CropEstimates:
         self._recording.batches.append(batch)
-        return self._part.estimate(batch)
+        return self._component.estimate(batch)
 
     def submit(self, batch: CropBatch) -> Future[CropEstimates]:
         self._recording.batches.append(batch)
-        return self._part.submit(batch)
+        return self._component.submit(batch)

@@ -17,7 +17,7 @@ import torch
 
 from mchmr_stream.benching.recording import Recording
 from mchmr_stream.benching.usage import Timed, measured
-from mchmr_stream.build import Parts
+from mchmr_stream.build import Components
 from mchmr_stream.estimators.side_by_side import SideBySide
 from mchmr_stream.fitting.alignment import KeypointAlignment
 from mchmr_stream.fitting.body_fitter import BodyFitter
@@ -68,32 +68,32 @@ def decoding(open_source: Callable[[], Source]) -> Calls:
     return calls
 
 
-def detecting(recording: Recording, parts: Parts) -> Calls:
+def detecting(recording: Recording, components: Components) -> Calls:
     """The detector on the frames that it was asked about, as many at once."""
-    return lambda seconds: _timed(seconds, [partial(parts.detector.detect, asked) for asked in recording.detected], recording)
+    return lambda seconds: _timed(seconds, [partial(components.detector.detect, asked) for asked in recording.detected], recording)
 
 
-def refining(recording: Recording, parts: Parts) -> Calls:
+def refining(recording: Recording, components: Components) -> Calls:
     """The keypoints of everyone out of crops of their own. Raises ValueError where settings leave that out."""
-    keypoints = parts.keypoints
+    keypoints = components.keypoints
     if keypoints is None:
-        raise ValueError("these parts have nothing that finds keypoints in crops")
+        raise ValueError("these components have nothing that finds keypoints in crops")
     return lambda seconds: _timed(seconds, [partial(keypoints.refine, *given) for given in recording.refined], recording)
 
 
-def cropping(recording: Recording, parts: Parts) -> Calls:
+def cropping(recording: Recording, components: Components) -> Calls:
     """The crops of everyone."""
-    return lambda seconds: _timed(seconds, [partial(parts.cropper.crop, *given) for given in recording.cropped], recording)
+    return lambda seconds: _timed(seconds, [partial(components.cropper.crop, *given) for given in recording.cropped], recording)
 
 
-def estimating(recording: Recording, parts: Parts) -> Calls:
+def estimating(recording: Recording, components: Components) -> Calls:
     """The network on the same batches, as many on their way at once as in the pipeline. A call lasts until its answer is there."""
 
     def calls(seconds: list[float]) -> int:
         with ExitStack() as at_end:
-            estimator: MeshEstimator = parts.estimator
-            if parts.batches_at_once > 1:
-                estimator = at_end.enter_context(closing(SideBySide(estimator, parts.batches_at_once)))
+            estimator: MeshEstimator = components.estimator
+            if components.batches_at_once > 1:
+                estimator = at_end.enter_context(closing(SideBySide(estimator, components.batches_at_once)))
             sent: deque[Future[CropEstimates]] = deque()
             for batch in recording.batches:
                 if len(sent) >= estimator.in_flight:

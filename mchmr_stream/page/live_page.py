@@ -106,9 +106,9 @@ class LivePage:
             self.recorder.stop()
 
     def _greeting(self) -> list[str | bytes]:
-        body, settings = self._run.pipeline.parts.body, self._run.settings
+        body, settings = self._run.pipeline.components.body, self._run.settings
         most_views = MAX_VIEWS if settings.crops.custom is None else len(settings.crops.custom)
-        fixed = self._run.pipeline.parts.estimator.fixed_views
+        fixed = self._run.pipeline.components.estimator.fixed_views
         hello = {
             "kind": "hello",
             "version": __version__,

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from mchmr_stream.body.model import forward_kinematics
-from mchmr_stream.build import Parts, build_fitter, build_parts
+from mchmr_stream.build import Components, build_components, build_fitter
 from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.config import Settings, load_settings
 from mchmr_stream.errors import InputError, UsageError
@@ -125,9 +125,9 @@ def predict(
     what was predicted until then comes back. Raises InputError when nobody could be predicted.
     """
     settings = load_settings(None, list(overrides))
-    parts = build_parts(settings)
+    components = build_components(settings)
     labels = [reader.label(index) for index in range(len(reader) if limit is None else min(limit, len(reader)))]
-    people = _People(parts, settings)
+    people = _People(components, settings)
     unreadable: list[str] = []
     try:
         for _, group in groupby(range(len(labels)), key=lambda index: labels[index].image):
@@ -144,8 +144,8 @@ def predict(
                 progress(indices[-1] + 1)
         people.estimate()
     finally:
-        parts.detector.close()
-        parts.estimator.close()
+        components.detector.close()
+        components.estimator.close()
     done = sorted(people.said)
     if unreadable:
         log.warning("%d pictures could not be read and are left out: %s", len(unreadable), "; ".join(unreadable[:3]))
@@ -153,7 +153,7 @@ def predict(
         raise InputError(f"nobody of {len(labels)} people was predicted: no picture could be read, or the run was stopped at once")
     predicted = {name: np.stack([people.said[index][name] for index in done]) for name in _BODY}
     everyone = lambda text: np.array([text] * len(done), np.str_)
-    predicted |= {"gender": everyone("neutral"), "body": everyone("free" if parts.body.name == "free" else "smpl")}
+    predicted |= {"gender": everyone("neutral"), "body": everyone("free" if components.body.name == "free" else "smpl")}
     about = about | {
         "weights": Path(settings.network.weights).stem,
         "weights_sha256": sha256_of(find_weights(settings.network.weights)),
@@ -171,27 +171,27 @@ def predict(
 class _People:
     """Labelled people on their way to the network, a few pictures at a time: a GPU would be idle with one person."""
 
-    def __init__(self, parts: Parts, settings: Settings) -> None:
-        self._parts, self._settings = parts, settings
-        self.by_keypoints = parts.cropper.layout.base == "keypoints"
+    def __init__(self, components: Components, settings: Settings) -> None:
+        self._components, self._settings = components, settings
+        self.by_keypoints = components.cropper.layout.base == "keypoints"
         self._waiting: list[tuple[list[int], Frame, Intrinsics, Tracks, CropBatch]] = []
         self.said: dict[int, Columns] = {}
         """by the people's numbers"""
 
     def add(self, rgb: NDArray[np.uint8], labels: Mapping[int, LabelledPerson]) -> None:
         """Everyone in one picture; those with the same camera are cut together."""
-        parts, frame = self._parts, Frame(0, 0.0, rgb)
+        components, frame = self._components, Frame(0, 0.0, rgb)
         boxes = {index: np.array([_tight_box(label)], np.float32) for index, label in labels.items()}
-        found = parts.detector.detect([frame])[0] if self.by_keypoints else Detections.empty()
+        found = components.detector.detect([frame])[0] if self.by_keypoints else Detections.empty()
         camera_of = {index: label.camera(frame.width, frame.height) for index, label in labels.items()}
         for camera in dict.fromkeys(camera_of.values()):
             indices = [index for index in labels if camera_of[index] == camera]
             box = np.concatenate([boxes[index] for index in indices])
             keypoints, n = _keypoints_of(box, found), len(indices)
             tracks = Tracks(np.arange(1, n + 1), box, np.ones(n, np.float32), keypoints, np.ones(n, np.bool_), keypoints)
-            if self.by_keypoints and parts.keypoints is not None:
-                tracks = parts.keypoints.refine(frame, tracks, camera)
-            self._waiting.append((indices, frame, camera, tracks, parts.cropper.crop(frame, tracks, camera)))
+            if self.by_keypoints and components.keypoints is not None:
+                tracks = components.keypoints.refine(frame, tracks, camera)
+            self._waiting.append((indices, frame, camera, tracks, components.cropper.crop(frame, tracks, camera)))
         if sum(len(batch) for *_, batch in self._waiting) >= _AT_ONCE:
             self.estimate()
 
@@ -202,13 +202,13 @@ class _People:
         batches = [batch for *_, batch in self._waiting]
         names = [field.name for field in fields(CropBatch) if field.name != "crops"]
         joined = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in names}
-        estimates = self._parts.estimator.estimate(CropBatch(torch.cat([batch.crops for batch in batches]), **joined))
+        estimates = self._components.estimator.estimate(CropBatch(torch.cat([batch.crops for batch in batches]), **joined))
         first = 0
         for indices, frame, camera, tracks, batch in self._waiting:
             rows = slice(first, first + len(batch))
             own = CropEstimates(*(getattr(estimates, field.name)[rows] for field in fields(CropEstimates)))
-            bodies = place_in_image(frame, tracks, batch, own, self._parts.body)
-            fitter = build_fitter(self._settings, self._parts.body, camera) if self.by_keypoints else None
+            bodies = place_in_image(frame, tracks, batch, own, self._components.body)
+            fitter = build_fitter(self._settings, self._components.body, camera) if self.by_keypoints else None
             if fitter is not None:
                 landmarks_px, size = landmarks_in_image(own, batch, camera), (frame.width, frame.height)
                 measured = Measured(bodies, tracks.keypoint_covariance_px2, landmarks_px, batch.base_px, batch.roll_rad, size)
@@ -220,7 +220,7 @@ class _People:
     def _place(self, indices: Sequence[int], bodies: Bodies) -> None:
         rotations = np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1)
         posed = (torch.from_numpy(value) for value in (rotations, bodies.betas, bodies.transl))
-        joints = forward_kinematics(self._parts.body, *posed)[0].numpy()
+        joints = forward_kinematics(self._components.body, *posed)[0].numpy()
         for row, index in enumerate(indices):
             self.said[index] = {"rotations": rotations[row], "betas": bodies.betas[row], "pelvis_m": joints[row, 0]}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -145,9 +145,8 @@ def _observe_view(view: RealView, changes: Sequence[str]) -> ObservedView:
     with known_camera(view) as camera:
         settings = load_settings(None, [*changes, camera])
         source, intrinsics = open_input(view.video, settings)
-    pipeline = Pipeline(settings)
     recorder = _Recorder(settings.network.weights, settings.crops.views)
-    pipeline.parts = replace(pipeline.parts, estimator=recorder, batches_at_once=1, frames_together=1)  # it keeps frames in their order
+    pipeline = Pipeline(settings, estimator=recorder)
     frames, rolls, seen = [], [], []
     try:
         for scene in pipeline.scenes(source, intrinsics):
