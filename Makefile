@@ -34,7 +34,7 @@ bench-quick: $(VENV)/.installed-dev  ## has a ratio fallen since the last result
 
 clean:  ## remove results of the demo, builds and caches; .venv stays
 	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	find mchmr_stream tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find mchmr_stream examples tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable .

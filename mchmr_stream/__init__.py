@@ -14,39 +14,87 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mchmr_stream.build import Components
     from mchmr_stream.config import Settings, load_settings
     from mchmr_stream.errors import InputError, MchmrError, MissingPart, TruncatedInput, UsageError
+    from mchmr_stream.estimators.at_once import SynchronousEstimator
+    from mchmr_stream.exporting.formats import export_motion
+    from mchmr_stream.geometry.camera import Intrinsics
     from mchmr_stream.job import VideoResult, process_video
+    from mchmr_stream.live import LiveRun
     from mchmr_stream.motion import Motion, Track, load
     from mchmr_stream.pipeline import Pipeline, stream
-    from mchmr_stream.records import Bodies, Frame, Scene
+    from mchmr_stream.protocols import Detector, LiveSink, MeshEstimator
+    from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Detections, Frame, Moment, Scene, Tracks
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Settings": "config",
-    "load_settings": "config",
+    "Bodies": "records",
+    "Components": "build",
+    "CropBatch": "records",
+    "CropEstimates": "records",
+    "Detections": "records",
+    "Detector": "protocols",
+    "Frame": "records",
     "InputError": "errors",
+    "Intrinsics": "geometry.camera",
+    "LiveRun": "live",
+    "LiveSink": "protocols",
     "MchmrError": "errors",
+    "MeshEstimator": "protocols",
     "MissingPart": "errors",
+    "Moment": "records",
+    "Motion": "motion",
+    "Pipeline": "pipeline",
+    "Scene": "records",
+    "Settings": "config",
+    "SynchronousEstimator": "estimators.at_once",
+    "Track": "motion",
+    "Tracks": "records",
     "TruncatedInput": "errors",
     "UsageError": "errors",
     "VideoResult": "job",
-    "process_video": "job",
-    "Motion": "motion",
-    "Track": "motion",
+    "export_motion": "exporting.formats",
     "load": "motion",
-    "Pipeline": "pipeline",
+    "load_settings": "config",
+    "process_video": "job",
     "stream": "pipeline",
-    "Bodies": "records",
-    "Frame": "records",
-    "Scene": "records",
 }
+"""Public name -> the module that it is loaded from."""
 
 __all__ = [
-    "Bodies", "Frame", "InputError", "MchmrError", "MissingPart", "Motion", "Pipeline", "Scene", "Settings", "Track", "TruncatedInput",
-    "UsageError", "VideoResult", "load", "load_settings", "process_video", "stream",
-]  # fmt: skip
+    "Bodies",
+    "Components",
+    "CropBatch",
+    "CropEstimates",
+    "Detections",
+    "Detector",
+    "Frame",
+    "InputError",
+    "Intrinsics",
+    "LiveRun",
+    "LiveSink",
+    "MchmrError",
+    "MeshEstimator",
+    "MissingPart",
+    "Moment",
+    "Motion",
+    "Pipeline",
+    "Scene",
+    "Settings",
+    "SynchronousEstimator",
+    "Track",
+    "Tracks",
+    "TruncatedInput",
+    "UsageError",
+    "VideoResult",
+    "export_motion",
+    "load",
+    "load_settings",
+    "process_video",
+    "stream",
+]
 
 
 def __getattr__(name: str) -> Any:

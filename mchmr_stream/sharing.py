@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from mchmr_stream.estimators.at_once import ComputesAtOnce
+from mchmr_stream.estimators.at_once import SynchronousEstimator
 from mchmr_stream.estimators.joining import joined, split
 from mchmr_stream.protocols import Detector, MeshEstimator
 from mchmr_stream.records import CropBatch, CropEstimates, Detections, Frame
@@ -31,7 +31,7 @@ class SharedDetector:
         return [[next(found) for _ in frames] for frames in asked]
 
 
-class SharedEstimator(ComputesAtOnce):
+class SharedEstimator(SynchronousEstimator):
     """Another estimator, given the crops of all pipelines at once; implements `protocols.MeshEstimator`. Closing it closes the other."""
 
     def __init__(self, estimator: MeshEstimator, members: int, wait_s: float) -> None:

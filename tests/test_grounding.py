@@ -15,7 +15,7 @@ from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel
 from mchmr_stream.cli import main
 from mchmr_stream.errors import InputError
-from mchmr_stream.exporting.formats import export
+from mchmr_stream.exporting.formats import export_motion
 from mchmr_stream.geometry.camera import project
 from mchmr_stream.grounding.doubts import Evidence, warnings_of
 from mchmr_stream.grounding.estimate import ground
@@ -278,7 +278,7 @@ def test_exports_are_in_the_world(body: BodyModel, tmp_path: Path) -> None:
     gltf = pytest.importorskip("pygltflib")
     seen, _ = walking([ALONG], camera_pose(), seconds=1)
     found = ground(seen, body)
-    export(found, "clip", "glb", tmp_path, body=body)
+    export_motion(found, "clip", "glb", tmp_path, body=body)
     document = gltf.GLTF2().load(str(tmp_path / "clip.glb"))
     camera = next(node for node in document.nodes if node.name == "camera")
     turn, place = Rotation.from_quat(camera.rotation).as_matrix(), np.array(camera.translation)
@@ -297,7 +297,7 @@ def test_exports_are_in_the_world(body: BodyModel, tmp_path: Path) -> None:
 def test_one_persons_formats_have_the_floor_at_nothing(body: BodyModel, tmp_path: Path, to: str, up: int) -> None:
     seen, _ = walking([ALONG], camera_pose(), seconds=1)
     found = ground(seen, body)
-    [written] = export(found, "clip", to, tmp_path, body=body)
+    [written] = export_motion(found, "clip", to, tmp_path, body=body)
     if to == "amass":
         data = np.load(written.path)
         pelvis = data["trans"] + [-0.0018, -0.2233, 0.0282]

@@ -55,7 +55,7 @@ def test_the_wheel_holds_the_package_its_types_and_its_settings_and_nothing_else
 def test_the_source_archive_holds_what_tests_and_pages_need_and_nothing_that_was_made_in_the_checkout(archives) -> None:
     _, source = archives
     folders = {name.partition("/")[0] for name in source if "/" in name}
-    assert folders == {"mchmr_stream", "configs", "triton_models", "docs", "tests", "benchmarks", "tools"}
+    assert folders == {"mchmr_stream", "configs", "triton_models", "docs", "examples", "tests", "benchmarks", "tools"}
     assert {"Makefile", "pyproject.toml", "constraints.txt", "CONTRIBUTING.md", "LICENSE", "THIRD_PARTY.md"} <= set(source)
 
 

@@ -82,13 +82,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _export(file: Path, args: argparse.Namespace, keep: list[Path]) -> None:
-    from mchmr_stream.exporting.formats import body_of, export
+    from mchmr_stream.exporting.formats import body_of, export_motion
     from mchmr_stream.motion import load
 
     motion = load(file)
     folder = args.out or file.parent
     folder.mkdir(parents=True, exist_ok=True)
-    written = export(
+    written = export_motion(
         motion, file.stem, args.to, folder,
         people=args.person, per_person=args.per_person, rate=args.fps, longest_gap_s=args.fill_gaps,
         body=body_of(motion, args.body, args.build), overwrite=args.overwrite, keep=keep,

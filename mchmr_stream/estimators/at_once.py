@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from mchmr_stream.records import CropBatch, CropEstimates
 
 
-class ComputesAtOnce:
+class SynchronousEstimator:
     """Base of estimators that have an `estimate` and nothing to wait for."""
 
     in_flight = 1

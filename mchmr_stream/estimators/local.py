@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from mchmr_stream.errors import UsageError
-from mchmr_stream.estimators.at_once import ComputesAtOnce
+from mchmr_stream.estimators.at_once import SynchronousEstimator
 from mchmr_stream.network.encoders import optimise_for_inference
 from mchmr_stream.network.model import finish, observe, presence_logits
 from mchmr_stream.network.weights import load_network
 from mchmr_stream.records import LANDMARK_NAMES, CropBatch, CropEstimates
 
 
-class LocalEstimator(ComputesAtOnce):
+class LocalEstimator(SynchronousEstimator):
     """`CropBatch` in, `CropEstimates` out, in process.
 
     `weights`: a shipped name or a .safetensors file. `precision` of the encoder (bf16 is for CPUs, fp16 for CUDA); the head

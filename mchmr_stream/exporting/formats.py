@@ -68,7 +68,7 @@ class Written:
     """Frames per second where the format has an even rate"""
 
 
-def export(
+def export_motion(
     motion: Motion,
     stem: str,
     to: str,

@@ -22,7 +22,7 @@ from mchmr_stream.build import open_input
 from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.config import load_settings
 from mchmr_stream.errors import InputError, UsageError
-from mchmr_stream.estimators.at_once import ComputesAtOnce
+from mchmr_stream.estimators.at_once import SynchronousEstimator
 from mchmr_stream.geometry.camera import roll_matrix
 from mchmr_stream.learning.body_landmarks import SparseBody
 from mchmr_stream.learning.evaluation.real_predictions import known_camera
@@ -113,7 +113,7 @@ def load_observed(path: Path) -> list[ObservedView]:
     return observed
 
 
-class _Recorder(ComputesAtOnce):
+class _Recorder(SynchronousEstimator):
     """An estimator that keeps what it shows the head."""
 
     def __init__(self, weights: str, views: int) -> None:
