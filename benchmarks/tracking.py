@@ -228,7 +228,7 @@ def ours(scene: Scene, pipeline: Pipeline) -> People:
             places_px = image_from_rolled(landmarks[..., :2], intrinsics, batch.roll_rad)
             landmarks_px = np.concatenate([places_px, landmarks[..., 2:]], -1).astype(np.float32)
             tracker.confirm(people.track_id, landmarks_px, seen.presence)
-        tracks = tracker.update(detections, frame.time_s)
+        tracks = tracker.update(detections, frame.time_s, frame.rgb)
         out.append((tracks.track_id.tolist(), tracks.boxes_xyxy_px.astype(np.float64)))
         before = frame, tracks
     return out
@@ -240,7 +240,7 @@ def ours_alone(scene: Scene, settings: Settings) -> People:
     for frame, detections in zip(scene.frames, scene.detections, strict=True):
         if cuts is not None and cuts.begins_with(frame.rgb):
             tracker.end_scene()
-        tracks = tracker.update(detections, frame.time_s)
+        tracks = tracker.update(detections, frame.time_s, frame.rgb)
         out.append((tracks.track_id.tolist(), tracks.boxes_xyxy_px.astype(np.float64)))
     return out
 

@@ -235,7 +235,11 @@ def build_tracker(settings: Settings) -> Tracker:
     """A new tracker for one run: it knows nobody."""
     from mchmr_stream.tracking.tracker import PeopleTracker
 
-    return PeopleTracker(**settings.tracker.model_dump(exclude={"scene_cuts"}))
+    chosen = settings.tracker.model_dump(exclude={"scene_cuts", "appearance"})
+    if settings.detector.kind == "boxes" or settings.keypoints.kind == "detector":
+        # Boxes that somebody gave are of people; and the detector's keypoints of small people are no better than those of furniture.
+        chosen["min_keypoint_score"] = 0.0
+    return PeopleTracker(**chosen)
 
 
 def build_scene_cuts(settings: Settings) -> SceneCuts | None:

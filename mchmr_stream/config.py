@@ -123,6 +123,14 @@ class TrackerSettings(_Section):
         description="show a person the detector misses for this long while the network still sees one; five times as long while it is sure",
     )
     min_presence: float = Field(0.5, ge=0, le=1, description="the network sees a person in the crops from here on")
+    min_keypoint_score: float = Field(
+        0.45,
+        ge=0,
+        le=1,
+        description="report somebody new only once the six best keypoints of their crop have this mean score, or the detector is sure: "
+        "furniture has none; 0: report whatever the detector finds (so with detector.kind boxes and keypoints.kind detector)",
+    )
+    appearance: bool = Field(True, description="tell people who meet apart by the colours of their clothes")
     scene_cuts: bool = Field(True, description="a cut to another shot ends all tracks; false for a source whose whole picture jumps")
     max_people: int | None = Field(None, ge=1, description="keep only this many people per frame, the largest; none: all")
 

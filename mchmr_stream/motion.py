@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from mchmr_stream.records import Bool, Float, Int
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
+_ONE_DOUBT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,12 @@ COLUMNS: dict[str, Column] = {
     "betas_frame": Column(np.float32, (10,)),
     "transl_mean_body": Column(np.float32, (3,)),
     "joint_sd_m": Column(np.float32, (24,)),
+    "identity_doubt": Column(np.bool_),
 }
 """One row per person and frame."""
 
-_LATER_COLUMNS = ("joint_sd_m",)
-"""Files of earlier versions do not have them: they read as NaN."""
+_LATER_COLUMNS = ("joint_sd_m", "identity_doubt")
+"""Files of earlier versions do not have them: they read as NaN and False."""
 
 WORLD_COLUMNS: dict[str, Column] = {
     "world_global_orient": Column(np.float32, (3, 3)),
@@ -156,12 +160,15 @@ class Track(Described):
     """(F, 3) m: `transl` of a body with betas 0 that looks the same; NaN in files whose people have no one shape"""
     joint_sd_m: Float = field(default_factory=lambda: np.zeros((0, 24), np.float32))
     """(F, 24) m: standard deviation of each joint's place about the pelvis; NaN where it is not known. Left out: not known"""
+    identity_doubt: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
+    """(F,) True where the person may have become somebody else. Left out: nowhere"""
     world: WorldTrack | None = None
     """There when the file was made with `--static-camera`"""
 
     def __post_init__(self) -> None:
-        if len(self.joint_sd_m) != len(self.frame):
-            object.__setattr__(self, "joint_sd_m", np.full((len(self.frame), 24), np.nan, np.float32))
+        for name in _LATER_COLUMNS:
+            if len(getattr(self, name)) != len(self.frame):
+                object.__setattr__(self, name, _unknown(name, len(self.frame)))
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -234,6 +241,17 @@ class Motion(Described):
         return (homogeneous[..., :2] / homogeneous[..., 2:]).astype(np.float32)
 
 
+def doubts_s(doubtful_s: Iterable[float]) -> list[float]:
+    """When an identity may have changed: the first of each run of doubtful times; less than a second between two is one run."""
+    begins: list[float] = []
+    last_s = -math.inf
+    for time_s in doubtful_s:
+        if time_s - last_s >= _ONE_DOUBT_S:
+            begins.append(float(time_s))
+        last_s = time_s
+    return begins
+
+
 def load(path: str | Path) -> Motion:
     """Read a STEM.npz written by this package.
 
@@ -247,8 +265,7 @@ def load(path: str | Path) -> Motion:
     columns_then = [name for name in COLUMNS if name not in _LATER_COLUMNS]
     arrays = read_npz(path, [*HEADER, *columns_then, *FRAME_COLUMNS], optional=[*world, *_LATER_COLUMNS, MADE_OF], what=what)
     for name in _LATER_COLUMNS:
-        shape = [length or 0 for length in COLUMNS[name].shape]
-        arrays.setdefault(name, np.full((len(np.atleast_1d(arrays["frame"])), *shape), np.nan, COLUMNS[name].dtype))
+        arrays.setdefault(name, _unknown(name, len(np.atleast_1d(arrays["frame"]))))
     has_world = any(name in arrays for name in world)
     if has_world and not all(name in arrays for name in world):
         lacking = ", ".join(name for name in world if name not in arrays)
@@ -286,6 +303,13 @@ def motion_of(arrays: dict[str, NDArray], path: str | Path) -> Motion:
         world=World(_pose(path, arrays["world_from_camera"]), _json(path, "world_info", arrays["world_info"])) if has_world else None,
         made_of=_json(path, MADE_OF, arrays[MADE_OF]) if MADE_OF in arrays else {},
     )
+
+
+def _unknown(name: str, rows: int) -> NDArray:
+    """A later column as files without it read: NaN, or False."""
+    column = COLUMNS[name]
+    dtype = np.dtype(column.dtype)
+    return np.full((rows, *(length or 0 for length in column.shape)), np.nan if dtype.kind == "f" else False, dtype)
 
 
 def _tracks(arrays: dict[str, NDArray], has_world: bool) -> dict[int, Track]:

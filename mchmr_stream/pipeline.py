@@ -263,12 +263,13 @@ class Pipeline:
                         yield group
                         group = []
                     tracker.confirm(before.tracks.track_id, *before.seen.result())
-                tracks = watch.call("track", tracker.update, detections, frame.time_s)
+                seen = frame.rgb if self.settings.tracker.appearance else None
+                tracks = watch.call("track", tracker.update, detections, frame.time_s, seen)
                 answer: Future[Seen] = Future()
                 waiting.add(answer)
                 answer.add_done_callback(waiting.discard)
                 if self.components.keypoints is not None:
-                    tracks = watch.call("keypoints", self.components.keypoints.refine, frame, tracks, intrinsics)
+                    tracks = tracker.believed(watch.call("keypoints", self.components.keypoints.refine, frame, tracks, intrinsics))
                 before = Found(frame, tracks, watch.call("crop", cropper.crop, frame, tracks, intrinsics), answer)
                 group.append(before)
                 if len(group) == together:

@@ -38,4 +38,5 @@ def place_in_image(frame: Frame, tracks: Tracks, batch: CropBatch, estimates: Cr
         views_cam=estimates.views_cam,
         confidence=estimates.confidence,
         interpolated=np.zeros(len(tracks), np.bool_),
+        identity_doubt=tracks.identity_doubt,
     )

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Detections, Float, Frame, Int, Moment, Scene, SourceInfo, Tracks
 
 
@@ -40,8 +43,15 @@ class Detector(Protocol):
 class Tracker(Protocol):
     """Gives people identities over time. All its state belongs to one run."""
 
-    def update(self, detections: Detections | None, time_s: float) -> Tracks:
-        """The people of this frame. None: the detector was not asked, carry everyone."""
+    def update(self, detections: Detections | None, time_s: float, rgb: NDArray[np.uint8] | None = None) -> Tracks:
+        """The people of this frame. None: the detector was not asked, carry everyone.
+
+        `rgb` is the picture, for what people look like. Rows with identity 0 may be nobody: `believed` has to be called.
+        """
+        ...
+
+    def believed(self, tracks: Tracks) -> Tracks:
+        """The rows of the last update, now with the keypoints of their crops, that are people."""
         ...
 
     def needs_confirmation(self, detections: Detections | None) -> bool:

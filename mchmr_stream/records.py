@@ -155,9 +155,13 @@ class Tracks:
     """Where up is in the picture, as in `Detections`."""
     keypoint_covariance_px2: Float = field(default_factory=lambda: np.zeros((0, 17, 2, 2), np.float32))
     """(n, 17, 2, 2) of `keypoints_px`, as the network that found them shows it; NaN where it is not known. Left out: not known"""
+    identity_doubt: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
+    """(n,) True where the person may have become somebody else in this frame. Left out: nobody"""
 
     def __post_init__(self) -> None:
         n = len(self.track_id)
+        if len(self.identity_doubt) != n:
+            object.__setattr__(self, "identity_doubt", np.zeros(n, np.bool_))
         if len(self.keypoint_covariance_px2) != n:
             object.__setattr__(self, "keypoint_covariance_px2", np.full((n, 17, 2, 2), np.nan, np.float32))
         _check("boxes_xyxy_px", self.boxes_xyxy_px, n, 4)
@@ -266,9 +270,13 @@ class Bodies:
     """(n, 24) standard deviation of each joint's rotation in camera axes about one axis, radians; NaN: not known"""
     joint_sd_m: Float = field(default_factory=lambda: np.zeros((0, 24), np.float32))
     """(n, 24) standard deviation of each joint's place about the pelvis, metres: root of the summed variances of x, y, z; NaN: not known"""
+    identity_doubt: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
+    """(n,) as in `Tracks`. Left out: nobody"""
 
     def __post_init__(self) -> None:
         n = len(self.track_id)
+        if len(self.identity_doubt) != n:
+            object.__setattr__(self, "identity_doubt", np.zeros(n, np.bool_))
         for name in ("joint_sd_rad", "joint_sd_m"):
             if len(getattr(self, name)) != n:
                 object.__setattr__(self, name, np.full((n, 24), np.nan, np.float32))

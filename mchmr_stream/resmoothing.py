@@ -21,7 +21,7 @@ _ROWS = {"box_xyxy_px": "boxes_xyxy_px", "score": "scores"}
 """Columns of the file that have another name in `Bodies`."""
 _COLUMNS = (
     "box_xyxy_px", "score", "global_orient", "body_pose", "betas", "transl", "keypoints_px", "confidence", "views_cam", "interpolated",
-    "betas_frame", "joint_sd_m",
+    "betas_frame", "joint_sd_m", "identity_doubt",
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.motion import Motion, Track
+from mchmr_stream.motion import Motion, Track, doubts_s
 from mchmr_stream.records import SourceInfo
 from mchmr_stream.sinks.npz import NpzSink
 
@@ -39,6 +39,8 @@ class TrackSummary:
     """Median, of the pelvis from the camera"""
     place_px: tuple[float, float]
     """Middle of the box in the first frame"""
+    doubts_s: tuple[float, ...]
+    """When the person may have become somebody else"""
 
 
 def summaries(motion: Motion) -> list[TrackSummary]:
@@ -59,6 +61,7 @@ def _summary(motion: Motion, track: Track) -> TrackSummary:
         confidence=float(track.confidence.mean()),
         distance_m=float(np.median(np.linalg.norm(track.joints_m[:, 0], axis=-1))),
         place_px=((left + right) / 2, (top + bottom) / 2),
+        doubts_s=tuple(doubts_s(track.time_s[track.identity_doubt].tolist())),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from motions import write_motion
 
 from mchmr_stream.cli import main
 from mchmr_stream.motion import COLUMNS, load
+from mchmr_stream.records import SourceInfo
+from mchmr_stream.sinks.report import ReportSink
 
 TIMES_S = [number / 25 for number in range(40)]
 THERE = {1: range(20), 2: range(10, 40), 3: [*range(25, 30), *range(33, 38)]}
@@ -96,3 +99,31 @@ def test_a_file_is_replaced_only_when_asked(clip: Path, capsys: pytest.CaptureFi
     assert clip.read_bytes() == before
     assert main(["-q", "tracks", str(clip), "--select", "1", "-o", str(clip), "--overwrite"]) == 0
     assert list(load(clip).tracks) == [1]
+
+
+def test_list_and_report_say_when_an_identity_may_have_changed(
+    clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs of doubt, told apart by a second without; edits keep them."""
+    monkeypatch.setenv("COLUMNS", "200")
+    with np.load(clip) as file:
+        arrays = {name: file[name] for name in file.files}
+    arrays["identity_doubt"] = (arrays["track_id"] == 2) & np.isin(arrays["frame"], (12, 13, 14, 39))
+    np.savez(clip, **arrays)
+    assert main(["tracks", str(clip)]) == 0
+    rows = [line.replace("│", " ").split() for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert [row[9:] for row in rows] == [[], ["0.480", "1.560"], []]
+    assert edit(clip, "--rename", "2=5")["identity_doubt"].sum() == 4
+
+    report = ReportSink(clip.with_suffix(".json"), SourceInfo("clip", 64, 48, 25.0), settings={}, names={})
+    report.extend(load(clip))
+    report.close()
+    people = json.loads(clip.with_suffix(".json").read_text())["people"]
+    assert [person["identity_may_have_changed_at_s"] for person in people] == [[], [0.48, 1.56], []]
+
+
+def test_a_file_from_before_there_was_doubt_has_none(clip: Path) -> None:
+    with np.load(clip) as file:
+        arrays = {name: file[name] for name in file.files if name != "identity_doubt"}
+    np.savez(clip, **arrays)
+    assert not any(track.identity_doubt.any() for track in load(clip).tracks.values())

@@ -111,11 +111,12 @@ def _show(motion: Motion, path: Path) -> None:
     from mchmr_stream.cli.tables import TableConsole
     from mchmr_stream.track_editing import summaries
 
-    columns = ("person", "from s", "to s", "rows", "missing", "interp.", "conf.", "away m", "first at px")
+    columns = ("person", "from s", "to s", "rows", "missing", "interp.", "conf.", "away m", "first at px", "may have changed at s")
     table = Table(*columns, title=str(path))
     for one in summaries(motion):
         times = (f"{one.first_s:.3f}", f"{one.last_s:.3f}")
         counts = (str(one.rows), str(one.missing_frames), str(one.interpolated_rows))
         place = f"{one.place_px[0]:.0f},{one.place_px[1]:.0f}"
-        table.add_row(str(one.track_id), *times, *counts, f"{one.confidence:.2f}", f"{one.distance_m:.2f}", place)
+        doubts = " ".join(f"{time_s:.3f}" for time_s in one.doubts_s)
+        table.add_row(str(one.track_id), *times, *counts, f"{one.confidence:.2f}", f"{one.distance_m:.2f}", place, doubts)
     TableConsole().print(table)

@@ -33,6 +33,7 @@ _OF_BODIES = {
     "betas_frame": Column(np.float32, (10,)),
     "joint_sd_rad": Column(np.float32, (24,)),
     "joint_sd_m": Column(np.float32, (24,)),
+    "identity_doubt": Column(np.bool_),
 }
 _OF_MEASURED = {
     "keypoint_covariance_px2": Column(np.float32, (17, 2, 2)),

@@ -211,6 +211,7 @@ class NpzSink:
             "betas_frame": bodies.betas_frame,
             "transl_mean_body": self._transl_mean_body(bodies),
             "joint_sd_m": bodies.joint_sd_m,
+            "identity_doubt": bodies.identity_doubt,
         }
 
     def _transl_mean_body(self, bodies: Bodies) -> NDArray:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.motion import Track
+from mchmr_stream.motion import Track, doubts_s
 from mchmr_stream.records import Bodies, Float
 
 LOW_CONFIDENCE = 0.55
@@ -33,6 +34,7 @@ class PersonSeen:
     _confidence: array[float] = field(default_factory=lambda: array("f"))
     _keypoints: array[int] = field(default_factory=lambda: array("b"))
     _filled: array[int] = field(default_factory=lambda: array("b"))
+    _identity_doubt: array[int] = field(default_factory=lambda: array("b"))
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -43,6 +45,7 @@ class PersonSeen:
         self._confidence.append(float(bodies.confidence[row]))
         self._keypoints.append(int(_seen(bodies.keypoints_px[row])))
         self._filled.append(int(bodies.interpolated[row]))
+        self._identity_doubt.append(int(bodies.identity_doubt[row]))
 
     def replace(self, bodies: Bodies, row: int) -> None:
         """What a second pass says of a row that is there; others are not concerned."""
@@ -54,8 +57,8 @@ class PersonSeen:
     @classmethod
     def of(cls, track: Track) -> PersonSeen:
         """As an earlier run left them."""
-        columns = (track.frame, track.time_s, track.confidence, _seen(track.keypoints_px), track.interpolated)
-        kinds = zip("qdfbb", columns, strict=True)
+        columns = (track.frame, track.time_s, track.confidence, _seen(track.keypoints_px), track.interpolated, track.identity_doubt)
+        kinds = zip("qdfbbb", columns, strict=True)
         return cls(*(array(kind, np.asarray(column).tolist()) for kind, column in kinds))
 
     @property
@@ -71,6 +74,7 @@ class PersonSeen:
             "interpolated_rows": sum(self._filled),
             "mean_confidence": round(self.confidence_sum / len(self), 4),
             "doubtful": self._doubtful(),
+            "identity_may_have_changed_at_s": doubts_s(compress(self._times_s, self._identity_doubt)),
         }
 
     def _doubtful(self) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.records import Detections
+from mchmr_stream.tracking.appearance import Appearance, appearance_of
 from mchmr_stream.tracking.similarity import body_size, same_person
 
 
@@ -23,19 +24,24 @@ class Candidates:
     """(n, 17, 3)"""
     bodies_px: NDArray[np.float64]
     """(n,) stature that the keypoints show (`body_size`)"""
+    looks: Appearance
+    """of the n"""
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def rows(self, which: NDArray[np.int64]) -> Candidates:
         """Some of them."""
-        return Candidates(self.boxes_xyxy_px[which], self.scores[which], self.keypoints_px[which], self.bodies_px[which])
+        return Candidates(
+            self.boxes_xyxy_px[which], self.scores[which], self.keypoints_px[which], self.bodies_px[which], self.looks.rows(which)
+        )
 
 
-def candidates_from(detections: Detections) -> tuple[Candidates, int]:
+def candidates_from(detections: Detections, rgb: NDArray[np.uint8] | None = None) -> tuple[Candidates, int]:
     """Also how many detections were impossible: box or score not finite, or a side under a pixel.
 
-    Of detections of the same person the one with the highest score stays. Keypoints that are not finite get score 0.
+    Of detections of the same person the one with the highest score stays. Keypoints that are not finite get score 0. `rgb` is the picture;
+    None: what people look like is not known.
     """
     boxes = detections.boxes_xyxy_px.astype(np.float64)
     finite = np.isfinite(boxes).all(-1) & np.isfinite(detections.scores)
@@ -44,14 +50,14 @@ def candidates_from(detections: Detections) -> tuple[Candidates, int]:
 
     keypoints = detections.keypoints_px[order].astype(np.float64)
     keypoints[..., 2] = np.where(np.isfinite(keypoints).all(-1), keypoints[..., 2], 0)
-    found = Candidates(boxes[order], detections.scores[order].astype(np.float64), keypoints, body_size(keypoints))
+    boxes = boxes[order]
 
-    impossible = len(detections) - int(possible.sum())
-    if len(found) < 2:
-        return found, impossible
-    same = same_person(found.boxes_xyxy_px, keypoints, found.boxes_xyxy_px, keypoints)
+    same = same_person(boxes, keypoints, boxes, keypoints)
     kept: list[int] = []
-    for i in range(len(found)):
+    for i in range(len(boxes)):
         if not same[i, kept].any():
             kept.append(i)
-    return found.rows(np.array(kept, np.int64)), impossible
+    boxes, keypoints, order = boxes[kept], keypoints[kept], order[kept]
+    looks = Appearance.unknown(len(boxes)) if rgb is None else appearance_of(rgb, boxes, keypoints, detections.up_rad)
+    scores = detections.scores[order].astype(np.float64)
+    return Candidates(boxes, scores, keypoints, body_size(keypoints), looks), len(detections) - int(possible.sum())

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from mchmr_stream.records import Detections, Float, Int, Tracks
 from mchmr_stream.tracking.candidates import Candidates, candidates_from
-from mchmr_stream.tracking.relinking import relink_closeness, size_agreement
-from mchmr_stream.tracking.similarity import box_iou, person_similarity, same_person
+from mchmr_stream.tracking.pairing import doubt_beside, in_other_clothes, match, relink
+from mchmr_stream.tracking.similarity import box_iou, same_person
 from mchmr_stream.tracking.track import Track
 
 _log = logging.getLogger(__name__)
@@ -25,13 +25,8 @@ _MIN_SIMILARITY = 0.3
 """A high detection and a person in view belong together from here on."""
 _MIN_SIMILARITY_LOW = 0.4
 """The same for a low detection, which may be clutter."""
-_SAME_PLACE, _SAME_PLACE_S = 0.6, 0.2
-"""Whose box is where and as large as expected, by this overlap, need not have the bones expected, too, for lying down shortens them; but
-only for so long: then somebody else may have come."""
 _RECENT_S = 0.4
 """Somebody missed for no longer competes on equal terms with those in view: two people who cross must not swap over one miss."""
-_FRESH_S = 0.6
-"""... but the longer ago, the vaguer is where they are expected, which makes them look alike: weighed down over this time."""
 _MAX_BIRTH_OVERLAP = 0.7
 """Nobody new begins in a box that overlaps somebody in view by more."""
 _STRONG_CARRY = 5.0
@@ -64,7 +59,9 @@ class PeopleTracker:
         carry_s: float = 0.7,
         min_presence: float = 0.5,
         max_people: int | None = None,
+        min_keypoint_score: float = 0.0,
     ) -> None:
+        """`min_keypoint_score` above 0: nobody new is reported before `believed` has seen keypoints of that score, or a sure detector."""
         self._high_score = high_score
         self._max_lost_s = max_lost_s
         self._confirm_s = confirm_s
@@ -72,6 +69,8 @@ class PeopleTracker:
         self._min_presence = min_presence
         self._strong_presence = (1 + min_presence) / 2
         self._max_people = max_people
+        self._min_keypoint_score = min_keypoint_score
+        self._reported: list[Track] = []
         self._tracks: list[Track] = []
         self._next_id = 1
         self._time_s = -math.inf
@@ -79,16 +78,17 @@ class PeopleTracker:
         self._warned = False
         self._up_rad = 0.0
 
-    def update(self, detections: Detections | None, time_s: float) -> Tracks:
+    def update(self, detections: Detections | None, time_s: float, rgb: NDArray[np.uint8] | None = None) -> Tracks:
         """The people of the frame at `time_s`. None: the detector was not asked, everyone is carried by prediction.
 
-        Boxes that are not finite or have no area are ignored with one warning. A time before the last one starts anew: people are
-        forgotten, ids go on. Raises ValueError for a time that is not finite.
+        `rgb` is the picture: what people look like tells apart who is in one place. Without it places alone decide. Rows with identity 0
+        may be nobody: `believed` says so. Boxes that are not finite or have no area are ignored with one warning. A time before the last
+        one starts anew: people are forgotten, ids go on. Raises ValueError for a time that is not finite.
         """
         time_s = self._open_frame(time_s)
         if detections is not None:
             self._up_rad = detections.up_rad
-            found, impossible = candidates_from(detections)
+            found, impossible = candidates_from(detections, rgb)
             if impossible and not self._warned:
                 self._warned = True
                 _log.warning("ignored %d detection(s) whose box or score is not finite or whose box has no area", impossible)
@@ -100,11 +100,33 @@ class PeopleTracker:
         self._started = self._started or detections is not None
         self._decide_who_is_visible(time_s)
         self._drop_carried_on_others()
+        if rgb is not None:
+            self._drop_carried_in_other_clothes(rgb)
         self._select_largest()
         tracks = self._report()
         for track in self._tracks:
             track.confirmed = False  # the network's word holds for one frame
         return tracks
+
+    def believed(self, tracks: Tracks) -> Tracks:
+        """Of what the last update reported those who are people, all of them with an identity.
+
+        `tracks` are its rows with the keypoints that were found in their crops. Somebody new without plain keypoints, of whom the detector
+        is not sure either, stays unreported; somebody reported who has neither for a second is forgotten.
+        """
+        if self._min_keypoint_score <= 0:
+            return tracks
+        for track, keypoints_px in zip(self._reported, tracks.keypoints_px, strict=True):
+            if track.observed:
+                track.belief.add(keypoints_px, track.score, self._time_s)
+            if track.on_trial and track.belief.plausible:
+                self._name(track)
+                track.visible = track.selected = True
+        over = [track for track in self._reported if track.track_id > 0 and track.belief.is_over]
+        self._tracks = [track for track in self._tracks if not any(track is one for one in over)]
+        kept = [row for row, track in enumerate(self._reported) if track.track_id > 0 and not any(track is one for one in over)]
+        track_id = np.array([track.track_id for track in self._reported], np.int64)
+        return replace(tracks, track_id=track_id).rows(np.array(kept, np.int64))
 
     def needs_confirmation(self, detections: Detections | None) -> bool:
         """Whether somebody in view may be missed by these detections; without doubt everybody has a box of their own."""
@@ -155,11 +177,9 @@ class PeopleTracker:
         high, low = found.rows(np.flatnonzero(is_high)), found.rows(np.flatnonzero(~is_high))
 
         recent = [track for track in self._tracks if track.track_id == 0 or track.visible or self._time_s - track.evidence_s <= _RECENT_S]
-        high = _match(high, recent, _MIN_SIMILARITY, self._time_s)
-        _match(low, self._missing(), _MIN_SIMILARITY_LOW, self._time_s)
-        missing = self._missing()
-        if len(high) and missing:
-            high = _pair(high, missing, relink_closeness(high, missing, self._time_s))
+        high = match(high, recent, _MIN_SIMILARITY, self._time_s)
+        match(low, self._missing(), _MIN_SIMILARITY_LOW, self._time_s)
+        high = relink(high, self._missing(), self._time_s)
         self._give_birth(high)
 
     def _missing(self) -> list[Track]:
@@ -173,7 +193,8 @@ class PeopleTracker:
             same = same_person(found.boxes_xyxy_px, found.keypoints_px, others, np.stack([track.landmarks_px for track in in_view]))
             taken = (same | (box_iou(found.boxes_xyxy_px, others) >= _MAX_BIRTH_OVERLAP)).any(1)
             found = found.rows(np.flatnonzero(~taken))
-        self._tracks += [Track(found, row, self._time_s) for row in range(len(found))]
+            doubt_beside(found, in_view)
+        self._tracks += [Track(found, row, self._time_s, self._min_keypoint_score) for row in range(len(found))]
 
     def _worth_keeping(self, track: Track, time_s: float) -> bool:
         """Somebody not yet reported must be seen again soon: clutter does not come back."""
@@ -183,8 +204,15 @@ class PeopleTracker:
         for track in self._tracks:
             seen_s = time_s - track.first_seen_s
             if track.track_id == 0 and track.observed and (at_once or seen_s >= self._confirm_s - _TOLERANCE_S):
-                track.track_id = self._next_id
-                self._next_id += 1
+                if self._min_keypoint_score > 0:
+                    track.on_trial = True
+                else:
+                    self._name(track)
+
+    def _name(self, track: Track) -> None:
+        track.track_id = self._next_id
+        track.on_trial = False
+        self._next_id += 1
 
     def _decide_who_is_visible(self, time_s: float) -> None:
         for track in self._tracks:
@@ -213,6 +241,11 @@ class PeopleTracker:
             if collapsed.any():
                 track.drop_carry()
 
+    def _drop_carried_in_other_clothes(self, rgb: NDArray[np.uint8]) -> None:
+        for track in self._tracks:
+            if track.visible and not track.observed and in_other_clothes(track, rgb, self._up_rad):
+                track.drop_carry()
+
     def _select_largest(self) -> None:
         shown = [track for track in self._tracks if track.visible]
         if self._max_people is not None and len(shown) > self._max_people:
@@ -223,6 +256,9 @@ class PeopleTracker:
 
     def _report(self) -> Tracks:
         shown = sorted((track for track in self._tracks if track.selected), key=lambda track: track.track_id)
+        # On trial are the last, so that they get their numbers in this order.
+        shown += [track for track in self._tracks if track.on_trial and track.observed and track.belief.is_due(self._time_s)]
+        self._reported = shown
         if not shown:
             none = Detections.empty()
             nobody = np.zeros(0, np.int64), none.boxes_xyxy_px, none.scores, none.keypoints_px, np.zeros(0, np.bool_), none.keypoints_px
@@ -235,36 +271,5 @@ class PeopleTracker:
             np.array([track.observed for track in shown], np.bool_),
             np.stack([track.landmarks_px for track in shown]).astype(np.float32),
             self._up_rad,
+            identity_doubt=np.array([track.doubtful for track in shown], np.bool_),
         )
-
-
-def _match(found: Candidates, tracks: list[Track], minimum: float, time_s: float) -> Candidates:
-    """Give detections to the people they look like; returns the detections left over."""
-    if not len(found) or not tracks:
-        return found
-    similarity = person_similarity(
-        found.boxes_xyxy_px,
-        found.keypoints_px,
-        np.stack([track.expected_box_xyxy_px for track in tracks]),
-        np.stack([track.landmarks_px for track in tracks]),
-        np.array([track.slack_px for track in tracks]),
-    )
-    missed = np.array([track.missed for track in tracks])
-    unseen_s = np.array([time_s - track.evidence_s for track in tracks])
-    possible = similarity >= minimum
-    if missed.any():
-        overlap = box_iou(found.boxes_xyxy_px, np.stack([track.expected_box_xyxy_px for track in tracks]))
-        in_place = (overlap >= _SAME_PLACE) & (unseen_s <= _SAME_PLACE_S)
-        possible &= ~missed | in_place | (size_agreement(found, tracks, time_s) > 0)
-    return _pair(found, tracks, np.where(possible, similarity * np.exp(-unseen_s / _FRESH_S), 0.0))
-
-
-def _pair(found: Candidates, tracks: list[Track], similarity: NDArray[np.float64]) -> Candidates:
-    """The assignment with the largest sum of similarities (n, m); 0 is no pair. Returns the detections left over."""
-    rows, columns = linear_sum_assignment(similarity, maximize=True)
-    left = np.ones(len(found), np.bool_)
-    for row, column in zip(rows, columns, strict=True):
-        if similarity[row, column] > 0:
-            tracks[column].observe(found, row)
-            left[row] = False
-    return found.rows(np.flatnonzero(left))
