@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test lint bench bench-quick clean
+.PHONY: help install demo test lint docs bench bench-quick clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -25,6 +25,9 @@ lint: $(VENV)/.installed-dev  ## style, types, and that imports run one way
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed-dev  ## docs/api.md from the docstrings of the public names
+	$(BIN)/python tools/api_page.py
 
 bench: $(VENV)/.installed-dev  ## every question in benchmarks/ (15 minutes); make bench VALIDATION=dir HEAVY=file.task for accuracy too
 	$(BIN)/python benchmarks/all.py $(if $(VALIDATION),--validation $(VALIDATION)) $(if $(HEAVY),--heavy $(HEAVY)) $(ARGS)

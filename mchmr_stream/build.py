@@ -36,9 +36,13 @@ class Components:
     """The heavy components of a pipeline: built once, used for any number of inputs, shared by any number of pipelines."""
 
     detector: Detector
+    """Finds people."""
     cropper: Cropper
+    """Cuts V crops of each person."""
     estimator: MeshEstimator
+    """Estimates a body from the crops."""
     body: BodyModel
+    """The body model that is posed."""
     keypoints: CropKeypoints | None = None
     """Finds the keypoints of each tracked person in crops; None: the detector's keypoints are used."""
     batches_at_once: int = 1
@@ -49,7 +53,11 @@ class Components:
     """What computes, in words."""
 
     def replaced(self, **changed: Any) -> Components:
-        """A copy with other fields, by name. Another estimator gets one frame at a time, on one thread, unless `changed` sets that too."""
+        """A copy with other fields. Another estimator gets one frame at a time, on one thread, unless `changed` sets that too.
+
+        Args:
+            changed: Fields by name, such as `detector`.
+        """
         if "estimator" in changed:
             changed = {"batches_at_once": 1, "frames_together": 1, **changed}
         return replace(self, **changed)

@@ -30,7 +30,7 @@ def _host_and_port(text: str, example: str) -> str:
 
 
 class SourceSettings(_Section):
-    """What is read."""
+    """The input."""
 
     start_s: float | None = Field(None, ge=0, description="skip everything before this time, seconds from the first frame")
     end_s: float | None = Field(None, ge=0, description="stop at this time, seconds from the first frame")
@@ -53,7 +53,7 @@ class SourceSettings(_Section):
 
 
 class CameraSettings(_Section):
-    """What is known of the camera; give at most one of the first three. None of them: focal length sqrt(width^2 + height^2)."""
+    """The camera; set at most one of the first three. With none of them: focal length sqrt(width^2 + height^2)."""
 
     focal_px: float | None = Field(None, ge=1, le=1_000_000, description="focal length in pixels of the upright, square-pixel picture")
     fov_deg: float | None = Field(None, ge=0.1, lt=180, description="horizontal field of view in degrees")
@@ -77,7 +77,7 @@ class CameraSettings(_Section):
 
 
 class DetectorSettings(_Section):
-    """Who is in the picture."""
+    """The person detector."""
 
     kind: Literal["movenet", "mediapipe", "boxes"] = Field(
         "movenet", description="movenet: anyone, boxes and 17 keypoints; mediapipe: one main person; boxes: your own, from `file`"
@@ -112,7 +112,7 @@ class KeypointSettings(_Section):
 
 
 class TrackerSettings(_Section):
-    """Who is who."""
+    """The tracker: identities over time."""
 
     high_score: float = Field(0.3, ge=0, le=1, description="detections from here on are matched first and may start a track")
     max_lost_s: float = Field(1.0, ge=0, description="forget a person not seen for this long")
@@ -136,7 +136,7 @@ class TrackerSettings(_Section):
 
 
 class CropSettings(_Section):
-    """The views of each person."""
+    """The crops (views) of each person."""
 
     layout: str = Field("wide", description="named layout: wide (what our weights were trained with), paper, or custom")
     views: int = Field(2, ge=1, le=9, description="how many of the layout's views; more are slower, and with the fit hardly better")
@@ -147,7 +147,7 @@ class CropSettings(_Section):
 
 
 class NetworkSettings(_Section):
-    """What looks at the crops."""
+    """The network that estimates bodies from the crops."""
 
     weights: str = Field("default", description="a name that ships with the package, or a .safetensors file of yours")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device is faster with it")
@@ -295,7 +295,7 @@ class MqttSettings(_Section):
 
 
 class OutputSettings(_Section):
-    """What is written."""
+    """The files that are written."""
 
     overlay: bool = Field(True, description="write STEM.mp4, the picture with the bodies over it")
     audio: bool = Field(True, description="keep the source's sound in the overlay")
@@ -303,7 +303,7 @@ class OutputSettings(_Section):
 
 
 class RuntimeSettings(_Section):
-    """Where it runs."""
+    """Device and threads."""
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     threads: int | None = Field(
@@ -317,7 +317,7 @@ _HOW_IT_RUNS = ("source.hwaccel",)
 
 
 class Settings(_Section):
-    """All settings. `mchmr config` prints them with these explanations."""
+    """All settings, in sections; immutable. `mchmr config` prints every one with its default and an explanation."""
 
     source: SourceSettings = SourceSettings()
     camera: CameraSettings = CameraSettings()
@@ -337,11 +337,18 @@ class Settings(_Section):
 
 
 def load_settings(file: str | Path | None = None, overrides: list[str] | None = None, *, defaults: list[str] | None = None) -> Settings:
-    """Settings from a YAML file (or none) with `section.name=value` overrides on top. A file that ships goes by its name: `fast`.
+    """Build settings from a file and overrides.
 
-    `defaults`: what holds, in the same form, where neither the file nor an override says anything else.
+    Args:
+        file: YAML as printed by `mchmr config`, or the name of a file that ships, such as "fast"; None: the defaults.
+        overrides: Single settings as "section.name=value", applied on top of the file.
+        defaults: Values in the same form, used where neither the file nor an override sets them.
 
-    Raises UsageError for an unreadable file, an unknown name (with the nearest known one) or a value out of range.
+    Returns:
+        The checked settings.
+
+    Raises:
+        UsageError: An unreadable file, an unknown name (the message gives the nearest known one) or a value out of range.
     """
     data: dict[str, Any] = {}
     if file is not None:

@@ -2,27 +2,29 @@
 
 
 class MchmrError(Exception):
-    """Anything this package raises on purpose; the command line prints it without a traceback."""
+    """Base of all errors that this package raises on purpose. The command line prints the message without a traceback."""
 
     exit_code = 1
+    """What the command line exits with."""
 
 
 class UsageError(MchmrError):
-    """The request itself is wrong: an unknown setting, a missing argument, a value out of range."""
+    """The request is wrong: an unknown setting, a missing argument, a value out of range."""
 
     exit_code = 2
+    """What the command line exits with."""
 
 
 class InputError(MchmrError):
-    """A file or stream cannot be read at all, or holds nothing that can be used."""
+    """A file or stream cannot be read, or holds nothing usable."""
 
 
 class TruncatedInput(InputError):
-    """The input broke off or was damaged; what decoded before was delivered."""
+    """The input is incomplete or damaged; all frames that could be decoded were delivered before."""
 
 
 class MissingPart(MchmrError):
-    """An optional package, weights file or body file is not there; the message says how to get it."""
+    """An optional package, weights file or body file is missing; the message says how to get it."""
 
 
 class EncodingError(MchmrError):

@@ -46,21 +46,28 @@ Progress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True)
 class VideoResult:
-    """How a run ended. On resuming, frames and people are those of all runs together."""
+    """Outcome of `process_video`. After resuming, frames and people are those of all runs together."""
 
     stem: str
+    """Name of the output files without their endings."""
     npz: Path
+    """STEM.npz, the bodies."""
     overlay: Path | None
+    """The picture with the bodies over it; None if it was not written."""
     report: Path
+    """STEM.json."""
     frames: int
+    """Processed frames."""
     people: int
+    """Identities that were found."""
     complete: bool
-    """whether the whole input was used"""
+    """Whether the whole input was processed."""
     message: str | None = None
-    """why not, or what is worth knowing"""
+    """Why it was not, or what is worth knowing."""
     warnings: list[str] = field(default_factory=list)
+    """What was odd about the input, one line each."""
     world: str | None = None
-    """with `camera.static`: how well gravity, floor and standing feet were found, in a line"""
+    """With `camera.static`: quality of the estimated gravity, floor and foot contacts, in a line."""
 
 
 def process_video(
@@ -74,15 +81,27 @@ def process_video(
     stop: threading.Event | None = None,
     pipeline: Pipeline | None = None,
 ) -> VideoResult:
-    """Run one input and write its files.
+    """Process one input and write STEM.npz, the overlay and STEM.json.
 
-    `resume` goes on after what an earlier, stopped run left; a complete one is left alone. Setting `stop` ends the run with
-    whole files. `pipeline`: loaded networks to use again, made with the same settings, which can be left out then.
-    An input that breaks off gives `complete=False` and a message, not an error; any other error is raised after what was
-    done so far has been published. An input that fails before its first frame leaves a report with the error, where that
-    replaces nothing or `overwrite` allows it.
-    Raises UsageError before anything is written where files would be replaced, and for a folder of pictures that are no clip
-    (`source.pictures`): each of those is an input of its own.
+    An input that breaks off gives `complete=False` and a message. Any other error is raised after the results so far are published.
+    An input that fails before its first frame leaves a report with the error, unless that would replace a file and `overwrite` is off.
+
+    Args:
+        path: A video file, or a picture or pattern of numbered pictures. Each picture of a folder that is no clip is an input of its own.
+        out_dir: Folder of the files, created if missing.
+        settings: All settings; None: those of `pipeline`, or the defaults.
+        resume: Continue after an earlier, stopped run; the files of a complete run are left as they are.
+        overwrite: Replace existing files.
+        progress: Called with the number of finished frames, and of expected frames or None.
+        stop: Setting it ends the run early, with complete files of the frames so far.
+        pipeline: Loaded networks to use again, made with the same settings.
+
+    Returns:
+        Names of the files, and whether the whole input was processed.
+
+    Raises:
+        UsageError: Before anything is written: files that exist, a folder of pictures that are no clip, or contradictory settings.
+        InputError: A file that cannot be read.
     """
     began = datetime.now(UTC)
     settings = settings or (Settings() if pipeline is None else pipeline.settings)

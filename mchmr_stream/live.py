@@ -63,13 +63,24 @@ class SourceStatus:
 
 
 class LiveRun:
-    """Sources, settings that can be changed while it runs (`adjust`), and sinks. A context manager: leaving it ends everything.
+    """Cameras and streams in real time: the newest picture of each source is processed, older ones are dropped.
 
-    `adjust` and `status` may be used from any thread, also by sinks.
+    A context manager: leaving it ends the run and closes the sinks. `adjust` holds the settings that can be changed while it runs; it and
+    `status` may be used from any thread, also by sinks.
     """
 
     def __init__(self, sources: Sequence[str], settings: Settings) -> None:
-        """Loads the networks. Raises UsageError and InputError for sources that cannot be, before anything is opened."""
+        """Load the networks. No source is opened yet.
+
+        Args:
+            sources: Camera numbers ("0"), URLs (RTSP, HTTP, UDP), or files, which are read at their own speed.
+            settings: All settings.
+
+        Raises:
+            UsageError: An address or settings that cannot be used.
+            InputError: A file that is not there.
+            MissingPart: A file or an optional package is missing.
+        """
         self.settings = settings
         addresses = addresses_of(sources, settings)
         self.pipeline = Pipeline(settings)
@@ -85,14 +96,21 @@ class LiveRun:
         self._followed = [_Followed(address) for address in addresses]
 
     def add_sink(self, sink: LiveSink) -> None:
-        """Give everything that is finished from now on to `sink` too. It is closed with the run."""
+        """Pass every result from now on to a sink.
+
+        Args:
+            sink: Closed with the run.
+        """
         with self._writing:
             self._sinks.append(sink)
 
     def run(self) -> list[SourceStatus]:
-        """Follow every source until it ends, or until `stop`. A source that fails leaves the others alone; its status says why.
+        """Process every source until it ends, or until `stop`.
 
-        Raises what a sink raised: nothing goes on without it.
+        A source that fails does not stop the others; its status has the error. An exception of a sink ends the run and is raised here.
+
+        Returns:
+            The final status of every source, in the order given.
         """
         tasks = [Task(partial(self._follow, followed), name=followed.address.name) for followed in self._followed]
         for task in tasks:
@@ -102,14 +120,18 @@ class LiveRun:
         return self.status()
 
     def stop(self) -> None:
-        """End the run; `run` returns soon."""
+        """End the run from any thread; `run` returns soon after."""
         self._stop.set()
         for followed in self._followed:
             if followed.source is not None:
                 followed.source.close()
 
     def status(self) -> list[SourceStatus]:
-        """Of every source, in the order given."""
+        """The state of every source: rates, ages, dropped pictures, errors.
+
+        Returns:
+            One status per source, in the order given.
+        """
         return [followed.status() for followed in self._followed]
 
     def __enter__(self) -> LiveRun:

@@ -123,47 +123,48 @@ class World:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Track(Described):
-    """One person over the F frames they were in. Columns as in the file, see docs/output.md."""
+    """One person over the F frames with a row of theirs. Columns as in the file (docs/output.md)."""
 
     track_id: int
+    """Identity, from 1."""
     frame: Int
-    """(F,)"""
+    """(F,): index of the frame in the source"""
     time_s: NDArray[np.float64]
-    """(F,)"""
+    """(F,): seconds from the first frame of the source"""
     box_xyxy_px: Float
-    """(F, 4)"""
+    """(F, 4): left, top, right, bottom"""
     score: Float
-    """(F,)"""
+    """(F,) of the detector, in [0, 1]"""
     global_orient: Float
-    """(F, 3, 3)"""
+    """(F, 3, 3): rotation of the root, camera axes from body axes"""
     body_pose: Float
-    """(F, 23, 3, 3)"""
+    """(F, 23, 3, 3): rotation of joints 1 to 23, each relative to its parent"""
     betas: Float
-    """(F, 10)"""
+    """(F, 10): shape coefficients"""
     transl: Float
-    """(F, 3) m"""
+    """(F, 3) m, as in SMPL: posed pelvis = rest pelvis(betas) + transl"""
     joints_m: Float
-    """(F, 24, 3) camera axes"""
+    """(F, 24, 3): SMPL's joints, camera axes (x right, y down, z forward), metres"""
     joints_px: Float
-    """(F, 24, 2)"""
+    """(F, 24, 2): the same in the picture"""
     keypoints_px: Float
-    """(F, 17, 3): x, y, score"""
+    """(F, 17, 3): x, y, score as detected, COCO's order"""
     confidence: Float
-    """(F,)"""
+    """(F,) in [0, 1]"""
     views_cam: Float
-    """(F, V, 3)"""
+    """(F, V, 3): scale, tx, ty of every crop's camera, as the network returned them"""
     interpolated: Bool
-    """(F,)"""
+    """(F,) True where the row is not based on the picture"""
     betas_frame: Float
-    """(F, 10) as the network gave them in this frame alone; NaN where nobody looked"""
+    """(F, 10): betas that the network returned for this frame alone; NaN in interpolated rows"""
     transl_mean_body: Float
-    """(F, 3) m: `transl` of a body with betas 0 that looks the same; NaN in files whose people have no one shape"""
+    """(F, 3) m: `transl` of a body with betas 0 of the same appearance; NaN in files without one shape per person"""
     joint_sd_m: Float = field(default_factory=lambda: np.zeros((0, 24), np.float32))
-    """(F, 24) m: standard deviation of each joint's place about the pelvis; NaN where it is not known. Left out: not known"""
+    """(F, 24) m: standard deviation of each joint's position relative to the pelvis; NaN where unknown. Default: unknown."""
     identity_doubt: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
-    """(F,) True where the person may have become somebody else. Left out: nowhere"""
+    """(F,) True where the track may have changed over to another person. Default: False."""
     world: WorldTrack | None = None
-    """There when the file was made with `--static-camera`"""
+    """The same person in the world (docs/world.md); None unless the file was made with `--static-camera`."""
 
     def __post_init__(self) -> None:
         for name in _LATER_COLUMNS:
@@ -186,12 +187,20 @@ class Track(Described):
         )
 
     def only(self, rows: NDArray) -> Track:
-        """Some of the rows, in the given order: indices, or a mask."""
+        """The same person with some of the rows.
+
+        Args:
+            rows: Indices, which also set the order, or a mask (F,).
+        """
         columns = {name: getattr(self, name)[rows] for name in COLUMNS if name != "track_id"}
         return Track(self.track_id, **columns, world=self.world.only(rows) if self.world is not None else None)
 
     def followed_by(self, other: Track) -> Track:
-        """This one's rows, then `other`'s, under this one's number. Both have a world, or neither has."""
+        """The rows of this track, then those of another, under the identity of this one.
+
+        Args:
+            other: A later track of the same person. Both have a world, or neither has.
+        """
         columns = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in COLUMNS if name != "track_id"}
         world = self.world.followed_by(other.world) if self.world is not None and other.world is not None else None
         return Track(self.track_id, **columns, world=world)
@@ -199,30 +208,40 @@ class Track(Described):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Motion(Described):
-    """A whole STEM.npz."""
+    """The content of a STEM.npz, person by person."""
 
     fps: float
+    """Nominal frames per second of the source."""
     width: int
+    """Of the upright picture, pixels."""
     height: int
+    """Of the upright picture, pixels."""
     K: NDArray[np.float64]
-    """(3, 3), the pinhole camera of the upright picture, px"""
+    """(3, 3): camera matrix of the upright picture, pixels"""
     frames: Int
-    """(F,): every frame that was processed"""
+    """(F,): index of every frame that was processed, with people or without"""
     frames_time_s: NDArray[np.float64]
-    """(F,)"""
+    """(F,): seconds from the first frame of the source"""
     tracks: dict[int, Track]
-    """By track_id, in order of first appearance"""
+    """People by track_id, in order of first appearance."""
     joint_names: tuple[str, ...]
+    """The 24 names of `joints_m`, SMPL's order."""
     keypoint_names: tuple[str, ...]
+    """The 17 names of `keypoints_px`, COCO's order."""
     body_model: str
+    """Name of the body model."""
     body_model_sha256: str
+    """Hash of its file."""
     weights: str
+    """Name of the network's weights."""
     weights_sha256: str
+    """Hash of the weights."""
     settings: dict[str, Any]
+    """All settings of the run, by section and name."""
     world: World | None = None
-    """There when the file was made with `--static-camera`, and then every track has its `world` too"""
+    """Pose of the standing camera; None unless the file was made with `--static-camera`. With it every track has its `world` too."""
     made_of: dict[str, Any] = field(default_factory=dict)
-    """Name, size and hash of the input and of files that settings name; empty where the file does not say"""
+    """Name, size and hash of the input and of files that settings name; empty in files of earlier versions."""
 
     def _lines(self) -> tuple[str, str, str]:
         span = f", {self.frames_time_s[0]:.3f} to {self.frames_time_s[-1]:.3f} s" if len(self.frames) else ""
@@ -236,7 +255,14 @@ class Motion(Described):
         )
 
     def reproject(self, track: Track) -> Float:
-        """(F, 24, 2): the joints of a person seen through `K`, px; what `joints_px` holds."""
+        """Project the joints of a person by `K`.
+
+        Args:
+            track: One of `tracks`.
+
+        Returns:
+            (F, 24, 2), pixels; equal to `track.joints_px`.
+        """
         homogeneous = track.joints_m @ self.K.T
         return (homogeneous[..., :2] / homogeneous[..., 2:]).astype(np.float32)
 
@@ -253,9 +279,16 @@ def doubts_s(doubtful_s: Iterable[float]) -> list[float]:
 
 
 def load(path: str | Path) -> Motion:
-    """Read a STEM.npz written by this package.
+    """Read a STEM.npz written by this package. Nothing in the file is executed, and sizes are checked before memory is allocated.
 
-    Raises InputError in one line when the file is missing, damaged, something else, or of another schema.
+    Args:
+        path: The file.
+
+    Returns:
+        Its content, person by person.
+
+    Raises:
+        InputError: The file is missing, damaged, something else, or of another schema.
     """
     what = "a STEM.npz written by mchmr"
     schema = read_npz(path, ["schema"], what=what)["schema"]

@@ -89,7 +89,7 @@ def log_scene(name: str, scene: Scene, watch: Stopwatch) -> None:
 class Pipeline:
     """Settings and components; `scenes` processes one source with them.
 
-    One run at a time, except with components that several runs may call at once (sharing.py).
+    One run at a time, except with components that several runs may call at once, as `LiveRun` uses.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Pipeline:
         detector: Detector | None = None,
         estimator: MeshEstimator | None = None,
     ) -> None:
-        """Load what is not given.
+        """Build the components that are not given.
 
         Args:
             settings: All settings; None: the defaults.
@@ -128,7 +128,7 @@ class Pipeline:
         return Pipeline(self.settings, self.components.replaced(**changed))
 
     def names(self) -> dict[str, str]:
-        """Body and weights with their hashes, as files name them."""
+        """Names and hashes of the body model and the weights, as output files give them."""
         body, estimator = self.components.body, self.components.estimator
         return {
             "body_model": body.name,
@@ -138,7 +138,7 @@ class Pipeline:
         }
 
     def adjustable(self) -> AdjustableSettings:
-        """The settings, for a run in which some of them may change."""
+        """A thread-safe copy of the settings for `scenes(adjust=...)`, some of which can be changed during the run."""
         return self._adjustable(self.settings)
 
     def _adjustable(self, settings: Settings) -> AdjustableSettings:
@@ -156,13 +156,24 @@ class Pipeline:
         say: Callable[[str], None] | None = None,
         keep: MeasuredFile | None = None,
     ) -> Generator[Scene]:
-        """Every frame of the source as a finished scene, in order; frames without people too.
+        """Process one source.
 
-        Setting `stop` ends the run after what was already decoded. `live`: no frame is taken from the source before there is
-        work for it, so that what waits is the source's matter; an early end closes the source. `adjust`: settings that may
-        change on the way. `say` is called, on a thread of the run, with what is odd about the source; left out: it is logged.
-        `keep` gets what was measured, for a second pass (`second_fit.py`).
-        Raises TruncatedInput after the last good frame.
+        Args:
+            source: Pictures in order of time.
+            intrinsics: Camera of the source's pictures.
+            stop: Setting it ends the run after the frames that are already decoded.
+            watch: Measures the duration of each stage.
+            live: Take a frame from the source only when the pipeline is ready for it, so that the source decides what to drop. An early
+                end closes the source.
+            adjust: Settings that may change during the run.
+            say: Called, on a thread of the run, with each warning about the source; None: warnings are logged.
+            keep: Stores the measurements of all frames for a second pass of the fit.
+
+        Yields:
+            One `Scene` per frame, in order; frames without people too.
+
+        Raises:
+            TruncatedInput: After the last good frame: the source breaks off.
         """
         settings = alone(self.settings) if source.info.still else self.settings
         info = source.info
@@ -317,7 +328,16 @@ class Pipeline:
                 yield item.frame, bodies
 
     def scene(self, frame: Frame, bodies: Bodies, intrinsics: Intrinsics) -> Scene:
-        """Pose the body model and project."""
+        """Pose the body model and project its joints.
+
+        Args:
+            frame: The picture.
+            bodies: Everyone in it.
+            intrinsics: Camera of the picture.
+
+        Returns:
+            The finished scene; its meshes are posed on demand.
+        """
         body = self.components.body
         rotations = np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1)
 

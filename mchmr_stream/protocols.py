@@ -31,13 +31,26 @@ class Source(Protocol):
 
 
 class Detector(Protocol):
-    """Finds people. Has no memory: frames may come in any order and batch."""
+    """Finds people in pictures. It has no memory: frames may come in any order and in batches of any size.
+
+    With `source.rotate=auto` it also gets pictures rotated by 90, 180 and 270 degrees; a detector without keypoints, which cannot show
+    the rotation, is best run with `source.rotate=0`.
+    """
 
     def detect(self, frames: Sequence[Frame]) -> list[Detections]:
-        """One `Detections` per frame."""
+        """Find everyone.
+
+        Args:
+            frames: Pictures of one source.
+
+        Returns:
+            One `Detections` per frame, in the order of `frames`.
+        """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release what is held. Called once, by `Pipeline.close`."""
+        ...
 
 
 class Tracker(Protocol):
@@ -71,18 +84,22 @@ class Tracker(Protocol):
 
 
 class MeshEstimator(Protocol):
-    """Crops in, bodies out."""
+    """Estimates one body per person from crops. `SynchronousEstimator` is a base class that leaves only `estimate` to write."""
 
     @property
     def name(self) -> str:
-        """Of the weights."""
+        """Name of the weights, as files and messages give it."""
         ...
 
     @property
-    def weights_sha256(self) -> str: ...
+    def weights_sha256(self) -> str:
+        """Hash of the weights, as files give it."""
+        ...
 
     @property
-    def crop_size_hw(self) -> tuple[int, int]: ...
+    def crop_size_hw(self) -> tuple[int, int]:
+        """Height and width of the crops it takes, pixels; `crops.layout` must cut crops of this size."""
+        ...
 
     @property
     def fixed_views(self) -> int | None:
@@ -91,28 +108,44 @@ class MeshEstimator(Protocol):
 
     @property
     def body_sha256(self) -> str | None:
-        """Of the free body that the weights were trained on, where they say so."""
+        """Hash of the free body that the weights were trained on; None: unknown."""
         ...
 
     @property
     def trained_on_smpl(self) -> bool:
-        """Weights of others: their betas mean nothing on the free body."""
+        """Whether betas are those of SMPL, which mean nothing on the free body."""
         ...
 
     @property
     def in_flight(self) -> int:
-        """How many batches may be on their way at once; 1 where `submit` computes."""
+        """Maximum number of concurrent batches; 1 if `submit` blocks until the result is ready."""
         ...
 
     def estimate(self, batch: CropBatch) -> CropEstimates:
-        """Of one batch, and wait for it."""
+        """Estimate a batch and wait for the result.
+
+        Args:
+            batch: Crops of n people, perhaps of several frames; n may be 0.
+
+        Returns:
+            n bodies, in the order of the batch.
+        """
         ...
 
     def submit(self, batch: CropBatch) -> Future[CropEstimates]:
-        """Of one batch, perhaps later. May wait while `in_flight` are on their way; may raise what the future would."""
+        """Submit a batch. May block while `in_flight` batches are running, and may raise what the future would raise.
+
+        Args:
+            batch: As for `estimate`.
+
+        Returns:
+            A future that resolves to the estimates.
+        """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release what is held. Called once, by `Pipeline.close`."""
+        ...
 
 
 class Smoother(Protocol):
@@ -136,8 +169,16 @@ class Sink(Protocol):
 
 
 class LiveSink(Protocol):
-    """Takes finished scenes of live sources somewhere, one at a time. What takes long here keeps the pipeline waiting."""
+    """Takes finished scenes of live sources. The pipeline waits while `write` runs, so slow work belongs on a thread of its own."""
 
-    def write(self, moment: Moment) -> None: ...
+    def write(self, moment: Moment) -> None:
+        """Take one result. Called for one result at a time, in the order in which they are finished.
 
-    def close(self) -> None: ...
+        Args:
+            moment: The scene, its source and its age.
+        """
+        ...
+
+    def close(self) -> None:
+        """Called once, at the end of the run."""
+        ...

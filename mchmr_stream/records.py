@@ -1,14 +1,14 @@
-"""What flows through the pipeline: frozen records, one per seam.
+"""The data types that flow through the pipeline: frozen records, one per interface between two stages.
 
 Conventions that hold everywhere
 --------------------------------
 Picture coordinates are in pixels, x right, y down; the centre of the top-left pixel is (0, 0) (OpenCV).
 Camera axes are OpenCV's: x right, y down, z forward, metres.
-The *plane* is the picture seen from its principal point with one focal length:
-``plane = ((x - cx), (y - cy) * fx / fy)`` in pixels, focal ``fx``. The *rolled plane* of a person is the plane turned
+The *plane* is the picture relative to its principal point, scaled to one focal length:
+``plane = ((x - cx), (y - cy) * fx / fy)`` in pixels, focal ``fx``. The *rolled plane* of a person is the plane rotated
 so that the person's trunk points up: ``plane = R(roll) @ rolled``, with ``R(a) = [[cos a, -sin a], [sin a, cos a]]``.
-Turning the plane about the principal point is the same as rolling the camera about its optical axis, so everything the
-network says in the rolled plane is exact and ``Rz(roll)`` takes it back to the camera.
+Rotating the plane about the principal point is the same as rolling the camera about its optical axis. So the network's
+output in the rolled plane is exact, and ``Rz(roll)`` transforms it back to the camera.
 Times are seconds. Rows ``n`` are people of one frame, ``V`` views (crops) of each.
 
 Records are frozen, and compare by identity: ``==`` on arrays would be ambiguous.
@@ -83,38 +83,42 @@ class SourceInfo:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture. `index` counts decoded frames of the source from 0, also those that were skipped."""
+    """One decoded picture of a source."""
 
     index: int
+    """Counts decoded frames of the source from 0, including skipped ones."""
     time_s: float
+    """Seconds from the first frame of the source."""
     rgb: NDArray[np.uint8]
-    """(height, width, 3), upright, square pixels. Each row is contiguous; between rows there may be padding, which saves a copy."""
+    """(height, width, 3), upright, square pixels. Each row is contiguous; there may be padding between rows, which saves a copy."""
 
     def __post_init__(self) -> None:
         _check("rgb", self.rgb, None, None, 3)
 
     @property
     def width(self) -> int:
+        """Pixels."""
         return self.rgb.shape[1]
 
     @property
     def height(self) -> int:
+        """Pixels."""
         return self.rgb.shape[0]
 
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """People found in one frame, in no order."""
+    """The people that a detector finds in one frame, in any order."""
 
     boxes_xyxy_px: Float
-    """(n, 4)"""
+    """(n, 4): left, top, right, bottom"""
     scores: Float
     """(n,) in [0, 1]"""
     keypoints_px: Float
-    """(n, 17, 3): x, y, score in COCO's order; NaN positions with score 0 where the detector gives none."""
+    """(n, 17, 3): x, y, score in COCO's order. A keypoint that the detector does not give is NaN with score 0."""
     up_rad: float = 0.0
-    """Where up is in the picture, as a roll: the direction R(up_rad) @ (0, -1). 0 for an upright camera; minus a quarter turn for a
-    picture that has to be turned a quarter clockwise, in which people's heads point left."""
+    """Direction of up in the picture, as a roll: R(up_rad) @ (0, -1). 0 for an upright camera. -pi/2 for a picture that must be
+    rotated by 90 degrees clockwise, in which heads point left."""
 
     def __post_init__(self) -> None:
         n = len(self.boxes_xyxy_px)
@@ -127,11 +131,17 @@ class Detections:
 
     @staticmethod
     def empty() -> Detections:
+        """No people."""
         return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 17, 3), np.float32))
 
     @staticmethod
     def from_boxes(boxes_xyxy_px: Float, scores: Float) -> Detections:
-        """Boxes from something that knows no keypoints."""
+        """Detections of a detector that gives no keypoints.
+
+        Args:
+            boxes_xyxy_px: (n, 4): left, top, right, bottom.
+            scores: (n,) in [0, 1].
+        """
         keypoints = np.full((len(boxes_xyxy_px), 17, 3), np.nan, np.float32)
         keypoints[..., 2] = 0
         return Detections(np.asarray(boxes_xyxy_px, np.float32), np.asarray(scores, np.float32), keypoints)
@@ -139,24 +149,26 @@ class Detections:
 
 @dataclass(frozen=True, eq=False)
 class Tracks:
-    """People of one frame with identities; those the detector missed are carried."""
+    """The people of one frame with identities, including those that the detector missed and the tracker carries on."""
 
     track_id: Int
     """(n,) from 1, never used twice in one run"""
     boxes_xyxy_px: Float
+    """(n, 4): left, top, right, bottom"""
     scores: Float
+    """(n,) in [0, 1]: of the detection; for a carried person the last one, or the network's presence"""
     keypoints_px: Float
-    """(n, 17, 3) as seen in this frame; NaN with score 0 for a carried person, until `CropKeypoints` finds them in a crop."""
+    """(n, 17, 3): x, y, score as detected in this frame. NaN with score 0 without a detection, until `CropKeypoints` finds them."""
     observed: Bool
-    """(n,) False where the box was carried without a detection in this frame."""
+    """(n,) False where the box was carried without a detection in this frame"""
     landmarks_px: Float
-    """(n, 17, 3): the best guess of the keypoints, also for a carried person (there: from the previous frame, moved)."""
+    """(n, 17, 3): the best estimate of the keypoints; without a detection those of the previous frame, moved"""
     up_rad: float = 0.0
-    """Where up is in the picture, as in `Detections`."""
+    """Direction of up in the picture, as in `Detections`."""
     keypoint_covariance_px2: Float = field(default_factory=lambda: np.zeros((0, 17, 2, 2), np.float32))
-    """(n, 17, 2, 2) of `keypoints_px`, as the network that found them shows it; NaN where it is not known. Left out: not known"""
+    """(n, 17, 2, 2): covariance of `keypoints_px`; NaN where unknown. Default: unknown."""
     identity_doubt: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
-    """(n,) True where the person may have become somebody else in this frame. Left out: nobody"""
+    """(n,) True where the track may have changed over to another person in this frame. Default: False."""
 
     def __post_init__(self) -> None:
         n = len(self.track_id)
@@ -175,27 +187,34 @@ class Tracks:
         return len(self.track_id)
 
     def rows(self, which: Int) -> Tracks:
-        """Some of them."""
+        """The same frame with some of its people.
+
+        Args:
+            which: Indices of rows, or a mask (n,).
+        """
         columns = {one.name: getattr(self, one.name)[which] for one in fields(self) if one.name != "up_rad"}
         return replace(self, **columns)
 
 
 @dataclass(frozen=True, eq=False)
 class CropBatch:
-    """The network's input: exactly what goes to an estimator, in process or served."""
+    """The input of a `MeshEstimator`: V crops of each of n people, and where they were cut.
+
+    Coordinates are in each person's rolled plane: pixels relative to the principal point, rotated so that the trunk points up.
+    """
 
     crops: Tensor
-    """(n, V, 3, h, w) uint8 RGB, on the device the estimator runs on"""
+    """(n, V, 3, h, w) uint8 RGB, on the device that the estimator runs on"""
     views_px: Float
-    """(n, V, 3): centre x, centre y and side (the crop's height) of every view, rolled plane"""
+    """(n, V, 3): centre x, centre y and side (the crop's height) of every view"""
     base_px: Float
-    """(n, 3): the same for the box that the views were laid out from"""
+    """(n, 3): the same for the base box, from which the views were laid out"""
     keypoints_px: Float
-    """(n, 17, 3): x, y in the rolled plane and score, as detected in this frame; score 0 where there is none"""
+    """(n, 17, 3): x, y, score as detected in this frame; score 0 where there is none"""
     focal_px: Float
-    """(n,)"""
+    """(n,): focal length of the full picture's camera"""
     roll_rad: Float
-    """(n,): plane = R(roll) @ rolled"""
+    """(n,): angle of the rolled plane; plane = R(roll) @ rolled"""
 
     def __post_init__(self) -> None:
         n, views = self.crops.shape[:2]
@@ -211,20 +230,24 @@ class CropBatch:
 
 @dataclass(frozen=True, eq=False)
 class CropEstimates:
-    """The network's output: one body and V local cameras per person, in each person's rolled camera."""
+    """The output of a `MeshEstimator`: one SMPL body and V crop cameras per person, in each person's rolled camera.
+
+    A crop camera (s, tx, ty) projects a point X of the body, in metres relative to the pelvis, to `cx + (b / 2) s (X + tx)`, where
+    cx is the view's centre and b its side; y likewise.
+    """
 
     rotations: Float
-    """(n, 24, 3, 3): root first, each joint relative to its parent"""
+    """(n, 24, 3, 3): the root in camera axes, then each joint relative to its parent"""
     betas: Float
-    """(n, 10)"""
+    """(n, 10): SMPL shape coefficients"""
     views_cam: Float
-    """(n, V, 3): weak-perspective scale, tx, ty of every view"""
+    """(n, V, 3): weak-perspective scale s (1/m) and shift tx, ty (m) of every view"""
     confidence: Float
-    """(n,) in [0, 1]: how much to trust the body"""
+    """(n,) in [0, 1]: confidence in the body"""
     presence: Float
-    """(n,) in [0, 1]: whether there is a person in the crops at all"""
+    """(n,) in [0, 1]: probability that the crops show a person; the tracker ends tracks without a detection by it"""
     landmarks_px: Float
-    """(n, 27, 3): where the network saw the points of `LANDMARK_NAMES` (rolled plane) and how visible they are"""
+    """(n, 27, 3): x, y (rolled plane) and visibility of `LANDMARK_NAMES`; visibility 0 where the network sees none"""
 
     def __post_init__(self) -> None:
         n = len(self.rotations)
@@ -241,37 +264,43 @@ class CropEstimates:
 
 @dataclass(frozen=True, eq=False)
 class Bodies:
-    """Everyone in one frame as SMPL-format bodies in the full picture's camera."""
+    """The SMPL bodies of everyone in one frame, in the full picture's camera (x right, y down, z forward, metres)."""
 
     frame: int
+    """Index of the frame in the source."""
     time_s: float
+    """Seconds from the first frame of the source."""
     track_id: Int
+    """(n,) from 1, never used twice in one run"""
     boxes_xyxy_px: Float
+    """(n, 4): left, top, right, bottom"""
     scores: Float
+    """(n,) of the detector, in [0, 1]"""
     keypoints_px: Float
-    """(n, 17, 3) as detected"""
+    """(n, 17, 3): x, y, score as detected, COCO's order"""
     global_orient: Float
-    """(n, 3, 3)"""
+    """(n, 3, 3): rotation of the root, camera axes from body axes"""
     body_pose: Float
-    """(n, 23, 3, 3)"""
+    """(n, 23, 3, 3): rotation of joints 1 to 23, each relative to its parent"""
     betas: Float
-    """(n, 10)"""
+    """(n, 10): shape coefficients"""
     transl: Float
-    """(n, 3) m, SMPL's: posed pelvis = rest pelvis(betas) + transl"""
+    """(n, 3) m, as in SMPL: posed pelvis = rest pelvis(betas) + transl"""
     views_cam: Float
-    """(n, V, 3) as the network gave them (each in its own crop)"""
+    """(n, V, 3): scale, tx, ty of every crop's camera, as the network returned them"""
     confidence: Float
-    """(n,)"""
+    """(n,) in [0, 1]"""
     interpolated: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
-    """(n,) True where no picture evidence stands behind the row"""
+    """(n,) True where the row is not based on the picture. Default: False."""
     betas_frame: Float = field(default_factory=lambda: np.zeros((0, 10), np.float32))
-    """(n, 10) as the network gave them in this frame, whatever `betas` were made of; NaN where nobody looked. Left out: `betas`"""
+    """(n, 10): betas that the network returned for this frame alone; NaN in interpolated rows. Default: `betas`."""
     joint_sd_rad: Float = field(default_factory=lambda: np.zeros((0, 24), np.float32))
-    """(n, 24) standard deviation of each joint's rotation in camera axes about one axis, radians; NaN: not known"""
+    """(n, 24): standard deviation of each joint's rotation in camera axes about one axis, radians; NaN where unknown"""
     joint_sd_m: Float = field(default_factory=lambda: np.zeros((0, 24), np.float32))
-    """(n, 24) standard deviation of each joint's place about the pelvis, metres: root of the summed variances of x, y, z; NaN: not known"""
+    """(n, 24): standard deviation of each joint's position relative to the pelvis, metres: root of the summed variances of x, y and z;
+    NaN where unknown"""
     identity_doubt: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
-    """(n,) as in `Tracks`. Left out: nobody"""
+    """(n,) True where the track may have changed over to another person in this frame. Default: False."""
 
     def __post_init__(self) -> None:
         n = len(self.track_id)
@@ -301,19 +330,33 @@ class Bodies:
         return len(self.track_id)
 
     def usable(self) -> Bool:
-        """(n,) rows that hold a body: all numbers finite, and before the camera."""
+        """Rows that hold a body.
+
+        Returns:
+            (n,) True where all numbers are finite and the body is in front of the camera.
+        """
         pose = np.isfinite(self.body_pose).all((-3, -2, -1)) & np.isfinite(self.global_orient).all((-2, -1))
         finite = pose & np.isfinite(self.transl).all(-1) & np.isfinite(self.betas).all(-1)
         return np.asarray(finite & (np.where(finite, self.transl[:, 2], 0) > 0))
 
     def rows(self, which: Int) -> Bodies:
-        """Some of them."""
+        """The same frame with some of its people.
+
+        Args:
+            which: Indices of rows, or a mask (n,).
+        """
         columns = {one.name: getattr(self, one.name)[which] for one in fields(self) if one.name not in ("frame", "time_s")}
         return replace(self, **columns)
 
     @staticmethod
     def empty(frame: int, time_s: float, views: int) -> Bodies:
-        """A frame without people."""
+        """A frame without people.
+
+        Args:
+            frame: Index of the frame in the source.
+            time_s: Seconds from the first frame of the source.
+            views: Number of crops per person that the run uses.
+        """
         z = lambda *shape: np.zeros(shape, np.float32)
         return Bodies(
             frame, time_s, np.zeros(0, np.int64), z(0, 4), z(0), z(0, 17, 3), z(0, 3, 3), z(0, 23, 3, 3), z(0, 10),
@@ -323,17 +366,20 @@ class Bodies:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Scene(Described):
-    """One frame, finished: what every sink gets and what `mchmr_stream.stream` yields."""
+    """One finished frame: the picture, its bodies and their joints. `stream` yields these."""
 
     frame: Frame
+    """The picture."""
     bodies: Bodies
+    """Pose, shape, position and identity of everyone; rows n."""
     intrinsics: Intrinsics
+    """Camera of the picture."""
     joints_m: Float
-    """(n, 24, 3) camera axes, metres"""
+    """(n, 24, 3): SMPL's joints, camera axes (x right, y down, z forward), metres"""
     joints_px: Float
-    """(n, 24, 2)"""
+    """(n, 24, 2): the same in the picture"""
     faces: NDArray[np.int64]
-    """(F, 3) triangles of the body's mesh"""
+    """(F, 3): triangles of the body's mesh, indices of vertices"""
     _vertices: Callable[[], Float]
 
     def __post_init__(self) -> None:
@@ -352,7 +398,11 @@ class Scene(Described):
         )
 
     def vertices_m(self) -> Float:
-        """(n, vertices, 3) camera axes, metres. Posed when asked for: most users need joints only."""
+        """Vertices of the posed meshes. They are computed on each call, because most users need joints only.
+
+        Returns:
+            (n, vertices, 3), camera axes, metres.
+        """
         return self._vertices()
 
     def __len__(self) -> int:
@@ -361,20 +411,21 @@ class Scene(Described):
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """A finished scene of a live source, and what is known of its way here."""
+    """A finished scene of a live source, with its age."""
 
     source: SourceInfo
-    """its `name` is unlike that of any other source of the run"""
+    """The source; its `name` is unique in the run."""
     scene: Scene
+    """The finished frame."""
     clock_s: float
-    """seconds since 1970 when the picture came"""
+    """Arrival of the picture, seconds since 1970."""
     age_s: float
-    """from then until the scene was finished"""
+    """Seconds from the arrival of the picture until the scene was finished."""
     late_s: float
-    """by the picture's own timestamp, how much later than the soonest one of the connection it came"""
+    """Delay of the picture by its own timestamp, seconds more than that of the fastest picture of the connection."""
     dropped: int
-    """pictures of this source so far that gave way to newer ones"""
+    """Pictures of this source so far that were dropped for newer ones."""
     reconnects: int
-    """how many times this source was lost and found again"""
+    """Times this source was lost and found again."""
     work_s: Mapping[str, float] = field(default_factory=dict)
-    """how long each stage of the pipeline last worked, seconds"""
+    """Last duration of each stage of the pipeline, seconds."""

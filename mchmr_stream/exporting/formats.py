@@ -82,14 +82,28 @@ def export_motion(
     overwrite: bool = False,
     keep: Sequence[Path] = (),
 ) -> list[Written]:
-    """Write `motion` as `to` into `folder`, files called after `stem`. Each appears whole or not at all.
+    """Write a motion in the format of other programs. Each file appears whole or not at all.
 
-    `people`: only these; None: all. `per_person`: one scene each (GLB, USD). `rate`: frames per second of the formats with an even
-    one; None: the file's own. Longer gaps in a person's rows than `longest_gap_s` stay gaps. `body`: what the motion was made with;
-    None: loaded by the name in the file. `keep`: files that are read and so never replaced.
-    Warnings about the file's world are logged again where the format uses it.
-    Raises UsageError for a request that makes no sense and for files that are there already, InputError when the body is another one
-    or there is nobody to write, MissingPart when the format's library is not installed.
+    Args:
+        motion: Read with `load`.
+        stem: Beginning of the files' names.
+        to: "glb", "usd", "bvh", "amass", "smpl", "trc", "csv" or "pkl" (docs/export.md).
+        folder: An existing folder.
+        people: Identities to write; None: all.
+        per_person: "glb", "usd": one file per person instead of one scene.
+        rate: Frames per second of formats with an even rate; None: that of the motion.
+        longest_gap_s: Gaps in a person's rows up to this many seconds are filled; longer ones end a file.
+        body: Body model of the motion; None: the one that the motion names is loaded.
+        overwrite: Replace existing files.
+        keep: Files that are never replaced, such as the one that `motion` was read from.
+
+    Returns:
+        The written files, with the people and times in each.
+
+    Raises:
+        UsageError: Arguments that do not go together, or a file that exists.
+        InputError: The body model is another one, or there is nobody to write.
+        MissingPart: The library of the format is not installed.
     """
     if to not in SUFFIXES:
         raise UsageError(f"format is {to}, expected one of {', '.join(SUFFIXES)}")

@@ -25,27 +25,47 @@ _LONGEST_PIXEL = 2.5
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """A pinhole camera, lens distortion already undone. Pixels."""
+    """A pinhole camera without lens distortion. Pixels; the centre of the top-left pixel is (0, 0)."""
 
     fx: float
+    """Focal length, horizontal."""
     fy: float
+    """Focal length, vertical."""
     cx: float
+    """Principal point, x."""
     cy: float
+    """Principal point, y."""
 
     @property
     def matrix(self) -> NDArray[np.float64]:
-        """K, (3, 3)."""
+        """The camera matrix K, (3, 3)."""
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
 
     @staticmethod
     def assumed(width: int, height: int) -> Intrinsics:
-        """Focal sqrt(W^2 + H^2), principal point in the middle: a field of view of about 53 degrees on the diagonal."""
+        """The camera that is assumed if none is known: focal length sqrt(width^2 + height^2), principal point in the middle.
+
+        Its field of view is about 53 degrees on the diagonal.
+
+        Args:
+            width: Of the picture, pixels.
+            height: Of the picture, pixels.
+        """
         f = math.hypot(width, height)
         return Intrinsics(f, f, (width - 1) / 2, (height - 1) / 2)
 
     @staticmethod
     def from_fov(width: int, height: int, fov_deg: float) -> Intrinsics:
-        """From the horizontal field of view in degrees. Raises UsageError where no lens has it."""
+        """A camera with this horizontal field of view, and the principal point in the middle.
+
+        Args:
+            width: Of the picture, pixels.
+            height: Of the picture, pixels.
+            fov_deg: Horizontal field of view, degrees.
+
+        Raises:
+            UsageError: No lens has that field of view.
+        """
         if not 0 < fov_deg < 180:
             raise UsageError(f"field of view is {fov_deg} degrees, expected more than 0 and less than 180")
         f = width / 2 / math.tan(math.radians(fov_deg) / 2)
@@ -53,7 +73,16 @@ class Intrinsics:
 
     @staticmethod
     def from_focal(width: int, height: int, focal_px: float) -> Intrinsics:
-        """From a focal length in pixels. Raises UsageError where no lens has it."""
+        """A camera with this focal length, and the principal point in the middle.
+
+        Args:
+            width: Of the picture, pixels.
+            height: Of the picture, pixels.
+            focal_px: Focal length, pixels.
+
+        Raises:
+            UsageError: No lens has that focal length.
+        """
         if not (math.isfinite(focal_px) and focal_px > 0):
             raise UsageError(f"focal length is {focal_px} px, expected a positive number")
         return _plausible(Intrinsics(focal_px, focal_px, (width - 1) / 2, (height - 1) / 2), width, height)
