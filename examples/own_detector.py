@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from itertools import islice
 
 import av
 import numpy as np
@@ -50,10 +51,11 @@ class DifferenceDetector:
 
 
 def background_of(video: str) -> NDArray[np.uint8]:
-    """The median over the video of a standing camera: what is there most of the time."""
+    """What is there most of the time: the median over some 50 frames, of a camera that stands still and upright."""
     with av.open(video) as container:
-        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    return np.median(pictures[:: max(1, len(pictures) // 50)], axis=0).astype(np.uint8)
+        step = max(1, container.streams.video[0].frames // 50)
+        frames = islice(container.decode(video=0), 0, None, step)
+        return np.median([frame.to_ndarray(format="rgb24") for frame in frames], axis=0).astype(np.uint8)
 
 
 def main(video: str) -> None:

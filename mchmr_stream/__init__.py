@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from mchmr_stream.exporting.formats import export_motion
     from mchmr_stream.geometry.camera import Intrinsics
     from mchmr_stream.job import VideoResult, process_video
-    from mchmr_stream.live import LiveRun
+    from mchmr_stream.live import LiveRun, SourceStatus
     from mchmr_stream.motion import Motion, Track, load
     from mchmr_stream.pipeline import Pipeline, stream
-    from mchmr_stream.protocols import Detector, LiveSink, MeshEstimator
-    from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Detections, Frame, Moment, Scene, Tracks
+    from mchmr_stream.protocols import Detector, LiveSink, MeshEstimator, Source
+    from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Detections, Frame, Moment, Scene, SourceInfo, Tracks
 
 __version__ = "0.1.0"
 
@@ -49,6 +49,9 @@ _HOME = {
     "Pipeline": "pipeline",
     "Scene": "records",
     "Settings": "config",
+    "Source": "protocols",
+    "SourceInfo": "records",
+    "SourceStatus": "live",
     "SynchronousEstimator": "estimators.at_once",
     "Track": "motion",
     "Tracks": "records",
@@ -83,6 +86,9 @@ __all__ = [
     "Pipeline",
     "Scene",
     "Settings",
+    "Source",
+    "SourceInfo",
+    "SourceStatus",
     "SynchronousEstimator",
     "Track",
     "Tracks",

@@ -40,26 +40,32 @@ KEPT_RESULTS = 600
 
 @dataclass(frozen=True)
 class SourceStatus:
-    """How a source is doing."""
+    """The state of one source of a `LiveRun`."""
 
     name: str
+    """Unique in the run."""
     connected: bool
+    """Whether pictures arrive."""
     decoded: int
-    """pictures that came"""
+    """Pictures that arrived."""
     finished: int
-    """of which so many became scenes"""
+    """Pictures that became results."""
     dropped: int
-    """and so many gave way to newer ones"""
+    """Pictures that were dropped for newer ones."""
     reconnects: int
+    """Times the source was lost and found again."""
     fps: float
-    """finished per second, of late"""
+    """Recent results per second."""
     age_p50_s: float
+    """Median age of recent results, seconds."""
     age_p99_s: float
+    """99th percentile of the age of recent results, seconds."""
     late_s: float
+    """Delay of the last picture by its own timestamp, seconds more than that of the fastest picture of the connection."""
     people: int
-    """in the last picture"""
+    """People in the last picture."""
     error: str | None
-    """why it is not followed any more"""
+    """Why the source is not processed any more; None: no error."""
 
 
 class LiveRun:

@@ -13,10 +13,12 @@ from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Detections, F
 
 
 class Source(Protocol):
-    """Pictures in order of time."""
+    """Gives the frames of one input in order of time. `Pipeline.scenes` takes one of your own, too."""
 
     @property
-    def info(self) -> SourceInfo: ...
+    def info(self) -> SourceInfo:
+        """What is known before the first frame."""
+        ...
 
     @property
     def warnings(self) -> list[str]:
@@ -24,10 +26,19 @@ class Source(Protocol):
         ...
 
     def frames(self) -> Iterator[Frame]:
-        """Every frame once. Raises TruncatedInput after the last good frame when the end is missing."""
+        """Decode the input. Called once.
+
+        Yields:
+            Every frame once, upright, with square pixels. Later stages assume that there is no lens distortion.
+
+        Raises:
+            TruncatedInput: After the last good frame: the end is missing.
+        """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release the input. A live source may be closed from any thread, which ends `frames`."""
+        ...
 
 
 class Detector(Protocol):

@@ -66,19 +66,22 @@ def _check(name: str, array: NDArray, *shape: int | None) -> None:
 
 @dataclass(frozen=True, eq=False)
 class SourceInfo:
-    """What is known of a source before its first frame. Sizes are of upright, square-pixel pictures."""
+    """What is known of a source before its first frame."""
 
     name: str
+    """Name in messages."""
     width: int
+    """Of the upright picture with square pixels, pixels."""
     height: int
+    """Of the upright picture with square pixels, pixels."""
     fps: float
-    """Nominal rate; frames carry their own times, which need not follow it."""
+    """Nominal frames per second; frames have their own times, which need not follow it."""
     frame_count: int | None = None
-    """How many frames are expected, for progress bars; None when unknown."""
+    """Number of expected frames; None if unknown."""
     path: str | None = None
-    """The file it reads, when it is one file: the overlay takes the sound from there."""
+    """The file that it reads, if it is one file: the overlay takes the sound from there."""
     still: bool = False
-    """One picture that stands alone, no clip of one frame."""
+    """Whether it is a single picture that stands alone, and not a clip of one frame."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -86,9 +86,9 @@ def threads_of_a_run() -> list[str]:
 def test_public_names_stay() -> None:
     assert mchmr_stream.__all__ == [
         "Bodies", "Components", "CropBatch", "CropEstimates", "Detections", "Detector", "Frame", "InputError", "Intrinsics", "LiveRun",
-        "LiveSink", "MchmrError", "MeshEstimator", "MissingPart", "Moment", "Motion", "Pipeline", "Scene", "Settings",
-        "SynchronousEstimator", "Track", "Tracks", "TruncatedInput", "UsageError", "VideoResult", "export_motion", "load",
-        "load_settings", "process_video", "stream",
+        "LiveSink", "MchmrError", "MeshEstimator", "MissingPart", "Moment", "Motion", "Pipeline", "Scene", "Settings", "Source",
+        "SourceInfo", "SourceStatus", "SynchronousEstimator", "Track", "Tracks", "TruncatedInput", "UsageError", "VideoResult",
+        "export_motion", "load", "load_settings", "process_video", "stream",
     ]  # fmt: skip
     assert [name for name in mchmr_stream.__all__ if getattr(mchmr_stream, name).__name__ != name] == []
 

@@ -19,10 +19,11 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
 
 GROUPS = {
     "Functions": ("stream", "process_video", "load", "export_motion", "load_settings"),
-    "Runs": ("Settings", "Pipeline", "LiveRun", "VideoResult"),
+    "Runs": ("Settings", "Pipeline", "VideoResult", "LiveRun", "SourceStatus"),
     "Results": ("Scene", "Frame", "Bodies", "Intrinsics", "Moment", "Motion", "Track"),
     "Components of your own": (
-        "Detector", "Detections", "MeshEstimator", "SynchronousEstimator", "CropBatch", "CropEstimates", "Tracks", "Components", "LiveSink",
+        "Detector", "Detections", "MeshEstimator", "SynchronousEstimator", "CropBatch", "CropEstimates", "Tracks",
+        "Components", "Source", "SourceInfo", "LiveSink",
     ),
     "Errors": ("MchmrError", "UsageError", "InputError", "TruncatedInput", "MissingPart"),
 }  # fmt: skip
