@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from test_tracking import Path, Person, look, straight, times
+from usual_tracker import people_tracker
 
 from mchmr_stream.config import settings_from
 from mchmr_stream.job import process_video
 from mchmr_stream.motion import load
 from mchmr_stream.records import Detections, Tracks
-from mchmr_stream.tracking.appearance import Appearance, appearance_of, same_look
+from mchmr_stream.tracking.appearance import Appearance, appearance_of, log_likelihood_ratio
 from mchmr_stream.tracking.similarity import box_iou
 from mchmr_stream.tracking.tracker import PeopleTracker
 
@@ -55,7 +56,7 @@ def follow(
     people: Sequence[Person], clothes: Sequence[Clothes] | None, light: float = 1.0, seconds: float = 3.0
 ) -> tuple[dict[int, set[int]], list[tuple[float, int]]]:
     """For every person the ids of their boxes, and who was in doubt when. From 1 s on there is this much light."""
-    tracker, rng = PeopleTracker(), np.random.default_rng(0)
+    tracker, rng = people_tracker(), np.random.default_rng(0)
     ids: dict[int, set[int]] = {i: set() for i in range(len(people))}
     doubts = []
     for t in times(FPS, seconds):
@@ -125,7 +126,7 @@ def looks(people: Sequence[Person], clothes: Sequence[Clothes], t: float, keypoi
 @pytest.mark.parametrize("keypoints", [True, False])
 def test_looks_say_who_is_who_with_keypoints_and_without(keypoints: bool) -> None:
     people, clothes = [Person(straight(150 + 200 * i, 300, 20)) for i in range(3)], [RED_BLUE, BLACK, GREEN_GREY]
-    told = same_look(looks(people, clothes, 0.0, keypoints), looks(people, clothes, 1.0, keypoints))
+    told = log_likelihood_ratio(looks(people, clothes, 0.0, keypoints), looks(people, clothes, 1.0, keypoints))
     assert (np.diagonal(told) > 1).all()
     assert told[~np.eye(3, dtype=bool)].max() < -2
 
@@ -135,7 +136,7 @@ def test_what_may_be_of_somebody_else_says_little_and_outside_of_the_picture_not
     found = looks(people, [BLACK, RED_BLUE, BLACK], 0.0)
     assert found.seen[:2].max() < 0.5
     assert not found.seen[2].any()
-    assert not same_look(found, found)[2].any()
+    assert not log_likelihood_ratio(found, found)[2].any()
 
 
 def test_a_turned_picture_shows_the_same_clothes() -> None:
@@ -145,7 +146,7 @@ def test_a_turned_picture_shows_the_same_clothes() -> None:
     left, top, right, bottom = person.box(0.0)
     box = np.array([[top, WIDTH - right, bottom, WIDTH - left]])
     found = appearance_of(np.ascontiguousarray(turned), box, np.zeros((1, 17, 3)), -np.pi / 2)
-    assert float(same_look(found, upright)[0, 0]) > 1.5
+    assert float(log_likelihood_ratio(found, upright)[0, 0]) > 1.5
 
 
 # ---- furniture ----------------------------------------------------------------------------------------------------------
@@ -164,7 +165,7 @@ def judged(tracker: PeopleTracker, found: Detections, t: float, keypoint_score: 
 
 def test_furniture_is_never_reported_and_takes_no_number() -> None:
     tracker, chair, person = (
-        PeopleTracker(min_keypoint_score=0.45),
+        people_tracker(min_keypoint_score=0.45),
         Person(straight(100, 300)),
         Person(straight(500, 300, 50), enters_s=1.0),
     )
@@ -181,12 +182,12 @@ def test_furniture_is_never_reported_and_takes_no_number() -> None:
 
 @pytest.mark.parametrize(("detector", "keypoints"), [(0.4, 0.55), (0.8, 0.2)])
 def test_plain_keypoints_or_a_sure_detector_report_somebody_in_the_first_frame(detector: float, keypoints: float) -> None:
-    tracker = PeopleTracker(min_keypoint_score=0.45)
+    tracker = people_tracker(min_keypoint_score=0.45)
     assert judged(tracker, detected(Person(straight(300, 300)), 0.0, detector), 0.0, keypoints).track_id.tolist() == [1]
 
 
 def test_a_person_hidden_for_a_moment_stays_and_one_who_turns_out_to_be_nobody_goes() -> None:
-    tracker, person = PeopleTracker(min_keypoint_score=0.45), Person(straight(300, 300))
+    tracker, person = people_tracker(min_keypoint_score=0.45), Person(straight(300, 300))
     there = []
     for t in times(FPS, 6):
         hidden = 1 <= t < 1.6 or t >= 3
@@ -196,7 +197,7 @@ def test_a_person_hidden_for_a_moment_stays_and_one_who_turns_out_to_be_nobody_g
 
 
 def test_somebody_whom_the_detector_loses_for_long_is_carried_on() -> None:
-    tracker, person = PeopleTracker(min_keypoint_score=0.45, carry_s=2.0), Person(straight(300, 300))
+    tracker, person = people_tracker(min_keypoint_score=0.45, carry_s=2.0), Person(straight(300, 300))
     for t in times(FPS, 3):
         found = Detections.empty() if t > 1 else detected(person, t, 0.8)
         if t > 2.5:

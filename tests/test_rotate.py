@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from people import FPS, people_picture, people_pictures
 from test_pipeline import ONE_PERSON, Pictures, variant
+from usual_tracker import people_tracker
 
 from mchmr_stream.asking import between
 from mchmr_stream.build import build_upright_detector
@@ -25,7 +26,6 @@ from mchmr_stream.job import process_video
 from mchmr_stream.pipeline import Pipeline
 from mchmr_stream.records import Detections, Float, Frame, Scene, SourceInfo
 from mchmr_stream.sources import open_source
-from mchmr_stream.tracking.tracker import PeopleTracker
 
 QUARTERS = [1, 2, 3]
 STANDING = np.array(
@@ -85,7 +85,7 @@ def test_crops_of_people_who_stand_in_the_turned_picture_are_turned_to_where_up_
         keypoints[0, 11:, 2] = 0
     found = Detections(np.array([[270, 110, 330, 290]], np.float32), np.array([0.9], np.float32), keypoints)
     back = turned_back(found, quarters, width, height)
-    tracker = PeopleTracker()
+    tracker = people_tracker()
     for tracks in (tracker.update(back, 0.0), tracker.update(None, 0.1)):
         assert len(tracks) == 1
         assert tracks.up_rad == up_rad(quarters)

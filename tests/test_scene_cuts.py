@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from usual_tracker import people_tracker
 
 from mchmr_stream.records import Detections
-from mchmr_stream.tracking import PeopleTracker, SceneCuts
+from mchmr_stream.tracking import SceneCuts
 
 
 def shot(seed: int, shift_px: int = 0) -> np.ndarray:
@@ -34,7 +35,7 @@ def test_a_pan_and_a_change_of_light_are_no_cuts():
 
 def test_somebody_in_the_same_place_after_a_cut_is_somebody_else():
     boxes = Detections.from_boxes(np.array([[100, 50, 160, 230]], np.float32), np.array([0.9], np.float32))
-    tracker = PeopleTracker()
+    tracker = people_tracker()
     before = [tracker.update(boxes, i / 25).track_id.tolist() for i in range(5)]
     tracker.end_scene()
     after = [tracker.update(boxes, i / 25).track_id.tolist() for i in range(5, 10)]

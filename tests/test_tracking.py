@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from usual_tracker import people_tracker
 
 from mchmr_stream.records import Detections, Tracks
 from mchmr_stream.tracking.box_filter import BoxFilter
 from mchmr_stream.tracking.candidates import candidates_from
 from mchmr_stream.tracking.similarity import COCO_SIGMAS, body_size, box_iou, keypoint_similarity
 from mchmr_stream.tracking.track import Track
-from mchmr_stream.tracking.tracker import PeopleTracker
 
 # A standing person in a box of width 0.4 and height 1 whose centre is the origin; COCO's order.
 STANDING = np.array([
@@ -78,7 +78,7 @@ def play(
     people: Sequence[Person], at_s: Sequence[float], seed: int = 0, interval: int = 1, miss: float = 0.0, **settings: float
 ) -> dict[int, set[int]]:
     """Run a tracker over simulated people -> for every person, the ids whose observed boxes were theirs."""
-    tracker, rng = PeopleTracker(**settings), np.random.default_rng(seed)  # type: ignore[arg-type]
+    tracker, rng = people_tracker(**settings), np.random.default_rng(seed)  # type: ignore[arg-type]
     ids: dict[int, set[int]] = {i: set() for i in range(len(people))}
     for n, t in enumerate(at_s):
         asked = n % interval == 0
@@ -239,7 +239,7 @@ def test_a_child_does_not_inherit_the_identity_of_an_adult() -> None:
 
 def test_a_child_in_a_box_as_large_is_somebody_else() -> None:
     """A box may be as large by chance, say with the arms up; bones are not."""
-    adult, tracker = Person(straight(300, 300), 200), PeopleTracker()
+    adult, tracker = Person(straight(300, 300), 200), people_tracker()
     for t in times(30, 1):
         tracker.update(single(adult, t), float(t))
     tracker.update(Detections.empty(), 1.1)
@@ -252,7 +252,7 @@ def test_a_child_in_a_box_as_large_is_somebody_else() -> None:
 
 def test_somebody_who_lies_down_keeps_the_identity_over_a_missed_frame() -> None:
     """The box is where it was and as large, the bones are seen from their ends."""
-    standing, tracker = Person(straight(300, 300), 200), PeopleTracker()
+    standing, tracker = Person(straight(300, 300), 200), people_tracker()
     for t in times(30, 1):
         tracker.update(single(standing, t), float(t))
     tracker.update(Detections.empty(), 1.05)
@@ -268,7 +268,7 @@ def test_runs_share_nothing() -> None:
 
 
 def test_two_detections_of_one_person_make_one_track() -> None:
-    person, tracker = Person(straight(300, 300, 50)), PeopleTracker()
+    person, tracker = Person(straight(300, 300, 50)), people_tracker()
     for t in times(30, 1):
         box, keypoints = person.box(t), person.keypoints(t)
         upper = np.array([box[0], box[1], box[2], box[1] + 0.5 * (box[3] - box[1])])
@@ -285,7 +285,7 @@ def test_two_detections_of_one_person_make_one_track() -> None:
 
 
 def test_boxes_without_keypoints_are_tracked_too() -> None:
-    tracker = PeopleTracker()
+    tracker = people_tracker()
     for t in times(10, 2):
         boxes = np.stack([Person(straight(100, 300, 100)).box(t), Person(straight(600, 300, -60)).box(t)]).astype(np.float32)
         tracks = tracker.update(Detections.from_boxes(boxes, np.array([0.9, 0.8], np.float32)), float(t))
@@ -301,7 +301,7 @@ def single(person: Person, t: float, score: float = 0.9) -> Detections:
 
 
 def test_first_frame_shows_at_once_and_later_people_after_confirmation() -> None:
-    tracker, early, late = PeopleTracker(confirm_s=0.1), Person(straight(100, 300)), Person(straight(500, 300), enters_s=0.5)
+    tracker, early, late = people_tracker(confirm_s=0.1), Person(straight(100, 300)), Person(straight(500, 300), enters_s=0.5)
     first_shown = None
     for t in times(30, 1):
         tracks = tracker.update(look([early, late], t, np.random.default_rng(0))[0], float(t))
@@ -312,7 +312,7 @@ def test_first_frame_shows_at_once_and_later_people_after_confirmation() -> None
 
 
 def test_clutter_of_one_frame_is_never_shown_and_takes_no_id() -> None:
-    tracker, person = PeopleTracker(), Person(straight(100, 300))
+    tracker, person = people_tracker(), Person(straight(100, 300))
     clutter = Person(straight(800, 500))
     shown: set[int] = set()
     for n, t in enumerate(times(30, 2)):
@@ -322,7 +322,7 @@ def test_clutter_of_one_frame_is_never_shown_and_takes_no_id() -> None:
 
 
 def test_low_scores_keep_people_but_start_none() -> None:
-    tracker, person = PeopleTracker(high_score=0.35), Person(straight(300, 300, 40))
+    tracker, person = people_tracker(high_score=0.35), Person(straight(300, 300, 40))
     for t in times(30, 1):
         assert len(tracker.update(single(person, t, 0.2), float(t))) == 0
     for t in times(30, 0.5) + 2:
@@ -334,7 +334,7 @@ def test_low_scores_keep_people_but_start_none() -> None:
 
 
 def test_not_asked_carries_everyone_with_the_motion() -> None:
-    tracker, person = PeopleTracker(), Person(straight(100, 300, 150))
+    tracker, person = people_tracker(), Person(straight(100, 300, 150))
     for t in times(30, 1):
         tracker.update(single(person, t), float(t))
     tracks = tracker.update(None, 1.1)
@@ -348,7 +348,7 @@ def test_not_asked_carries_everyone_with_the_motion() -> None:
 
 def carried_until(presence: Callable[[float], float], seconds: float = 8.0, fps: float = 30.0, **settings: float) -> float:
     """How long after the last detection somebody whom only the network sees is shown."""
-    tracker, person, last = PeopleTracker(**settings), Person(straight(100, 300, 60)), 0.0  # type: ignore[arg-type]
+    tracker, person, last = people_tracker(**settings), Person(straight(100, 300, 60)), 0.0  # type: ignore[arg-type]
     for t in times(fps, 1 + seconds):
         tracks = tracker.update(single(person, t) if t <= 1 else Detections.empty(), float(t))
         if len(tracks):
@@ -371,7 +371,7 @@ def test_carrying_lasts_as_long_as_the_network_is_sure(fps: float) -> None:
 
 
 def test_without_the_network_nobody_is_shown_where_the_detector_sees_nobody() -> None:
-    tracker, person = PeopleTracker(), Person(straight(100, 300))
+    tracker, person = people_tracker(), Person(straight(100, 300))
     for t in times(30, 1):
         tracker.update(single(person, t), float(t))
     assert len(tracker.update(Detections.empty(), 1.1)) == 0
@@ -379,7 +379,7 @@ def test_without_the_network_nobody_is_shown_where_the_detector_sees_nobody() ->
 
 
 def test_the_word_of_the_network_holds_for_one_frame() -> None:
-    tracker, person = PeopleTracker(), Person(straight(100, 300))
+    tracker, person = people_tracker(), Person(straight(100, 300))
     for t in times(30, 1):
         tracks = tracker.update(single(person, t), float(t))
         tracker.confirm(tracks.track_id, person.keypoints(t)[None].astype(np.float32), np.ones(1, np.float32))
@@ -388,7 +388,7 @@ def test_the_word_of_the_network_holds_for_one_frame() -> None:
 
 
 def test_landmarks_that_jump_away_end_the_carrying() -> None:
-    tracker, person, elsewhere = PeopleTracker(), Person(straight(100, 300)), Person(straight(600, 300))
+    tracker, person, elsewhere = people_tracker(), Person(straight(100, 300)), Person(straight(600, 300))
     for t in times(30, 1):
         tracks = tracker.update(single(person, t), float(t))
         tracker.confirm(tracks.track_id, person.keypoints(t)[None].astype(np.float32), np.ones(1, np.float32))
@@ -401,7 +401,7 @@ def test_landmarks_that_jump_away_end_the_carrying() -> None:
 def test_carried_person_who_slips_onto_another_is_dropped_and_found_again() -> None:
     """The network, asked about a hidden person, sees the one in front: two tracks on one person must not be shown."""
     front, back = Person(straight(300, 300), 220), Person(straight(100, 305, 150), 200, phase=2.0, hidden_s=[(1.0, 1.8)])
-    tracker, rng = PeopleTracker(), np.random.default_rng(0)
+    tracker, rng = people_tracker(), np.random.default_rng(0)
     ids: list[set[int]] = [set(), set()]
     for t in times(30, 3):
         detections, who = look([front, back], t, rng)
@@ -424,7 +424,7 @@ def test_carried_person_who_slips_onto_another_is_dropped_and_found_again() -> N
 def test_dropping_a_carry_forgets_where_the_landmarks_led() -> None:
     person, other = Person(straight(100, 300, 150)), Person(straight(230, 300))
     found, _ = candidates_from(single(person, 0.0))
-    misled, left_alone = Track(found, 0, 0.0), Track(found, 0, 0.0)
+    misled, left_alone = Track(found, 0, 0.0, 0.0), Track(found, 0, 0.0, 0.0)
     for t in times(30, 2)[1:]:
         for track in (misled, left_alone):
             track.predict_to(float(t))
@@ -447,7 +447,7 @@ def test_max_people_keeps_the_largest_without_flicker() -> None:
         Person(straight(700, 300), 120),
         Person(straight(1000, 300), 320, enters_s=2),
     ]
-    tracker, rng = PeopleTracker(max_people=1), np.random.default_rng(0)
+    tracker, rng = people_tracker(max_people=1), np.random.default_rng(0)
     shown = [tracker.update(look(people, t, rng, noise=0.03)[0], float(t)).track_id.tolist() for t in times(30, 3)]
     assert all(len(ids) == 1 for ids in shown)
     sequence = [ids[0] for ids in shown]
@@ -459,7 +459,7 @@ def test_max_people_keeps_the_largest_without_flicker() -> None:
 
 
 def test_impossible_boxes_are_ignored_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    tracker, person = PeopleTracker(), Person(straight(300, 300))
+    tracker, person = people_tracker(), Person(straight(300, 300))
     good = single(person, 0.0)
     bad_boxes = np.array([[np.nan, 0, 10, 10], [50, 50, 50, 90], [80, 80, 20, 20], [0, 0, np.inf, 5]], np.float32)
     bad = Detections.from_boxes(bad_boxes, np.full(4, 0.9, np.float32))
@@ -475,7 +475,7 @@ def test_impossible_boxes_are_ignored_with_one_warning(caplog: pytest.LogCapture
 
 
 def test_broken_keypoints_do_not_spoil_the_box() -> None:
-    tracker, person = PeopleTracker(), Person(straight(300, 300))
+    tracker, person = people_tracker(), Person(straight(300, 300))
     for t in times(30, 0.3):
         detections = single(person, t)
         detections.keypoints_px[0, 3] = np.nan
@@ -484,7 +484,7 @@ def test_broken_keypoints_do_not_spoil_the_box() -> None:
 
 
 def test_a_clock_set_back_starts_anew_without_reusing_ids(caplog: pytest.LogCaptureFixture) -> None:
-    tracker, person = PeopleTracker(), Person(straight(300, 300))
+    tracker, person = people_tracker(), Person(straight(300, 300))
     for t in (5.0, 5.03, 5.06, 5.05):  # a little jitter is no restart
         assert tracker.update(single(person, 0), t).track_id.tolist() == [1]
     assert not caplog.records
@@ -495,7 +495,7 @@ def test_a_clock_set_back_starts_anew_without_reusing_ids(caplog: pytest.LogCapt
 
 
 def test_confirm_for_people_gone_is_ignored() -> None:
-    tracker, person = PeopleTracker(), Person(straight(300, 300))
+    tracker, person = people_tracker(), Person(straight(300, 300))
     tracker.confirm(np.array([7]), np.zeros((1, 17, 3), np.float32), np.ones(1, np.float32))
     tracker.update(single(person, 0), 0.0)
     assert len(tracker.update(Detections.empty(), 60.0)) == 0
@@ -507,7 +507,7 @@ def test_confirm_for_people_gone_is_ignored() -> None:
 @settings(max_examples=25, deadline=None)
 def test_any_detections_at_any_times_give_sound_tracks(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    tracker, t, used = PeopleTracker(max_people=rng.choice([None, 2])), 0.0, set()
+    tracker, t, used = people_tracker(max_people=rng.choice([None, 2])), 0.0, set()
     last: Tracks | None = None
     for _ in range(30):
         t += float(rng.choice([0, 0.001, 0.04, 0.3, 5, -0.01]))

@@ -86,7 +86,7 @@ def appearance_of(rgb: NDArray[np.uint8], boxes_xyxy_px: Array, keypoints_px: Ar
     return Appearance(colours, (inside & ~of_others).mean(-1))
 
 
-def same_look(found: Appearance, known: Appearance) -> Array:
+def log_likelihood_ratio(found: Appearance, known: Appearance) -> Array:
     """People of a frame (n) against known ones (m) -> (n, m): logarithm of how much likelier one person than two; 0 says nothing."""
     overlap = np.einsum("nhc,mhc->nmh", np.sqrt(found.colours), np.sqrt(known.colours))
     told = np.interp(overlap, *_LIKELIHOOD)

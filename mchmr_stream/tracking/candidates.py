@@ -24,7 +24,7 @@ class Candidates:
     """(n, 17, 3)"""
     bodies_px: NDArray[np.float64]
     """(n,) stature that the keypoints show (`body_size`)"""
-    looks: Appearance
+    appearance: Appearance
     """of the n"""
 
     def __len__(self) -> int:
@@ -33,7 +33,7 @@ class Candidates:
     def rows(self, which: NDArray[np.int64]) -> Candidates:
         """Some of them."""
         return Candidates(
-            self.boxes_xyxy_px[which], self.scores[which], self.keypoints_px[which], self.bodies_px[which], self.looks.rows(which)
+            self.boxes_xyxy_px[which], self.scores[which], self.keypoints_px[which], self.bodies_px[which], self.appearance.rows(which)
         )
 
 

@@ -1,4 +1,4 @@
-"""Which detection is who: places and looks together, and how sure that is."""
+"""Which detection is who: place and appearance together, and how sure that is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from mchmr_stream.tracking.appearance import HALVES, Appearance, appearance_of, same_look
+from mchmr_stream.tracking.appearance import HALVES, Appearance, appearance_of, log_likelihood_ratio
 from mchmr_stream.tracking.candidates import Candidates
 from mchmr_stream.tracking.relinking import relink_closeness, size_agreement
 from mchmr_stream.tracking.similarity import box_iou, person_similarity
@@ -21,15 +21,16 @@ _SAME_PLACE, _SAME_PLACE_S = 0.6, 0.2
 only for so long: then somebody else may have come."""
 _FRESH_S = 0.6
 """The longer ago somebody was seen, the vaguer is where they are expected, which makes them look alike: weighed down over this time."""
-_OTHER_LOOK = -1.2
-"""Logarithm of the likelihood of one look under which it is somebody else, wherever they are: other clothes above or below."""
-_LEAST_LOOK = _OTHER_LOOK + 0.1
-_LOOK_WEIGHT = 4.0
-"""Looks that speak against each other by this much count as places that agree by 1 / e."""
+_OTHER_PERSON = -1.2
+"""Log likelihood ratio of appearance under which it is somebody else, wherever they are: other clothes above or below."""
+_LEAST_RATIO = _OTHER_PERSON + 0.1
+_RATIO_SCALE = 4.0
+"""A log likelihood ratio lower by this much counts as a place that agrees by 1 / e."""
 _NEARLY = 0.8
 """Who is who is in doubt where another answer is at least this share as good,"""
-_KNOWN_LOOK, _LONG_S = 0.5, 0.4
-"""... or where somebody comes back after so long whose look says less than this for one person, or is in other clothes in one place."""
+_KNOWN, _LONG_S = 0.5, 0.4
+"""... or where somebody comes back after so long whose log likelihood ratio is less than this,
+or where people meet and the clothes in one place are others."""
 _CAME_FROM = 0.2
 """Whoever appears where somebody known is expected, by this overlap, was hidden there: either may be the known one."""
 
@@ -66,7 +67,9 @@ def doubt_beside(new: Candidates, tracks: Sequence[Track]) -> None:
     if not len(new) or not tracks:
         return
     beside = box_iou(new.boxes_xyxy_px, np.stack([track.expected_box_xyxy_px for track in tracks])) >= _CAME_FROM
-    told_apart = np.array([track.known_by_look for track in tracks]) & (same_look(new.looks, _looks_of(tracks)) < 0)
+    told_apart = np.array([track.known_by_appearance for track in tracks]) & (
+        log_likelihood_ratio(new.appearance, _appearances(tracks)) < 0
+    )
     for column in np.flatnonzero((beside & ~told_apart).any(0)).tolist():
         tracks[column].doubtful = True
 
@@ -74,20 +77,20 @@ def doubt_beside(new: Candidates, tracks: Sequence[Track]) -> None:
 def in_other_clothes(track: Track, rgb: NDArray[np.uint8], up_rad: float) -> bool:
     """Whether somebody else is plainly where this person was carried."""
     there = appearance_of(rgb, track.box_xyxy_px[None], track.landmarks_px[None], up_rad)
-    return float(same_look(there, track.looks)[0, 0]) <= _OTHER_LOOK
+    return float(log_likelihood_ratio(there, track.appearance)[0, 0]) <= _OTHER_PERSON
 
 
 def _pair(
     found: Candidates, tracks: Sequence[Track], closeness: Array, time_s: float, stayed: NDArray[np.bool_] | None = None
 ) -> Candidates:
-    """The assignment with the largest sum of `closeness` (n, m) that looks allow; 0 is no pair. Returns the detections left over.
+    """The assignment with the largest sum of `closeness` (n, m) that appearance allows; 0 is no pair. Returns the detections left over.
 
     Whoever `stayed` (n, m) where they were in the frame before stays the same in another light, if nobody else fits better.
     """
-    plain_look = look = same_look(found.looks, _looks_of(tracks))
+    measured = ratio = log_likelihood_ratio(found.appearance, _appearances(tracks))
     if stayed is not None:
-        look = np.where(stayed, np.maximum(look, _LEAST_LOOK), look)
-    worth = np.where(look > _OTHER_LOOK, closeness * np.exp((look - HALVES) / _LOOK_WEIGHT), 0.0)
+        ratio = np.where(stayed, np.maximum(ratio, _LEAST_RATIO), ratio)
+    worth = np.where(ratio > _OTHER_PERSON, closeness * np.exp((ratio - HALVES) / _RATIO_SCALE), 0.0)
     rows, columns = linear_sum_assignment(worth, maximize=True)
     real = worth[rows, columns] > 0
     rows, columns = rows[real], columns[real]
@@ -95,9 +98,9 @@ def _pair(
     left = np.ones(len(found), np.bool_)
     for row, column, doubt in zip(rows, columns, doubtful, strict=True):
         track = tracks[column]
-        track.known_by_look = bool(look[row, column] >= _KNOWN_LOOK)
-        came_back = time_s - track.evidence_s > _LONG_S and not track.known_by_look
-        changed = bool(met[column] and plain_look[row, column] <= _OTHER_LOOK)
+        track.known_by_appearance = bool(ratio[row, column] >= _KNOWN)
+        came_back = time_s - track.evidence_s > _LONG_S and not track.known_by_appearance
+        changed = bool(met[column] and measured[row, column] <= _OTHER_PERSON)
         track.observe(found, row)
         track.doubtful = bool(doubt) or came_back or changed
         left[row] = False
@@ -121,5 +124,6 @@ def _met(tracks: Sequence[Track]) -> NDArray[np.bool_]:
     return np.asarray((box_iou(expected, expected) > 0).sum(1) > 1)
 
 
-def _looks_of(tracks: Sequence[Track]) -> Appearance:
-    return Appearance(np.concatenate([track.looks.colours for track in tracks]), np.concatenate([track.looks.seen for track in tracks]))
+def _appearances(tracks: Sequence[Track]) -> Appearance:
+    colours, seen = zip(*((track.appearance.colours, track.appearance.seen) for track in tracks), strict=True)
+    return Appearance(np.concatenate(colours), np.concatenate(seen))

@@ -34,8 +34,8 @@ _BODY_SIZE_WEIGHT = 0.1
 """Share of a new detection in the running means of margins and body size."""
 _CLEAR = 0.7
 """A half that is seen less than this may show somebody else's clothes,"""
-_LOOKS_MEMORY_S, _LOOKS_KNOWN = 1.0, 5
-"""Time over which the mean of what somebody looks like runs, and after how many clear detections it is known."""
+_APPEARANCE_MEMORY_S, _APPEARANCE_KNOWN = 1.0, 5
+"""Time over which the mean of somebody's appearance runs, and after how many clear detections it is known."""
 _ALIKE, _STRANGE_MEMORY_S = 0.6, 8.0
 """What overlaps less with the mean may be something in front of the person: it changes the mean only when it stays."""
 _PRESENCE_MEMORY_S = 0.15
@@ -50,15 +50,15 @@ class Track:
     `predict_to` opens a frame, `observe` adds the detection of that frame, `look` what the network saw in it.
     """
 
-    def __init__(self, found: Candidates, row: int, time_s: float, least_keypoint_score: float = 0.0) -> None:
+    def __init__(self, found: Candidates, row: int, time_s: float, least_keypoint_score: float) -> None:
         self.track_id = 0
         """0 until the person has been seen for long enough to be reported, and is believed to be one."""
         self.belief = Belief(least_keypoint_score)
-        self.on_trial = False
+        self.tentative = False
         """Seen for long enough, but not believed yet"""
         self.doubtful = False
-        """In this frame it may as well be somebody else, by place and by look"""
-        self.known_by_look = False
+        """In this frame it may as well be somebody else, by place and by appearance"""
+        self.known_by_appearance = False
         """In this frame the colours say who it is"""
         self.first_seen_s = time_s
         self.evidence_s = time_s
@@ -71,13 +71,13 @@ class Track:
         self.visible = False
         self.selected = False
         self.body_size_px = math.nan
-        self.looks = Appearance.unknown(1)
+        self.appearance = Appearance.unknown(1)
         """What the person looked like lately where nobody else was in the way; the only row"""
         self.landmarks_px = np.concatenate([np.full((17, 2), np.nan), np.zeros((17, 1))], -1)
         self._landmarks_s = time_s
         self._looked_s = time_s
         self._margins = np.full(4, _USUAL_MARGIN)
-        self._clear_looks, self._clear_s = np.zeros(HALVES), np.full(HALVES, time_s)
+        self._clear_count, self._clear_s = np.zeros(HALVES), np.full(HALVES, time_s)
         self._time_s = time_s
         box = found.boxes_xyxy_px[row]
         self._filter = BoxFilter(box, float(box_size(box)), _noise_scale(found.scores[row]))
@@ -90,7 +90,7 @@ class Track:
         self.landmarks_px[:, :2] = (self.landmarks_px[:, :2] - centre) * (self._filter.size_px / size) + self._filter.centre_px
         self._time_s = time_s
         self.observed = False
-        self.doubtful = self.known_by_look = False
+        self.doubtful = self.known_by_appearance = False
         self.keypoints_px = np.concatenate([np.full((17, 2), np.nan), np.zeros((17, 1))], -1)
 
     def observe(self, found: Candidates, row: int) -> None:
@@ -193,21 +193,21 @@ class Track:
         if math.isfinite(body_px):
             known = self.body_size_px if math.isfinite(self.body_size_px) else body_px
             self.body_size_px = known + _BODY_SIZE_WEIGHT * (body_px - known)
-        self._remember_looks(found.looks, row)
+        self._remember_appearance(found.appearance, row)
         self._filter.length_px = max(self._filter.size_px, self.body_size_px if math.isfinite(self.body_size_px) else 0.0)
         self._at_detection = self._time_s, self._filter.state(), self.landmarks_px.copy()
 
-    def _remember_looks(self, looks: Appearance, row: int) -> None:
+    def _remember_appearance(self, seen: Appearance, row: int) -> None:
         """A running mean of each half over the frames in which it was clear."""
-        clear = looks.seen[row] >= _CLEAR
-        self._clear_looks += clear
+        clear = seen.seen[row] >= _CLEAR
+        self._clear_count += clear
         elapsed_s, self._clear_s = self._time_s - self._clear_s, np.where(clear, self._time_s, self._clear_s)
-        alike = np.sqrt(looks.colours[row] * self.looks.colours[0]).sum(-1)
-        first = self._clear_looks <= 1
-        memory_s = np.where(alike >= _ALIKE, _LOOKS_MEMORY_S, _STRANGE_MEMORY_S)
-        share = clear * np.where(first, 1.0, -np.expm1(-np.minimum(elapsed_s, _LOOKS_MEMORY_S) / memory_s))
-        colours = self.looks.colours[0] + share[:, None] * (looks.colours[row] - self.looks.colours[0])
-        self.looks = Appearance(colours[None], np.minimum(self._clear_looks / _LOOKS_KNOWN, 1.0)[None])
+        alike = np.sqrt(seen.colours[row] * self.appearance.colours[0]).sum(-1)
+        first = self._clear_count <= 1
+        memory_s = np.where(alike >= _ALIKE, _APPEARANCE_MEMORY_S, _STRANGE_MEMORY_S)
+        share = clear * np.where(first, 1.0, -np.expm1(-np.minimum(elapsed_s, _APPEARANCE_MEMORY_S) / memory_s))
+        colours = self.appearance.colours[0] + share[:, None] * (seen.colours[row] - self.appearance.colours[0])
+        self.appearance = Appearance(colours[None], np.minimum(self._clear_count / _APPEARANCE_KNOWN, 1.0)[None])
 
     def _remember_margins(self, landmarks_px: FloatArray) -> None:
         """How much room this frame's detected box leaves around the landmarks, so that a box can be made from them alone."""

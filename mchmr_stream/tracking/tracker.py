@@ -53,15 +53,19 @@ class PeopleTracker:
 
     def __init__(
         self,
-        high_score: float = 0.35,
-        max_lost_s: float = 1.0,
-        confirm_s: float = 0.1,
-        carry_s: float = 0.7,
-        min_presence: float = 0.5,
-        max_people: int | None = None,
-        min_keypoint_score: float = 0.0,
+        *,
+        high_score: float,
+        max_lost_s: float,
+        confirm_s: float,
+        carry_s: float,
+        min_presence: float,
+        min_keypoint_score: float,
+        max_people: int | None,
     ) -> None:
-        """`min_keypoint_score` above 0: nobody new is reported before `believed` has seen keypoints of that score, or a sure detector."""
+        """The values are those of `config.TrackerSettings`.
+
+        With `min_keypoint_score` above 0 nobody new is reported before `believed` has seen keypoints of that score, or a sure detector.
+        """
         self._high_score = high_score
         self._max_lost_s = max_lost_s
         self._confirm_s = confirm_s
@@ -119,7 +123,7 @@ class PeopleTracker:
         for track, keypoints_px in zip(self._reported, tracks.keypoints_px, strict=True):
             if track.observed:
                 track.belief.add(keypoints_px, track.score, self._time_s)
-            if track.on_trial and track.belief.plausible:
+            if track.tentative and track.belief.plausible:
                 self._name(track)
                 track.visible = track.selected = True
         over = [track for track in self._reported if track.track_id > 0 and track.belief.is_over]
@@ -205,13 +209,13 @@ class PeopleTracker:
             seen_s = time_s - track.first_seen_s
             if track.track_id == 0 and track.observed and (at_once or seen_s >= self._confirm_s - _TOLERANCE_S):
                 if self._min_keypoint_score > 0:
-                    track.on_trial = True
+                    track.tentative = True
                 else:
                     self._name(track)
 
     def _name(self, track: Track) -> None:
         track.track_id = self._next_id
-        track.on_trial = False
+        track.tentative = False
         self._next_id += 1
 
     def _decide_who_is_visible(self, time_s: float) -> None:
@@ -257,7 +261,7 @@ class PeopleTracker:
     def _report(self) -> Tracks:
         shown = sorted((track for track in self._tracks if track.selected), key=lambda track: track.track_id)
         # On trial are the last, so that they get their numbers in this order.
-        shown += [track for track in self._tracks if track.on_trial and track.observed and track.belief.is_due(self._time_s)]
+        shown += [track for track in self._tracks if track.tentative and track.observed and track.belief.is_due(self._time_s)]
         self._reported = shown
         if not shown:
             none = Detections.empty()
