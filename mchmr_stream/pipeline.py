@@ -49,6 +49,7 @@ from mchmr_stream.config import Settings, alone
 from mchmr_stream.errors import InputError, TruncatedInput
 from mchmr_stream.estimators.joining import joined, split
 from mchmr_stream.estimators.side_by_side import SideBySide
+from mchmr_stream.feedback import Feedback
 from mchmr_stream.fitting.alignment import KeypointAlignment
 from mchmr_stream.fitting.body_fitter import BodyFitter, Measured
 from mchmr_stream.fitting.measured_file import MeasuredFile
@@ -70,12 +71,12 @@ Seen = tuple[Float, Float]
 
 
 class Found(NamedTuple):
-    """The people of a frame on their way to the network, and where its answer for the tracker goes."""
+    """The people of a frame on their way to the network; `number` is the frame's in `Feedback`."""
 
     frame: Frame
     tracks: Tracks
     batch: CropBatch
-    seen: Future[Seen]
+    number: int
 
 
 def log_scene(name: str, scene: Scene, watch: Stopwatch) -> None:
@@ -196,19 +197,19 @@ class Pipeline:
                 workers.before_joining(source.close)
             else:
                 frames = workers.ahead(watch.timed("decode", frames), self.settings.runtime.ahead, name="decode")
-            waiting: set[Future[Seen]] = set()
-            workers.before_joining(lambda: [answer.cancel() for answer in list(waiting)])
+            feedback: Feedback[Seen] = Feedback()
+            workers.before_joining(feedback.cancel)
             together = 1 if live else self.components.frames_together
             detected = self._detect(frames, live, source.info.fps, adjust, watch, say)
             if not live:
                 # Detector and keypoint network are the two longest stages on this side: each works on frames of its own.
                 detected = workers.ahead(detected, 1, name="detect")
-            found = self._find(detected, intrinsics, tracker, waiting, adjust, together, watch)
+            found = self._find(detected, intrinsics, tracker, feedback, adjust, together, watch)
             estimator = self.components.estimator
             if not live and self.components.batches_at_once > 1:
                 estimator = SideBySide(estimator, self.components.batches_at_once)
                 workers.before_joining(estimator.close)
-            sent = self._send(workers.ahead(found, 0 if live else 1, name="find"), estimator, intrinsics, watch)
+            sent = self._send(workers.ahead(found, 0 if live else 1, name="find"), estimator, feedback, intrinsics, watch)
             if estimator.in_flight > 1:
                 # Sending and waiting go on at once: where the network is elsewhere, the way there and back costs time but no speed.
                 sent = workers.ahead(sent, estimator.in_flight, name="send")
@@ -248,15 +249,12 @@ class Pipeline:
         detected: Iterator[Asked],
         intrinsics: Intrinsics,
         tracker: Tracker,
-        waiting: set[Future[Seen]],
+        feedback: Feedback[Seen],
         adjust: AdjustableSettings,
         together: int,
         watch: Stopwatch,
     ) -> Iterator[list[Found]]:
-        """Track and crop. Frames come out `together` at a time; fewer where the tracker cannot go on without the network's answer.
-
-        `waiting` holds the answers that are still to come, so that they can be cancelled.
-        """
+        """Track and crop. Frames come out `together` at a time; fewer where the tracker cannot go on without the network's answer."""
         before: Found | None = None
         cropper = self.components.cropper
         group: list[Found] = []
@@ -273,15 +271,12 @@ class Pipeline:
                     if group:
                         yield group
                         group = []
-                    tracker.confirm(before.tracks.track_id, *before.seen.result())
+                    tracker.confirm(before.tracks.track_id, *feedback.wait())
                 seen = frame.rgb if self.settings.tracker.appearance else None
                 tracks = watch.call("track", tracker.update, detections, frame.time_s, seen)
-                answer: Future[Seen] = Future()
-                waiting.add(answer)
-                answer.add_done_callback(waiting.discard)
                 if self.components.keypoints is not None:
                     tracks = tracker.believed(watch.call("keypoints", self.components.keypoints.refine, frame, tracks, intrinsics))
-                before = Found(frame, tracks, watch.call("crop", cropper.crop, frame, tracks, intrinsics), answer)
+                before = Found(frame, tracks, watch.call("crop", cropper.crop, frame, tracks, intrinsics), feedback.expect())
                 group.append(before)
                 if len(group) == together:
                     yield group
@@ -294,12 +289,12 @@ class Pipeline:
             yield group
 
     def _send(
-        self, found: Iterator[list[Found]], estimator: MeshEstimator, intrinsics: Intrinsics, watch: Stopwatch
+        self, found: Iterator[list[Found]], estimator: MeshEstimator, feedback: Feedback[Seen], intrinsics: Intrinsics, watch: Stopwatch
     ) -> Iterator[tuple[list[Found], Future[CropEstimates]]]:
         """Give the crops of each group to the network, and its answer to the tracker as soon as it is there."""
         for group in found:
             estimates = watch.call("network", estimator.submit, joined([item.batch for item in group]))
-            estimates.add_done_callback(partial(_tell_tracker, group, intrinsics))
+            estimates.add_done_callback(partial(_tell_tracker, feedback, group, intrinsics))
             yield group, estimates
 
     def _estimate(
@@ -372,13 +367,12 @@ def landmarks_in_image(estimates: CropEstimates, batch: CropBatch, intrinsics: I
     return np.concatenate([seen_px, estimates.landmarks_px[..., 2:]], -1).astype(np.float32)
 
 
-def _tell_tracker(group: list[Found], intrinsics: Intrinsics, done: Future[CropEstimates]) -> None:
+def _tell_tracker(feedback: Feedback[Seen], group: list[Found], intrinsics: Intrinsics, done: Future[CropEstimates]) -> None:
     if done.cancelled() or done.exception() is not None:
         return  # raised to whoever takes the frames' bodies
     for item, estimates in zip(group, _apart(done.result(), group), strict=True):
         landmarks_px = landmarks_in_image(estimates, item.batch, intrinsics)[:, : len(KEYPOINT_NAMES)]
-        if not item.seen.cancelled():
-            item.seen.set_result((landmarks_px, estimates.presence))
+        feedback.resolve(item.number, (landmarks_px, estimates.presence))
 
 
 def smoothed(bodies: Iterator[tuple[Frame, Bodies]], smoother: Smoother, watch: Stopwatch) -> Iterator[tuple[Frame, Bodies]]:

@@ -1,0 +1,77 @@
+"""The network's answer for the tracker: it arrives, or a stop ends the waiting; never both, never an error where it comes from."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+
+import pytest
+
+from mchmr_stream.feedback import Feedback
+
+
+@pytest.fixture
+def eager_switching() -> Iterator[None]:
+    """Threads change over as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_an_answer_comes_to_whoever_waits_for_that_frame() -> None:
+    feedback: Feedback[str] = Feedback()
+    first, second = feedback.expect(), feedback.expect()
+    feedback.resolve(first, "old")
+    threading.Timer(0.02, feedback.resolve, (second, "new")).start()
+    assert feedback.wait() == "new"
+    assert feedback.wait() == "new", "it may be asked for again"
+    third = feedback.expect()
+    feedback.resolve(second, "late")
+    feedback.resolve(third, "newest")
+    assert feedback.wait() == "newest"
+
+
+def test_a_stop_ends_the_waiting_for_good() -> None:
+    feedback: Feedback[str] = Feedback()
+    frame = feedback.expect()
+    threading.Timer(0.02, feedback.cancel).start()
+    with pytest.raises(CancelledError):
+        feedback.wait()
+    feedback.resolve(frame, "too late")
+    feedback.resolve(feedback.expect(), "later still")
+    with pytest.raises(CancelledError):
+        feedback.wait()
+
+
+def test_a_stop_at_any_moment_does_no_harm(eager_switching: None) -> None:
+    """The answer and the stop come at once from two threads while a third waits, again and again."""
+    errors: list[BaseException] = []
+    ends: set[str] = set()
+
+    def wait(feedback: Feedback[str]) -> None:
+        try:
+            ends.add(feedback.wait())
+        except CancelledError:
+            ends.add("stopped")
+
+    def guarded(function: object, *args: object) -> None:
+        try:
+            function(*args)  # type: ignore[operator]
+        except BaseException as error:  # noqa: BLE001 - looked at below
+            errors.append(error)
+
+    for turn in range(1500):
+        feedback: Feedback[str] = Feedback()
+        frame = feedback.expect()
+        jobs = [(feedback.resolve, frame, "answer"), (feedback.cancel,)][:: 1 if turn % 2 else -1]
+        threads = [threading.Thread(target=guarded, args=job, daemon=True) for job in [(wait, feedback), *jobs]]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+            assert not thread.is_alive()
+    assert errors == []
+    assert ends == {"answer", "stopped"}, "both come first now and then"
