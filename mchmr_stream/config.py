@@ -300,6 +300,7 @@ class OutputSettings(_Section):
     overlay: bool = Field(True, description="write STEM.mp4, the picture with the bodies over it")
     audio: bool = Field(True, description="keep the source's sound in the overlay")
     rerun: bool = Field(False, description="write STEM.rrd: picture, bodies and timings, for the Rerun viewer")
+    checkpoint_s: float = Field(60.0, gt=0, description="so often what is done is kept for --resume, should the run be killed")
 
 
 class RuntimeSettings(_Section):
@@ -313,7 +314,7 @@ class RuntimeSettings(_Section):
 
 
 _WHERE_IT_RUNS = ("runtime", "triton", "live", "mqtt")
-_HOW_IT_RUNS = ("source.hwaccel",)
+_HOW_IT_RUNS = ("source.hwaccel", "output.checkpoint_s")
 
 
 class Settings(_Section):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,12 +14,14 @@ from pathlib import Path
 from types import TracebackType
 
 from mchmr_stream.build import open_input
+from mchmr_stream.claims import claimed, remove_left_over
 from mchmr_stream.config import Settings, alone, files_named
 from mchmr_stream.content import MadeOf
 from mchmr_stream.errors import EncodingError, InputError, MchmrError, TruncatedInput, UsageError
 from mchmr_stream.fitting.measured_file import MeasuredFile
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.grounding.estimate import ground, in_a_line
+from mchmr_stream.killed_run import publish_what_was_kept
 from mchmr_stream.motion import Motion
 from mchmr_stream.outputs import OutputPaths, output_paths
 from mchmr_stream.pipeline import Pipeline, log_scene
@@ -90,7 +93,7 @@ def process_video(
         path: A video file, or a picture or pattern of numbered pictures. Each picture of a folder that is no clip is an input of its own.
         out_dir: Folder of the files, created if missing.
         settings: All settings; None: those of `pipeline`, or the defaults.
-        resume: Continue after an earlier, stopped run; the files of a complete run are left as they are.
+        resume: Continue after an earlier run that was stopped or killed; the files of a complete run are left as they are.
         overwrite: Replace existing files.
         progress: Called with the number of finished frames, and of expected frames or None.
         stop: Setting it ends the run early, with complete files of the frames so far.
@@ -102,6 +105,7 @@ def process_video(
     Raises:
         UsageError: Before anything is written: files that exist, a folder of pictures that are no clip, or contradictory settings.
         InputError: A file that cannot be read.
+        MchmrError: Another process writes these files.
     """
     began = datetime.now(UTC)
     settings = settings or (Settings() if pipeline is None else pipeline.settings)
@@ -109,10 +113,15 @@ def process_video(
     if is_still:
         settings = alone(settings)
     paths = output_paths(path, out_dir, still=is_still)
-    is_resuming = resume and os.path.exists(paths.bodies)
-    _refuse_to_replace(Path(path), paths, settings, may_exist=overwrite or is_resuming)
-    may_report = overwrite or not any(is_worth_keeping(file, paths) for file in (paths.bodies, paths.report))
-    with ExitStack() as opened:
+    wanted = paths.wanted(overlay=settings.output.overlay, rerun=settings.output.rerun)
+    refuse_to_replace([path, *files_listed(Path(path)), *files_named(settings)], wanted, "choose another folder")
+    paths.bodies.parent.mkdir(parents=True, exist_ok=True)
+    with claimed(paths.wanted(overlay=True, rerun=True), clean=False) as are_held, ExitStack() as opened:
+        if are_held:
+            _clear_up(paths, settings, keep=not overwrite)
+        is_resuming = resume and os.path.exists(paths.bodies)
+        _refuse_existing(wanted, paths, may_exist=overwrite or is_resuming)
+        may_report = overwrite or not any(is_worth_keeping(file, paths) for file in (paths.bodies, paths.report))
         with _reported(Path(path), paths, settings, began, wanted=may_report):
             made = made_of(Path(path), settings)
             earlier = EarlierRun(paths.bodies, paths.report, settings, made) if is_resuming else None
@@ -122,7 +131,6 @@ def process_video(
             opened.callback(source.close)
             if pipeline is None:
                 pipeline = opened.enter_context(closing(Pipeline(settings)))
-            paths.bodies.parent.mkdir(parents=True, exist_ok=True)
             outputs = _Outputs(paths, _Run(settings, made, began, source, intrinsics, pipeline, earlier, may_report))
         return _run(outputs, progress, stop)
 
@@ -189,6 +197,7 @@ def _run(outputs: _Outputs, progress: Progress | None, stop: threading.Event | N
             outputs.message = str(error)
         outputs.complete = outputs.message is None and not (stop is not None and stop.is_set())
         if outputs.measured is not None and not (stop is not None and stop.is_set()):
+            outputs.keep()
             again = fitted_again(outputs.measured, pipeline.settings, pipeline.components.body, intrinsics)
             outputs.replace_bodies(again if earlier is None else earlier.only_new_bodies(again))
         for line in outputs.watch.lines():
@@ -209,6 +218,7 @@ class _Outputs:
         self.world: str | None = None
         self._paths = paths
         self._body = pipeline.components.body
+        self._kept_s = time.monotonic()
         self._odd: list[str] = []
         self._people: set[int] = set()
         plain, made = settings.model_dump(mode="json"), run.made.plain()
@@ -241,6 +251,11 @@ class _Outputs:
         """Bodies of the second pass, after the last scene: for the numbers; the pictures of the first pass are drawn."""
         self.watch.call("fit again", self._bodies.replace_rows, self._report.replacing(frames), self._body)
 
+    def keep(self) -> None:
+        """What was written is there for a later run, should this one be killed."""
+        self.watch.call("keep", self._bodies.checkpoint)
+        self._kept_s = time.monotonic()
+
     def note(self, text: str) -> None:
         """Something to warn of. May be called from any thread."""
         self._odd.append(text)
@@ -251,6 +266,8 @@ class _Outputs:
                 self.watch.call(f"write {type(sink).__name__}", sink.write, scene)
         self.frames += 1
         self._people.update(scene.bodies.track_id.tolist())
+        if time.monotonic() - self._kept_s >= self.run.settings.output.checkpoint_s:
+            self.keep()
         log_scene(self.info.name, scene, self.watch)
 
     @contextmanager
@@ -376,9 +393,15 @@ def _is_still(path: str | Path, settings: Settings) -> bool:
     return stills is not None
 
 
-def _refuse_to_replace(path: Path, paths: OutputPaths, settings: Settings, *, may_exist: bool) -> None:
-    wanted = paths.wanted(overlay=settings.output.overlay, rerun=settings.output.rerun)
-    refuse_to_replace([path, *files_listed(path), *files_named(settings)], wanted, "choose another folder")
+def _clear_up(paths: OutputPaths, settings: Settings, *, keep: bool) -> None:
+    """What an earlier run left that was killed is published, or thrown away, and the rest is removed."""
+    if keep:
+        publish_what_was_kept(paths, overlay=settings.output.overlay)
+    for output in paths.wanted(overlay=True, rerun=True):
+        remove_left_over(output)
+
+
+def _refuse_existing(wanted: Sequence[Path], paths: OutputPaths, *, may_exist: bool) -> None:
     existing = [output for output in wanted if is_worth_keeping(output, paths)]
     if existing and not may_exist:
         go_on = "--resume goes on after it" if paths.bodies.exists() else f"there is no {paths.bodies} to resume"

@@ -748,7 +748,7 @@ def test_a_signal_leaves_whole_files_that_can_be_gone_on_with(
         [*program, *command_line(film, out, settings)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     )
     give_up_s = time.monotonic() + 120
-    while not list(out.glob(f"{hidden_mark(out / 'clip.mp4')}*")):  # it appears with the first picture
+    while not list(out.glob(f"{hidden_mark(out / 'clip.mp4')}*.part")):  # it appears with the first picture
         assert child.poll() is None, child.communicate()
         assert time.monotonic() < give_up_s
         time.sleep(0.01)
@@ -768,4 +768,46 @@ def test_a_signal_leaves_whole_files_that_can_be_gone_on_with(
     assert np.all(np.diff(motion.frames_time_s) > 0)
     assert {identity: side_of(motion, identity) for identity in motion.tracks} == before
     np.testing.assert_allclose(times_shown(out / "clip.mp4"), motion.frames_time_s, atol=1e-3)
+    assert report_of(out)["complete"] is True
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals between processes are a POSIX matter")
+def test_a_killed_run_loses_little(
+    tmp_path: Path, settings: Settings, loaded: None, pipeline: Pipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL leaves nothing to whom it hits. While it lives, nobody else writes to its outputs."""
+    settings = changed(settings, runtime={"ahead": 1}, smoother={"lookahead_s": 0.1}, output={"checkpoint_s": 0.2}, fit={"passes": 1})
+    pictures = [*TWO_PEOPLE, *TWO_PEOPLE[::-1]]
+    film = media.write_video(tmp_path / "clip.mp4", pictures, fps=FPS, codec_options={"g": "10"}, audio_s=len(pictures) / FPS)
+    out = tmp_path / "out"
+    program = [sys.executable, "-c", "import sys; from mchmr_stream.cli import main; sys.exit(main())"]
+    child = subprocess.Popen([*program, *command_line(film, out, settings)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    give_up_s = time.monotonic() + 120
+    kept = lambda: [size for part in out.glob(f"{hidden_mark(out / 'clip.mp4')}*.part") if (size := part.stat().st_size) > 10_000]
+    while not (kept() and list(out.glob(f"{hidden_mark(out / 'clip.npz')}*/checkpoint.npz"))):
+        assert child.poll() is None, child.communicate()
+        assert time.monotonic() < give_up_s
+        time.sleep(0.01)
+    for options in ((), ("--resume",), ("--overwrite",)):
+        assert command(film, out, settings, *options) == 1
+        said = capsys.readouterr().err
+        assert re.fullmatch(rf"mchmr: \S+clip\.npz is being written by another run \(process {child.pid} on .*\); wait .*\n", said)
+    child.kill()
+    child.communicate(timeout=60)
+    assert [name for name in names(out) if not name.startswith(".")] == []
+    (out / ".mchmr-foreign.part").write_text("not ours")
+    assert command(film, out, settings) == 2, "what was kept is not thrown away unasked"
+    said = capsys.readouterr().err
+    assert re.search(r"a run was killed; the \d+ frames that it kept, .*clip\.\w+ and 2 more exist|exists; --overwrite", said, re.DOTALL)
+    first = load(out / "clip.npz")
+    assert 0 < len(first.frames) < len(pictures)
+    shown = numbers_shown(out / "clip.mp4")
+    numbers = [*range(FRAMES), *range(FRAMES)[::-1]]
+    assert shown == numbers[: len(shown)]
+    assert len(first.frames) <= len(shown)
+    assert report_of(out)["error"] == "the run was killed"
+    assert names(out) == [".mchmr-foreign.part", "clip.json", "clip.mp4", "clip.npz"], "and the rest is cleaned up"
+    assert command(film, out, settings, "--resume") == 0
+    assert load(out / "clip.npz").frames.tolist() == list(range(len(pictures)))
+    assert numbers_shown(out / "clip.mp4") == numbers
     assert report_of(out)["complete"] is True

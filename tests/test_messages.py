@@ -58,7 +58,7 @@ def test_a_table_in_a_file_is_as_wide_as_it_needs(
     file = write_motion(tmp_path / "clip.npz", {1: range(20)}, [1000 + index / 25 for index in range(20)])
     assert main(["tracks", str(file)]) == 0
     out = capsys.readouterr().out
-    assert [len(line.split("│")) for line in out.splitlines() if "1000.760" in line] == [11]
+    assert [len(line.split("│")) for line in out.splitlines() if "1000.760" in line] == [12]
     assert str(file) in out, "the title is on one line"
     assert main(["evaluate", "consistency", str(file)]) == 0
     assert "…" not in capsys.readouterr().out

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mchmr_stream.claims import claimed
 from mchmr_stream.errors import MchmrError, MissingPart
 from mchmr_stream.outputs import temporary_beside
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _COLOURS = {
     "decode": "#7b9acc", "detect": "#e0a458", "keypoints": "#d9c255", "crop": "#8fb996", "network": "#c8553d", "fit": "#4f8a8b",
@@ -29,6 +33,11 @@ def draw_chart(result: dict[str, Any], path: Path) -> None:
         _draw_cpu(cpu, run)
     machine = result["machine"]
     figure.suptitle(f"{result['clip']['name']} on {machine['cpu']}, {machine['cores']} cores, {machine['gpu'] or 'no GPU'}", fontsize=9)
+    with claimed([path]):
+        _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
     temporary = temporary_beside(path)
     try:
         figure.savefig(temporary, dpi=130, format="png")

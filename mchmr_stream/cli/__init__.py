@@ -1,7 +1,7 @@
 """The command line: `mchmr COMMAND`. One file per command; each has `add_parser(subparsers)` and `run(args) -> int`.
 
 Nothing heavy is imported before a command runs, so that help comes at once.
-Exit codes: 0 done, 1 something failed, 2 the request is wrong, 130 and 143 stopped by Ctrl-C and SIGTERM.
+Exit codes: 0 done, 1 something failed, 2 the request is wrong, 130, 143 and 129 stopped by Ctrl-C, SIGTERM and SIGHUP.
 """
 
 from __future__ import annotations

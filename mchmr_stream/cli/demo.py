@@ -14,6 +14,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from mchmr_stream.claims import claimed
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.errors import InputError, MissingPart, UsageError
 from mchmr_stream.outputs import output_paths
@@ -55,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
     files = output_paths(CLIP_NAME, args.out)
     if files.overlay.exists() and not files.report.exists():
         raise UsageError(f"{files.overlay} is there already and is not of an earlier demo; choose another folder with -o")
-    clip = get_clip(args.out / "clip", args.wheel)
+    (args.out / "clip").mkdir(parents=True, exist_ok=True)
+    with claimed([args.out / "clip" / CLIP_NAME]):
+        clip = get_clip(args.out / "clip", args.wheel)
     code = process([str(clip)], args.out, settings, resume=False, overwrite=True, quiet=args.quiet)
     if code == 0 and not args.quiet:
         print(f"Video with the bodies over it: {files.overlay}")

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from mchmr_stream.claims import claimed
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import whole
 
@@ -44,14 +45,18 @@ def run(args: argparse.Namespace) -> int:
     network = load_network(args.weights)
     options = repository.ModelOptions(args.device, args.instances, args.views, args.precision)
     off: float | None = None
-    if args.to == "python":
-        model = repository.write_python_repository(args.out, network, args.weights, options)
-    elif args.to == "onnx":
-        model, off = repository.write_onnx_repository(args.out, network, options)
-        if off is None:
-            print("mchmr: warning: not compared with the network without onnxruntime: python -m pip install onnxruntime", file=sys.stderr)
-    else:
-        model, off = repository.write_torchscript_repository(args.out, network, options)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with claimed([args.out]):
+        if args.to == "python":
+            model = repository.write_python_repository(args.out, network, args.weights, options)
+        elif args.to == "onnx":
+            model, off = repository.write_onnx_repository(args.out, network, options)
+            if off is None:
+                print(
+                    "mchmr: warning: not compared with the network without onnxruntime: python -m pip install onnxruntime", file=sys.stderr
+                )
+        else:
+            model, off = repository.write_torchscript_repository(args.out, network, options)
     if not args.quiet:
         print(
             f"{model}: weights {network.name}, SHA-256 {network.sha256[:12]}"

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mchmr_stream.claims import claimed
 from mchmr_stream.cli import live_outputs
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import seconds
@@ -85,11 +86,11 @@ def run(args: argparse.Namespace) -> int:
     given = {setting: getattr(args, option.removeprefix("--").replace("-", "_")) for option, setting, *_ in SHORTHANDS}
     shorthands = [f"{setting}={json.dumps(value)}" for setting, value in given.items() if value is not None]
     settings = load_settings(args.config, [*shorthands, *args.overrides], defaults=DEFAULTS)
-    _check_outputs(args, settings)
+    files = _checked_outputs(args, settings)
     from mchmr_stream.cli.stopping import StopOnSignals
     from mchmr_stream.live import LiveRun
 
-    with StopOnSignals() as stop, LiveRun(args.sources, settings) as live:
+    with claimed(files), StopOnSignals() as stop, LiveRun(args.sources, settings) as live:
         for sink in _sinks(args, live):
             live.add_sink(sink)
         if not args.no_page and (page := _page(live, args.quiet)) is not None:
@@ -128,8 +129,11 @@ def _sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
     return [*sinks, *live_outputs.sinks(args, live)]
 
 
-def _check_outputs(args: argparse.Namespace, settings: Settings) -> None:
-    """Raises UsageError where a file that is followed or read would be written to, or one file be written by two outputs."""
+def _checked_outputs(args: argparse.Namespace, settings: Settings) -> list[Path]:
+    """The files that are written from the first picture on.
+
+    Raises UsageError where a file that is followed or read would be written to, or one file be written by two outputs.
+    """
     from mchmr_stream.config import files_named
     from mchmr_stream.live import addresses_of
     from mchmr_stream.sources.playlists import files_listed
@@ -146,6 +150,7 @@ def _check_outputs(args: argparse.Namespace, settings: Settings) -> None:
     if (twice := colliding(files)) is not None:
         first, second = (files[place] for place in twice)
         raise UsageError(f"{second} would be written twice" + (f", also as {first}" if first != second else "") + "; choose two names")
+    return [file for file in files if file.is_file() or not file.exists()]
 
 
 def _page(live: LiveRun, quiet: bool) -> LivePage | None:

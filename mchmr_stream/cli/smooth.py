@@ -6,6 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
+from mchmr_stream.claims import claimed
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.errors import UsageError
 
@@ -44,6 +45,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    wrong = [text for text in args.overrides if not text.startswith(("smoother.", "body.model="))]
+    if wrong:
+        raise UsageError(f"--set got {wrong[0]}, expected a setting of the smoother, such as smoother.strength=2, or body.model")
+    with claimed([args.out]):
+        return _smooth(args)
+
+
+def _smooth(args: argparse.Namespace) -> int:
     from mchmr_stream import motion as motions
     from mchmr_stream import track_editing
     from mchmr_stream.body.files import load_body
@@ -52,9 +61,6 @@ def run(args: argparse.Namespace) -> int:
     from mchmr_stream.resmoothing import smooth_again
     from mchmr_stream.same_file import refuse_to_replace
 
-    wrong = [text for text in args.overrides if not text.startswith(("smoother.", "body.model="))]
-    if wrong:
-        raise UsageError(f"--set got {wrong[0]}, expected a setting of the smoother, such as smoother.strength=2, or body.model")
     if args.out.exists() and not args.overwrite:
         raise UsageError(f"{args.out} is there already; use --overwrite, or another name")
     motion = motions.load(args.file)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a polite request: the run finishes what it has, then the command leaves."""
+"""Ctrl-C, SIGTERM and SIGHUP as a polite request: the run finishes what it has, then the command leaves."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+_HANG_UP = getattr(signal, "SIGHUP", None)
+"""The terminal has gone, as when a connection by ssh breaks off; not on Windows."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([_HANG_UP] if _HANG_UP is not None else []))
+
 
 class StopOnSignals:
-    """Context manager: the first SIGINT or SIGTERM sets `event`; a second one ends the process at once."""
+    """Context manager: the first SIGINT, SIGTERM or SIGHUP sets `event`; a second one ends the process at once.
+
+    A second SIGHUP does not: both the system and the shell send one when a terminal goes. Where SIGHUP is ignored, as under nohup, it
+    stays so.
+    """
 
     def __init__(self) -> None:
         self.event = threading.Event()
@@ -24,7 +32,9 @@ class StopOnSignals:
     def __enter__(self) -> StopOnSignals:
         # Python lets only the main thread set handlers; elsewhere the caller has its own way of stopping.
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _SIGNALS:
+                if number == _HANG_UP and signal.getsignal(number) is signal.SIG_IGN:
+                    continue
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -34,10 +44,23 @@ class StopOnSignals:
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None:
+            if number == _HANG_UP:
+                return
             # No KeyboardInterrupt here: it would run every `finally`, and waiting for those is what the user gave up on.
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.signal = number
         self.event.set()
         # os.write: print() is not safe inside a signal handler that may have interrupted another print().
-        os.write(2, b"mchmr: stopping, what is done is being written; once more ends at once\n")
+        _written_or_silenced(2, b"mchmr: stopping, what is done is being written; once more ends at once\n")
+        _written_or_silenced(1, b"")  # fails on a terminal that has gone
+
+
+def _written_or_silenced(number: int, text: bytes) -> None:
+    """Where a stream takes no more, nothing that is printed later may keep a run from being written."""
+    try:
+        os.write(number, text)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number)
+        os.close(nowhere)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from mchmr_stream.claims import claimed
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import whole
 
@@ -62,17 +63,19 @@ def run(args: argparse.Namespace) -> int:
     }
     poses = PoseSettings(split=args.split, files=tuple(args.poses), files_share=args.poses_share)
     where = (args.data, args.out, args.count, args.seed, args.backgrounds, poses)
-    if args.clips:
-        from mchmr_stream.learning.synthetic.clip_files import run_clips
-        from mchmr_stream.learning.synthetic.clips import ClipSettings
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with claimed([args.out]):
+        if args.clips:
+            from mchmr_stream.learning.synthetic.clip_files import run_clips
+            from mchmr_stream.learning.synthetic.clips import ClipSettings
 
-        with progress_bar("frames", wanted=not args.quiet) as progress:
-            made = run_clips(*where, settings=ClipSettings(**of_clips, **long_side), progress=progress)
-    elif of_clips:
-        raise UsageError(f"--{next(iter(of_clips))} is for clips; add --clips, or leave it out")
-    else:
-        with progress_bar("people", wanted=not args.quiet, unit="people/s") as progress:
-            made = run_synth(*where, **long_side, progress=progress)
+            with progress_bar("frames", wanted=not args.quiet) as progress:
+                made = run_clips(*where, settings=ClipSettings(**of_clips, **long_side), progress=progress)
+        elif of_clips:
+            raise UsageError(f"--{next(iter(of_clips))} is for clips; add --clips, or leave it out")
+        else:
+            with progress_bar("people", wanted=not args.quiet, unit="people/s") as progress:
+                made = run_synth(*where, **long_side, progress=progress)
     print(f"{len(made)} files in {args.out}; {args.out / 'contact.png'} shows some of the people")
     return 0
 

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mchmr_stream.claims import claimed
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.errors import UsageError
 
@@ -51,11 +52,12 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("-o is given but there is nothing to change; expected --merge, --split, --rename or --select")
     if args.out is not None and args.out.exists() and not args.overwrite:
         raise UsageError(f"{args.out} is there already; use --overwrite, or another name")
-    motion = motions.load(args.file)
-    for kind, text in args.edits:
-        motion = _edited(motion, kind, text, args.quiet)
-    if args.out is not None:
-        track_editing.write(args.out, motion)
+    with claimed([args.out] if args.out is not None else []):
+        motion = motions.load(args.file)
+        for kind, text in args.edits:
+            motion = _edited(motion, kind, text, args.quiet)
+        if args.out is not None:
+            track_editing.write(args.out, motion)
     if not args.quiet:
         _show(motion, args.out or args.file)
     return 0

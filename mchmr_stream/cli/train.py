@@ -7,9 +7,11 @@ import math
 import os
 import shlex
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mchmr_stream.claims import claimed
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import whole
 from mchmr_stream.cli.progress import progress_bar
@@ -94,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         )  # fmt: skip
         print(f"{args.pack}: {size / 1e6:.1f} MB; train from it with `mchmr train --packed {shlex.quote(str(args.pack))}`")
         return 0
-    with StopOnSignals() as stop, progress_bar("training", wanted=not args.quiet, unit="steps/s") as progress:
+    with _claimed(args.out), StopOnSignals() as stop, progress_bar("training", wanted=not args.quiet, unit="steps/s") as progress:
         leg = train.run(
             args.config, data=args.data, shards=args.shards, out=args.out, test_shards=args.test_shards, poses=args.poses,
             packed=args.packed, resume=args.resume, device=args.device, minutes=args.minutes, seed=args.seed, report=report,
@@ -111,13 +113,21 @@ def _run_pictures(args: argparse.Namespace, report: Callable[[str], None]) -> in
     for name in ("data", "poses", "pack", "packed"):
         if getattr(args, name):
             raise UsageError(f"--{name} is for training a head on a frozen encoder; this config learns from pictures, leave it out")
-    with StopOnSignals() as stop, progress_bar("training", wanted=not args.quiet, unit="steps/s") as progress:
+    with _claimed(args.out), StopOnSignals() as stop, progress_bar("training", wanted=not args.quiet, unit="steps/s") as progress:
         leg = train_pictures.run(
             args.config, shards=args.shards, sets=args.sets, unchecked=args.unchecked, out=args.out, test_shards=args.test_shards,
             test_set=args.test_set, start=args.start, resume=args.resume, device=args.device, minutes=args.minutes, seed=args.seed,
             workers=args.workers, report=report, progress=progress, stopped=stop.event.is_set,
         )  # fmt: skip
     return _ended(leg, stop)
+
+
+def _claimed(out: Path) -> AbstractContextManager[object]:
+    """The folder of a run, for all its processes: the first of those that torchrun starts holds it."""
+    if int(os.environ.get("RANK", "0")):
+        return nullcontext()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return claimed([out])
 
 
 def _ended(leg: Leg, stop: StopOnSignals) -> int:

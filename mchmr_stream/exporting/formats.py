@@ -14,6 +14,7 @@ import numpy as np
 from mchmr_stream.body.builds import with_build
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel
+from mchmr_stream.claims import claimed
 from mchmr_stream.config import checked_build
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.exporting.amass import write_amass
@@ -297,7 +298,7 @@ class _Export:
         # Libraries choose the encoding by the suffix, so it has to stay at the end.
         temporary = temporary_beside(path, f".part{path.suffix}")
         try:
-            with write_errors(path):
+            with claimed([path]), write_errors(path):
                 yield temporary
                 publish(temporary, path)
         finally:

@@ -223,7 +223,7 @@ def _start_process(stop: Any) -> None:
     """Ctrl-C reaches every process of a terminal; the one that asks the others to stop is the first."""
     global _stop
     _stop = stop
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -8,15 +8,21 @@ from pathlib import Path
 
 from torch import Tensor
 
+from mchmr_stream.claims import claimed
 from mchmr_stream.errors import MchmrError
 from mchmr_stream.outputs import temporary_beside
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Write tensors with a header of texts, over what is there. Raises MchmrError where the disk refuses.
+    """Write tensors with a header of texts, over what is there. Raises MchmrError where the disk refuses, or another process writes it.
 
-    safetensors is imported here: training runs on machines that have torch and numpy only.
+    safetensors is imported late: training runs on machines that have torch and numpy only.
     """
+    with claimed([path]):
+        _write(path, tensors, header)
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -63,9 +64,10 @@ class EarlierOverlay:
     @staticmethod
     def _annex_b(container: av.container.InputContainer, video: av.VideoStream) -> Iterator[av.Packet]:
         annex_b = BitStreamFilterContext("h264_mp4toannexb", video)
-        for packet in container.demux(video):
-            if packet.size:  # an empty one marks the end
-                yield from annex_b.filter(packet)
+        with suppress(av.error.InvalidDataError):  # a run was killed while it wrote; whoever needs more pictures says what is missing
+            for packet in container.demux(video):
+                if packet.size and not packet.is_corrupt:  # an empty one marks the end
+                    yield from annex_b.filter(packet)
 
 
 def _time_s(pts: int, time_base: Fraction) -> float:

@@ -27,6 +27,7 @@ from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.motion import COLUMNS, FRAME_COLUMNS, MADE_OF, SCHEMA, WORLD_COLUMNS, Column, Motion, World, motion_of
 from mchmr_stream.outputs import hidden_mark, temporary_beside
 from mchmr_stream.records import JOINT_NAMES, KEYPOINT_NAMES, Bodies, Scene, SourceInfo
+from mchmr_stream.sinks import checkpoint
 from mchmr_stream.sinks.publishing import check_folder, publish, write_errors
 from mchmr_stream.sinks.replacing import rows_of
 from mchmr_stream.sinks.settling import settle
@@ -135,6 +136,12 @@ class NpzSink:
             self._spool.append("frames_time_s", np.array([bodies.time_s]))
         self._rows += len(scene)
         self._frames += 1
+
+    def checkpoint(self) -> None:
+        """Keep what was written for a later run, should this one be killed; `killed_run.py` finds it."""
+        with write_errors(self.path):
+            self._spool.sync()
+            checkpoint.save(Path(self._folder.name), self._header, rows=self._rows, frames=self._frames, views=self._views)
 
     def replace_rows(self, frames: Iterable[Bodies], body: BodyModel) -> None:
         """Put the bodies of a second pass into the rows that the first one wrote. To be called after the last `write`."""

@@ -155,12 +155,23 @@ def is_worth_keeping(output: Path, paths: OutputPaths) -> bool:
     return os.path.exists(output) and not (output == paths.report and not os.path.exists(paths.bodies) and _is_of_a_failure(output))
 
 
+def is_report(path: Path) -> bool:
+    """Whether a file is the report of a run, of this or an earlier version."""
+    return "complete" in _read(path)
+
+
 def _is_of_a_failure(report: Path) -> bool:
+    content = _read(report)
+    return content.get("complete") is False and content.get("frames") == 0 and content.get("error") is not None
+
+
+def _read(report: Path) -> dict[str, Any]:
+    """Empty where it is something else."""
     try:
         content = json.loads(report.read_text())
-        return content["complete"] is False and content["frames"] == 0 and content["error"] is not None
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:

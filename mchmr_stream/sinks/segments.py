@@ -5,21 +5,26 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mchmr_stream.claims import claimed, remove_abandoned
 from mchmr_stream.outputs import plain_name
 from mchmr_stream.records import Moment, Scene
 from mchmr_stream.same_file import colliding
+from mchmr_stream.sinks import checkpoint
 from mchmr_stream.sinks.npz import NpzSink
 
 
 @dataclass
 class _Segment:
     sink: NpzSink
+    claim: ExitStack
+    """holds the output"""
     begun_s: float
     views: int
     size: tuple[int, int]
@@ -38,6 +43,7 @@ class NpzSegments:
         """`names`: `body_model`, `weights` and the hashes of both, as NpzSink takes them."""
         self._folder, self._seconds, self._names, self._settings = folder, seconds, names, settings
         self._open: dict[str, _Segment] = {}
+        self._is_clear = False
         self.written: list[Path] = []
         """The finished files."""
 
@@ -65,17 +71,23 @@ class NpzSegments:
         begun = time.strftime("%Y%m%dT%H%M%S", time.gmtime(moment.clock_s)) + f"{moment.clock_s % 1:.3f}"[1:].replace(".", "-")
         info = replace(moment.source, width=size[0], height=size[1])
         path = _unused(self._folder / f"{plain_name(moment.source.name)}_{begun}.npz", [one.sink.path for one in self._open.values()])
+        if not self._is_clear:
+            remove_abandoned(self._folder, path.suffix, unless=checkpoint.NAME)
+            self._is_clear = True
+        claim = ExitStack()
+        claim.enter_context(claimed([path]))
         sink = NpzSink(
             path, moment.scene.intrinsics, info, views, **self._names,
             settings=self._settings, made_of=None, one_shape_of=None, grounded=None,
         )  # fmt: skip
-        return _Segment(sink, moment.scene.bodies.time_s, views, size, info.fps)
+        return _Segment(sink, claim, moment.scene.bodies.time_s, views, size, info.fps)
 
     def _finish(self, name: str) -> None:
         segment = self._open.pop(name)
         sink = segment.sink
         sink.note_rate(segment.fps)
-        sink.close()
+        with segment.claim:
+            sink.close()
         self.written.append(sink.path)
 
 

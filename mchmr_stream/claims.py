@@ -1,0 +1,151 @@
+"""One process at a time writes an output, and what killed processes left beside it is removed.
+
+A lock says that a writer lives, whatever process numbers have become since and whichever computer it runs on. It is held on a hidden file
+beside the output, and the system lets go of it when the process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import platform
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from mchmr_stream.errors import MchmrError
+from mchmr_stream.outputs import hidden_mark
+
+log = logging.getLogger(__name__)
+
+_LOCK = "lock"
+_HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+"""What a system says of a lock that somebody else has."""
+
+
+@contextmanager
+def claimed(outputs: Iterable[Path], *, clean: bool = True) -> Iterator[bool]:
+    """Hold outputs, files or folders, until the block is left. `clean`: remove what killed processes left of them.
+
+    Gives whether all are held: where a folder takes no lock, its writer says what is wrong there. Raises MchmrError where another process
+    holds one.
+    """
+    with ExitStack() as held:
+        are_held = {output: held.enter_context(_lock(output)) for output in dict.fromkeys(outputs)}
+        for output in (output for output, is_held in are_held.items() if is_held and clean):
+            remove_left_over(output)
+        yield all(are_held.values())
+
+
+def remove_left_over(output: Path) -> None:
+    """Remove the hidden files and folders of an output that this process holds; there is no other that could be writing them."""
+    for entry in left_over(output):
+        try:
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+            log.info("%s, left by a process that was killed, is removed", entry)
+        except OSError as error:
+            log.warning("%s, left by a process that was killed, cannot be removed: %s", entry, error.strerror or error)
+
+
+def remove_abandoned(folder: Path, suffix: str, *, unless: str) -> None:
+    """The same for all outputs in a folder with names of that ending whose writers were killed, but not where a file `unless` was kept."""
+    for lock in folder.glob(f".mchmr-*.{_LOCK}"):
+        with suppress(OSError):
+            output = folder / lock.read_text(errors="surrogateescape").partition("\n")[2]
+            is_resumable = any((entry / unless).exists() for entry in left_over(output))
+            if _lock_file(output) == lock.absolute() and output.suffix == suffix and not is_resumable:
+                with suppress(MchmrError), claimed([output]):  # its writer lives
+                    pass
+
+
+def left_over(output: Path) -> list[Path]:
+    """Hidden files and folders of an output, without its lock."""
+    lock = _lock_file(output)
+    mark = lock.name.removesuffix(_LOCK)
+    with suppress(OSError):
+        return sorted(entry for entry in lock.parent.iterdir() if entry.name.startswith(mark) and entry != lock)
+    return []
+
+
+def _lock_file(output: Path) -> Path:
+    output = Path(os.path.abspath(output))  # "." has no name
+    return output.parent / f"{hidden_mark(output)}{_LOCK}"
+
+
+@contextmanager
+def _lock(output: Path) -> Iterator[bool]:
+    """Gives whether there is a lock."""
+    path = _lock_file(output)
+    number = _opened_and_locked(path, output)
+    if number is None:
+        yield False
+        return
+    try:
+        with suppress(OSError):  # a full disk; the lock holds without its owner's name
+            os.ftruncate(number, 0)
+            os.lseek(number, 0, os.SEEK_SET)
+            os.write(number, f"process {os.getpid()} on {platform.node()}\n{output.name}".encode(errors="surrogateescape"))
+        yield True
+    finally:
+        if os.name == "nt":  # an open file cannot be removed there
+            os.close(number)
+        with suppress(OSError):
+            path.unlink()
+        if os.name != "nt":
+            os.close(number)
+
+
+def _opened_and_locked(path: Path, output: Path) -> int | None:
+    while True:
+        try:
+            number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            log.info("%s: no lock beside it (%s)", output, error.strerror or error)
+            return None
+        try:
+            _try_lock(number)
+            # The one who had it may have removed the file between opening and locking: then this lock keeps nobody away.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(number), os.stat(path)):
+                    return number
+            os.close(number)
+        except OSError as error:
+            owner = _owner(number)
+            os.close(number)
+            if error.errno in _HELD:
+                raise MchmrError(
+                    f"{output} is being written by another run{f' ({owner})' if owner else ''}; wait until it has ended, or write elsewhere"
+                ) from None
+            with suppress(OSError):
+                path.unlink()
+            log.warning("%s: this disk has no locks (%s); another run that writes it would not be noticed", output, error.strerror or error)
+            return None
+
+
+def _owner(number: int) -> str:
+    """Which process and where, as far as it says so."""
+    with suppress(OSError):
+        os.lseek(number, 0, os.SEEK_SET)
+        return os.read(number, 200).decode(errors="replace").partition("\n")[0]
+    return ""
+
+
+if os.name == "nt":
+    import msvcrt
+
+    def _try_lock(number: int) -> None:
+        """Raises OSError at once where somebody else has it."""
+        os.lseek(number, 1 << 20, os.SEEK_SET)  # behind what is read
+        msvcrt.locking(number, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+
+else:
+    import fcntl
+
+    def _try_lock(number: int) -> None:
+        """Raises OSError at once where somebody else has it."""
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
