@@ -184,6 +184,19 @@ def test_a_pipeline_with_another_component_shares_the_rest(quick_pipeline: Pipel
         quick_pipeline.with_components(detektor=detector)
 
 
+def test_stream_leaves_a_given_pipeline_open(tmp_path: Path, quick_pipeline: Pipeline) -> None:
+    clip = media.write_video(tmp_path / "clip.mp4", [EMPTY] * 3, fps=FPS)
+    closed: list[str] = []
+    detector = CountingDetector()
+    detector.close = lambda: closed.append("detector")  # type: ignore[method-assign]
+    pipeline = variant(quick_pipeline, detector)
+    for _ in range(2):
+        assert len(list(mchmr_stream.stream(clip, pipeline=pipeline))) == 3
+    assert closed == []
+    pipeline.close()
+    assert closed == ["detector"]
+
+
 @pytest.mark.parametrize(("batches_at_once", "together"), [(2, 1), (3, 1), (1, 4), (2, 5)])
 def test_frames_side_by_side_and_together_give_the_same_bodies(quick_pipeline: Pipeline, batches_at_once: int, together: int) -> None:
     """Bit for bit side by side; several frames in a batch are added up in another order."""
