@@ -6,11 +6,15 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from motions import write_motion
 
+from mchmr_stream import cli
 from mchmr_stream.claims import claimed, remove_abandoned
+from mchmr_stream.config import Settings
 from mchmr_stream.errors import MchmrError
 from mchmr_stream.outputs import hidden_mark, temporary_beside
 
@@ -143,3 +147,30 @@ def test_the_folder_that_one_is_in_can_be_held(tmp_path: Path, monkeypatch: pyte
 def test_where_no_lock_can_be_the_writer_says_what_is_wrong(tmp_path: Path) -> None:
     with claimed([tmp_path / "nowhere" / "clip.npz"]):
         assert names(tmp_path) == []
+
+
+COMMANDS = {
+    "tracks": "tracks {folder}/clip.npz --rename 1=7 -o {folder}/out.npz",
+    "smooth": "smooth {folder}/clip.npz -o {folder}/out.npz",
+    "export": "export {folder}/clip.npz --to csv -o {folder}/tables",
+    "average": "average {weights} {weights} -o {folder}/out.safetensors",
+    "synth": "synth -n 1 --data {folder} -o {folder}/people",
+    "live": "live lavfi:testsrc --json {folder}/out.jsonl --no-page",
+    "train": "train --data {folder} --shards {folder} -o {folder}/runs/one",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_that_writes_keeps_off(
+    tmp_path: Path, quick_settings: Settings, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_motion(tmp_path / "clip.npz", {1: range(3)}, [0.0, 0.04, 0.08])
+    line = COMMANDS[command].format(folder=tmp_path, weights=quick_settings.network.weights)
+    written = next(part for option, part in pairwise(line.split()) if option in ("-o", "--json"))
+    output = Path(written) / "clip.csv" if command == "export" else Path(written)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with claimed([output]):
+        before = names(output.parent)
+        assert cli.main(line.split()) == 1
+    assert re.fullmatch(r"mchmr: .*\S+ is being written by another run \(process \d+ on .*\); wait .*\n", capsys.readouterr().err)
+    assert [name for name in before if name not in names(output.parent)] == [name for name in before if name.endswith(".lock")]

@@ -63,7 +63,7 @@ def test_a_stop_at_any_moment_does_no_harm(eager_switching: None) -> None:
         except BaseException as error:  # noqa: BLE001 - looked at below
             errors.append(error)
 
-    for turn in range(1500):
+    for turn in range(600):
         feedback: Feedback[str] = Feedback()
         frame = feedback.expect()
         jobs = [(feedback.resolve, frame, "answer"), (feedback.cancel,)][:: 1 if turn % 2 else -1]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mchmr_stream.claims import claimed
 from mchmr_stream.learning.evaluation import figures
 from mchmr_stream.learning.evaluation.cases import Case
 from mchmr_stream.learning.evaluation.figures import format_value
@@ -68,20 +69,21 @@ def synthetic_report(folder: Path, results: Results, cases: Sequence[Case]) -> P
 def write_report(folder: Path, title: str, results: Results, pictures: Sequence[Picture]) -> Path:
     """`report.html` with everything inside, and NAME.png for every picture."""
     folder.mkdir(parents=True, exist_ok=True)
-    about = "".join(f"<tr><td>{html.escape(str(k))}</td><td>{html.escape(str(v))}</td></tr>" for k, v in results.about.items())
-    parts = [f"<h1>{html.escape(title)}</h1><table>{about}</table>"]
-    for name, table in results.tables.items():
-        parts.append(f"<h2>{html.escape(name)}</h2>{_html_table(table)}")
-    for picture in pictures:
-        (folder / f"{picture.name}.png").write_bytes(picture.png)
-        data = base64.b64encode(picture.png).decode()
-        caption = html.escape(picture.caption)
-        parts.append(f'<h2>{html.escape(picture.name)}</h2><p>{caption}</p><img alt="{caption}" src="data:image/png;base64,{data}">')
-    page = folder / "report.html"
-    page.write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
-        f"<body>{''.join(parts)}</body></html>\n"
-    )
+    with claimed([folder]):
+        about = "".join(f"<tr><td>{html.escape(str(k))}</td><td>{html.escape(str(v))}</td></tr>" for k, v in results.about.items())
+        parts = [f"<h1>{html.escape(title)}</h1><table>{about}</table>"]
+        for name, table in results.tables.items():
+            parts.append(f"<h2>{html.escape(name)}</h2>{_html_table(table)}")
+        for picture in pictures:
+            (folder / f"{picture.name}.png").write_bytes(picture.png)
+            data = base64.b64encode(picture.png).decode()
+            caption = html.escape(picture.caption)
+            parts.append(f'<h2>{html.escape(picture.name)}</h2><p>{caption}</p><img alt="{caption}" src="data:image/png;base64,{data}">')
+        page = folder / "report.html"
+        page.write_text(
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
+            f"<body>{''.join(parts)}</body></html>\n"
+        )
     return page
 
 
