@@ -39,6 +39,21 @@ def claimed(outputs: Iterable[Path], *, clean: bool = True) -> Iterator[bool]:
         yield all(are_held.values())
 
 
+@contextmanager
+def claimed_folder(folder: Path) -> Iterator[None]:
+    """The same for a folder that may not be there yet. What is made for its lock goes again where nothing comes into it."""
+    missing = [parent for parent in Path(os.path.abspath(folder)).parents if not parent.exists()]
+    if missing:
+        missing[0].mkdir(parents=True, exist_ok=True)
+    try:
+        with claimed([folder]):
+            yield
+    finally:
+        with suppress(OSError):  # it is not empty
+            for parent in missing:
+                parent.rmdir()
+
+
 def remove_left_over(output: Path) -> None:
     """Remove the hidden files and folders of an output that this process holds; there is no other that could be writing them."""
     for entry in left_over(output):

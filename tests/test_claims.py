@@ -13,7 +13,7 @@ import pytest
 from motions import write_motion
 
 from mchmr_stream import cli
-from mchmr_stream.claims import claimed, remove_abandoned
+from mchmr_stream.claims import claimed, claimed_folder, remove_abandoned
 from mchmr_stream.config import Settings
 from mchmr_stream.errors import MchmrError
 from mchmr_stream.outputs import hidden_mark, temporary_beside
@@ -141,6 +141,17 @@ def test_the_folder_that_one_is_in_can_be_held(tmp_path: Path, monkeypatch: pyte
         pass
     with claimed([Path("/")]):
         pass
+
+
+def test_a_folder_that_is_not_there_yet_is_held_and_leaves_nothing(tmp_path: Path) -> None:
+    with claimed_folder(tmp_path / "runs" / "one" / "two"):
+        assert names(tmp_path) == ["runs"]
+        with pytest.raises(MchmrError), claimed_folder(tmp_path / "runs" / "one" / "two"):
+            pass
+    assert names(tmp_path) == []
+    with claimed_folder(tmp_path / "runs" / "one"):
+        (tmp_path / "runs" / "one").mkdir()
+    assert names(tmp_path / "runs") == ["one"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mchmr_stream.claims import claimed
+from mchmr_stream.claims import claimed_folder
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import whole
 
@@ -50,8 +50,7 @@ def run(args: argparse.Namespace) -> int:
     table = args.table or args.out / "ablations.md"
     refuse_to_replace([*variants, config, args.packed, args.real], [table, args.out / "RESULTS.json"], "choose another name")
     report = (lambda line: None) if args.quiet else (lambda line: print(line, flush=True))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with claimed([args.out]), StopOnSignals() as stop:
+    with claimed_folder(args.out), StopOnSignals() as stop:
         done = ablate(
             variants, packed=args.packed, out=args.out, table=table, config=config, steps=args.steps, seeds=args.seeds,
             real=args.real, processes=args.processes, device=args.device, report=report, stopped=stop.event.is_set,

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mchmr_stream.claims import claimed
+from mchmr_stream.claims import claimed_folder
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import whole
 
@@ -45,8 +45,7 @@ def run(args: argparse.Namespace) -> int:
     network = load_network(args.weights)
     options = repository.ModelOptions(args.device, args.instances, args.views, args.precision)
     off: float | None = None
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with claimed([args.out]):
+    with claimed_folder(args.out):
         if args.to == "python":
             model = repository.write_python_repository(args.out, network, args.weights, options)
         elif args.to == "onnx":

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mchmr_stream.claims import claimed
+from mchmr_stream.claims import claimed_folder
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import whole
 
@@ -63,8 +63,7 @@ def run(args: argparse.Namespace) -> int:
     }
     poses = PoseSettings(split=args.split, files=tuple(args.poses), files_share=args.poses_share)
     where = (args.data, args.out, args.count, args.seed, args.backgrounds, poses)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with claimed([args.out]):
+    with claimed_folder(args.out):
         if args.clips:
             from mchmr_stream.learning.synthetic.clip_files import run_clips
             from mchmr_stream.learning.synthetic.clips import ClipSettings

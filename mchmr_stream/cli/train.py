@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mchmr_stream.claims import claimed
+from mchmr_stream.claims import claimed_folder
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import whole
 from mchmr_stream.cli.progress import progress_bar
@@ -126,8 +126,7 @@ def _claimed(out: Path) -> AbstractContextManager[object]:
     """The folder of a run, for all its processes: the first of those that torchrun starts holds it."""
     if int(os.environ.get("RANK", "0")):
         return nullcontext()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    return claimed([out])
+    return claimed_folder(out)
 
 
 def _ended(leg: Leg, stop: StopOnSignals) -> int:
