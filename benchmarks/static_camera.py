@@ -152,7 +152,7 @@ def measured(motion: Motion, labels: ClipLabels, body: BodyModel) -> list[dict[s
         assert world is not None
         rotations = np.concatenate([world.world_global_orient[:, None], world.world_body_pose], 1)
         after = soles_m(body, rotations, world.world_betas[0], world.world_transl)
-        rotations = np.concatenate([track.global_orient[:, None], track.body_pose], 1)
+        rotations = track.rotations
         before = turn(soles_m(body, rotations, track.betas, track.transl), pose)
         true_path, path = turn(labels.joints_m[frames, person, 0].astype(np.float64)), world.world_joints_m[:, 0].astype(np.float64)
         raw_path = track.joints_m[:, 0].astype(np.float64)

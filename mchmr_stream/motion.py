@@ -174,6 +174,11 @@ class Track(Described):
     def __len__(self) -> int:
         return len(self.frame)
 
+    @property
+    def rotations(self) -> Float:
+        """(F, 24, 3, 3): the root's, then each joint's relative to its parent."""
+        return np.concatenate([self.global_orient[:, None], self.body_pose], 1)
+
     def _lines(self) -> tuple[str, str, str]:
         if not len(self):
             return f"{self.track_id} without rows", "", ""

@@ -334,7 +334,7 @@ class Pipeline:
             The finished scene; its meshes are posed on demand.
         """
         body = self.components.body
-        rotations = np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1)
+        rotations = bodies.rotations
 
         def vertices() -> Float:
             return skin(body, *(torch.from_numpy(values) for values in (rotations, bodies.betas, bodies.transl)))[0].numpy()

@@ -332,6 +332,11 @@ class Bodies:
     def __len__(self) -> int:
         return len(self.track_id)
 
+    @property
+    def rotations(self) -> Float:
+        """(n, 24, 3, 3): the root's, then each joint's relative to its parent."""
+        return np.concatenate([self.global_orient[:, None], self.body_pose], 1)
+
     def usable(self) -> Bool:
         """Rows that hold a body.
 

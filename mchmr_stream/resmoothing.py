@@ -53,7 +53,7 @@ def with_one_shape(motion: Motion, body: BodyModel) -> Motion:
         looks, seen = (track.betas_frame, seen) if seen.any() else (track.betas, np.ones(len(track), np.bool_))
         shape = robust_shape(looks[seen].astype(np.float64), np.clip(track.confidence[seen].astype(np.float64), 0.05, 1))
         betas = np.tile(shape.astype(np.float32), (len(track), 1))
-        transl = transl_to_look_alike(body, _rotations(track), track.betas, track.transl, betas).astype(np.float32)
+        transl = transl_to_look_alike(body, track.rotations, track.betas, track.transl, betas).astype(np.float32)
         tracks[identity] = dataclasses.replace(track, betas=betas, transl=transl)
     return dataclasses.replace(motion, tracks=tracks)
 
@@ -75,14 +75,10 @@ def frames_of(motion: Motion) -> Iterator[Bodies]:
         yield Bodies(frame=index, time_s=time_s, track_id=owner[start:end], **rows)
 
 
-def _rotations(track: Track) -> np.ndarray:
-    return np.concatenate([track.global_orient[:, None], track.body_pose], 1)
-
-
 def _tracks(frames: list[Bodies], motion: Motion, body: BodyModel) -> dict[int, Track]:
     rows = [(bodies, row) for bodies in frames for row in range(len(bodies))]
     identities = list(dict.fromkeys(int(bodies.track_id[row]) for bodies, row in rows))
-    camera = Intrinsics(float(motion.K[0, 0]), float(motion.K[1, 1]), float(motion.K[0, 2]), float(motion.K[1, 2]))
+    camera = Intrinsics.from_matrix(motion.K)
     tracks = {}
     for identity in identities:
         own = [(bodies, row) for bodies, row in rows if bodies.track_id[row] == identity]

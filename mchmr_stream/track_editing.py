@@ -120,7 +120,7 @@ def write(path: Path, motion: Motion) -> None:
     views = {track.views_cam.shape[1] for track in motion.tracks.values()}
     sink = NpzSink(
         path,
-        Intrinsics(float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2])),
+        Intrinsics.from_matrix(K),
         SourceInfo(path.stem, motion.width, motion.height, motion.fps),
         views.pop() if views else 1,
         body_model=motion.body_model,

@@ -67,6 +67,6 @@ def seen(state: State, score: float = 0.9) -> np.ndarray:
 
 
 def fitted_state(bodies: Bodies) -> State:
-    relative = np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1).astype(np.float64)
+    relative = bodies.rotations.astype(np.float64)
     betas = bodies.betas.astype(np.float64)
     return State(global_from_relative(relative), betas, bodies.transl + rest_joints(BODY, betas)[:, 0])

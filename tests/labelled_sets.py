@@ -108,7 +108,7 @@ def make_truth(bodies: Path) -> Truth:
         )
         points[person] = BodyPoints.of(body).place(joints, skinned)[0].numpy()
         vertices.append(skinned[0].numpy())
-    pixels = project(points, Intrinsics(K[0, 0], K[1, 1], K[0, 2], K[1, 2]))
+    pixels = project(points, Intrinsics.from_matrix(K))
     names = tuple(f"frame_{person // PER_PICTURE:06d}.png" for person in range(PEOPLE))
     return Truth(pose, betas, transl, gender, points, pixels, np.stack(vertices), names)
 
@@ -118,7 +118,7 @@ def paint(truth: Truth, picture: int) -> NDArray[np.uint8]:
     rgb = np.full((HEIGHT, WIDTH, 3), 150, np.uint8)
     people = slice(picture * PER_PICTURE, (picture + 1) * PER_PICTURE)
     colours = np.tile(np.array([0.85, 0.65, 0.55], np.float32), (PER_PICTURE, 1))
-    camera = Intrinsics(K[0, 0], K[1, 1], K[0, 2], K[1, 2])
+    camera = Intrinsics.from_matrix(K)
     paint_bodies(rgb, truth.vertices_m[people].astype(np.float32), load_body().faces, camera, colours, opacity=1.0)
     return rgb
 

@@ -634,7 +634,7 @@ def test_skin_that_a_file_cannot_hold_is_told(tmp_path: Path, capsys: pytest.Cap
     said = re.search(r"it lies ([\d.]+) mm off on average, ([\d.]+) mm at most", capsys.readouterr().err)
     assert said is not None
     track = load(clip).tracks[1]
-    rotations = torch.from_numpy(np.concatenate([track.global_orient[:, None], track.body_pose], 1))
+    rotations = torch.from_numpy(track.rotations)
     shift = np.einsum("vcp,fp->fvc", corrections, (rotations[:, 1:] - torch.eye(3)).reshape(20, -1).numpy())
     length = 1000 * np.linalg.norm(shift, axis=-1)  # skinning turns corrections and hardly stretches them
     assert float(said[1]) == pytest.approx(length.mean(), rel=0.1)

@@ -213,7 +213,7 @@ def test_a_moving_camera_is_noticed(body: BodyModel) -> None:
 
 def on_a_box(motion: Motion, number: int, height_m: float, pose: np.ndarray, body: BodyModel) -> Motion:
     track = motion.tracks[number]
-    rotations = np.concatenate([track.global_orient[:, None], track.body_pose], 1)
+    rotations = track.rotations
     lifted = track_of(number, track.time_s, rotations, track.joints_m[:, 0] + height_m * pose[1, :3], body)
     return dataclasses.replace(motion, tracks=motion.tracks | {number: lifted})
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from mchmr_stream.detection.centernet import find_people, suppress_duplicates
+from mchmr_stream.detection.centernet import find_people
 from mchmr_stream.errors import InputError, MissingPart
+from mchmr_stream.geometry.boxes import non_maximum_suppression
 from mchmr_stream.network.movenet import HeadMaps, MoveNetMultiPose, load_movenet
 from mchmr_stream.network.onednn import OneDnnModule
 
@@ -188,4 +189,4 @@ class TestDecoding:
                 kept.append(index)
             elif any(abs(overlap - most) <= 1e-4 for overlap in overlaps):
                 return  # a tie that rounding decides
-        assert suppress_duplicates(boxes, most).nonzero()[:, 0].tolist() == kept
+        assert non_maximum_suppression(boxes.numpy(), most).nonzero()[0].tolist() == kept

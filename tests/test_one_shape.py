@@ -125,7 +125,7 @@ def test_everybody_in_a_file_has_one_shape_and_stands_where_they_were_seen(tmp_p
         assert np.ptp(track.betas, axis=0).max() == 0
         assert np.ptp(track.betas_frame, axis=0).max() > 3, "what was seen in each frame is kept"
         assert track.betas[0, 0] == pytest.approx(np.median(track.betas_frame[:, 0]), abs=0.4)
-        rotations = np.concatenate([track.global_orient[:, None], track.body_pose], 1)
+        rotations = track.rotations
         np.testing.assert_allclose(track.joints_m, joints_m(rotations, track.betas, track.transl), atol=1e-5)
         np.testing.assert_allclose(track.joints_px, motion.reproject(track), atol=1e-3)
         # The network said 2.6 m to 5.4 m; somebody of one size who looks the same in every picture stands still.
@@ -152,7 +152,7 @@ def test_the_smoother_keeps_people_where_they_look_right_while_their_shape_is_st
     smoother = KalmanSmoother(0.3, body=BODY)
     smooth = [ready for one in scenes for ready in smoother.push(one.bodies)] + smoother.flush()
     for before, after in zip(scenes, smooth, strict=True):
-        rotations = np.concatenate([after.global_orient[:, None], after.body_pose], 1)
+        rotations = after.rotations
         seen = pixels(joints_m(rotations, after.betas, after.transl))
         assert np.abs(seen - before.joints_px).mean() < 1.5, after.frame
         np.testing.assert_array_equal(after.betas_frame, before.bodies.betas)

@@ -63,7 +63,7 @@ def make_scene(index: int, time_s: float, identities: list[int], size: tuple[int
         confidence=rng.random(n).astype(np.float32),
         interpolated=rng.random(n) < 0.5,
     )
-    rotations = torch.from_numpy(np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1))
+    rotations = torch.from_numpy(bodies.rotations)
     betas, transl = torch.from_numpy(bodies.betas), torch.from_numpy(bodies.transl)
     joints_m = forward_kinematics(BODY, rotations, betas, transl)[0].numpy()
     width, height = size

@@ -63,7 +63,7 @@ def walking(t: np.ndarray | float) -> np.ndarray:
 
 
 def rotations_of(bodies: Bodies) -> np.ndarray:
-    return np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1).astype(np.float64)
+    return bodies.rotations.astype(np.float64)
 
 
 def run(smoother: Smoother, frames: Sequence[Bodies]) -> list[Bodies]:

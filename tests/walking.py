@@ -78,7 +78,7 @@ def track_of(number: int, times: np.ndarray, rotations: np.ndarray, pelvis_m: np
 def farther(motion: Motion, number: int, factors: np.ndarray, body: BodyModel | None = None) -> Motion:
     """Person `number` at `factors` (F,) times the distance, in the same pose: what a network says that errs about depth."""
     track = motion.tracks[number]
-    rotations = np.concatenate([track.global_orient[:, None], track.body_pose], 1)
+    rotations = track.rotations
     moved = track_of(number, track.time_s, rotations, track.joints_m[:, 0] * factors[:, None], body or load_body("free"))
     return Motion(**(vars(motion) | {"tracks": motion.tracks | {number: moved}}))
 

@@ -243,7 +243,7 @@ def coverage(people: list[Person], body: BodyModel, calibration: FitCalibration)
     errors, told = [], []
     for one in people:
         fitted = BodyFitter(body, one.intrinsics, calibration).fit([one.measured])[0]
-        relative = np.concatenate([fitted.global_orient[:, None], fitted.body_pose], 1)
+        relative = fitted.rotations
         around = posed_joints(body, relative, fitted.betas)[1][0]
         errors.append(np.linalg.norm(around - (one.joints_m - one.joints_m[:1]), axis=-1))
         told.append(fitted.joint_sd_m[0])

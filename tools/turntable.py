@@ -211,7 +211,7 @@ def pose(motion: Motion, frames: Sequence[int], ids: Sequence[int] | None, label
         track = usable_rows(track.only(np.isin(track.frame, frames)))
         if not len(track):
             continue
-        rotations = np.concatenate([track.global_orient[:, None], track.body_pose], 1)
+        rotations = track.rotations
         tensors = [torch.from_numpy(np.ascontiguousarray(values)) for values in (rotations, track.betas, track.transl)]
         vertices_m = skin(body, *tensors)[0].double().numpy()
         for row in range(len(track)):

@@ -64,7 +64,7 @@ def _calibration(where: str, plain: dict[str, Any]) -> CameraCalibration:
     """The camera in a mapping with plain names. Raises InputError with what is wrong."""
     _check_model(where, plain)
     K = _matrix(where, plain)
-    camera = Intrinsics(float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]))
+    camera = Intrinsics.from_matrix(K)
     return CameraCalibration(where, camera, _distortion(where, plain), _size(where, plain))
 
 

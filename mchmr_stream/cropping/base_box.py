@@ -19,6 +19,7 @@ import numpy as np
 from mchmr_stream.cropping.layouts import Layout
 from mchmr_stream.cropping.whole_body import predicted_from_visible
 from mchmr_stream.geometry.camera import Intrinsics, plane_from_image, turn
+from mchmr_stream.geometry.easing import smoothstep
 from mchmr_stream.records import KEYPOINT_NAMES, Float, Tracks
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ def base_of_plane(
     # Where the box is unusable the keypoints must do, however few they are, and the other way round.
     box_known = np.all(np.isfinite(corners), axis=(1, 2)) & (np.nan_to_num(box_extent) > 0)
     box_centre = turn(np.where(box_known[:, None], corners.mean(1), 0), -roll)
-    trust = np.where(box_known, _smoothstep(seen.sum(1), _POINTS_NONE, _POINTS_ENOUGH), extent > 0)
+    trust = np.where(box_known, smoothstep(seen.sum(1), _POINTS_NONE, _POINTS_ENOUGH), extent > 0)
     centre = trust[:, None] * extent_centre + (1 - trust[:, None]) * box_centre
     side = layout.base_factor * (trust * extent + (1 - trust) * np.where(box_known, box_extent, 0))
     return np.concatenate([centre, side[:, None]], 1), roll
@@ -133,7 +134,7 @@ def weighted(keypoints: Float) -> tuple[np.ndarray, np.ndarray]:
     """(n, 17, 3) -> positions (n, 17, 2), finite, and how far each counts (n, 17) in [0, 1]."""
     positions = np.asarray(keypoints[..., :2], np.float64)
     finite = np.all(np.isfinite(keypoints) & (abs(keypoints) < _MAX_PX), axis=-1)
-    weights = np.where(finite, _smoothstep(np.where(finite, keypoints[..., 2], 0), _SCORE_UNSEEN, _SCORE_SEEN), 0)
+    weights = np.where(finite, smoothstep(np.where(finite, keypoints[..., 2], 0), _SCORE_UNSEEN, _SCORE_SEEN), 0)
     return np.where(finite[..., None], positions, 0), weights
 
 
@@ -155,7 +156,7 @@ def _roll(plane: np.ndarray, weights: np.ndarray, up_rad: float) -> np.ndarray:
     total = np.maximum(weights.sum(1, keepdims=True), 1e-9)
     middle = (weights[..., None] * plane).sum(1) / total
     radius = (weights * np.linalg.norm(plane - middle[:, None], axis=-1)).max(1)
-    known = weights[:, _SHOULDERS + _HIPS].min(1) * _smoothstep(length / np.maximum(radius, 1e-9), _TRUNK_SHORT, _TRUNK_LONG)
+    known = weights[:, _SHOULDERS + _HIPS].min(1) * smoothstep(length / np.maximum(radius, 1e-9), _TRUNK_SHORT, _TRUNK_LONG)
     up = np.array([np.sin(up_rad), -np.cos(up_rad)])
     direction = known[:, None] * trunk / np.maximum(length, 1e-9)[:, None] + (1 - known[:, None]) * up
     return np.arctan2(direction[:, 0], -direction[:, 1])
@@ -179,9 +180,3 @@ def _usable(base: np.ndarray) -> Float:
     base[:, :2] = base[:, :2].clip(-_MAX_PX, _MAX_PX)
     base[:, 2] = base[:, 2].clip(_MIN_SIDE_PX, _MAX_PX)
     return base.astype(np.float32)
-
-
-def _smoothstep(value: np.ndarray, low: float, high: float) -> np.ndarray:
-    """0 below `low`, 1 above `high`, smooth between."""
-    t = ((value - low) / (high - low)).clip(0, 1)
-    return t * t * (3 - 2 * t)

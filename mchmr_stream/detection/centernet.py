@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mchmr_stream.geometry.boxes import non_maximum_suppression
 from mchmr_stream.network.movenet import HeadMaps
 from mchmr_stream.records import KEYPOINT_NAMES
 
@@ -76,7 +77,7 @@ def _people_of_picture(maps: HeadMaps, probability: Tensor, is_person: Tensor) -
     center_yx = torch.stack([rows, columns], -1) + maps.box_offset[:, rows, columns].T.float()
     half_hw = maps.box_size[:, rows, columns].T.float().clamp(min=0) / 2
     boxes = torch.cat([(center_yx - half_hw).flip(-1), (center_yx + half_hw).flip(-1)], -1)
-    keep = suppress_duplicates(boxes, _MAX_BOX_OVERLAP)
+    keep = torch.from_numpy(non_maximum_suppression(boxes.numpy(), _MAX_BOX_OVERLAP))
     rows, columns, boxes, certainty = rows[keep], columns[keep], boxes[keep], certainty[keep]
 
     regression = maps.keypoint_regression[:, rows, columns].T.float().reshape(-1, _KEYPOINTS, 2)
@@ -84,28 +85,6 @@ def _people_of_picture(maps: HeadMaps, probability: Tensor, is_person: Tensor) -
     keypoints = _find_keypoints(maps, boxes, expected_yx)
     clearest = keypoints[..., 2].topk(_CLEAR_KEYPOINTS, dim=-1).values.mean(-1)
     return People(boxes, certainty * (clearest / _CLEAR_SCORE).clamp(max=1), keypoints)
-
-
-def suppress_duplicates(boxes_xyxy: Tensor, max_overlap: float) -> Tensor:
-    """Non-maximum suppression of boxes (n, 4) that come best first -> (n,) bool, which to keep.
-
-    A box goes when a kept, better one overlaps it by more than `max_overlap` (intersection over union).
-    """
-    overlap = _intersection_over_union(boxes_xyxy)
-    keep = torch.ones(len(boxes_xyxy), dtype=torch.bool)
-    for index in range(1, len(boxes_xyxy)):
-        keep[index] = not bool((keep[:index] & (overlap[index, :index] > max_overlap)).any())
-    return keep
-
-
-def _intersection_over_union(boxes_xyxy: Tensor) -> Tensor:
-    """(n, 4) -> (n, n); boxes without area overlap nothing."""
-    low = torch.maximum(boxes_xyxy[:, None, :2], boxes_xyxy[None, :, :2])
-    high = torch.minimum(boxes_xyxy[:, None, 2:], boxes_xyxy[None, :, 2:])
-    intersection = (high - low).clamp(min=0).prod(-1)
-    area = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(-1)
-    union = area[:, None] + area[None] - intersection
-    return intersection / union.clamp(min=1e-6)
 
 
 def _find_keypoints(maps: HeadMaps, boxes: Tensor, expected_yx: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.exporting.person import Array
+from mchmr_stream.geometry.meshes import vertex_normals
 from mchmr_stream.sinks.colours import identity_colour
 
 
@@ -15,13 +16,7 @@ def linear_colour(track_id: int) -> NDArray[np.float64]:
     return np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
 
 
-def vertex_normals(vertices_m: Array, faces: NDArray[np.int64]) -> NDArray[np.float32]:
-    """(V, 3) unit vectors: the area-weighted mean of the triangles around each vertex. A vertex without a triangle gets y."""
-    corners = vertices_m[faces]
-    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.zeros_like(vertices_m)
-    for corner in range(3):
-        np.add.at(normals, faces[:, corner], across)
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    normals = np.where(length > 0, normals / np.where(length > 0, length, 1), [0.0, 1.0, 0.0]).astype(np.float32)
-    return normals / np.linalg.norm(normals, axis=1, keepdims=True)
+def mesh_normals(vertices_m: Array, faces: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(V, 3) unit vectors: smooth normals. Formats take no zero vectors: a vertex without a triangle gets the y axis."""
+    normals = vertex_normals(vertices_m, faces)
+    return np.where(normals.any(1, keepdims=True), normals, [0.0, 1.0, 0.0]).astype(np.float32)

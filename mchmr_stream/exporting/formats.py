@@ -188,7 +188,7 @@ class _Export:
 
     def scenes(self, groups: list[list[Track]], named: bool) -> list[Written]:
         K = self.motion.K
-        camera = Intrinsics(float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]))
+        camera = Intrinsics.from_matrix(K)
         size = self.motion.width, self.motion.height
         if self.to == "glb":
             off_px = np.abs([camera.cx - (size[0] - 1) / 2, camera.cy - (size[1] - 1) / 2]).max()

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from mchmr_stream.body.model import PARENTS, BodyModel, skin
-from mchmr_stream.exporting.appearance import linear_colour, vertex_normals
+from mchmr_stream.exporting.appearance import linear_colour, mesh_normals
 from mchmr_stream.exporting.optional import needed
 from mchmr_stream.exporting.person import Array, Person, rest_vertices_m
 from mchmr_stream.exporting.rotations import quaternions_xyzw
@@ -122,7 +122,7 @@ class _Scene:
         joints, weights = skin_weights(body)
         attributes = gltf.Attributes(
             POSITION=self._accessor(vertices.astype(np.float32), "VEC3", _VERTEX_DATA, bounds=True),
-            NORMAL=self._accessor(vertex_normals(vertices, body.faces), "VEC3", _VERTEX_DATA),
+            NORMAL=self._accessor(mesh_normals(vertices, body.faces), "VEC3", _VERTEX_DATA),
             JOINTS_0=self._accessor(joints[:, :4], "VEC4", _VERTEX_DATA),
             WEIGHTS_0=self._accessor(weights[:, :4], "VEC4", _VERTEX_DATA),
             JOINTS_1=self._accessor(joints[:, 4:], "VEC4", _VERTEX_DATA),

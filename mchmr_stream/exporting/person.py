@@ -65,8 +65,8 @@ def usable_rows(track: Track) -> Track:
 
     Raises InputError when two rows are at one time: nobody has two poses at once.
     """
-    rotations = np.concatenate([track.global_orient[:, None], track.body_pose], 1)
-    numbers = [rotations, track.joints_m, track.betas, track.transl, track.time_s]
+    rotations = track.rotations
+    numbers: list[Array] = [rotations, track.joints_m, track.betas, track.transl, track.time_s]
     if track.world is not None:
         numbers += [getattr(track.world, name) for name in WORLD_COLUMNS]
     good = np.logical_and.reduce([np.isfinite(values).all(tuple(range(1, values.ndim))) for values in numbers])
@@ -107,7 +107,7 @@ def person_of(track: Track, body: BodyModel, world_from_camera: Array) -> Person
     if not len(track):
         raise ValueError(f"person {track.track_id} has no rows")
     betas = np.median(track.betas.astype(np.float64), axis=0)
-    rotations = np.concatenate([track.global_orient[:, None], track.body_pose], 1).astype(np.float64)
+    rotations = track.rotations.astype(np.float64)
     rotations[:, 0] = world_from_camera @ rotations[:, 0]
     joints_m = track.joints_m @ world_from_camera.T
     return Person(

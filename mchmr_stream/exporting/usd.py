@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mchmr_stream.body.model import PARENTS, BodyModel
-from mchmr_stream.exporting.appearance import linear_colour, vertex_normals
+from mchmr_stream.exporting.appearance import linear_colour, mesh_normals
 from mchmr_stream.exporting.glb import NEAR_M
 from mchmr_stream.exporting.optional import needed
 from mchmr_stream.exporting.person import Array, Person, rest_vertices_m
@@ -127,7 +127,7 @@ def _add_person(stage: object, person: Person, timeline: Timeline, body: BodyMod
     mesh.CreatePointsAttr(Vt.Vec3fArray.FromNumpy(vertices.astype(np.float32)))
     mesh.CreateFaceVertexCountsAttr(Vt.IntArray(len(body.faces), 3))
     mesh.CreateFaceVertexIndicesAttr(Vt.IntArray.FromNumpy(body.faces.reshape(-1).astype(np.int32)))
-    mesh.CreateNormalsAttr(Vt.Vec3fArray.FromNumpy(vertex_normals(vertices, body.faces)))
+    mesh.CreateNormalsAttr(Vt.Vec3fArray.FromNumpy(mesh_normals(vertices, body.faces)))
     mesh.SetNormalsInterpolation(UsdGeom.Tokens.vertex)
     mesh.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
     mesh.CreateExtentAttr(Vt.Vec3fArray.FromNumpy(np.stack([vertices.min(0), vertices.max(0)]).astype(np.float32)))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.errors import UsageError
+from mchmr_stream.geometry.arrays import library_of
 
 _SHORTEST_FOCAL, _LONGEST_FOCAL = 0.1, 50.0
 """Of the picture's longer side: fields of view of 157 and of 1.1 degrees."""
@@ -40,6 +41,11 @@ class Intrinsics:
     def matrix(self) -> NDArray[np.float64]:
         """The camera matrix K, (3, 3)."""
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
+
+    @staticmethod
+    def from_matrix(K: Any) -> Intrinsics:
+        """From a camera matrix K, (3, 3), without skew."""
+        return Intrinsics(float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]))
 
     @staticmethod
     def assumed(width: int, height: int) -> Intrinsics:
@@ -132,7 +138,7 @@ def turn(points_px: Any, angle_rad: Any) -> Any:
 
     ``turn(rolled, roll)`` is the plane, ``turn(plane, -roll)`` the rolled plane.
     """
-    lib = _lib(points_px)
+    lib = library_of(points_px)
     c, s = lib.cos(angle_rad), lib.sin(angle_rad)
     x, y = points_px[..., 0], points_px[..., 1]
     return _stack(c * x - s * y, s * x + c * y)
@@ -140,7 +146,7 @@ def turn(points_px: Any, angle_rad: Any) -> Any:
 
 def roll_matrix(angle_rad: Any) -> Any:
     """(...,) -> (..., 3, 3): rotation about the optical axis, x towards y. Array. camera_from_rolled for roll."""
-    lib = _lib(angle_rad)
+    lib = library_of(angle_rad)
     c, s = lib.cos(angle_rad), lib.sin(angle_rad)
     zero, one = c * 0, c * 0 + 1
     rows = [lib.stack(row, -1) for row in ([c, -s, zero], [s, c, zero], [zero, zero, one])]
@@ -153,7 +159,7 @@ def box_info(views_px: Any, focal_px: Any) -> Any:
     [2.8 cx / f, 2.8 cy / f, (b - 0.24 f) / (0.06 f)] with cx, cy relative to the principal point.
     """
     f = focal_px[..., None]
-    lib = _lib(views_px)
+    lib = library_of(views_px)
     return lib.stack([2.8 * views_px[..., 0] / f, 2.8 * views_px[..., 1] / f, (views_px[..., 2] - 0.24 * f) / (0.06 * f)], -1)
 
 
@@ -165,7 +171,7 @@ def full_from_local(views_cam: Any, views_px: Any, focal_px: Any) -> Any:
     """
     f = focal_px[..., None]
     z = 2 * f / (views_px[..., 2] * views_cam[..., 0])
-    lib = _lib(views_cam)
+    lib = library_of(views_cam)
     return lib.stack([views_cam[..., 1] + views_px[..., 0] * z / f, views_cam[..., 2] + views_px[..., 1] * z / f, z], -1)
 
 
@@ -173,21 +179,12 @@ def local_from_full(transl_m: Any, views_px: Any, focal_px: Any) -> Any:
     """Inverse of `full_from_local`: one translation (..., 3) -> the local camera of every view (..., V, 3). Array."""
     f = focal_px[..., None]
     t = transl_m[..., None, :]
-    lib = _lib(transl_m)
+    lib = library_of(transl_m)
     s = 2 * f / (views_px[..., 2] * t[..., 2])
     tx = t[..., 0] - views_px[..., 0] * t[..., 2] / f
     ty = t[..., 1] - views_px[..., 1] * t[..., 2] / f
     return lib.stack([s, tx, ty], -1)
 
 
-def _lib(array: Any) -> Any:
-    """numpy or torch, by what was given; torch is imported only when its tensors are in play."""
-    if type(array).__module__.startswith("torch"):
-        import torch
-
-        return torch
-    return np
-
-
 def _stack(x: Any, y: Any) -> Any:
-    return _lib(x).stack([x, y], -1)
+    return library_of(x).stack([x, y], -1)

@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
 from mchmr_stream.body.model import PARENTS
+from mchmr_stream.geometry.easing import smoothstep
 from mchmr_stream.grounding.contacts import Stance
 from mchmr_stream.grounding.walkers import ANKLES, Array, Walker
 
@@ -134,18 +135,13 @@ def _faded(walker: Walker, values: Array, known: np.ndarray) -> Array:
     before, after = at[np.maximum(place - 1, 0)], at[np.minimum(place, len(at) - 1)]
 
     def weight(other: NDArray[np.int64]) -> Array:
-        near = _smoothstep(1 - np.abs(walker.time_s[other] - walker.time_s) / _FADE_S)
+        near = smoothstep(1 - np.abs(walker.time_s[other] - walker.time_s) / _FADE_S)
         return np.where(walker.stretch[other] == walker.stretch, near, 0)
 
     from_before, from_after = weight(before), weight(after)
     whole = np.maximum(from_before + from_after, 1)
     faded = (values[before] * from_before[:, None] + values[after] * from_after[:, None]) / whole[:, None]
     return np.where(known[:, None], values, faded)
-
-
-def _smoothstep(x: Array) -> Array:
-    x = np.clip(x, 0, 1)
-    return x * x * (3 - 2 * x)
 
 
 def _spread(walker: Walker, values: Array) -> Array:

@@ -88,7 +88,7 @@ def walkers_of(motion: Motion, body: BodyModel) -> list[Walker]:
 
 
 def _walker(motion: Motion, track: Track, body: BodyModel) -> Walker | None:
-    rotations = np.concatenate([track.global_orient[:, None], track.body_pose], 1).astype(np.float64)
+    rotations = track.rotations.astype(np.float64)
     numbers = (rotations, track.transl, track.betas, track.time_s, track.joints_px)
     good: Flags = np.logical_and.reduce([np.isfinite(values).reshape(len(track), -1).all(1) for values in numbers])
     good &= np.concatenate([[True], np.diff(np.maximum.accumulate(track.time_s)) > 0])

@@ -26,7 +26,7 @@ def scene_line(scene: Scene, **more: Any) -> str:
 def scene_record(scene: Scene) -> dict[str, Any]:
     """The numbers of a scene in plain types; rotations as axis-angle, what is not known as None."""
     bodies, camera = scene.bodies, scene.intrinsics
-    rotations = axis_angle_from_matrix(np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1))
+    rotations = axis_angle_from_matrix(bodies.rotations)
     people = [
         {
             "id": int(bodies.track_id[row]),

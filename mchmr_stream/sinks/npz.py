@@ -149,7 +149,7 @@ class NpzSink:
             table = self._table(COLUMNS)
             for bodies in frames:
                 known, rows = rows_of(bodies, table["frame"], table["track_id"])
-                rotations = np.concatenate([known.global_orient[:, None], known.body_pose], 1)
+                rotations = known.rotations
                 joints_m = camera_joints(body, rotations, known.betas, known.transl)
                 for name, values in self._columns_of(known, joints_m, project(joints_m, self._intrinsics)).items():
                     table[name][rows] = values
@@ -224,7 +224,7 @@ class NpzSink:
     def _transl_mean_body(self, bodies: Bodies) -> NDArray:
         if self._body is None:
             return np.full((len(bodies), 3), np.nan, np.float32)
-        rotations = np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1)
+        rotations = bodies.rotations
         return transl_to_look_alike(self._body, rotations, bodies.betas, bodies.transl, np.zeros_like(bodies.betas))
 
     def _table(self, columns: Mapping[str, Column]) -> dict[str, NDArray]:

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
 from scipy.spatial.transform import Rotation
 
 from mchmr_stream.errors import MissingPart, UsageError
@@ -82,7 +81,7 @@ def messages(root: str, moment: Moment, gone: set[int]) -> Iterator[OscMessage]:
     bodies = scene.bodies
     yield message(f"{root}/frame", bodies.frame, float(bodies.time_s), len(scene))
     yield from _gone(root, gone)
-    rotations = np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1)
+    rotations = bodies.rotations
     quaternions = Rotation.from_matrix(rotations.reshape(-1, 3, 3)).as_quat(canonical=True).reshape(*rotations.shape[:2], 4)
     for row, identity in enumerate(bodies.track_id.tolist()):
         person = f"{root}/person/{identity}"

@@ -80,7 +80,7 @@ class Stretches:
             stretch[row] = self._last[track][1] if track in self._last else self._next
             self._last[track] = (bodies.time_s, int(stretch[row]))
 
-        rotations = np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1).astype(np.float64)
+        rotations = bodies.rotations.astype(np.float64)
         return Sample(
             bodies,
             stretch,

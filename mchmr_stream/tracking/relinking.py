@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.geometry.boxes import box_size
 from mchmr_stream.tracking.candidates import Candidates
-from mchmr_stream.tracking.similarity import box_size
 from mchmr_stream.tracking.track import Track
 
 _MAX_STDS = 3.0

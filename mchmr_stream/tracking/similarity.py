@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.geometry.boxes import box_iou, box_size
 from mchmr_stream.records import KEYPOINT_NAMES
 
 FloatArray = NDArray[np.floating]
@@ -35,24 +36,6 @@ _BONES = (
 """Bones from the middle of two keypoints to the middle of two others, as a share of stature (Drillis and Contini, 1964)."""
 _BONE_ENDS = np.array([[KEYPOINT_NAMES.index(name) for name in bone[:4]] for bone in _BONES])
 _BONE_SHARES = np.array([bone[4] for bone in _BONES])
-
-
-def box_iou(a_xyxy_px: FloatArray, b_xyxy_px: FloatArray) -> NDArray[np.float64]:
-    """Intersection over union of every pair of boxes: (n, 4), (m, 4) -> (n, m). Boxes without area overlap nothing."""
-    a, b = np.asarray(a_xyxy_px, np.float64), np.asarray(b_xyxy_px, np.float64)
-    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
-    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.clip(bottom_right - top_left, 0, None).prod(-1)
-    area_a = np.clip(a[:, 2:] - a[:, :2], 0, None).prod(-1)
-    area_b = np.clip(b[:, 2:] - b[:, :2], 0, None).prod(-1)
-    union = area_a[:, None] + area_b[None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-
-
-def box_size(boxes_xyxy_px: FloatArray) -> NDArray[np.float64]:
-    """(..., 4) -> (...,) longer side. Unlike the height it hardly changes when a person bends over or lies down."""
-    boxes = np.asarray(boxes_xyxy_px, np.float64)
-    return (boxes[..., 2:] - boxes[..., :2]).max(-1)
 
 
 def keypoint_similarity(a_px: FloatArray, b_px: FloatArray, size_px: FloatArray, slack_px: FloatArray | float = 0.0) -> NDArray[np.float64]:

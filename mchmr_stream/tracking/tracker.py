@@ -13,10 +13,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.geometry.boxes import box_iou
 from mchmr_stream.records import Detections, Float, Int, Tracks
 from mchmr_stream.tracking.candidates import Candidates, candidates_from
 from mchmr_stream.tracking.pairing import doubt_beside, in_other_clothes, match, relink
-from mchmr_stream.tracking.similarity import box_iou, same_person
+from mchmr_stream.tracking.similarity import same_person
 from mchmr_stream.tracking.track import Track
 
 _log = logging.getLogger(__name__)

@@ -75,7 +75,7 @@ class LabelledPerson:
     def camera(self, width: int, height: int) -> Intrinsics:
         """The picture's camera as far as known: K; else the focal length, else sqrt(W^2 + H^2), about the middle."""
         if self.K is not None:
-            return Intrinsics(float(self.K[0, 0]), float(self.K[1, 1]), float(self.K[0, 2]), float(self.K[1, 2]))
+            return Intrinsics.from_matrix(self.K)
         if self.focal_px is not None:
             return Intrinsics.from_focal(width, height, self.focal_px)
         return Intrinsics.assumed(width, height)

@@ -218,7 +218,7 @@ class _People:
         self._waiting = []
 
     def _place(self, indices: Sequence[int], bodies: Bodies) -> None:
-        rotations = np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1)
+        rotations = bodies.rotations
         posed = (torch.from_numpy(value) for value in (rotations, bodies.betas, bodies.transl))
         joints = forward_kinematics(self._components.body, *posed)[0].numpy()
         for row, index in enumerate(indices):

@@ -59,7 +59,7 @@ class RealClip:
 
     def pixels(self, *, undistorted: bool) -> Array:
         """(P, T, 17, 2): the truth in the picture, as the lens drew it or with its distortion undone."""
-        camera = Intrinsics(float(self.K[0, 0]), float(self.K[1, 1]), float(self.K[0, 2]), float(self.K[1, 2]))
+        camera = Intrinsics.from_matrix(self.K)
         pixels: Array = project(self.joints_m, camera)
         return pixels if undistorted else distort_points(pixels, camera, self.distortion)
 

@@ -39,7 +39,7 @@ class RealView:
 
     def limbs_px(self, *, undistorted: bool) -> NDArray[np.float64]:
         """(T, 12, 2): the truth in the picture, as the lens drew it or with its distortion undone."""
-        camera = Intrinsics(float(self.K[0, 0]), float(self.K[1, 1]), float(self.K[0, 2]), float(self.K[1, 2]))
+        camera = Intrinsics.from_matrix(self.K)
         pixels = project(self.limbs_m, camera)
         return pixels if undistorted else distort_points(pixels, camera, self.distortion)
 

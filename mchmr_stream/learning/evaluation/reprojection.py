@@ -103,7 +103,7 @@ def groups_of(visible: Mask) -> Mapping[str, Mask]:
 
 def _points_px(motion: Motion, track: Track, body: BodyPoints) -> Array:
     """(rows, 17, 2) where COCO's keypoints are on the bodies, seen through the file's camera."""
-    rotations = np.concatenate([track.global_orient[:, None], track.body_pose], 1)
+    rotations = track.rotations
     face, limbs = body.face_m(rotations, track.betas, track.transl), body.limbs_m(track.joints_m, rotations)
     seen = np.concatenate([face, limbs], 1) @ motion.K.T
     return np.asarray(seen[..., :2] / seen[..., 2:], np.float64)

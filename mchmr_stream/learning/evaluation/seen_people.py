@@ -91,7 +91,7 @@ def seen_in_scenes(scenes: Iterable[Scene], body: str) -> dict[int, SeenPeople]:
         bodies = scene.bodies
         if not len(scene):
             continue
-        rotations = np.concatenate([bodies.global_orient[:, None], bodies.body_pose], 1)
+        rotations = bodies.rotations
         limbs = points.limbs_m(scene.joints_m, rotations)
         face = points.face_m(rotations, bodies.betas, bodies.transl)
         found[scene.frame.index] = SeenPeople(
@@ -103,11 +103,11 @@ def seen_in_scenes(scenes: Iterable[Scene], body: str) -> dict[int, SeenPeople]:
 
 def seen_in_motion(motion: Motion) -> dict[int, SeenPeople]:
     """The rows of a file of `mchmr video`, as `seen_in_scenes`. Raises InputError for one made with another version of the free body."""
-    camera = Intrinsics(float(motion.K[0, 0]), float(motion.K[1, 1]), float(motion.K[0, 2]), float(motion.K[1, 2]))
+    camera = Intrinsics.from_matrix(motion.K)
     points = points_of(motion)
     by_frame: dict[int, list[SeenPeople]] = {}
     for track in motion.tracks.values():
-        rotations = np.concatenate([track.global_orient[:, None], track.body_pose], 1)
+        rotations = track.rotations
         limbs, face = points.limbs_m(track.joints_m, rotations), points.face_m(rotations, track.betas, track.transl)
         whole = SeenPeople(
             limbs, project(limbs, camera), _float64(track.joints_m), _float64(track.joints_px), project(face, camera),

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mchmr_stream.errors import InputError
+from mchmr_stream.geometry.meshes import vertex_normals
 from mchmr_stream.learning.synthetic.rig import PARENTS, SKIN_VERTICES, RenderBody
 
 _MAX_VERTICES = 200_000
@@ -102,16 +103,6 @@ def fitted_garment(body: RenderBody, normals: np.ndarray, kind: str, length: flo
 def triangles(quads: np.ndarray) -> np.ndarray:
     """(q, 4) -> (2 q, 3)."""
     return np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
-
-
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(v, 3), (f, 3) -> (v, 3) unit normals, area-weighted; zero for unused vertices."""
-    corners = vertices[faces]
-    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.zeros_like(vertices)
-    for corner in range(3):
-        np.add.at(normals, faces[:, corner], face_normals)
-    return normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
 
 
 def _depth_inside(body: RenderBody, kind: str, length: float) -> np.ndarray:

@@ -116,7 +116,7 @@ def read_shard(path: Path) -> list[SyntheticScene]:
             K = table["scene_K"][row]
             scenes.append(SyntheticScene(
                 int(table["scene_index"][row]), table["scene_jpeg"][begin:end].tobytes(), width, height,
-                Intrinsics(float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2])), tuple(people),
+                Intrinsics.from_matrix(K), tuple(people),
                 str(table["scene_background"][row]), str(table["scene_shot"][row]),
             ))  # fmt: skip
     except (OSError, ValueError, KeyError, IndexError) as error:

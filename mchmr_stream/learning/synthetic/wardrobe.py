@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from mchmr_stream.errors import InputError
-from mchmr_stream.learning.synthetic.garments import Mesh, fitted_garment, load_proxies, triangles, vertex_normals
+from mchmr_stream.geometry.meshes import vertex_normals
+from mchmr_stream.learning.synthetic.garments import Mesh, fitted_garment, load_proxies, triangles
 from mchmr_stream.learning.synthetic.rig import EYE_VERTICES, SKIN_VERTICES, RenderBody
 from mchmr_stream.learning.synthetic.textures import PLAIN, Material, TextureBank, pattern_bank
 
