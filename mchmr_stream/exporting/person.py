@@ -66,7 +66,7 @@ def usable_rows(track: Track) -> Track:
     Raises InputError when two rows are at one time: nobody has two poses at once.
     """
     rotations = track.rotations
-    numbers: list[Array] = [rotations, track.joints_m, track.betas, track.transl, track.time_s]
+    numbers: list[NDArray] = [rotations, track.joints_m, track.betas, track.transl, track.time_s]
     if track.world is not None:
         numbers += [getattr(track.world, name) for name in WORLD_COLUMNS]
     good = np.logical_and.reduce([np.isfinite(values).all(tuple(range(1, values.ndim))) for values in numbers])
