@@ -19,6 +19,7 @@ import numpy as np
 from mchmr_stream.config import Settings, may_change
 from mchmr_stream.content import Content, MadeOf
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.geometry.boxes import box_iou
 from mchmr_stream.motion import Motion, load
 from mchmr_stream.records import Bodies, Float, Scene, SourceInfo
 
@@ -176,7 +177,5 @@ def _input_hash(said: Mapping[str, Any]) -> str | None:
 
 def _overlap(a: Float, b: Float) -> float:
     """Intersection over union of two boxes; 0 where too little for them to be one person's."""
-    corner, other = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
-    shared = float(np.prod(np.maximum(other - corner, 0)))
-    union = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - shared
-    return shared / union if shared > _MIN_OVERLAP * union > 0 else 0.0
+    iou = float(box_iou(a[None], b[None])[0, 0])
+    return iou if iou > _MIN_OVERLAP else 0.0
