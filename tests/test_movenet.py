@@ -184,7 +184,8 @@ class TestDecoding:
             for other in kept:
                 u0, v0, u1, v1 = boxes[other].tolist()
                 shared = max(min(x1, u1) - max(x0, u0), 0) * max(min(y1, v1) - max(y0, v0), 0)
-                overlaps.append(shared / max((x1 - x0) * (y1 - y0) + (u1 - u0) * (v1 - v0) - shared, 1e-6))
+                union = (x1 - x0) * (y1 - y0) + (u1 - u0) * (v1 - v0) - shared
+                overlaps.append(shared / union if union > 0 else 0.0)
             if all(abs(overlap - most) > 1e-4 and overlap < most for overlap in overlaps):
                 kept.append(index)
             elif any(abs(overlap - most) <= 1e-4 for overlap in overlaps):
