@@ -13,13 +13,13 @@ from pathlib import Path
 from measuring import Ratio, Result, arguments, drawn, in_turns, middle, need, pipeline_fps, settings_of
 
 from mchmr_stream.config import SourceSettings
+from mchmr_stream.datatypes import Frame
 from mchmr_stream.detection.movenet import MoveNetDetector
 from mchmr_stream.learning.evaluation.real3d import errors_row
 from mchmr_stream.learning.evaluation.real_predictions import known_camera, main_person
 from mchmr_stream.learning.evaluation.real_views import load_views
 from mchmr_stream.network.weights import pick_device
 from mchmr_stream.pipeline import Pipeline
-from mchmr_stream.records import Frame
 from mchmr_stream.sources import open_source
 
 _DRAWN, _SCORE = 8, 0.3

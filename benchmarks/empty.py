@@ -17,7 +17,7 @@ from measuring import Ratio, Result, arguments, drawn, in_turns, middle, pipelin
 from mchmr_stream.build import open_input
 from mchmr_stream.config import Settings
 from mchmr_stream.pipeline import Pipeline
-from mchmr_stream.streaming import Workers
+from mchmr_stream.runtime.concurrency import Workers
 
 
 def detection_alone(clip: Path, settings: Settings, pipeline: Pipeline, frames: int) -> Callable[[], float]:

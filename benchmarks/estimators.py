@@ -24,11 +24,11 @@ from mchmr_stream.benching.recording import First, record
 from mchmr_stream.benching.stages import people_together
 from mchmr_stream.build import open_input
 from mchmr_stream.config import Settings
+from mchmr_stream.datatypes import CropBatch
 from mchmr_stream.errors import MchmrError
 from mchmr_stream.pipeline import Pipeline
 from mchmr_stream.protocols import MeshEstimator
-from mchmr_stream.records import CropBatch
-from mchmr_stream.teams import torch_threads
+from mchmr_stream.runtime.threads import torch_threads
 
 _SECONDS = 1.0
 _FRAMES = 6

@@ -23,8 +23,8 @@ from mchmr_stream.benching.clip import write_clip
 from mchmr_stream.benching.machine import machine, versions
 from mchmr_stream.benching.whole import run_scenes
 from mchmr_stream.config import Settings, load_settings
-from mchmr_stream.heap import keep_freed_memory
 from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.runtime.malloc import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results"
 SCHEMA = 1

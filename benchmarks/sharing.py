@@ -28,6 +28,7 @@ from mchmr_stream.benching.recording import First, record
 from mchmr_stream.build import build_smoother, open_input
 from mchmr_stream.cropping.cropper import Cropper
 from mchmr_stream.cropping.layouts import Layout, layout
+from mchmr_stream.datatypes import CropBatch, Frame, Tracks
 from mchmr_stream.detection.movenet import MoveNetDetector
 from mchmr_stream.estimators.local import LocalEstimator
 from mchmr_stream.geometry.camera import Intrinsics
@@ -46,9 +47,8 @@ from mchmr_stream.network.encoders.encoder import CropFeatures, Encoder
 from mchmr_stream.network.thunder_points import ThunderPoints
 from mchmr_stream.network.weights import LoadedNetwork, load_network
 from mchmr_stream.pipeline import Pipeline, smoothed
-from mchmr_stream.records import CropBatch, Frame, Tracks
-from mchmr_stream.streaming import Stopwatch
-from mchmr_stream.teams import torch_threads
+from mchmr_stream.runtime.concurrency import Stopwatch
+from mchmr_stream.runtime.threads import torch_threads
 
 CPU = torch.device("cpu")
 STAGES = (64, 32, 16)

@@ -33,6 +33,7 @@ from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import forward_kinematics
 from mchmr_stream.build import build_smoother
 from mchmr_stream.config import load_settings
+from mchmr_stream.datatypes import Bodies
 from mchmr_stream.geometry.rotation import exp_so3, log_so3, matrix_from_sixd, sixd_from_matrix
 from mchmr_stream.job import process_video
 from mchmr_stream.learning.evaluation.real_predictions import known_camera
@@ -41,7 +42,6 @@ from mchmr_stream.learning.metrics import LIMBS_IN_SMPL, pose_errors
 from mchmr_stream.learning.synthetic.clip_files import read_labels, run_clips
 from mchmr_stream.learning.synthetic.clips import ClipSettings
 from mchmr_stream.motion import Motion, load
-from mchmr_stream.records import Bodies
 from mchmr_stream.resmoothing import frames_of
 
 Array = NDArray[np.float64]

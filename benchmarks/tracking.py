@@ -35,6 +35,7 @@ from trackeval.metrics import CLEAR, HOTA, Identity
 
 from mchmr_stream.build import build_scene_cuts, build_tracker
 from mchmr_stream.config import Settings, settings_from
+from mchmr_stream.datatypes import KEYPOINT_NAMES, Detections, Frame, SourceInfo, Tracks
 from mchmr_stream.geometry.boxes import box_iou
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.geometry.crops import image_from_rolled
@@ -42,7 +43,6 @@ from mchmr_stream.learning.synthetic.clip_files import ClipLabels, read_labels, 
 from mchmr_stream.learning.synthetic.clips import ClipSettings
 from mchmr_stream.learning.synthetic.stagings import STAGINGS
 from mchmr_stream.pipeline import Pipeline
-from mchmr_stream.records import KEYPOINT_NAMES, Detections, Frame, SourceInfo, Tracks
 from mchmr_stream.sources import open_source
 
 Array = NDArray[np.float64]

@@ -23,10 +23,10 @@ import numpy as np
 
 from mchmr_stream.build import open_input
 from mchmr_stream.config import load_settings
+from mchmr_stream.datatypes import Frame, Scene, SourceInfo
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.network.weights import load_network
 from mchmr_stream.pipeline import Pipeline
-from mchmr_stream.records import Frame, Scene, SourceInfo
 from mchmr_stream.serving.binary import find_tritonserver
 from mchmr_stream.serving.repository import ModelOptions, write_python_repository
 from mchmr_stream.serving.server import TritonServer

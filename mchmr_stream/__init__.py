@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mchmr_stream.build import Components
     from mchmr_stream.config import Settings, load_settings
+    from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Detections, Frame, Moment, Scene, SourceInfo, Tracks
     from mchmr_stream.errors import InputError, MchmrError, MissingPart, TruncatedInput, UsageError
     from mchmr_stream.estimators.at_once import SynchronousEstimator
     from mchmr_stream.exporting.formats import export_motion
@@ -25,18 +26,17 @@ if TYPE_CHECKING:
     from mchmr_stream.motion import Motion, Track, load
     from mchmr_stream.pipeline import Pipeline, stream
     from mchmr_stream.protocols import Detector, LiveSink, MeshEstimator, Source
-    from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Detections, Frame, Moment, Scene, SourceInfo, Tracks
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Bodies": "records",
+    "Bodies": "datatypes",
     "Components": "build",
-    "CropBatch": "records",
-    "CropEstimates": "records",
-    "Detections": "records",
+    "CropBatch": "datatypes",
+    "CropEstimates": "datatypes",
+    "Detections": "datatypes",
     "Detector": "protocols",
-    "Frame": "records",
+    "Frame": "datatypes",
     "InputError": "errors",
     "Intrinsics": "geometry.camera",
     "LiveRun": "live",
@@ -44,17 +44,17 @@ _HOME = {
     "MchmrError": "errors",
     "MeshEstimator": "protocols",
     "MissingPart": "errors",
-    "Moment": "records",
+    "Moment": "datatypes",
     "Motion": "motion",
     "Pipeline": "pipeline",
-    "Scene": "records",
+    "Scene": "datatypes",
     "Settings": "config",
     "Source": "protocols",
-    "SourceInfo": "records",
+    "SourceInfo": "datatypes",
     "SourceStatus": "live",
     "SynchronousEstimator": "estimators.at_once",
     "Track": "motion",
-    "Tracks": "records",
+    "Tracks": "datatypes",
     "TruncatedInput": "errors",
     "UsageError": "errors",
     "VideoResult": "job",

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from mchmr_stream.config import Settings, apply_override, settings_from
+from mchmr_stream.datatypes import Bodies
 from mchmr_stream.errors import UsageError
 from mchmr_stream.protocols import Smoother
-from mchmr_stream.records import Bodies
 
 ADJUSTABLE = ("crops.views", "detector.interval", "smoother.strength")
 """What a run looks up anew for each frame. Everything else is read once, when it begins."""

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from mchmr_stream.datatypes import Detections, Frame
 from mchmr_stream.errors import TruncatedInput
 from mchmr_stream.geometry.boxes import box_iou, box_size
-from mchmr_stream.records import Detections, Frame
 from mchmr_stream.tracking.similarity import VISIBLE_SCORE
 
 Detect = Callable[[Sequence[Frame]], list[Detections]]

@@ -15,7 +15,7 @@ from mchmr_stream.config import Settings
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.protocols import Detector, MeshEstimator, Smoother, Source, Tracker
-from mchmr_stream.teams import frames_together, team_and_batches
+from mchmr_stream.runtime.threads import frames_together, team_and_batches
 
 if TYPE_CHECKING:
     import torch

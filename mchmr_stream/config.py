@@ -14,8 +14,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
-from mchmr_stream.config_files import find_config
 from mchmr_stream.errors import UsageError
+from mchmr_stream.files.shipped_configs import find_config
 
 
 class _Section(BaseModel):

@@ -29,9 +29,9 @@ from mchmr_stream.gst.timing import Latency, Lateness  # noqa: E402
 
 if TYPE_CHECKING:
     from mchmr_stream.adjusting import AdjustableSettings
+    from mchmr_stream.datatypes import Scene
     from mchmr_stream.gst.stretch import Stretch
     from mchmr_stream.pipeline import Pipeline
-    from mchmr_stream.records import Scene
 
 EVERYTHING = Gst.BufferCopyFlags.FLAGS | Gst.BufferCopyFlags.TIMESTAMPS | Gst.BufferCopyFlags.META | Gst.BufferCopyFlags.MEMORY
 """What `Gst.Buffer.copy` copies in C; in Python it only counts one reference more."""

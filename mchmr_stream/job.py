@@ -14,10 +14,12 @@ from pathlib import Path
 from types import TracebackType
 
 from mchmr_stream.build import open_input
-from mchmr_stream.claims import claimed, remove_left_over
 from mchmr_stream.config import Settings, alone, files_named
-from mchmr_stream.content import MadeOf
+from mchmr_stream.datatypes import Bodies, Scene, SourceInfo
 from mchmr_stream.errors import EncodingError, InputError, MchmrError, TruncatedInput, UsageError
+from mchmr_stream.files.content_hash import MadeOf
+from mchmr_stream.files.output_lock import claimed, remove_left_over
+from mchmr_stream.files.same_file import refuse_to_replace
 from mchmr_stream.fitting.measured_file import MeasuredFile
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.grounding.estimate import ground, in_a_line
@@ -26,9 +28,8 @@ from mchmr_stream.motion import Motion
 from mchmr_stream.outputs import OutputPaths, output_paths
 from mchmr_stream.pipeline import Pipeline, log_scene
 from mchmr_stream.protocols import Source
-from mchmr_stream.records import Bodies, Scene, SourceInfo
 from mchmr_stream.resuming import EarlierRun
-from mchmr_stream.same_file import refuse_to_replace
+from mchmr_stream.runtime.concurrency import Behind, Stopwatch
 from mchmr_stream.second_fit import fitted_again
 from mchmr_stream.sinks.npz import NpzSink
 from mchmr_stream.sinks.overlay import OverlaySink
@@ -38,7 +39,6 @@ from mchmr_stream.sinks.still_overlay import StillOverlaySink
 from mchmr_stream.sources.made_of import made_of
 from mchmr_stream.sources.playlists import files_listed
 from mchmr_stream.sources.stills import stills_in
-from mchmr_stream.streaming import Behind, Stopwatch
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.claims import left_over
+from mchmr_stream.datatypes import SourceInfo
 from mchmr_stream.errors import InputError
+from mchmr_stream.files.output_lock import left_over
 from mchmr_stream.motion import FRAME_COLUMNS, HEADER, MADE_OF, Motion, load, motion_of
 from mchmr_stream.outputs import OutputPaths
-from mchmr_stream.records import SourceInfo
 from mchmr_stream.sinks import checkpoint
 from mchmr_stream.sinks.earlier_overlay import EarlierOverlay
 from mchmr_stream.sinks.report import ReportSink, is_report

@@ -22,15 +22,15 @@ import numpy as np
 from mchmr_stream.adjusting import AdjustableSettings
 from mchmr_stream.build import with_camera
 from mchmr_stream.config import Settings
+from mchmr_stream.datatypes import Moment, Scene, SourceInfo
 from mchmr_stream.errors import MchmrError
 from mchmr_stream.pipeline import Pipeline, log_scene
 from mchmr_stream.protocols import LiveSink
-from mchmr_stream.records import Moment, Scene, SourceInfo
+from mchmr_stream.runtime.concurrency import Stopwatch, Task
 from mchmr_stream.sharing import SharedDetector, SharedEstimator
 from mchmr_stream.shedding import LoadShedding
 from mchmr_stream.sources.address import Address, parse_address
 from mchmr_stream.sources.live import LiveSource
-from mchmr_stream.streaming import Stopwatch, Task
 
 log = logging.getLogger(__name__)
 

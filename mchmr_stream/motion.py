@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from mchmr_stream.checked_npz import read_npz
-from mchmr_stream.described import Described, how_many, listed
+from mchmr_stream._repr import Described, how_many, listed
+from mchmr_stream.datatypes import Bool, Float, Int
 from mchmr_stream.errors import InputError
-from mchmr_stream.records import Bool, Float, Int
+from mchmr_stream.files.safe_npz import read_npz
 
 log = logging.getLogger(__name__)
 

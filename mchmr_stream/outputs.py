@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -38,19 +37,6 @@ def output_paths(name: str | Path, out_dir: str | Path, *, still: bool = False) 
     stem, folder = _stem(Path(name)), Path(out_dir)
     overlay = ".mp4" if not still else ".jpg" if Path(name).suffix.lower() in _JPEG else ".png"
     return OutputPaths(stem, folder / f"{stem}.npz", folder / f"{stem}{overlay}", folder / f"{stem}.json", folder / f"{stem}.rrd")
-
-
-def hidden_mark(path: Path) -> str:
-    """How the names of temporary files and folders beside `path` begin.
-
-    Short and ASCII however `path` is called: its own name may leave no room for more, and some libraries take UTF-8 only.
-    """
-    return f".mchmr-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}."
-
-
-def temporary_beside(path: Path, suffix: str = ".part") -> Path:
-    """Where a file is written until it is whole. On the same disk as `path`, so that moving it is one step."""
-    return path.with_name(f"{hidden_mark(path)}{os.getpid()}{suffix}")
 
 
 def plain_name(name: str) -> str:

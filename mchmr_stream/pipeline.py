@@ -46,6 +46,7 @@ from mchmr_stream.build import (
     open_input,
 )
 from mchmr_stream.config import Settings, alone
+from mchmr_stream.datatypes import KEYPOINT_NAMES, Bodies, CropBatch, CropEstimates, Float, Frame, Scene, Tracks
 from mchmr_stream.errors import InputError, TruncatedInput
 from mchmr_stream.estimators.joining import joined, split
 from mchmr_stream.estimators.side_by_side import SideBySide
@@ -57,9 +58,8 @@ from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.geometry.crops import image_from_rolled
 from mchmr_stream.placing import place_in_image
 from mchmr_stream.protocols import Detector, MeshEstimator, Smoother, Source, Tracker
-from mchmr_stream.records import KEYPOINT_NAMES, Bodies, CropBatch, CropEstimates, Float, Frame, Scene, Tracks
-from mchmr_stream.streaming import Stopwatch, Workers
-from mchmr_stream.teams import team_and_batches
+from mchmr_stream.runtime.concurrency import Stopwatch, Workers
+from mchmr_stream.runtime.threads import team_and_batches
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from mchmr_stream.body.joints import rest_joints
 from mchmr_stream.body.model import BodyModel
+from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Frame, Tracks
 from mchmr_stream.geometry.camera import full_from_local, roll_matrix
-from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Frame, Tracks
 
 
 def place_in_image(frame: Frame, tracks: Tracks, batch: CropBatch, estimates: CropEstimates, body: BodyModel) -> Bodies:

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Detections, Float, Frame, Int, Moment, Scene, SourceInfo, Tracks
+from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Detections, Float, Frame, Int, Moment, Scene, SourceInfo, Tracks
 
 
 class Source(Protocol):

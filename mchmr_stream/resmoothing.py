@@ -12,10 +12,10 @@ from mchmr_stream.body.model import BodyModel, forward_kinematics
 from mchmr_stream.body.one_shape import robust_shape, transl_to_look_alike
 from mchmr_stream.build import build_smoother
 from mchmr_stream.config import Settings
+from mchmr_stream.datatypes import Bodies
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.motion import Motion, Track
-from mchmr_stream.records import Bodies
 
 _ROWS = {"box_xyxy_px": "boxes_xyxy_px", "score": "scores"}
 """Columns of the file that have another name in `Bodies`."""

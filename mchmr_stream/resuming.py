@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from mchmr_stream.config import Settings, may_change
-from mchmr_stream.content import Content, MadeOf
+from mchmr_stream.datatypes import Bodies, Float, Scene, SourceInfo
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.files.content_hash import Content, MadeOf
 from mchmr_stream.geometry.boxes import box_iou
 from mchmr_stream.motion import Motion, load
-from mchmr_stream.records import Bodies, Float, Scene, SourceInfo
 
 log = logging.getLogger(__name__)
 

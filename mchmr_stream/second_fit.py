@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from mchmr_stream.body.model import BodyModel
 from mchmr_stream.build import build_alignment, build_fitter, build_smoother
 from mchmr_stream.config import Settings
+from mchmr_stream.datatypes import Bodies
 from mchmr_stream.fitting.measured_file import MeasuredFile
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.records import Bodies
 
 
 def fitted_again(measured: MeasuredFile, settings: Settings, body: BodyModel, intrinsics: Intrinsics) -> Iterator[Bodies]:

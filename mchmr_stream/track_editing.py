@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mchmr_stream.datatypes import SourceInfo
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.motion import Motion, Track, doubts_s
-from mchmr_stream.records import SourceInfo
 from mchmr_stream.sinks.npz import NpzSink
 
 LARGEST_ID = 2**31 - 1

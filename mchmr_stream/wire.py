@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.datatypes import LANDMARK_NAMES, CropBatch, CropEstimates
 from mchmr_stream.errors import InputError
-from mchmr_stream.records import LANDMARK_NAMES, CropBatch, CropEstimates
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,13 +6,13 @@ import numpy as np
 
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.joints import posed_joints, rest_joints
+from mchmr_stream.datatypes import Bodies
 from mchmr_stream.fitting.body_fitter import Measured
 from mchmr_stream.fitting.body_points import nominal_points
 from mchmr_stream.fitting.calibration import load_calibration
 from mchmr_stream.fitting.kinematics import Kinematics, State, global_from_relative, relative_from_global
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.geometry.rotation import exp_so3
-from mchmr_stream.records import Bodies
 
 K = Intrinsics(1500.0, 1480.0, 960.0, 540.0)
 WH = (1920, 1080)

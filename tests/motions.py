@@ -11,8 +11,8 @@ from scipy.spatial.transform import Rotation
 
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel, forward_kinematics
+from mchmr_stream.datatypes import Bodies, Frame, Scene, SourceInfo
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.records import Bodies, Frame, Scene, SourceInfo
 from mchmr_stream.sinks.npz import NpzSink
 
 WIDTH, HEIGHT, VIEWS = 640, 360, 2

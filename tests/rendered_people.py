@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import skin
+from mchmr_stream.datatypes import JOINT_NAMES, KEYPOINT_NAMES
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.records import JOINT_NAMES, KEYPOINT_NAMES
 from mchmr_stream.sinks.shading import paint_bodies
 
 LIMB_NAMES = KEYPOINT_NAMES[5:]

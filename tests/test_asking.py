@@ -11,8 +11,8 @@ import pytest
 from test_tracking import Person
 
 from mchmr_stream.asking import Asked, asked_ahead, asked_as_they_come
+from mchmr_stream.datatypes import Detections, Frame
 from mchmr_stream.errors import TruncatedInput
-from mchmr_stream.records import Detections, Frame
 
 FPS = 30.0
 PICTURE = np.zeros((2, 2, 3), np.uint8)

@@ -15,10 +15,10 @@ from mchmr_stream.body.builds import relative_to_skeleton, with_build
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel, skin
 from mchmr_stream.config import load_settings
+from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import UsageError
 from mchmr_stream.fitting.body_points import nominal_points
 from mchmr_stream.learning.evaluation.surface import body_mass_index
-from mchmr_stream.records import JOINT_NAMES
 
 SHAPES = {
     "mean": np.zeros(10),

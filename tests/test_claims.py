@@ -13,16 +13,16 @@ import pytest
 from motions import write_motion
 
 from mchmr_stream import cli
-from mchmr_stream.claims import claimed, claimed_folder, remove_abandoned
 from mchmr_stream.config import Settings
 from mchmr_stream.errors import MchmrError
-from mchmr_stream.outputs import hidden_mark, temporary_beside
+from mchmr_stream.files.atomic import hidden_mark, temporary_beside
+from mchmr_stream.files.output_lock import claimed, claimed_folder, remove_abandoned
 
 ROOT = Path(__file__).resolve().parents[1]
 HOLD = """
 import sys, time
 from pathlib import Path
-from mchmr_stream.claims import claimed
+from mchmr_stream.files.output_lock import claimed
 with claimed([Path(sys.argv[1])]):
     print("held", flush=True)
     time.sleep(60)
@@ -30,7 +30,7 @@ with claimed([Path(sys.argv[1])]):
 TAKE_TURNS = """
 import sys, time
 from pathlib import Path
-from mchmr_stream.claims import claimed
+from mchmr_stream.files.output_lock import claimed
 from mchmr_stream.errors import MchmrError
 output, done, until_s = Path(sys.argv[1]), 0, time.monotonic() + 2
 while time.monotonic() < until_s:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from mchmr_stream.config import Settings, settings_from
-from mchmr_stream.content import Content, content_of
 from mchmr_stream.errors import InputError
+from mchmr_stream.files.content_hash import Content, content_of
 from mchmr_stream.sources.made_of import made_of
 
 LONG_BYTES = 40 << 20

@@ -8,12 +8,12 @@ import torch
 from test_cropping import FIGURE
 from torch import Tensor
 
+from mchmr_stream.datatypes import Frame, Tracks
 from mchmr_stream.geometry.camera import Intrinsics, turn
 from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
 from mchmr_stream.keypoints.fusion import Reading, fused
 from mchmr_stream.network.heatmap_points import ThunderReading
 from mchmr_stream.network.landmarks import COCO_MIRROR
-from mchmr_stream.records import Frame, Tracks
 
 WIDTH, HEIGHT = 1280, 720
 K = Intrinsics(1100.0, 1060.0, 600.0, 380.0)

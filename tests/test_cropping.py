@@ -19,6 +19,7 @@ from mchmr_stream.cropping.cropper import Cropper
 from mchmr_stream.cropping.layouts import layout
 from mchmr_stream.cropping.warp import shared_reductions
 from mchmr_stream.cropping.whole_body import STANDING
+from mchmr_stream.datatypes import Frame, Tracks
 from mchmr_stream.errors import UsageError
 from mchmr_stream.estimators.joining import joined
 from mchmr_stream.geometry.camera import Intrinsics, local_from_full, project, roll_matrix, turn
@@ -30,7 +31,6 @@ from mchmr_stream.geometry.crops import (
     rolled_from_image,
     unit_from_rolled,
 )
-from mchmr_stream.records import Frame, Tracks
 
 # A standing person, x right and y down, one unit from nose to ankles; COCO's order.
 FIGURE = np.array(

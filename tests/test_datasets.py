@@ -13,8 +13,9 @@ import torch
 
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import skin
-from mchmr_stream.body.restricted_pickle import load_plain
+from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.files.safe_pickle import load_plain
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
 from mchmr_stream.learning.datasets.mixture import Mixture
 from mchmr_stream.learning.datasets.opening import open_set, sets_in
@@ -26,7 +27,6 @@ from mchmr_stream.learning.datasets.points import (
     BodyPoints,
     load_regressor,
 )
-from mchmr_stream.records import JOINT_NAMES
 
 
 @pytest.fixture(scope="module")

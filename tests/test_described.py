@@ -9,9 +9,9 @@ import numpy as np
 from motions import write_motion
 
 from mchmr_stream import load
-from mchmr_stream.described import Described
+from mchmr_stream._repr import Described
+from mchmr_stream.datatypes import Bodies, Frame, Scene
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.records import Bodies, Frame, Scene
 
 
 def shown(record: Described) -> list[str]:

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rendered_people import LIMB_NAMES, render
 
+from mchmr_stream.datatypes import KEYPOINT_NAMES, Detections, Frame
 from mchmr_stream.detection import boxes as boxes_module
 from mchmr_stream.detection.boxes import BoxesDetector
 from mchmr_stream.detection.centernet import People
@@ -24,7 +25,6 @@ from mchmr_stream.detection.movenet import _SHIFT_PX, MoveNetDetector, _in_pictu
 from mchmr_stream.errors import InputError, MissingPart, UsageError
 from mchmr_stream.network.landmarks import COCO_MIRROR
 from mchmr_stream.network.movenet import STRIDE
-from mchmr_stream.records import KEYPOINT_NAMES, Detections, Frame
 
 LIMBS = [KEYPOINT_NAMES.index(name) for name in LIMB_NAMES]
 

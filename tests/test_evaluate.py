@@ -154,7 +154,7 @@ def test_reprojection_of_joints_moved_by_a_known_share_of_the_box(tmp_path):
 
 def write_motion(path: Path, views_cam: np.ndarray, off_px: float = 0.0) -> None:
     """A file as `mchmr video` writes it, of people with these cameras and joints beside their keypoints."""
-    from mchmr_stream.records import JOINT_NAMES, KEYPOINT_NAMES
+    from mchmr_stream.datatypes import JOINT_NAMES, KEYPOINT_NAMES
 
     n = len(views_cam)
     zero = lambda *shape: np.zeros((n, *shape), np.float32)

@@ -19,6 +19,7 @@ from mchmr_stream.body.coco_points import coco_points
 from mchmr_stream.body.face_points import FACE_VERTICES, face_points
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel, forward_kinematics, skin
+from mchmr_stream.datatypes import JOINT_NAMES, KEYPOINT_NAMES
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
 from mchmr_stream.learning.evaluation import real3d, real_predictions, reprojection
 from mchmr_stream.learning.evaluation.joint_angles import flexion_deg
@@ -29,7 +30,6 @@ from mchmr_stream.learning.evaluation.report import real_report
 from mchmr_stream.learning.evaluation.seen_people import seen_in_motion, smoothed_alone
 from mchmr_stream.learning.metrics import LIMBS_IN_SMPL
 from mchmr_stream.motion import load
-from mchmr_stream.records import JOINT_NAMES, KEYPOINT_NAMES
 
 RNG = np.random.default_rng(3)
 K = np.array([[900.0, 0, 640], [0, 900, 360], [0, 0, 1]])

@@ -31,10 +31,10 @@ from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import PARENTS, skin
 from mchmr_stream.cli import main
 from mchmr_stream.config import settings_from
+from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.job import process_video
 from mchmr_stream.motion import Motion, Track, load
-from mchmr_stream.records import JOINT_NAMES
 
 TOLERANCE_M = 0.002
 FPS = 25.0

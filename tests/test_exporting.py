@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from mchmr_stream.cli import main
 from mchmr_stream.config import Settings
+from mchmr_stream.datatypes import CropBatch
 from mchmr_stream.estimators.local import LocalEstimator
 from mchmr_stream.network.weights import load_network, sha256_of
-from mchmr_stream.records import CropBatch
 from mchmr_stream.serving.repository import ModelOptions, write_python_repository
 from mchmr_stream.wire import OUTPUT_SPECS, answer_arrays, input_specs, request_arrays
 

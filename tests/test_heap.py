@@ -10,7 +10,7 @@ import pytest
 PICTURES = """
 import resource, sys, threading
 import numpy as np
-from mchmr_stream.heap import keep_freed_memory
+from mchmr_stream.runtime.malloc import keep_freed_memory
 if sys.argv[1] == "keep" and not keep_freed_memory():
     sys.exit(77)
 

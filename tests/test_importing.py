@@ -16,6 +16,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from mchmr_stream.cli import main
+from mchmr_stream.datatypes import CropBatch
 from mchmr_stream.errors import InputError, MissingPart, UsageError
 from mchmr_stream.estimators.local import LocalEstimator
 from mchmr_stream.network import encoders
@@ -25,7 +26,6 @@ from mchmr_stream.network.importing import import_weights
 from mchmr_stream.network.model import MultiCropNet
 from mchmr_stream.network.paper_head import PaperFusion, PaperHead, views_info
 from mchmr_stream.network.weights import LoadedNetwork, load_network
-from mchmr_stream.records import CropBatch
 
 FOCAL_PX = 1100.0
 VIEWS_PX = torch.tensor([[30.0, -80.0, 400.0], [70.0, -80.0, 600.0], [-10.0, -80.0, 500.0], [30.0, -40.0, 320.0], [30.0, -120.0, 260.0]])

@@ -29,12 +29,12 @@ from mchmr_stream import cli, job
 from mchmr_stream.body.model import BodyModel
 from mchmr_stream.cli.video import process
 from mchmr_stream.config import Settings, settings_from
+from mchmr_stream.datatypes import Detections, Frame
 from mchmr_stream.errors import InputError, MchmrError, TruncatedInput, UsageError
+from mchmr_stream.files.atomic import hidden_mark
 from mchmr_stream.job import VideoResult, process_video
 from mchmr_stream.motion import Motion, load
-from mchmr_stream.outputs import hidden_mark
 from mchmr_stream.pipeline import Pipeline
-from mchmr_stream.records import Detections, Frame
 from mchmr_stream.sinks import h264
 from mchmr_stream.sinks.overlay import OverlaySink
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from mchmr_stream.datatypes import KEYPOINT_NAMES
 from mchmr_stream.network import landmarks
 from mchmr_stream.network.landmarks import BLAZEPOSE_NAMES, COCO_FROM_BLAZEPOSE
-from mchmr_stream.records import KEYPOINT_NAMES
 
 TABLES = {"BLAZEPOSE": BLAZEPOSE_NAMES, "COCO": KEYPOINT_NAMES}
 

@@ -27,9 +27,10 @@ from mchmr_stream.adjusting import AdjustableSettings
 from mchmr_stream.cli import main
 from mchmr_stream.cli.config import settings_yaml
 from mchmr_stream.config import LiveSettings, Settings, load_settings, settings_from
+from mchmr_stream.datatypes import CropBatch, Moment
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.live import LiveRun
-from mchmr_stream.records import CropBatch, Moment
+from mchmr_stream.runtime.concurrency import Gathering
 from mchmr_stream.sharing import SharedEstimator
 from mchmr_stream.shedding import LoadShedding
 from mchmr_stream.sinks.json_tcp import JsonTcpSink
@@ -39,7 +40,6 @@ from mchmr_stream.sources.address import parse_address
 from mchmr_stream.sources.container import has_clock
 from mchmr_stream.sources.live import LiveSource
 from mchmr_stream.sources.live_clock import LiveClock, MeasuredRate
-from mchmr_stream.streaming import Gathering
 
 LAVFI = "lavfi:testsrc2=size=160x120:rate=30"
 GST_PYTHON = "/usr/bin/python3"
@@ -468,10 +468,10 @@ def test_keypoints_of_several_sources_at_the_same_time_are_those_of_each_alone()
     """Their threads use one network, also while it is still being compiled."""
     from concurrent.futures import ThreadPoolExecutor
 
+    from mchmr_stream.datatypes import Frame, Tracks
     from mchmr_stream.geometry.camera import Intrinsics
     from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
     from mchmr_stream.network.thunder_points import ThunderPoints
-    from mchmr_stream.records import Frame, Tracks
 
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (120, 160, 3), np.uint8) for _ in range(3)]

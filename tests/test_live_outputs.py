@@ -31,10 +31,10 @@ from waiting import wait_for
 from mchmr_stream.cli import main
 from mchmr_stream.cli.config import settings_yaml
 from mchmr_stream.config import MqttSettings, Settings
+from mchmr_stream.datatypes import JOINT_NAMES, Frame, Moment, SourceInfo
 from mchmr_stream.errors import MchmrError, UsageError
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.pipeline import Pipeline
-from mchmr_stream.records import JOINT_NAMES, Frame, Moment, SourceInfo
 from mchmr_stream.sinks.json_lines import moment_line
 from mchmr_stream.sinks.mqtt import PASSWORD, MqttSink
 from mchmr_stream.sinks.osc import MOST_BYTES, OscSink

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from mchmr_stream.body.files import load_body
+from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import UsageError
 from mchmr_stream.learning import losses
 from mchmr_stream.network.fusion import SelfAttentionFusion
 from mchmr_stream.network.model import NetworkConfig
 from mchmr_stream.network.observations import Observations
-from mchmr_stream.records import JOINT_NAMES
 
 TOOLS = Path(__file__).parents[1] / "tools"
 sys.path.insert(0, str(TOOLS))

@@ -16,7 +16,7 @@ from mchmr_stream.detection.centernet import find_people
 from mchmr_stream.errors import InputError, MissingPart
 from mchmr_stream.geometry.boxes import non_maximum_suppression
 from mchmr_stream.network.movenet import HeadMaps, MoveNetMultiPose, load_movenet
-from mchmr_stream.network.onednn import OneDnnModule
+from mchmr_stream.runtime.onednn import OneDnnModule
 
 REFERENCE = Path(__file__).parent / "data/movenet_reference.npz"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mchmr_stream.datatypes import JOINT_NAMES, Bodies
 from mchmr_stream.geometry.rotation import exp_so3, geodesic_rad, matrix_from_axis_angle
-from mchmr_stream.records import JOINT_NAMES, Bodies
 from mchmr_stream.smoothing import KalmanSmoother
 
 FPS, SECONDS, CLIPS = 30.0, 4.0, 6

@@ -16,7 +16,7 @@ import pytest
 
 from mchmr_stream.cli import doctor
 from mchmr_stream.config import load_settings
-from mchmr_stream.config_files import shipped_ablations, shipped_configs
+from mchmr_stream.files.shipped_configs import shipped_ablations, shipped_configs
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

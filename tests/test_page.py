@@ -32,13 +32,13 @@ import mchmr_stream
 from mchmr_stream.cli import main
 from mchmr_stream.cli.config import settings_yaml
 from mchmr_stream.config import LiveSettings, Settings, settings_from
+from mchmr_stream.datatypes import Moment
 from mchmr_stream.errors import MchmrError, UsageError
 from mchmr_stream.geometry.camera import project
 from mchmr_stream.live import LiveRun
 from mchmr_stream.page.access import Access
 from mchmr_stream.page.live_page import LivePage
 from mchmr_stream.page.pictures import PagePictures
-from mchmr_stream.records import Moment
 from mchmr_stream.sinks.overlay import draw_scene
 from mchmr_stream.sinks.recorder import Recorder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mchmr_stream.records import Bodies
+from mchmr_stream.datatypes import Bodies
 from mchmr_stream.sinks.people_seen import PersonSeen
 
 FPS = 25.0

@@ -28,8 +28,8 @@ DATA = Path(__file__).resolve().parent / "data"
 REFERENCE, INTERFACE = DATA / "pinned_demo.npz", DATA / "pinned_interface.json"
 WRITE = os.environ.get("MCHMR_PIN") == "write"
 COMMANDS = (
-    "ablate", "average", "bench", "config", "data check", "demo", "doctor", "evaluate", "export", "export-model", "gst-path", "import-weights",
-    "live", "serve", "smooth", "synth", "tracks", "train", "video",
+    "ablate", "average", "bench", "config", "data check", "demo", "doctor", "evaluate", "export", "export-model", "gst-path",
+    "import-weights", "live", "serve", "smooth", "synth", "tracks", "train", "video",
 )  # fmt: skip
 OTHER_MACHINE_M = 0.02
 """On another CPU, kernels add in another order. AVX2 instead of AVX-512 moves a joint of this clip by up to 0.8 mm."""

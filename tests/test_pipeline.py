@@ -14,12 +14,12 @@ from people import FPS, HEIGHT, STRIP_PX, WIDTH, people_pictures
 
 import mchmr_stream
 from mchmr_stream.config import Settings, settings_from
+from mchmr_stream.datatypes import Detections, Float, Frame, Scene, SourceInfo
 from mchmr_stream.errors import InputError, MissingPart, TruncatedInput
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.pipeline import Pipeline
 from mchmr_stream.protocols import Detector
-from mchmr_stream.records import Detections, Float, Frame, Scene, SourceInfo
-from mchmr_stream.teams import team_and_batches
+from mchmr_stream.runtime.threads import team_and_batches
 
 CAMERA = Intrinsics.assumed(WIDTH, HEIGHT)
 ONE_PERSON = people_pictures(12, [((-0.3, 0.3, 4.0), (0.3, 0.3, 4.0))])

@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import forward_kinematics
 from mchmr_stream.cli import main
+from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.learning.synthetic.bvh import read_bvh
 from mchmr_stream.learning.synthetic.bvh_retarget import find_joints, smallest_rotation
@@ -23,7 +24,6 @@ from mchmr_stream.learning.synthetic.shards import read_shards
 from mchmr_stream.learning.synthetic.source_body import PARENTS
 from mchmr_stream.learning.train_settings import TrainSettings
 from mchmr_stream.learning.training_data import gather, pose_pool
-from mchmr_stream.records import JOINT_NAMES
 
 Z_UP_FROM_Y_UP = Rotation.from_euler("X", 90, degrees=True)
 HEAD, LEFT_FOOT, RIGHT_FOOT = 15, 10, 11

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from mchmr_stream.config import Settings, settings_from
-from mchmr_stream.content import Content, MadeOf, content_of
+from mchmr_stream.datatypes import Bodies, Frame, Scene, SourceInfo
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.files.content_hash import Content, MadeOf, content_of
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.motion import COLUMNS, load
-from mchmr_stream.records import Bodies, Frame, Scene, SourceInfo
 from mchmr_stream.resuming import EarlierRun
 from mchmr_stream.sinks.npz import NpzSink
 from mchmr_stream.sinks.overlay import OverlaySink

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from usual_tracker import people_tracker
 
-from mchmr_stream.records import Detections
+from mchmr_stream.datatypes import Detections
 from mchmr_stream.tracking import SceneCuts
 
 

@@ -10,12 +10,12 @@ import pytest
 from fitted_people import BODY, CALIBRATION, WH, K, bodies_of, joints_of, measured, seen, standing
 
 from mchmr_stream.config import settings_from
+from mchmr_stream.datatypes import Bodies
 from mchmr_stream.errors import UsageError
 from mchmr_stream.fitting.body_fitter import BodyFitter, Measured
 from mchmr_stream.fitting.kinematics import SIZE, stepped
 from mchmr_stream.fitting.measured_file import MeasuredFile
 from mchmr_stream.fitting.shapes import settled_shapes
-from mchmr_stream.records import Bodies
 from mchmr_stream.second_fit import fitted_again
 from mchmr_stream.sinks.replacing import rows_of
 

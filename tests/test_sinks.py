@@ -22,10 +22,10 @@ from mchmr_stream.body.builds import with_build
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import forward_kinematics, skin
 from mchmr_stream.config import SourceSettings
+from mchmr_stream.datatypes import Bodies, Frame, Scene, SourceInfo
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.motion import load
-from mchmr_stream.records import Bodies, Frame, Scene, SourceInfo
 from mchmr_stream.sinks.colours import identity_colour
 from mchmr_stream.sinks.marks import DIGITS, paint_box, paint_number
 from mchmr_stream.sinks.npz import NpzSink

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mchmr_stream.geometry.averaging import mean_rotation, median, median_rotation
+from mchmr_stream.datatypes import Bodies
+from mchmr_stream.geometry.robust_mean import mean_rotation, median, median_rotation
 from mchmr_stream.geometry.rotation import exp_so3, geodesic_rad, log_so3
 from mchmr_stream.protocols import Smoother
-from mchmr_stream.records import Bodies
 from mchmr_stream.smoothing import KalmanSmoother, NoSmoother, place_filter, rotation_filter, window
 
 

@@ -17,8 +17,8 @@ from av.codec.hwaccel import hwdevices_available
 from PIL import Image
 
 from mchmr_stream.config import SourceSettings
+from mchmr_stream.datatypes import Frame
 from mchmr_stream.errors import InputError, MchmrError, TruncatedInput, UsageError
-from mchmr_stream.records import Frame
 from mchmr_stream.sources import open_source, video
 from mchmr_stream.sources.container import list_streams
 from mchmr_stream.sources.picture_header import picture_size

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from mchmr_stream.streaming import Behind, Channel, Stopwatch, Workers
+from mchmr_stream.runtime.concurrency import Behind, Channel, Stopwatch, Workers
 
 
 def test_every_item_arrives_once_and_in_order():
@@ -119,7 +119,7 @@ def test_a_stopwatch_may_forget():
 
 def test_stopwatch_counts_work_and_not_waiting_downstream(monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr("mchmr_stream.streaming.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("mchmr_stream.runtime.concurrency.time.perf_counter", lambda: clock[0])
     watch = Stopwatch()
 
     def slow():
@@ -172,7 +172,7 @@ def test_behind_still_consumes_what_was_handed_over_when_the_producer_fails():
 def test_a_program_that_ends_in_the_middle_of_a_run_closes_its_source():
     program = """
 import itertools
-from mchmr_stream.streaming import Workers
+from mchmr_stream.runtime.concurrency import Workers
 
 def source():
     try:

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from usual_tracker import people_tracker
 
+from mchmr_stream.datatypes import Detections, Tracks
 from mchmr_stream.geometry.boxes import box_iou
-from mchmr_stream.records import Detections, Tracks
 from mchmr_stream.tracking.box_filter import BoxFilter
 from mchmr_stream.tracking.candidates import candidates_from
 from mchmr_stream.tracking.similarity import COCO_SIGMAS, body_size, keypoint_similarity

@@ -10,8 +10,8 @@ import pytest
 from motions import write_motion
 
 from mchmr_stream.cli import main
+from mchmr_stream.datatypes import SourceInfo
 from mchmr_stream.motion import COLUMNS, load
-from mchmr_stream.records import SourceInfo
 from mchmr_stream.sinks.report import ReportSink
 
 TIMES_S = [number / 25 for number in range(40)]

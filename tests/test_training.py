@@ -17,6 +17,7 @@ import torch
 from mchmr_stream.body.files import load_body
 from mchmr_stream.cropping.base_box import KEYPOINTS_OVER_BOX, base_boxes
 from mchmr_stream.cropping.layouts import layout
+from mchmr_stream.datatypes import Tracks
 from mchmr_stream.errors import InputError, MchmrError, UsageError
 from mchmr_stream.geometry.camera import Intrinsics, full_from_local, local_from_full
 from mchmr_stream.learning.batches import TrainingBatch
@@ -33,7 +34,6 @@ from mchmr_stream.learning.train_settings import TrainSettings, load_train_setti
 from mchmr_stream.learning.trainer import Trainer
 from mchmr_stream.learning.training_data import TrainingData
 from mchmr_stream.network.weights import load_network
-from mchmr_stream.records import Tracks
 
 QUIET = SamplerSettings(truncated_share=0, keypoints_dropped=0, visibility_noise=0, point_noise=0)
 

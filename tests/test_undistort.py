@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mchmr_stream.datatypes import Frame, SourceInfo
 from mchmr_stream.errors import InputError
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.geometry.distortion import distort_points, undistort_points
-from mchmr_stream.records import Frame, SourceInfo
 from mchmr_stream.sources.undistort import undistort
 
 K = Intrinsics(500.0, 520.0, 310.0, 245.0)

@@ -26,6 +26,7 @@ from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel
 from mchmr_stream.build import build_components, build_cropper
 from mchmr_stream.config import load_settings
+from mchmr_stream.datatypes import KEYPOINT_NAMES, LANDMARK_NAMES, Frame
 from mchmr_stream.detection.movenet import MoveNetDetector
 from mchmr_stream.fitting.body_fitter import ENDS, BodyFitter, Measured
 from mchmr_stream.fitting.body_points import nominal_points
@@ -38,7 +39,6 @@ from mchmr_stream.learning.observed import Observer, observable
 from mchmr_stream.learning.synthetic.shards import read_shards
 from mchmr_stream.pipeline import landmarks_in_image
 from mchmr_stream.placing import place_in_image
-from mchmr_stream.records import KEYPOINT_NAMES, LANDMARK_NAMES, Frame
 
 Array = NDArray[np.float64]
 

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mchmr_stream.files.safe_tensors import write_tensors
 from mchmr_stream.network.encoders.blazepose import INPUT_PX, VARIANTS, BlazePose
 from mchmr_stream.network.encoders.encoder import CropFeatures
-from mchmr_stream.network.tensor_files import write_tensors
 
 SOURCE = "npm @mediapipe/pose 0.5.1675469404"
 LICENCE = "Apache-2.0, Copyright The MediaPipe Authors (model card: BlazePose GHUM 3D, Apache-2.0)"

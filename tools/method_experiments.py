@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mchmr_stream.body.model import PARENTS, BodyModel, forward_kinematics
 from mchmr_stream.cropping.layouts import layout
+from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics, full_from_local, local_from_full, turn
 from mchmr_stream.learning.evaluation.real_observations import ObservedView
@@ -24,7 +25,6 @@ from mchmr_stream.learning.metrics import LIMBS_IN_BLAZEPOSE
 from mchmr_stream.network.fusion import CropAwareFusion, fourier
 from mchmr_stream.network.model import MultiCropHead
 from mchmr_stream.network.observations import Observations
-from mchmr_stream.records import JOINT_NAMES
 
 Array = NDArray[np.floating]
 Head = MultiCropHead

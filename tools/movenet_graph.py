@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mchmr_stream.network.tensor_files import write_tensors
+from mchmr_stream.files.safe_tensors import write_tensors
 
 PREFIX = "StatefulPartitionedCall/"
 BACKBONE = PREFIX + "center_net_mobile_net_v2fpn_feature_extractor/model_1/"

@@ -29,16 +29,15 @@ from pydantic import ValidationError
 from mchmr_stream.body.model import BodyModel, skin
 from mchmr_stream.build import with_camera
 from mchmr_stream.config import CameraSettings, Settings, SourceSettings
+from mchmr_stream.datatypes import JOINT_NAMES, Bodies, Frame, Scene
 from mchmr_stream.errors import InputError, MchmrError, UsageError
 from mchmr_stream.exporting.formats import body_of
 from mchmr_stream.exporting.person import usable_rows
+from mchmr_stream.files.atomic import check_folder, publish, temporary_beside, write_errors
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.motion import Motion, Track, load
-from mchmr_stream.outputs import temporary_beside
-from mchmr_stream.records import JOINT_NAMES, Bodies, Frame, Scene
 from mchmr_stream.sinks.colours import identity_colour
 from mchmr_stream.sinks.overlay import draw_scene
-from mchmr_stream.sinks.publishing import check_folder, publish, write_errors
 from mchmr_stream.sinks.shading import paint_bodies
 from mchmr_stream.sources import open_source
 

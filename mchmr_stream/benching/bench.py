@@ -31,13 +31,13 @@ from mchmr_stream.benching.usage import Usage
 from mchmr_stream.benching.whole import WholeRun, run_scenes, run_with_files
 from mchmr_stream.build import build_alignment, build_fitter, open_input
 from mchmr_stream.config import Settings
+from mchmr_stream.datatypes import SourceInfo
 from mchmr_stream.fitting.alignment import KeypointAlignment
 from mchmr_stream.fitting.body_fitter import BodyFitter
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.pipeline import Pipeline
 from mchmr_stream.protocols import Source
-from mchmr_stream.records import SourceInfo
-from mchmr_stream.teams import torch_threads
+from mchmr_stream.runtime.threads import torch_threads
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mchmr_stream.claims import claimed
 from mchmr_stream.errors import MchmrError, MissingPart
-from mchmr_stream.outputs import temporary_beside
+from mchmr_stream.files.atomic import temporary_beside
+from mchmr_stream.files.output_lock import claimed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

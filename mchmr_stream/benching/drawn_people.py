@@ -16,10 +16,10 @@ from torch import Tensor
 
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel, skin
+from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
-from mchmr_stream.records import JOINT_NAMES
 from mchmr_stream.sinks.raster import rasterise
 
 CYCLE_FRAMES = 25

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar, cast
 
+from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Detections, Frame, Scene, SourceInfo, Tracks
 from mchmr_stream.fitting.body_fitter import Measured
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.pipeline import Pipeline
 from mchmr_stream.protocols import Source
-from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Detections, Frame, Scene, SourceInfo, Tracks
-from mchmr_stream.streaming import Stopwatch
+from mchmr_stream.runtime.concurrency import Stopwatch
 
 T = TypeVar("T")
 

@@ -18,13 +18,13 @@ import torch
 from mchmr_stream.benching.recording import Recording
 from mchmr_stream.benching.usage import Timed, measured
 from mchmr_stream.build import Components
+from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Scene, SourceInfo
 from mchmr_stream.estimators.side_by_side import SideBySide
 from mchmr_stream.fitting.alignment import KeypointAlignment
 from mchmr_stream.fitting.body_fitter import BodyFitter
 from mchmr_stream.protocols import MeshEstimator, Source
-from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Scene, SourceInfo
+from mchmr_stream.runtime.threads import torch_threads
 from mchmr_stream.sinks.overlay import OverlaySink, draw_scene
-from mchmr_stream.teams import torch_threads
 
 STAGES = ("decode", "detect", "keypoints", "crop", "network", "fit", "align", "render", "encode")
 """In the order of the flow; keypoints, fit and align where settings have them, the last two only where an overlay is written."""

@@ -18,7 +18,7 @@ from mchmr_stream.errors import InputError
 from mchmr_stream.job import process_video
 from mchmr_stream.motion import load
 from mchmr_stream.pipeline import Pipeline
-from mchmr_stream.streaming import Stopwatch
+from mchmr_stream.runtime.concurrency import Stopwatch
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from scipy.interpolate import RBFInterpolator
 
 from mchmr_stream.body.files import FREE_BODY
 from mchmr_stream.body.model import BETA_COUNT, BodyModel
-from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.files.safe_npz import read_npz
 
 Array = NDArray[np.float64]
 

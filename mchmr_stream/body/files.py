@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from mchmr_stream.body.model import BETA_COUNT, JOINT_COUNT, PARENTS, BodyModel
-from mchmr_stream.body.restricted_pickle import load_arrays
-from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.errors import InputError
+from mchmr_stream.files.safe_npz import read_npz
+from mchmr_stream.files.safe_pickle import load_arrays
 
 FREE_BODY = "free"
 NEEDED = ("v_template", "shapedirs", "weights", "f", "kintree_table", "J_regressor")

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mchmr_stream.records import JOINT_NAMES
+from mchmr_stream.datatypes import JOINT_NAMES
 
 JOINT_COUNT = 24
 BETA_COUNT = 10

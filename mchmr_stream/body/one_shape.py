@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mchmr_stream.body.joints import posed_joints
 from mchmr_stream.body.model import BodyModel
-from mchmr_stream.geometry.averaging import median
+from mchmr_stream.geometry.robust_mean import median
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.floating]

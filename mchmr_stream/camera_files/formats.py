@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 import yaml
 
 from mchmr_stream.camera_files.colmap import read_colmap
-from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.errors import InputError
+from mchmr_stream.files.safe_npz import read_npz
 
 _MAX_BYTES = 4 * 2**20
 _MOST_NUMBERS = 64

@@ -42,7 +42,7 @@ from mchmr_stream.cli import (
 from mchmr_stream.cli.help_text import HelpFormatter, examples
 from mchmr_stream.cli.standard_streams import make_usable, output_failure
 from mchmr_stream.errors import MchmrError, UsageError
-from mchmr_stream.heap import keep_freed_memory
+from mchmr_stream.runtime.malloc import keep_freed_memory
 
 COMMANDS = (
     video,

@@ -11,7 +11,7 @@ from pathlib import Path
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import whole
 from mchmr_stream.errors import UsageError
-from mchmr_stream.same_file import refuse_to_replace
+from mchmr_stream.files.same_file import refuse_to_replace
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

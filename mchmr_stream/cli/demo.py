@@ -14,9 +14,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from mchmr_stream.claims import claimed
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.errors import InputError, MissingPart, UsageError
+from mchmr_stream.files.output_lock import claimed
 from mchmr_stream.outputs import output_paths
 
 PACKAGE = "sports2d==0.8.34"

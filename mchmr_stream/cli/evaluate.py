@@ -14,7 +14,7 @@ from mchmr_stream.cli.inputs import bodies_inputs
 from mchmr_stream.cli.number_types import whole
 from mchmr_stream.cli.progress import ProgressLines
 from mchmr_stream.errors import InputError, UsageError
-from mchmr_stream.same_file import refuse_to_replace
+from mchmr_stream.files.same_file import refuse_to_replace
 
 if TYPE_CHECKING:
     from mchmr_stream.learning.evaluation.dataset_predictions import DatasetPredictions

@@ -9,7 +9,7 @@ from pathlib import Path
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.inputs import bodies_inputs
 from mchmr_stream.errors import MchmrError, MissingPart, UsageError
-from mchmr_stream.same_file import colliding
+from mchmr_stream.files.same_file import colliding
 
 _FORMATS = ("glb", "usd", "bvh", "amass", "smpl", "trc", "csv", "pkl")
 

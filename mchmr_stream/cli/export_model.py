@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from mchmr_stream.claims import claimed_folder
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import whole
+from mchmr_stream.files.output_lock import claimed_folder
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -36,8 +36,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from mchmr_stream.files.same_file import refuse_to_replace
     from mchmr_stream.network.weights import load_network
-    from mchmr_stream.same_file import refuse_to_replace
     from mchmr_stream.serving import repository
 
     written = {"python": repository.WEIGHTS_FILE, "onnx": "model.onnx", "torchscript": "model.pt"}[args.to]

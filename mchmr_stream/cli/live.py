@@ -12,14 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mchmr_stream.claims import claimed
 from mchmr_stream.cli import live_outputs
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import seconds
 from mchmr_stream.cli.video import add_settings_arguments
 from mchmr_stream.errors import UsageError
+from mchmr_stream.files.output_lock import claimed
+from mchmr_stream.files.same_file import colliding, refuse_to_replace
 from mchmr_stream.outputs import plain_name
-from mchmr_stream.same_file import colliding, refuse_to_replace
 
 if TYPE_CHECKING:
     from mchmr_stream.config import Settings

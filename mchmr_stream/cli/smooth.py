@@ -6,9 +6,9 @@ import argparse
 import logging
 from pathlib import Path
 
-from mchmr_stream.claims import claimed
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.errors import UsageError
+from mchmr_stream.files.output_lock import claimed
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +57,9 @@ def _smooth(args: argparse.Namespace) -> int:
     from mchmr_stream import track_editing
     from mchmr_stream.body.files import load_body
     from mchmr_stream.config import apply_override, files_named, settings_from
+    from mchmr_stream.files.same_file import refuse_to_replace
     from mchmr_stream.grounding.estimate import ground, in_a_line
     from mchmr_stream.resmoothing import smooth_again
-    from mchmr_stream.same_file import refuse_to_replace
 
     if args.out.exists() and not args.overwrite:
         raise UsageError(f"{args.out} is there already; use --overwrite, or another name")

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mchmr_stream.claims import claimed_folder
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import whole
+from mchmr_stream.files.output_lock import claimed_folder
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

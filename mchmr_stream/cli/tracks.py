@@ -7,9 +7,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mchmr_stream.claims import claimed
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.errors import UsageError
+from mchmr_stream.files.output_lock import claimed
 
 if TYPE_CHECKING:
     from mchmr_stream.motion import Motion

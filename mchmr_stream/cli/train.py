@@ -11,10 +11,10 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mchmr_stream.claims import claimed_folder
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.number_types import whole
 from mchmr_stream.cli.progress import progress_bar
+from mchmr_stream.files.output_lock import claimed_folder
 
 if TYPE_CHECKING:
     from mchmr_stream.cli.stopping import StopOnSignals
@@ -72,8 +72,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mchmr_stream.cli.stopping import StopOnSignals
-    from mchmr_stream.config_files import find_config
     from mchmr_stream.errors import UsageError
+    from mchmr_stream.files.shipped_configs import find_config
     from mchmr_stream.learning import train
     from mchmr_stream.learning.picture_settings import learns_from_pictures
     from mchmr_stream.learning.train_settings import read_yaml

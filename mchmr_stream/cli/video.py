@@ -15,7 +15,7 @@ from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.inputs import video_inputs
 from mchmr_stream.cli.stills import Input, expanded
 from mchmr_stream.errors import MchmrError, UsageError
-from mchmr_stream.same_file import colliding, refuse_to_replace
+from mchmr_stream.files.same_file import colliding, refuse_to_replace
 
 if TYPE_CHECKING:
     from mchmr_stream.config import Settings

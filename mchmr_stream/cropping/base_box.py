@@ -18,9 +18,9 @@ import numpy as np
 
 from mchmr_stream.cropping.layouts import Layout
 from mchmr_stream.cropping.whole_body import predicted_from_visible
+from mchmr_stream.datatypes import KEYPOINT_NAMES, Float, Tracks
 from mchmr_stream.geometry.camera import Intrinsics, plane_from_image, turn
 from mchmr_stream.geometry.easing import smoothstep
-from mchmr_stream.records import KEYPOINT_NAMES, Float, Tracks
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from mchmr_stream.cropping.base_box import base_boxes
 from mchmr_stream.cropping.layouts import Layout
 from mchmr_stream.cropping.warp import load_kornia, shared_reductions, warp_crops
+from mchmr_stream.datatypes import CropBatch, Float, Frame, Tracks
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.geometry.crops import image_from_crop_affine, rolled_from_image
-from mchmr_stream.records import CropBatch, Float, Frame, Tracks
 
 _PEOPLE_AT_ONCE = {"cpu": 1, "cuda": 16}
 """More people are warped in several calls: it bounds the memory a crowd takes, and on a CPU the crops of one stay in its caches."""

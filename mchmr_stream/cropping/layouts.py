@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
+from mchmr_stream.datatypes import Float
 from mchmr_stream.errors import UsageError
-from mchmr_stream.records import Float
 
 MAX_VIEWS = 9
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.records import KEYPOINT_NAMES
+from mchmr_stream.datatypes import KEYPOINT_NAMES
 
 Array = NDArray[np.float64]
 

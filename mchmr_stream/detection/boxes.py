@@ -32,8 +32,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from mchmr_stream.datatypes import KEYPOINT_NAMES, Detections, Float, Frame, Int
 from mchmr_stream.errors import InputError, UsageError
-from mchmr_stream.records import KEYPOINT_NAMES, Detections, Float, Frame, Int
 
 log = logging.getLogger(__name__)
 

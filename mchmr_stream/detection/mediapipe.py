@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.datatypes import Detections, Float, Frame
 from mchmr_stream.errors import InputError, MissingPart, UsageError
 from mchmr_stream.network.landmarks import BLAZEPOSE_NAMES, COCO_FROM_BLAZEPOSE
-from mchmr_stream.records import Detections, Float, Frame
 
 _BOX_MARGIN = 0.1
 """Added to each side of the landmarks' box, as a share of its longer side: landmarks lie inside the body."""

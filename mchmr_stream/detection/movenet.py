@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from mchmr_stream.datatypes import Detections, Float, Frame
 from mchmr_stream.detection.centernet import People, find_people
 from mchmr_stream.errors import UsageError
 from mchmr_stream.network.movenet import SIZE_MULTIPLE, STRIDE, HeadMaps, load_movenet
-from mchmr_stream.network.onednn import OneDnnModule, cpu_multiplies_bf16
-from mchmr_stream.records import Detections, Float, Frame
+from mchmr_stream.runtime.onednn import OneDnnModule, cpu_multiplies_bf16
 
 _SHIFT_PX = 0.36
 """Input pixels that the network's positions lie too far left and, being trained alike, up.

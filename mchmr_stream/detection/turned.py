@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from mchmr_stream.datatypes import Detections, Float, Frame
 from mchmr_stream.protocols import Detector
-from mchmr_stream.records import Detections, Float, Frame
 
 
 def up_rad(quarters: int) -> float:

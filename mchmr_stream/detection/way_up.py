@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.datatypes import KEYPOINT_NAMES, Detections, Frame
 from mchmr_stream.detection.turned import TurnedDetector
 from mchmr_stream.protocols import Detector
-from mchmr_stream.records import KEYPOINT_NAMES, Detections, Frame
 
 _FACE = [KEYPOINT_NAMES.index(name) for name in KEYPOINT_NAMES[:5]]
 _SHOULDERS = [KEYPOINT_NAMES.index("left_shoulder"), KEYPOINT_NAMES.index("right_shoulder")]

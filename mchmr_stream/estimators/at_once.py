@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 
-from mchmr_stream.records import CropBatch, CropEstimates
+from mchmr_stream.datatypes import CropBatch, CropEstimates
 
 
 class SynchronousEstimator:

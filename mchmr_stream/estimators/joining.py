@@ -8,7 +8,7 @@ from dataclasses import fields
 import numpy as np
 import torch
 
-from mchmr_stream.records import CropBatch, CropEstimates
+from mchmr_stream.datatypes import CropBatch, CropEstimates
 
 
 def joined(batches: Sequence[CropBatch]) -> CropBatch:

@@ -10,8 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
+from mchmr_stream.datatypes import CropBatch, CropEstimates
 from mchmr_stream.protocols import MeshEstimator
-from mchmr_stream.records import CropBatch, CropEstimates
 
 
 class SideBySide:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.datatypes import CropEstimates
 from mchmr_stream.errors import InputError, MissingPart, ServerError, UsageError
-from mchmr_stream.records import CropEstimates
 from mchmr_stream.wire import (
     DTYPES,
     OUTPUT_SPECS,

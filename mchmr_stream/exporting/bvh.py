@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from mchmr_stream.body.model import PARENTS, BodyModel
+from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.exporting.person import Array, Person, rest_vertices_m
 from mchmr_stream.exporting.rotations import euler_zxy_deg
-from mchmr_stream.records import JOINT_NAMES
 
 _OUTWARD = {10: (0, 0, 1), 11: (0, 0, 1), 15: (0, 1, 0), 22: (1, 0, 0), 23: (-1, 0, 0)}
 """Joints without a child (toes, head, hands), and where the body goes on from them in the T-pose."""

@@ -14,7 +14,6 @@ import numpy as np
 from mchmr_stream.body.builds import with_build
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel
-from mchmr_stream.claims import claimed
 from mchmr_stream.config import checked_build
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.exporting.amass import write_amass
@@ -36,11 +35,11 @@ from mchmr_stream.exporting.stretches import Timeline, evenly, timeline_of
 from mchmr_stream.exporting.table import write_csv
 from mchmr_stream.exporting.trc import write_trc
 from mchmr_stream.exporting.usd import write_usd
+from mchmr_stream.files.atomic import check_folder, publish, temporary_beside, write_errors
+from mchmr_stream.files.output_lock import claimed
+from mchmr_stream.files.same_file import refuse_to_replace
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.motion import Motion, Track
-from mchmr_stream.outputs import temporary_beside
-from mchmr_stream.same_file import refuse_to_replace
-from mchmr_stream.sinks.publishing import check_folder, publish, write_errors
 
 log = logging.getLogger(__name__)
 

@@ -22,13 +22,13 @@ import torch
 from numpy.typing import NDArray
 
 from mchmr_stream.body.model import PARENTS, BodyModel, skin
+from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.exporting.appearance import linear_colour, mesh_normals
 from mchmr_stream.exporting.optional import needed
 from mchmr_stream.exporting.person import Array, Person, rest_vertices_m
 from mchmr_stream.exporting.rotations import quaternions_xyzw
 from mchmr_stream.exporting.stretches import Timeline
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.records import JOINT_NAMES
 
 NEAR_M = 0.05
 _FLOAT, _UBYTE, _USHORT, _UINT = 5126, 5121, 5123, 5125

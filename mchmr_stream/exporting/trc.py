@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.exporting.person import Person
-from mchmr_stream.records import JOINT_NAMES
 
 
 def write_trc(path: Path, person: Person, rate: float, name: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mchmr_stream.body.model import PARENTS, BodyModel
+from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.exporting.appearance import linear_colour, mesh_normals
 from mchmr_stream.exporting.glb import NEAR_M
 from mchmr_stream.exporting.optional import needed
@@ -24,7 +25,6 @@ from mchmr_stream.exporting.person import Array, Person, rest_vertices_m
 from mchmr_stream.exporting.rotations import quaternions_xyzw
 from mchmr_stream.exporting.stretches import Timeline
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.records import JOINT_NAMES
 
 _APERTURE = 36.0
 """Width of the film that focal lengths are told for. Only the ratio matters."""

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.body.model import BodyModel
+from mchmr_stream.datatypes import Bodies
 from mchmr_stream.fitting.body_fitter import BodyFitter, Measured
 from mchmr_stream.fitting.calibration import FitCalibration
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.records import Bodies
 
 Array = NDArray[np.float64]
 

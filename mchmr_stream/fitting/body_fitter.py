@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mchmr_stream.body.joints import rest_joints
 from mchmr_stream.body.model import BodyModel
+from mchmr_stream.datatypes import EXTREMITY_NAMES, JOINT_NAMES, KEYPOINT_NAMES, Bodies, Float
 from mchmr_stream.fitting.body_points import CARRIERS, nominal_points
 from mchmr_stream.fitting.calibration import BONE_KEYPOINTS, SEEN_SCORE, FitCalibration
 from mchmr_stream.fitting.evidence import Evidence
@@ -33,7 +34,6 @@ from mchmr_stream.fitting.levenberg_marquardt import minimise
 from mchmr_stream.fitting.objective import Objective, Prior
 from mchmr_stream.fitting.shapes import Shapes, TrackShapes
 from mchmr_stream.geometry.camera import Intrinsics, roll_matrix
-from mchmr_stream.records import EXTREMITY_NAMES, JOINT_NAMES, KEYPOINT_NAMES, Bodies, Float
 
 Array = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mchmr_stream.body.face_points import LEFT_EAR, LEFT_EYE, NOSE, RIGHT_EAR, RIGHT_EYE
 from mchmr_stream.body.model import PARENTS, BodyModel
-from mchmr_stream.records import EXTREMITY_NAMES, JOINT_NAMES, LANDMARK_NAMES
+from mchmr_stream.datatypes import EXTREMITY_NAMES, JOINT_NAMES, LANDMARK_NAMES
 
 Array = NDArray[np.float64]
 Int = NDArray[np.int64]

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mchmr_stream.datatypes import LANDMARK_NAMES
 from mchmr_stream.errors import InputError, MissingPart
+from mchmr_stream.files.safe_tensors import write_tensors
 from mchmr_stream.fitting.kinematics import FREE_JOINTS, SIZE
-from mchmr_stream.network.tensor_files import write_tensors
-from mchmr_stream.records import LANDMARK_NAMES
 
 Array = NDArray[np.float64]
 

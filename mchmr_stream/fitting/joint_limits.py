@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.body.model import PARENTS, BodyModel
+from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.fitting.kinematics import FREE_JOINTS, State, cross
-from mchmr_stream.records import JOINT_NAMES
 
 Array = NDArray[np.float64]
 

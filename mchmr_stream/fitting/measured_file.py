@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.datatypes import Bodies
+from mchmr_stream.files.atomic import hidden_mark, write_errors
 from mchmr_stream.fitting.body_fitter import Measured
 from mchmr_stream.fitting.shapes import SettledShapes, settled_shapes
 from mchmr_stream.motion import Column
-from mchmr_stream.outputs import hidden_mark
-from mchmr_stream.records import Bodies
-from mchmr_stream.sinks.publishing import write_errors
 from mchmr_stream.sinks.spool import Spool
 
 _OF_BODIES = {

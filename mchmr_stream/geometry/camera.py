@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.errors import UsageError
-from mchmr_stream.geometry.arrays import library_of
+from mchmr_stream.geometry.array_library import library_of
 
 _SHORTEST_FOCAL, _LONGEST_FOCAL = 0.1, 50.0
 """Of the picture's longer side: fields of view of 157 and of 1.1 degrees."""

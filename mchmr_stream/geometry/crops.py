@@ -1,6 +1,6 @@
 """Where a point is: picture, rolled plane, unit square of a view, pixel of its crop.
 
-Conventions in `records.py`. A view is (centre x, centre y, side) in the rolled plane; the side is the crop's *height*,
+Conventions in `datatypes.py`. A view is (centre x, centre y, side) in the rolled plane; the side is the crop's *height*,
 the width follows from the crop's shape. Unit coordinates run from -1 at the left (upper) edge of the crop to +1 at the
 right (lower) edge; the centre of pixel i of N is at ``2 * (i + 0.5) / N - 1``.
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.geometry.arrays import library_of
+from mchmr_stream.geometry.array_library import library_of
 from mchmr_stream.geometry.camera import Intrinsics, image_from_plane, plane_from_image, turn
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.geometry.arrays import library_of
+from mchmr_stream.geometry.array_library import library_of
 
 _SERIES_BELOW = 1e-4
 """Squared length under which the power series below are used: their first left-out term is under 1e-17 there."""

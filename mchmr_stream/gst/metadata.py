@@ -19,8 +19,8 @@ import gi
 gi.require_version("Gst", "1.0")
 from gi.repository import GLib, GObject, Gst  # noqa: E402
 
+from mchmr_stream.datatypes import Scene  # noqa: E402
 from mchmr_stream.errors import MissingPart  # noqa: E402
-from mchmr_stream.records import Scene  # noqa: E402
 
 META = "MchmrMeta"
 KIND = "person"

@@ -15,11 +15,11 @@ from gi.repository import Gst, GstVideo  # noqa: E402
 
 from mchmr_stream.adjusting import AdjustableSettings  # noqa: E402
 from mchmr_stream.build import with_camera  # noqa: E402
+from mchmr_stream.datatypes import Frame, Scene, SourceInfo  # noqa: E402
 from mchmr_stream.gst.pictures import Pictures  # noqa: E402
 from mchmr_stream.pipeline import Pipeline  # noqa: E402
-from mchmr_stream.records import Frame, Scene, SourceInfo  # noqa: E402
+from mchmr_stream.runtime.concurrency import Channel, Stopwatch, Task  # noqa: E402
 from mchmr_stream.sinks.overlay import draw_scene  # noqa: E402
-from mchmr_stream.streaming import Channel, Stopwatch, Task  # noqa: E402
 
 
 class Stretch:

@@ -13,7 +13,7 @@ from gi.repository import Gst, GstVideo  # noqa: E402
 
 if TYPE_CHECKING:
     from mchmr_stream.config import SmootherSettings
-    from mchmr_stream.streaming import Stopwatch
+    from mchmr_stream.runtime.concurrency import Stopwatch
 
 PROCESSING_S = 0.1
 """What is declared for processing until it has been measured."""

@@ -23,6 +23,7 @@ import torch
 
 from mchmr_stream.body.files import load_body
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.files.atomic import temporary_beside
 from mchmr_stream.learning import train
 from mchmr_stream.learning.ablation_report import Results, Run, write_report
 from mchmr_stream.learning.body_landmarks import SparseBody
@@ -33,8 +34,7 @@ from mchmr_stream.learning.train_settings import TrainSettings, load_train_setti
 from mchmr_stream.learning.trainer import validate
 from mchmr_stream.network.model import MultiCropHead
 from mchmr_stream.network.weights import load_network, pick_device
-from mchmr_stream.outputs import temporary_beside
-from mchmr_stream.teams import torch_threads
+from mchmr_stream.runtime.threads import torch_threads
 
 BASE = "base"
 """The variant that the others are compared with."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mchmr_stream.outputs import temporary_beside
+from mchmr_stream.files.atomic import temporary_beside
 
 log = logging.getLogger(__name__)
 

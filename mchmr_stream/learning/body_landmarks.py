@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from mchmr_stream.body.model import BodyModel, skin
+from mchmr_stream.datatypes import JOINT_NAMES, KEYPOINT_NAMES
 from mchmr_stream.network.landmarks import BLAZEPOSE_NAMES
-from mchmr_stream.records import JOINT_NAMES, KEYPOINT_NAMES
 
 _VERTEX = {
     "nose": 332, "right_eye": 6260, "left_eye": 2800, "right_ear": 4071, "left_ear": 583,

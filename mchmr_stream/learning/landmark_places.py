@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from mchmr_stream.body.model import PARENTS
+from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.learning.body_landmarks import SparseBody
 from mchmr_stream.network.landmarks import BLAZEPOSE_MIRROR, BLAZEPOSE_NAMES, COCO_FROM_BLAZEPOSE, COCO_MIRROR
-from mchmr_stream.records import JOINT_NAMES
 
 log = logging.getLogger(__name__)
 

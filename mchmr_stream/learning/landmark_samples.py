@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mchmr_stream.cropping.layouts import Layout
+from mchmr_stream.datatypes import KEYPOINT_NAMES
 from mchmr_stream.geometry.camera import box_info, roll_matrix, turn
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
 from mchmr_stream.learning.batches import TrainingBatch
@@ -24,7 +25,6 @@ from mchmr_stream.learning.landmark_places import LandmarkPlaces
 from mchmr_stream.learning.metrics import LIMBS_IN_SMPL
 from mchmr_stream.network.landmarks import BLAZEPOSE_NAMES
 from mchmr_stream.network.observations import Observations
-from mchmr_stream.records import KEYPOINT_NAMES
 
 PICTURE_SIZES = ((1920, 1080), (1280, 720), (1440, 1080), (1080, 1920), (1000, 1000), (720, 1280), (640, 480))
 _OPENCV_FROM_UP = torch.diag(torch.tensor([1.0, -1.0, -1.0]))

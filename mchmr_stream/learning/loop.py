@@ -18,12 +18,12 @@ from typing import Any, Protocol
 import torch
 
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.files.same_file import refuse_to_replace
 from mchmr_stream.learning.ranks import ALONE, Ranks
 from mchmr_stream.learning.run_log import Record, RunLog
 from mchmr_stream.learning.train_settings import RunSettings
 from mchmr_stream.network.model import MultiCropNet
 from mchmr_stream.network.weights import save_network
-from mchmr_stream.same_file import refuse_to_replace
 
 log = logging.getLogger(__name__)
 

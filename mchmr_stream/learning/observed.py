@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.cropping.cropper import Cropper
+from mchmr_stream.datatypes import Detections, Frame, Tracks
+from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.geometry.camera import roll_matrix
 from mchmr_stream.learning.batches import TrainingBatch
 from mchmr_stream.learning.body_landmarks import SparseBody
@@ -26,7 +27,6 @@ from mchmr_stream.learning.metrics import LIMBS_IN_SMPL
 from mchmr_stream.network.encoders import CropFeatures
 from mchmr_stream.network.model import observe
 from mchmr_stream.network.observations import Observations
-from mchmr_stream.records import Detections, Frame, Tracks
 
 if TYPE_CHECKING:  # kept out of a packed training run, which has torch and numpy only
     from mchmr_stream.detection.movenet import MoveNetDetector

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from mchmr_stream.body.files import load_body
-from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.learning.observed import ObservedPeople
 from mchmr_stream.learning.train_settings import TrainSettings
 from mchmr_stream.learning.training_data import TrainingData

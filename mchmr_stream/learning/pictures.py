@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mchmr_stream.cropping.cropper import Cropper
+from mchmr_stream.datatypes import Float
 from mchmr_stream.geometry.camera import Intrinsics, plane_from_image, roll_matrix, turn
 from mchmr_stream.geometry.crops import rolled_from_image
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
@@ -22,7 +23,6 @@ from mchmr_stream.learning.datasets.labels import BodyKind, LabelledPerson
 from mchmr_stream.learning.datasets.points import MIRRORED_POINTS
 from mchmr_stream.learning.picture_settings import Augmentation
 from mchmr_stream.learning.synthetic.poses import mirrored as mirrored_pose
-from mchmr_stream.records import Float
 
 _MOST_SD = 2.0
 """Turns and shifts are drawn from a normal distribution that is cut off here."""

@@ -16,6 +16,7 @@ import torch
 from mchmr_stream.body.files import load_body
 from mchmr_stream.cropping.layouts import layout
 from mchmr_stream.errors import UsageError
+from mchmr_stream.files.same_file import refuse_to_replace
 from mchmr_stream.learning.body_landmarks import SparseBody
 from mchmr_stream.learning.landmark_samples import LandmarkSampler, ResidualBank
 from mchmr_stream.learning.loop import Leg, Loop, Report, check_folder, go_on, provenance
@@ -24,7 +25,6 @@ from mchmr_stream.learning.train_settings import TrainSettings, load_train_setti
 from mchmr_stream.learning.trainer import VIEWS, Trainer
 from mchmr_stream.learning.training_data import TrainingData, gather
 from mchmr_stream.network.weights import pick_device
-from mchmr_stream.same_file import refuse_to_replace
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mchmr_stream.datatypes import KEYPOINT_NAMES
 from mchmr_stream.network.movenet_blocks import STRIDE
 from mchmr_stream.network.movenet_thunder import CROP_PX, ThunderMaps
-from mchmr_stream.records import KEYPOINT_NAMES
 
 _CELLS = CROP_PX // STRIDE
 _JOINTS = len(KEYPOINT_NAMES)

@@ -5,7 +5,7 @@ Left and right are the person's own.
 
 from __future__ import annotations
 
-from mchmr_stream.records import KEYPOINT_NAMES, LANDMARK_NAMES
+from mchmr_stream.datatypes import KEYPOINT_NAMES, LANDMARK_NAMES
 
 BLAZEPOSE_NAMES = (
     "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye", "right_eye_outer", "left_ear",

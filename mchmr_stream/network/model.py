@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mchmr_stream.datatypes import LANDMARK_NAMES
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import box_info, full_from_local
 from mchmr_stream.network.encoders import TRAINED_ENCODERS, CropFeatures, Encoder, make_encoder
@@ -16,7 +17,6 @@ from mchmr_stream.network.heads import BodyDecoder, CameraDecoder, HeadOutput, P
 from mchmr_stream.network.landmarks import BLAZEPOSE_NAMES, LANDMARKS_FROM_BLAZEPOSE
 from mchmr_stream.network.observations import Observations, agree_on_sides, base_from_unit, points_to_base, view_geometry
 from mchmr_stream.network.paper_head import PaperHead
-from mchmr_stream.records import LANDMARK_NAMES
 
 HEADS = ("tokens", "paper")
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from mchmr_stream.datatypes import KEYPOINT_NAMES
 from mchmr_stream.network.movenet_blocks import SIZE_MULTIPLE, STRIDE, Head, MoveNet, Widths, load_state
-from mchmr_stream.records import KEYPOINT_NAMES
 
 __all__ = ["SIZE_MULTIPLE", "STRIDE", "HeadMaps", "MoveNetMultiPose", "load_movenet"]
 

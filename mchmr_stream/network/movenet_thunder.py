@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from mchmr_stream.datatypes import KEYPOINT_NAMES
 from mchmr_stream.network.movenet_blocks import Head, MoveNet, Widths, load_state
-from mchmr_stream.records import KEYPOINT_NAMES
 
 CROP_PX = 256
 """Side of the crops that the network is trained on."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mchmr_stream.errors import UsageError
 from mchmr_stream.network.heatmap_points import ThunderReading, decode_thunder
 from mchmr_stream.network.movenet_thunder import CROP_PX, MoveNetThunder, ThunderMaps, load_thunder
-from mchmr_stream.network.onednn import OneDnnModule, cpu_multiplies_bf16
+from mchmr_stream.runtime.onednn import OneDnnModule, cpu_multiplies_bf16
 
 THUNDER_SHIFT_PX = 0.35
 """Crop pixels that the graph's positions lie too far left and, being trained alike, up.

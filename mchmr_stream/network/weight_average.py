@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from mchmr_stream.errors import UsageError
+from mchmr_stream.files.same_file import refuse_to_replace
 from mchmr_stream.network.weights import LoadedNetwork, load_network, save_network
-from mchmr_stream.same_file import refuse_to_replace
 
 
 def average_weights(files: Sequence[Path], out: Path) -> None:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from mchmr_stream.errors import InputError, MissingPart, UsageError
+from mchmr_stream.files.safe_tensors import write_tensors
 from mchmr_stream.network.encoders import TRAINED_ENCODERS
 from mchmr_stream.network.model import MultiCropNet, NetworkConfig
-from mchmr_stream.network.tensor_files import write_tensors
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 SHIPPED = {"default": "mchmr_default.safetensors"}

@@ -16,14 +16,14 @@ from mchmr_stream import __version__
 from mchmr_stream.adjusting import ADJUSTABLE
 from mchmr_stream.config import Settings
 from mchmr_stream.cropping.layouts import MAX_VIEWS
+from mchmr_stream.datatypes import Moment
 from mchmr_stream.live import LiveRun
 from mchmr_stream.page.access import Access
 from mchmr_stream.page.pictures import PagePictures, body_message
 from mchmr_stream.page.server import Change, PageServer, Record, StopRecording
-from mchmr_stream.records import Moment
+from mchmr_stream.runtime.concurrency import Channel, Task
 from mchmr_stream.sinks.json_lines import moment_line
 from mchmr_stream.sinks.recorder import Recorder
-from mchmr_stream.streaming import Channel, Task
 
 log = logging.getLogger(__name__)
 

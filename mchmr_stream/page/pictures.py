@@ -18,8 +18,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from mchmr_stream.datatypes import Float, Frame, Moment, Scene
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.records import Float, Frame, Moment, Scene
 from mchmr_stream.sinks.colours import identity_colour
 from mchmr_stream.sinks.overlay import draw_scene
 

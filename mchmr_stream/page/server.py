@@ -25,7 +25,7 @@ from websockets.http11 import Request, Response
 from mchmr_stream.errors import MchmrError, UsageError
 from mchmr_stream.page.access import Access
 from mchmr_stream.page.static_files import load_files, respond
-from mchmr_stream.streaming import Task
+from mchmr_stream.runtime.concurrency import Task
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch.utils.dlpack import from_dlpack
 
+from mchmr_stream.datatypes import CropBatch, CropEstimates
 from mchmr_stream.errors import InputError, MchmrError, UsageError
 from mchmr_stream.estimators.local import LocalEstimator
-from mchmr_stream.records import CropBatch, CropEstimates
 from mchmr_stream.wire import OUTPUT_SPECS, answer_arrays, batch_from_request, estimates_from_answer, input_specs
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.errors import InputError
+from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.motion import COLUMNS, FRAME_COLUMNS, HEADER, MADE_OF
 
 NAME = "checkpoint.npz"

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mchmr_stream.records import Float
+from mchmr_stream.datatypes import Float
 
 GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 """Turning the hue by it keeps any number of neighbours apart, without knowing how many there will be."""

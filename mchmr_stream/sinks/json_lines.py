@@ -10,10 +10,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.datatypes import Moment, Scene
 from mchmr_stream.errors import UsageError
+from mchmr_stream.files.atomic import check_folder, write_errors
 from mchmr_stream.geometry.rotation import axis_angle_from_matrix
-from mchmr_stream.records import Moment, Scene
-from mchmr_stream.sinks.publishing import check_folder, write_errors
 
 SCHEMA = 1
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import socket
 
+from mchmr_stream.datatypes import Moment
 from mchmr_stream.errors import UsageError
-from mchmr_stream.records import Moment
 from mchmr_stream.sinks.json_lines import moment_line
 
 log = logging.getLogger(__name__)

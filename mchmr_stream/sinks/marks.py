@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.records import Float
+from mchmr_stream.datatypes import Float
 
 Picture = NDArray[np.uint8]
 Stroke = tuple[tuple[float, float], ...]

@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 from mchmr_stream.body.joints import camera_joints
 from mchmr_stream.body.model import BodyModel
 from mchmr_stream.body.one_shape import transl_to_look_alike
+from mchmr_stream.datatypes import JOINT_NAMES, KEYPOINT_NAMES, Bodies, Scene, SourceInfo
 from mchmr_stream.errors import UsageError
+from mchmr_stream.files.atomic import check_folder, hidden_mark, publish, temporary_beside, write_errors
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.motion import COLUMNS, FRAME_COLUMNS, MADE_OF, SCHEMA, WORLD_COLUMNS, Column, Motion, World, motion_of
-from mchmr_stream.outputs import hidden_mark, temporary_beside
-from mchmr_stream.records import JOINT_NAMES, KEYPOINT_NAMES, Bodies, Scene, SourceInfo
 from mchmr_stream.sinks import checkpoint
-from mchmr_stream.sinks.publishing import check_folder, publish, write_errors
 from mchmr_stream.sinks.replacing import rows_of
 from mchmr_stream.sinks.settling import settle
 from mchmr_stream.sinks.spool import Spool

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from scipy.spatial.transform import Rotation
 
+from mchmr_stream.datatypes import JOINT_NAMES, Moment
 from mchmr_stream.errors import MissingPart, UsageError
 from mchmr_stream.outputs import plain_name
-from mchmr_stream.records import JOINT_NAMES, Moment
 
 if TYPE_CHECKING:
     from pythonosc.osc_bundle import OscBundle

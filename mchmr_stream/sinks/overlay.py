@@ -15,15 +15,14 @@ import torch
 from av.video.frame import PictureType
 from numpy.typing import NDArray
 
+from mchmr_stream.datatypes import Scene, SourceInfo
 from mchmr_stream.errors import EncodingError, InputError, MchmrError, MissingPart
+from mchmr_stream.files.atomic import check_folder, publish, temporary_beside, write_errors
 from mchmr_stream.motion import Motion
-from mchmr_stream.outputs import temporary_beside
-from mchmr_stream.records import Scene, SourceInfo
 from mchmr_stream.sinks.colours import identity_colour
 from mchmr_stream.sinks.earlier_overlay import EarlierOverlay, note, parameter_sets
 from mchmr_stream.sinks.h264 import CLOCK, YuvPictures, h264_stream
 from mchmr_stream.sinks.marks import paint_box, paint_number
-from mchmr_stream.sinks.publishing import check_folder, publish, write_errors
 from mchmr_stream.sinks.shading import paint_bodies
 from mchmr_stream.sinks.sound import Sound, open_sound
 

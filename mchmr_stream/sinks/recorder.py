@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mchmr_stream.datatypes import Moment
 from mchmr_stream.errors import MchmrError, UsageError
-from mchmr_stream.records import Moment
-from mchmr_stream.sinks.publishing import write_errors
+from mchmr_stream.files.atomic import write_errors
 from mchmr_stream.sinks.recording import RecordSink
 from mchmr_stream.sinks.segments import NpzSegments
 from mchmr_stream.sinks.unhurried import Unhurried

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.records import Bodies
+from mchmr_stream.datatypes import Bodies
 
 
 def rows_of(bodies: Bodies, frame: NDArray[np.int64], track_id: NDArray[np.int64]) -> tuple[Bodies, NDArray[np.int64]]:

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from mchmr_stream.datatypes import Bodies, Scene, SourceInfo
+from mchmr_stream.files.atomic import check_folder, publish, temporary_beside, write_errors
 from mchmr_stream.motion import Motion
-from mchmr_stream.outputs import OutputPaths, temporary_beside
-from mchmr_stream.records import Bodies, Scene, SourceInfo
+from mchmr_stream.outputs import OutputPaths
 from mchmr_stream.sinks.people_seen import PersonSeen
-from mchmr_stream.sinks.publishing import check_folder, publish, write_errors
 
 REPORT_SCHEMA = 1
 _PACKAGES = ("mchmr-stream", "torch", "numpy", "av", "kornia", "scipy")

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from mchmr_stream.datatypes import Moment
 from mchmr_stream.errors import MissingPart, UsageError
-from mchmr_stream.records import Moment
-from mchmr_stream.sinks.publishing import check_folder, write_errors
+from mchmr_stream.files.atomic import check_folder, write_errors
 from mchmr_stream.sinks.rerun_scenes import APPLICATION, RerunScenes, finish, layout, save_to, sdk
 
 log = logging.getLogger(__name__)

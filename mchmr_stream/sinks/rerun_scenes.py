@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from mchmr_stream.body.model import PARENTS
+from mchmr_stream.datatypes import JOINT_NAMES, Scene
 from mchmr_stream.errors import MissingPart
 from mchmr_stream.outputs import plain_name
-from mchmr_stream.records import JOINT_NAMES, Scene
 from mchmr_stream.sinks.colours import identity_colour
 from mchmr_stream.sinks.shading import vertex_normals
 

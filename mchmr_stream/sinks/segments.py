@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from mchmr_stream.claims import claimed, remove_abandoned
+from mchmr_stream.datatypes import Moment, Scene
+from mchmr_stream.files.output_lock import claimed, remove_abandoned
+from mchmr_stream.files.same_file import colliding
 from mchmr_stream.outputs import plain_name
-from mchmr_stream.records import Moment, Scene
-from mchmr_stream.same_file import colliding
 from mchmr_stream.sinks import checkpoint
 from mchmr_stream.sinks.npz import NpzSink
 

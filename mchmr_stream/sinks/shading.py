@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mchmr_stream.datatypes import Float
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.records import Float
 from mchmr_stream.sinks.raster import Seen, rasterise
 
 NEAR_M = 0.05

@@ -7,12 +7,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from mchmr_stream.datatypes import Scene
 from mchmr_stream.errors import EncodingError
+from mchmr_stream.files.atomic import check_folder, publish, temporary_beside, write_errors
 from mchmr_stream.motion import Motion
-from mchmr_stream.outputs import temporary_beside
-from mchmr_stream.records import Scene
 from mchmr_stream.sinks.overlay import draw_scene
-from mchmr_stream.sinks.publishing import check_folder, publish, write_errors
 
 _QUALITY = 92
 """Of a JPEG; one of 100 holds noise."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
+from mchmr_stream.datatypes import Moment
 from mchmr_stream.protocols import LiveSink
-from mchmr_stream.records import Moment
-from mchmr_stream.streaming import Overflowing
+from mchmr_stream.runtime.concurrency import Overflowing
 
 log = logging.getLogger(__name__)
 

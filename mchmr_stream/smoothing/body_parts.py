@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.records import JOINT_NAMES
+from mchmr_stream.datatypes import JOINT_NAMES
 
 _TIME_CONSTANTS_S = {
     "pelvis": 0.045,

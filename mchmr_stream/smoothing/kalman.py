@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mchmr_stream.body.model import BodyModel
 from mchmr_stream.body.one_shape import transl_to_look_alike
-from mchmr_stream.records import Bodies
+from mchmr_stream.datatypes import Bodies
 from mchmr_stream.smoothing.person import Person
 from mchmr_stream.smoothing.screening import screened
 from mchmr_stream.smoothing.shape import RunningShape

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mchmr_stream.records import Bodies
+from mchmr_stream.datatypes import Bodies
 
 
 class NoSmoother:

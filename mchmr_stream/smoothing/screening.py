@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.geometry.averaging import median, median_rotation
+from mchmr_stream.geometry.robust_mean import median, median_rotation
 from mchmr_stream.geometry.rotation import geodesic_rad
 from mchmr_stream.smoothing.stretches import Sample
 from mchmr_stream.smoothing.window import Around

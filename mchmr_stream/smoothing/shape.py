@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.body.one_shape import robust_shape
-from mchmr_stream.records import Bodies
+from mchmr_stream.datatypes import Bodies
 from mchmr_stream.smoothing.stretches import NOT_SMOOTHED, Sample
 
 Array = NDArray[np.float64]

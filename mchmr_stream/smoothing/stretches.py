@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.records import Bodies
+from mchmr_stream.datatypes import Bodies
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.records import Bodies
+from mchmr_stream.datatypes import Bodies
 
 Array = NDArray[np.float64]
 

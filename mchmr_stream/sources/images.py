@@ -13,8 +13,8 @@ from typing import Self
 import av
 
 from mchmr_stream.config import SourceSettings
+from mchmr_stream.datatypes import Frame, SourceInfo
 from mchmr_stream.errors import InputError, TruncatedInput, UsageError
-from mchmr_stream.records import Frame, SourceInfo
 from mchmr_stream.sources.container import reason
 from mchmr_stream.sources.picture import MAX_PIXELS, Orientation, PictureConverter, check_size
 from mchmr_stream.sources.picture_header import animation, exif_orientation, jpeg_is_cut, picture_size, tiff_has_pages

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from mchmr_stream.datatypes import Frame, SourceInfo
 from mchmr_stream.errors import InputError
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.geometry.distortion import distort_points, within_fold
 from mchmr_stream.protocols import Source
-from mchmr_stream.records import Frame, SourceInfo
 
 _LEAST_SEEN = 0.5
 _OUTSIDE = 8.0

@@ -14,8 +14,8 @@ from typing import Self
 import av
 
 from mchmr_stream.config import SourceSettings
+from mchmr_stream.datatypes import Frame, SourceInfo
 from mchmr_stream.errors import InputError, TruncatedInput, UsageError
-from mchmr_stream.records import Frame, SourceInfo
 from mchmr_stream.sources.container import (
     DURATION_IS_DECLARED,
     JOINED_RECORDINGS,

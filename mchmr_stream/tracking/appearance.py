@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.datatypes import KEYPOINT_NAMES
 from mchmr_stream.geometry.camera import roll_matrix
-from mchmr_stream.records import KEYPOINT_NAMES
 from mchmr_stream.tracking.similarity import VISIBLE_SCORE
 
 Array = NDArray[np.float64]

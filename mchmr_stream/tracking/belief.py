@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from mchmr_stream.records import Float
+from mchmr_stream.datatypes import Float
 
 _BEST = 6
 """Keypoints that count, the best ones: of somebody half hidden no more are seen."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.records import Detections
+from mchmr_stream.datatypes import Detections
 from mchmr_stream.tracking.appearance import Appearance, appearance_of
 from mchmr_stream.tracking.similarity import body_size, same_person
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.datatypes import KEYPOINT_NAMES
 from mchmr_stream.geometry.boxes import box_iou, box_size
-from mchmr_stream.records import KEYPOINT_NAMES
 
 FloatArray = NDArray[np.floating]
 

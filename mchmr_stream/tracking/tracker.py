@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.datatypes import Detections, Float, Int, Tracks
 from mchmr_stream.geometry.boxes import box_iou
-from mchmr_stream.records import Detections, Float, Int, Tracks
 from mchmr_stream.tracking.candidates import Candidates, candidates_from
 from mchmr_stream.tracking.pairing import doubt_beside, in_other_clothes, match, relink
 from mchmr_stream.tracking.similarity import same_person

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.errors import InputError
+from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.learning.datasets.columns import Columns, flat_numbers, frames_of, genders, numbers, sound, texts
 
 NEEDED = ("imgname", "center", "scale", "pose_cam", "shape")

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.body.model import BETA_COUNT
+from mchmr_stream.datatypes import Bool, Float, Int
 from mchmr_stream.errors import InputError
 from mchmr_stream.learning.datasets.labels import BodyKind, Gender, LabelledPerson
 from mchmr_stream.learning.datasets.points import POINT_COUNT
-from mchmr_stream.records import Bool, Float, Int
 
 Reals = NDArray[np.floating]
 

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from mchmr_stream.body.model import PARENTS, forward_kinematics
+from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import InputError
 from mchmr_stream.geometry.camera import project
 from mchmr_stream.geometry.rotation import exp_so3
 from mchmr_stream.learning.datasets.bodies import Bodies
 from mchmr_stream.learning.datasets.labels import LabelledPerson, LabelReader
 from mchmr_stream.learning.datasets.points import ANNOTATED_NAMES, ANNOTATED_POINTS, SMPL_POINTS
-from mchmr_stream.records import JOINT_NAMES
 
 TILE_PX = 288
 _COLUMNS = 5

@@ -12,7 +12,7 @@
 | has_smpl | (N,) | where smpl counts |
 
 image_path and bbox_xywh must be there. Dictionaries in an .npz are pickles; they are read without running anything
-(`body.restricted_pickle.load_plain`).
+(`files.safe_pickle.load_plain`).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from mchmr_stream.body.restricted_pickle import load_plain
-from mchmr_stream.checked_npz import MAX_ARRAY_BYTES, read_npz
+from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import InputError
+from mchmr_stream.files.safe_npz import MAX_ARRAY_BYTES, read_npz
+from mchmr_stream.files.safe_pickle import load_plain
 from mchmr_stream.learning.datasets.columns import Columns, flat_numbers, frames_of, genders, numbers, sound, texts
 from mchmr_stream.learning.datasets.points import ANNOTATED_NAMES, POINT_NAMES
-from mchmr_stream.records import JOINT_NAMES
 
 NEEDED = ("image_path", "bbox_xywh")
 _WHAT = "a HumanData file"

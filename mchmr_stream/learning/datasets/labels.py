@@ -12,9 +12,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.datatypes import Float
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.learning.datasets.points import POINT_COUNT
-from mchmr_stream.records import Float
 
 Gender = Literal["female", "male", "neutral"]
 BodyKind = Literal["smpl", "smplx", "free"]

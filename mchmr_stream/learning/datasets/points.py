@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mchmr_stream.body.model import BodyModel
+from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import InputError
-from mchmr_stream.records import JOINT_NAMES
 
 ANNOTATED_NAMES = (
     "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist", "right_elbow", "right_shoulder",

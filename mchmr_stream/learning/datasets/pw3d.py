@@ -12,7 +12,7 @@
 | poses2d* | (frames, 3, 18) | OpenPose's 18 points: x, y, confidence |
 | jointPositions* | (frames, 72) | SMPL's 24 joints in world axes, metres |
 
-Read without running anything of the pickle (`body.restricted_pickle.load_plain`). The box is SPIN's: 1.2 times the longer extent of
+Read without running anything of the pickle (`files.safe_pickle.load_plain`). The box is SPIN's: 1.2 times the longer extent of
 the 2D points; where a frame has none, of the projected joints.
 """
 
@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.body.restricted_pickle import load_plain
 from mchmr_stream.errors import InputError
+from mchmr_stream.files.safe_pickle import load_plain
 from mchmr_stream.geometry.rotation import exp_so3, log_so3
 from mchmr_stream.learning.datasets.columns import Columns, sound
 from mchmr_stream.learning.datasets.points import POINT_NAMES

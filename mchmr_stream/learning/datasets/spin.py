@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mchmr_stream.checked_npz import read_npz
+from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.learning.datasets.columns import Columns, flat_numbers, frames_of, genders, numbers, sound, texts
 from mchmr_stream.learning.datasets.points import ANNOTATED_POINTS, POINT_COUNT
 

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from mchmr_stream.body.model import forward_kinematics
 from mchmr_stream.build import Components, build_components, build_fitter
-from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.config import Settings, load_settings
+from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Detections, Frame, Tracks
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.fitting.body_fitter import Measured
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.geometry.rotation import exp_so3
@@ -26,7 +27,6 @@ from mchmr_stream.learning.datasets.labels import LabelledPerson, LabelReader
 from mchmr_stream.network.weights import find_weights, sha256_of
 from mchmr_stream.pipeline import landmarks_in_image
 from mchmr_stream.placing import place_in_image
-from mchmr_stream.records import Bodies, CropBatch, CropEstimates, Detections, Frame, Tracks
 
 log = logging.getLogger(__name__)
 

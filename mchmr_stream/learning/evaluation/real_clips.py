@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.camera_files import load_camera
-from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.geometry.distortion import COEFFICIENT_COUNTS, distort_points
 from mchmr_stream.learning.evaluation.real_views import RealView, names_in, read_views

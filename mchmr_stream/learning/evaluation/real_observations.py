@@ -19,10 +19,11 @@ from torch import Tensor
 
 from mchmr_stream.body.coco_points import coco_points
 from mchmr_stream.build import open_input
-from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.config import load_settings
+from mchmr_stream.datatypes import LANDMARK_NAMES, CropBatch, CropEstimates
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.estimators.at_once import SynchronousEstimator
+from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.geometry.camera import roll_matrix
 from mchmr_stream.learning.body_landmarks import SparseBody
 from mchmr_stream.learning.evaluation.real_predictions import known_camera
@@ -33,7 +34,6 @@ from mchmr_stream.network.model import HeadOutput, MultiCropHead, finish, observ
 from mchmr_stream.network.observations import Observations
 from mchmr_stream.network.weights import load_network
 from mchmr_stream.pipeline import Pipeline
-from mchmr_stream.records import LANDMARK_NAMES, CropBatch, CropEstimates
 
 _WHAT = "observations of real views"
 

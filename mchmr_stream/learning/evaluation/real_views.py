@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.errors import InputError
+from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.geometry.distortion import distort_points
 from mchmr_stream.learning.metrics import LIMBS_IN_COCO

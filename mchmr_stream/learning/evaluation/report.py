@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mchmr_stream.claims import claimed
+from mchmr_stream.files.output_lock import claimed
 from mchmr_stream.learning.evaluation import figures
 from mchmr_stream.learning.evaluation.cases import Case
 from mchmr_stream.learning.evaluation.figures import format_value

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from mchmr_stream.body.files import load_body
+from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.learning.evaluation.consistency import averaged, camera_spread
 from mchmr_stream.learning.evaluation.results import Results, Row, Table
 from mchmr_stream.learning.evaluation.surface import body_mass_index, stature_m, vertex_error_mm
 from mchmr_stream.learning.evaluation.synthetic_predictions import KNOWN, UNKNOWN_FAMILY, Columns, SyntheticPredictions
 from mchmr_stream.learning.metrics import LIMBS_IN_SMPL, errors_by_frame, per_joint_mm, right_points
-from mchmr_stream.records import JOINT_NAMES
 
 Mask = NDArray[np.bool_]
 PerPerson = dict[str, NDArray[np.float64]]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel, forward_kinematics
-from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.geometry.camera import full_from_local
 from mchmr_stream.learning.body_landmarks import SparseBody
 from mchmr_stream.learning.evaluation.synthetic_people import Labelled

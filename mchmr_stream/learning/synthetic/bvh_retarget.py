@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import InputError
 from mchmr_stream.geometry.rotation import axis_angle_from_matrix, matrix_from_axis_angle
 from mchmr_stream.learning.synthetic.bvh import Array, Bvh
 from mchmr_stream.learning.synthetic.source_body import PARENTS
-from mchmr_stream.records import JOINT_NAMES
 
 log = logging.getLogger(__name__)
 

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from mchmr_stream.checked_npz import read_npz
+from mchmr_stream.datatypes import Float
 from mchmr_stream.errors import UsageError
+from mchmr_stream.files.safe_npz import read_npz
+from mchmr_stream.files.same_file import refuse_to_replace
 from mchmr_stream.learning.synthetic.cameras import SceneCamera
 from mchmr_stream.learning.synthetic.clips import ClipFrame, ClipGenerator, ClipSettings
 from mchmr_stream.learning.synthetic.generator import SynthSettings
 from mchmr_stream.learning.synthetic.poses import PoseSettings
-from mchmr_stream.records import Float
-from mchmr_stream.same_file import refuse_to_replace
 
 _QUALITY = "20"
 _SHEET_FRAMES = 6
@@ -33,7 +33,7 @@ _COLOURS = ("#ff595e", "#1982c4", "#8ac926", "#ffca3a")
 
 @dataclass(frozen=True, eq=False)
 class ClipLabels:
-    """What is true in a clip. Camera axes and pixels as in `mchmr_stream.records`; metres."""
+    """What is true in a clip. Camera axes and pixels as in `mchmr_stream.datatypes`; metres."""
 
     identity: np.ndarray
     """(P,) int64: numbers that no two people of the same series share"""

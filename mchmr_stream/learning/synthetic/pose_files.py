@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.geometry.rotation import axis_angle_from_matrix, matrix_from_axis_angle, project_to_so3
 from mchmr_stream.learning.synthetic.bvh import read_bvh
 from mchmr_stream.learning.synthetic.bvh_retarget import smpl_poses

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.datatypes import KEYPOINT_NAMES
 from mchmr_stream.errors import InputError
 from mchmr_stream.geometry.rotation import axis_angle_from_matrix
 from mchmr_stream.learning.datasets.labels import LabelledPerson
@@ -15,7 +16,6 @@ from mchmr_stream.learning.datasets.points import POINT_COUNT, POINT_NAMES
 from mchmr_stream.learning.observed import observable
 from mchmr_stream.learning.synthetic.samples import PersonLabel, SyntheticScene
 from mchmr_stream.learning.synthetic.shards import read_shards
-from mchmr_stream.records import KEYPOINT_NAMES
 
 _FACE = tuple(name for name in KEYPOINT_NAMES if name in POINT_NAMES and "shoulder" not in name and "hip" not in name)
 _BOX_TO_BASE = 1.2

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mchmr_stream.checked_npz import read_npz
 from mchmr_stream.errors import InputError
+from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
 from mchmr_stream.learning.synthetic.source_body import PARENTS, SOURCE_SHAPE_SIZE, load_source_body
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from mchmr_stream.datatypes import Float
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.records import Float
 
 
 @dataclass(frozen=True, eq=False)
 class PersonLabel:
-    """One person. Camera axes are those of `mchmr_stream.records`: OpenCV, metres."""
+    """One person. Camera axes are those of `mchmr_stream.datatypes`: OpenCV, metres."""
 
     rotations: Float
     """(24, 3, 3): root in camera axes, each other joint relative to its parent"""

@@ -15,12 +15,12 @@ import numpy as np
 from PIL import Image
 
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.files.same_file import refuse_to_replace
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.learning.synthetic.cameras import CameraSettings
 from mchmr_stream.learning.synthetic.generator import SceneGenerator, SynthSettings
 from mchmr_stream.learning.synthetic.poses import PoseSettings
 from mchmr_stream.learning.synthetic.samples import PersonLabel, SyntheticScene
-from mchmr_stream.same_file import refuse_to_replace
 
 _SHARD_BYTES = 40_000_000
 _SHARD_SCENES = 600

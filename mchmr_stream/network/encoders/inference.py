@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mchmr_stream.errors import UsageError
 from mchmr_stream.network.encoders.convolution import Convolution
 from mchmr_stream.network.encoders.encoder import CropFeatures, Encoder
-from mchmr_stream.network.onednn import OneDnnModule, cpu_multiplies_bf16
+from mchmr_stream.runtime.onednn import OneDnnModule, cpu_multiplies_bf16
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _NOISE_CROPS = 8

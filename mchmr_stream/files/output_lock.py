@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from mchmr_stream.errors import MchmrError
-from mchmr_stream.outputs import hidden_mark
+from mchmr_stream.files.atomic import hidden_mark
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.described import Described, how_many, listed
+from mchmr_stream._repr import Described, how_many, listed
 from mchmr_stream.geometry.camera import Intrinsics
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mchmr_stream.claims import claimed
 from mchmr_stream.errors import MchmrError
-from mchmr_stream.outputs import temporary_beside
+from mchmr_stream.files.atomic import temporary_beside
+from mchmr_stream.files.output_lock import claimed
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:

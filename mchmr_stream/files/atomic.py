@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mchmr_stream.errors import MchmrError, UsageError
+
+
+def hidden_mark(path: Path) -> str:
+    """How the names of temporary files and folders beside `path` begin.
+
+    Short and ASCII however `path` is called: its own name may leave no room for more, and some libraries take UTF-8 only.
+    """
+    return f".mchmr-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}."
+
+
+def temporary_beside(path: Path, suffix: str = ".part") -> Path:
+    """Where a file is written until it is whole. On the same disk as `path`, so that moving it is one step."""
+    return path.with_name(f"{hidden_mark(path)}{os.getpid()}{suffix}")
 
 
 def check_folder(path: Path) -> None:
