@@ -41,7 +41,7 @@ from mchmr_stream.learning.evaluation.real_views import RealView, load_views
 from mchmr_stream.learning.metrics import LIMBS_IN_SMPL, pose_errors
 from mchmr_stream.learning.synthetic.clip_files import read_labels, run_clips
 from mchmr_stream.learning.synthetic.clips import ClipSettings
-from mchmr_stream.motion import Motion, load
+from mchmr_stream.motion.motion import Motion, load
 from mchmr_stream.resmoothing import frames_of
 
 Array = NDArray[np.float64]

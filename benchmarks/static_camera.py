@@ -34,7 +34,7 @@ from mchmr_stream.grounding.estimate import ground
 from mchmr_stream.grounding.walkers import sole_vertices
 from mchmr_stream.job import process_video
 from mchmr_stream.learning.synthetic.clip_files import ClipLabels, read_labels
-from mchmr_stream.motion import Motion, Track, load
+from mchmr_stream.motion.motion import Motion, Track, load
 
 Array = NDArray[np.float64]
 _STANDS_M_S, _STANDS_HEIGHT_M = 0.2, 0.1

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mchmr_stream.geometry.camera import Intrinsics
     from mchmr_stream.job import VideoResult, process_video
     from mchmr_stream.live import LiveRun, SourceStatus
-    from mchmr_stream.motion import Motion, Track, load
+    from mchmr_stream.motion.motion import Motion, Track, load
     from mchmr_stream.pipeline import Pipeline, stream
     from mchmr_stream.protocols import Detector, LiveSink, MeshEstimator, Source
 
@@ -45,7 +45,7 @@ _HOME = {
     "MeshEstimator": "protocols",
     "MissingPart": "errors",
     "Moment": "datatypes",
-    "Motion": "motion",
+    "Motion": "motion.motion",
     "Pipeline": "pipeline",
     "Scene": "datatypes",
     "Settings": "config",
@@ -53,13 +53,13 @@ _HOME = {
     "SourceInfo": "datatypes",
     "SourceStatus": "live",
     "SynchronousEstimator": "estimators.at_once",
-    "Track": "motion",
+    "Track": "motion.motion",
     "Tracks": "datatypes",
     "TruncatedInput": "errors",
     "UsageError": "errors",
     "VideoResult": "job",
     "export_motion": "exporting.formats",
-    "load": "motion",
+    "load": "motion.motion",
     "load_settings": "config",
     "process_video": "job",
     "stream": "pipeline",

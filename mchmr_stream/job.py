@@ -24,17 +24,17 @@ from mchmr_stream.fitting.measured_file import MeasuredFile
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.grounding.estimate import ground, in_a_line
 from mchmr_stream.killed_run import publish_what_was_kept
-from mchmr_stream.motion import Motion
-from mchmr_stream.outputs import OutputPaths, output_paths
+from mchmr_stream.motion.motion import Motion
+from mchmr_stream.motion.npz_writer import NpzSink
+from mchmr_stream.motion.output_paths import OutputPaths, output_paths
+from mchmr_stream.motion.resume import EarlierRun
 from mchmr_stream.pipeline import Pipeline, log_scene
 from mchmr_stream.protocols import Source
-from mchmr_stream.resuming import EarlierRun
 from mchmr_stream.runtime.concurrency import Behind, Stopwatch
 from mchmr_stream.second_fit import fitted_again
-from mchmr_stream.sinks.npz import NpzSink
 from mchmr_stream.sinks.overlay import OverlaySink
-from mchmr_stream.sinks.report import ReportSink, is_worth_keeping
 from mchmr_stream.sinks.rerun_file import RerunFileSink
+from mchmr_stream.sinks.run_report import ReportSink, is_worth_keeping
 from mchmr_stream.sinks.still_overlay import StillOverlaySink
 from mchmr_stream.sources.made_of import made_of
 from mchmr_stream.sources.playlists import files_listed

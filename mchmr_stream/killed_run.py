@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from mchmr_stream.datatypes import SourceInfo
 from mchmr_stream.errors import InputError
 from mchmr_stream.files.output_lock import left_over
-from mchmr_stream.motion import FRAME_COLUMNS, HEADER, MADE_OF, Motion, load, motion_of
-from mchmr_stream.outputs import OutputPaths
-from mchmr_stream.sinks import checkpoint
-from mchmr_stream.sinks.earlier_overlay import EarlierOverlay
-from mchmr_stream.sinks.report import ReportSink, is_report
-from mchmr_stream.track_editing import write
+from mchmr_stream.motion import checkpoint
+from mchmr_stream.motion.editing import write
+from mchmr_stream.motion.motion import FRAME_COLUMNS, HEADER, MADE_OF, Motion, load, motion_of
+from mchmr_stream.motion.output_paths import OutputPaths
+from mchmr_stream.sinks.run_report import ReportSink, is_report
+from mchmr_stream.video_encoding.overlay_resume import EarlierOverlay
 
 log = logging.getLogger(__name__)
 

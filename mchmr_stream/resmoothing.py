@@ -15,7 +15,7 @@ from mchmr_stream.config import Settings
 from mchmr_stream.datatypes import Bodies
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.motion import Motion, Track
+from mchmr_stream.motion.motion import Motion, Track
 
 _ROWS = {"box_xyxy_px": "boxes_xyxy_px", "score": "scores"}
 """Columns of the file that have another name in `Bodies`."""

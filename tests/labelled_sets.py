@@ -24,7 +24,7 @@ from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import PARENTS, skin
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.learning.datasets.points import ANNOTATED_POINTS, POINT_NAMES, BodyPoints
-from mchmr_stream.sinks.shading import paint_bodies
+from mchmr_stream.rendering.shading import paint_bodies
 
 WIDTH, HEIGHT = 320, 240
 PEOPLE, PER_PICTURE = 6, 2

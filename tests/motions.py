@@ -13,7 +13,7 @@ from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel, forward_kinematics
 from mchmr_stream.datatypes import Bodies, Frame, Scene, SourceInfo
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.sinks.npz import NpzSink
+from mchmr_stream.motion.npz_writer import NpzSink
 
 WIDTH, HEIGHT, VIEWS = 640, 360, 2
 CAMERA = Intrinsics.assumed(WIDTH, HEIGHT)

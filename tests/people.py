@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel, skin
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.sinks.shading import paint_bodies
+from mchmr_stream.rendering.shading import paint_bodies
 
 WIDTH, HEIGHT = 320, 240
 FPS = 15

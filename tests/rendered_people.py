@@ -12,7 +12,7 @@ from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import skin
 from mchmr_stream.datatypes import JOINT_NAMES, KEYPOINT_NAMES
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.sinks.shading import paint_bodies
+from mchmr_stream.rendering.shading import paint_bodies
 
 LIMB_NAMES = KEYPOINT_NAMES[5:]
 """Shoulders to ankles: the keypoints that the body's joints also have."""

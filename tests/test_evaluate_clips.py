@@ -29,7 +29,7 @@ from mchmr_stream.learning.evaluation.real_predictions import Predicted, RealPre
 from mchmr_stream.learning.evaluation.report import real_report
 from mchmr_stream.learning.evaluation.seen_people import seen_in_motion, smoothed_alone
 from mchmr_stream.learning.metrics import LIMBS_IN_SMPL
-from mchmr_stream.motion import load
+from mchmr_stream.motion.motion import load
 
 RNG = np.random.default_rng(3)
 K = np.array([[900.0, 0, 640], [0, 900, 360], [0, 0, 1]])

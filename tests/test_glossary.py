@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mchmr_stream
 from mchmr_stream.config import Settings
-from mchmr_stream.motion import COLUMNS, FRAME_COLUMNS, HEADER, WORLD_COLUMNS, WORLD_HEADER
+from mchmr_stream.motion.motion import COLUMNS, FRAME_COLUMNS, HEADER, WORLD_COLUMNS, WORLD_HEADER
 
 GLOSSARY = (Path(__file__).resolve().parent.parent / "docs" / "glossary.md").read_text()
 ROWS = [line.strip("|").split(" | ") for line in GLOSSARY.splitlines() if line.startswith("| ") and not line.startswith("| term")]

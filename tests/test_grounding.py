@@ -19,8 +19,8 @@ from mchmr_stream.exporting.formats import export_motion
 from mchmr_stream.geometry.camera import project
 from mchmr_stream.grounding.doubts import Evidence, warnings_of
 from mchmr_stream.grounding.estimate import ground
-from mchmr_stream.motion import WORLD_COLUMNS, Motion, load
-from mchmr_stream.track_editing import merge, select, split, write
+from mchmr_stream.motion.editing import merge, select, split, write
+from mchmr_stream.motion.motion import WORLD_COLUMNS, Motion, load
 
 ALONG = Way((-1.8, -5.0), 75)
 """Walks mostly across the picture."""

@@ -33,10 +33,10 @@ from mchmr_stream.datatypes import Detections, Frame
 from mchmr_stream.errors import InputError, MchmrError, TruncatedInput, UsageError
 from mchmr_stream.files.atomic import hidden_mark
 from mchmr_stream.job import VideoResult, process_video
-from mchmr_stream.motion import Motion, load
+from mchmr_stream.motion.motion import Motion, load
 from mchmr_stream.pipeline import Pipeline
-from mchmr_stream.sinks import h264
 from mchmr_stream.sinks.overlay import OverlaySink
+from mchmr_stream.video_encoding import h264
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAMES = 24
@@ -631,7 +631,7 @@ def test_odd_and_tiny_pictures_have_an_overlay(tmp_path: Path, pipeline: Pipelin
 def test_without_an_encoder_there_are_bodies_all_the_same(
     clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mchmr_stream.sinks.h264.ENCODER", "libnotthere")
+    monkeypatch.setattr("mchmr_stream.video_encoding.h264.ENCODER", "libnotthere")
     result = run(clip, tmp_path, pipeline, changed(settings, source={"end_s": 0.2}))
     assert (result.complete, result.frames, result.overlay) == (True, 3, None)
     assert [warning for warning in result.warnings if "cannot encode H.264" in warning]

@@ -34,8 +34,8 @@ from mchmr_stream.runtime.concurrency import Gathering
 from mchmr_stream.sharing import SharedEstimator
 from mchmr_stream.shedding import LoadShedding
 from mchmr_stream.sinks.json_tcp import JsonTcpSink
-from mchmr_stream.sinks.recording import RecordSink
-from mchmr_stream.sinks.segments import NpzSegments
+from mchmr_stream.sinks.npz_segments import NpzSegments
+from mchmr_stream.sinks.video_recording import RecordSink
 from mchmr_stream.sources.address import parse_address
 from mchmr_stream.sources.container import has_clock
 from mchmr_stream.sources.live import LiveSource

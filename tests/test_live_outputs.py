@@ -35,11 +35,11 @@ from mchmr_stream.datatypes import JOINT_NAMES, Frame, Moment, SourceInfo
 from mchmr_stream.errors import MchmrError, UsageError
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.sinks.background import Unhurried
 from mchmr_stream.sinks.json_lines import moment_line
 from mchmr_stream.sinks.mqtt import PASSWORD, MqttSink
 from mchmr_stream.sinks.osc import MOST_BYTES, OscSink
-from mchmr_stream.sinks.recording import RecordSink
-from mchmr_stream.sinks.unhurried import Unhurried
+from mchmr_stream.sinks.video_recording import RecordSink
 
 FRAMES = 16
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -523,10 +523,11 @@ class RtmpServer:
 
 
 def test_a_streaming_server_that_goes_away_or_stalls_is_found_again(moments, caplog, monkeypatch):
-    from mchmr_stream.sinks import pushing, recording
+    from mchmr_stream.sinks import video_recording
+    from mchmr_stream.video_encoding import push
 
-    monkeypatch.setattr(pushing, "STALL_S", 1.0)
-    monkeypatch.setattr(recording, "LONGEST_PAUSE_S", 0.5)
+    monkeypatch.setattr(push, "STALL_S", 1.0)
+    monkeypatch.setattr(video_recording, "LONGEST_PAUSE_S", 0.5)
     caplog.set_level(logging.INFO, logger="mchmr_stream")  # a loss soon after the one before is not warned of again
     server = RtmpServer()
     noise = np.random.default_rng(0)

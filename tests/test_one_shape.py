@@ -15,8 +15,8 @@ from mchmr_stream.body.model import forward_kinematics
 from mchmr_stream.body.one_shape import transl_to_look_alike
 from mchmr_stream.datatypes import Bodies, Frame, Scene, SourceInfo
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.motion import load
-from mchmr_stream.sinks.npz import NpzSink
+from mchmr_stream.motion.motion import load
+from mchmr_stream.motion.npz_writer import NpzSink
 from mchmr_stream.smoothing import KalmanSmoother
 
 BODY = load_body("free")

@@ -40,7 +40,7 @@ from mchmr_stream.page.access import Access
 from mchmr_stream.page.live_page import LivePage
 from mchmr_stream.page.pictures import PagePictures
 from mchmr_stream.sinks.overlay import draw_scene
-from mchmr_stream.sinks.recorder import Recorder
+from mchmr_stream.sinks.recording_session import Recorder
 
 LOCAL = Access("127.0.0.1", 0, None)
 NAMES = {"body_model": "b", "body_model_sha256": "1", "weights": "w", "weights_sha256": "2"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mchmr_stream.datatypes import Bodies
-from mchmr_stream.sinks.people_seen import PersonSeen
+from mchmr_stream.sinks.people_summary import PersonSeen
 
 FPS = 25.0
 

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.sinks.raster import Seen, rasterise
-from mchmr_stream.sinks.shading import paint_bodies
+from mchmr_stream.rendering.rasterizer import Seen, rasterise
+from mchmr_stream.rendering.shading import paint_bodies
 
 WIDTH, HEIGHT = 41, 33
 CAMERA = Intrinsics(50.0, 48.0, 19.3, 16.8)

@@ -9,7 +9,7 @@ import pytest
 from motions import write_motion
 
 from mchmr_stream.cli import main
-from mchmr_stream.motion import load
+from mchmr_stream.motion.motion import load
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ from mchmr_stream.datatypes import Bodies, Frame, Scene, SourceInfo
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.files.content_hash import Content, MadeOf, content_of
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.motion import COLUMNS, load
-from mchmr_stream.resuming import EarlierRun
-from mchmr_stream.sinks.npz import NpzSink
+from mchmr_stream.motion.motion import COLUMNS, load
+from mchmr_stream.motion.npz_writer import NpzSink
+from mchmr_stream.motion.resume import EarlierRun
 from mchmr_stream.sinks.overlay import OverlaySink
-from mchmr_stream.sinks.report import ReportSink
+from mchmr_stream.sinks.run_report import ReportSink
 
 WIDTH, HEIGHT, FPS = 63, 48, 25.0
 CAMERA = Intrinsics.assumed(WIDTH, HEIGHT)
@@ -487,6 +487,6 @@ def test_complete_is_what_the_report_of_these_frames_says(tmp_path: Path, report
 
 def test_every_column_is_carried_over() -> None:
     """A column added to the file must be one that people have, or `extend` cannot carry it."""
-    from mchmr_stream.motion import Track
+    from mchmr_stream.motion.motion import Track
 
     assert set(COLUMNS) <= {field.name for field in dataclasses.fields(Track)}

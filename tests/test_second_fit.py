@@ -16,8 +16,8 @@ from mchmr_stream.fitting.body_fitter import BodyFitter, Measured
 from mchmr_stream.fitting.kinematics import SIZE, stepped
 from mchmr_stream.fitting.measured_file import MeasuredFile
 from mchmr_stream.fitting.shapes import settled_shapes
+from mchmr_stream.motion.row_matching import rows_of
 from mchmr_stream.second_fit import fitted_again
-from mchmr_stream.sinks.replacing import rows_of
 
 FRAMES = 40
 ALONE = settings_from({"smoother": {"kind": "none"}})

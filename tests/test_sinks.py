@@ -25,12 +25,12 @@ from mchmr_stream.config import SourceSettings
 from mchmr_stream.datatypes import Bodies, Frame, Scene, SourceInfo
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.motion import load
-from mchmr_stream.sinks.colours import identity_colour
-from mchmr_stream.sinks.marks import DIGITS, paint_box, paint_number
-from mchmr_stream.sinks.npz import NpzSink
+from mchmr_stream.motion.motion import load
+from mchmr_stream.motion.npz_writer import NpzSink
+from mchmr_stream.rendering.colours import identity_colour
+from mchmr_stream.rendering.person_labels import DIGITS, paint_box, paint_number
 from mchmr_stream.sinks.overlay import OverlaySink, draw_scene
-from mchmr_stream.sinks.report import ReportSink
+from mchmr_stream.sinks.run_report import ReportSink
 from mchmr_stream.sources import open_source
 
 BODY = with_build(load_body("free"), "neutral")

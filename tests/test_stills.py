@@ -21,7 +21,7 @@ from mchmr_stream.datatypes import Bodies, Frame, Scene
 from mchmr_stream.errors import EncodingError, TruncatedInput, UsageError
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.job import VideoResult, process_video
-from mchmr_stream.motion import load
+from mchmr_stream.motion.motion import load
 from mchmr_stream.pipeline import Pipeline, stream
 from mchmr_stream.sinks.still_overlay import StillOverlaySink
 from mchmr_stream.sources.stills import stills_in

@@ -18,8 +18,8 @@ from motions import write_motion
 from mchmr_stream import load
 from mchmr_stream.cli import main
 from mchmr_stream.errors import MchmrError
+from mchmr_stream.motion.editing import write
 from mchmr_stream.network.weights import pick_device
-from mchmr_stream.track_editing import write
 
 UNSHOWABLE = os.fsdecode(b"caf\xe9-\xc5\xbc\xc3\xb3\xc5\x82w")
 """No UTF-8, and nothing that cp1252 has, both in one name."""

@@ -11,8 +11,8 @@ from motions import write_motion
 
 from mchmr_stream.cli import main
 from mchmr_stream.datatypes import SourceInfo
-from mchmr_stream.motion import COLUMNS, load
-from mchmr_stream.sinks.report import ReportSink
+from mchmr_stream.motion.motion import COLUMNS, load
+from mchmr_stream.sinks.run_report import ReportSink
 
 TIMES_S = [number / 25 for number in range(40)]
 THERE = {1: range(20), 2: range(10, 40), 3: [*range(25, 30), *range(33, 38)]}

@@ -30,7 +30,7 @@ from mchmr_stream.datatypes import CropBatch, CropEstimates, Tracks
 from mchmr_stream.detection.movenet import MoveNetDetector
 from mchmr_stream.errors import MissingPart, ServerError, UsageError
 from mchmr_stream.estimators.local import LocalEstimator
-from mchmr_stream.motion import load
+from mchmr_stream.motion.motion import load
 from mchmr_stream.network.weights import load_network
 from mchmr_stream.protocols import MeshEstimator
 from mchmr_stream.wire import OUTPUT_SPECS, TensorSpec, input_specs, request_arrays

@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import forward_kinematics, skin
-from mchmr_stream.motion import WORLD_COLUMNS
+from mchmr_stream.motion.motion import WORLD_COLUMNS
 
 TOOL = Path(__file__).parents[1] / "tools" / "turntable.py"
 FRAMES = 12

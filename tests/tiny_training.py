@@ -20,7 +20,7 @@ from mchmr_stream.learning.synthetic.samples import PersonLabel, SyntheticScene
 from mchmr_stream.learning.synthetic.shards import write_shard
 from mchmr_stream.network import encoders
 from mchmr_stream.network.encoders import CropFeatures, Encoder
-from mchmr_stream.sinks.shading import paint_bodies
+from mchmr_stream.rendering.shading import paint_bodies
 
 WIDTH, HEIGHT = 256, 192
 

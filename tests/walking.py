@@ -13,7 +13,7 @@ from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel, forward_kinematics, rest_joints
 from mchmr_stream.datatypes import JOINT_NAMES, KEYPOINT_NAMES
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.motion import Motion, Track
+from mchmr_stream.motion.motion import Motion, Track
 
 WIDTH, HEIGHT = 1280, 720
 CAMERA = Intrinsics.from_focal(WIDTH, HEIGHT, 900.0)

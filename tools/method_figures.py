@@ -60,7 +60,7 @@ from mchmr_stream.network.fusion import ConcatFusion, CropAwareFusion, SelfAtten
 from mchmr_stream.network.model import MultiCropNet
 from mchmr_stream.network.paper_head import PaperFusion
 from mchmr_stream.network.weights import load_network
-from mchmr_stream.sinks.shading import paint_bodies
+from mchmr_stream.rendering.shading import paint_bodies
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "method.md"

@@ -35,10 +35,10 @@ from mchmr_stream.exporting.formats import body_of
 from mchmr_stream.exporting.person import usable_rows
 from mchmr_stream.files.atomic import check_folder, publish, temporary_beside, write_errors
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.motion import Motion, Track, load
-from mchmr_stream.sinks.colours import identity_colour
+from mchmr_stream.motion.motion import Motion, Track, load
+from mchmr_stream.rendering.colours import identity_colour
+from mchmr_stream.rendering.shading import paint_bodies
 from mchmr_stream.sinks.overlay import draw_scene
-from mchmr_stream.sinks.shading import paint_bodies
 from mchmr_stream.sources import open_source
 
 Array = NDArray[np.float64]

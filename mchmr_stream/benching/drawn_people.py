@@ -20,7 +20,7 @@ from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
-from mchmr_stream.sinks.raster import rasterise
+from mchmr_stream.rendering.rasterizer import rasterise
 
 CYCLE_FRAMES = 25
 """Two steps: after so many pictures everything is as at the beginning."""

@@ -16,7 +16,7 @@ from mchmr_stream.build import open_input
 from mchmr_stream.config import Settings
 from mchmr_stream.errors import InputError
 from mchmr_stream.job import process_video
-from mchmr_stream.motion import load
+from mchmr_stream.motion.motion import load
 from mchmr_stream.pipeline import Pipeline
 from mchmr_stream.runtime.concurrency import Stopwatch
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.errors import InputError, MissingPart, UsageError
 from mchmr_stream.files.output_lock import claimed
-from mchmr_stream.outputs import output_paths
+from mchmr_stream.motion.output_paths import output_paths
 
 PACKAGE = "sports2d==0.8.34"
 WHEEL_SHA256 = "733b6db70742636ae9c35d870c22bd416582f579abd5881bee93a14bb0e2655d"

@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _export(file: Path, args: argparse.Namespace, keep: list[Path]) -> None:
     from mchmr_stream.exporting.formats import body_of, export_motion
-    from mchmr_stream.motion import load
+    from mchmr_stream.motion.motion import load
 
     motion = load(file)
     folder = args.out or file.parent

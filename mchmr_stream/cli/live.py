@@ -19,7 +19,7 @@ from mchmr_stream.cli.video import add_settings_arguments
 from mchmr_stream.errors import UsageError
 from mchmr_stream.files.output_lock import claimed
 from mchmr_stream.files.same_file import colliding, refuse_to_replace
-from mchmr_stream.outputs import plain_name
+from mchmr_stream.motion.output_paths import plain_name
 
 if TYPE_CHECKING:
     from mchmr_stream.config import Settings
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
 def _sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
     from mchmr_stream.sinks.json_lines import JsonLinesSink
     from mchmr_stream.sinks.json_tcp import JsonTcpSink
-    from mchmr_stream.sinks.segments import NpzSegments
+    from mchmr_stream.sinks.npz_segments import NpzSegments
 
     sinks: list[LiveSink] = []
     for where in args.json:

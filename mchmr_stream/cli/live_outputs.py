@@ -25,7 +25,7 @@ def add_arguments(group: argparse._ActionsContainer) -> None:
 
 def sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
     """What was asked for. Raises UsageError and MissingPart."""
-    from mchmr_stream.sinks.unhurried import Unhurried
+    from mchmr_stream.sinks.background import Unhurried
 
     wanted: list[LiveSink] = []
     if args.mqtt is not None:
@@ -39,7 +39,7 @@ def sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
         osc = OscSink(args.osc)
         wanted.append(Unhurried(osc, osc.name, size=2))
     for where in args.record:
-        from mchmr_stream.sinks.recording import RecordSink
+        from mchmr_stream.sinks.video_recording import RecordSink
 
         record = RecordSink(where, len(args.sources))
         wanted.append(Unhurried(record, record.name, size=8, patience_s=15.0))

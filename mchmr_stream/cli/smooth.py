@@ -53,12 +53,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _smooth(args: argparse.Namespace) -> int:
-    from mchmr_stream import motion as motions
-    from mchmr_stream import track_editing
     from mchmr_stream.body.files import load_body
     from mchmr_stream.config import apply_override, files_named, settings_from
     from mchmr_stream.files.same_file import refuse_to_replace
     from mchmr_stream.grounding.estimate import ground, in_a_line
+    from mchmr_stream.motion import editing
+    from mchmr_stream.motion import motion as motions
     from mchmr_stream.resmoothing import smooth_again
 
     if args.out.exists() and not args.overwrite:
@@ -78,7 +78,7 @@ def _smooth(args: argparse.Namespace) -> int:
             "%s: what it holds of the world does not fit what was smoothed again and is left out; --static-camera estimates it anew",
             args.file,
         )
-    track_editing.write(args.out, smooth)
+    editing.write(args.out, smooth)
     for warning in smooth.world.info["warnings"] if smooth.world is not None else []:
         log.warning("%s: %s", args.out, warning)
     if not args.quiet:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mchmr_stream.outputs import OutputPaths, output_paths
+from mchmr_stream.motion.output_paths import OutputPaths, output_paths
 
 if TYPE_CHECKING:
     from mchmr_stream.config import Settings

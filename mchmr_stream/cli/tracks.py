@@ -12,7 +12,7 @@ from mchmr_stream.errors import UsageError
 from mchmr_stream.files.output_lock import claimed
 
 if TYPE_CHECKING:
-    from mchmr_stream.motion import Motion
+    from mchmr_stream.motion.motion import Motion
 
 
 class _Edit(argparse.Action):
@@ -43,8 +43,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mchmr_stream import motion as motions
-    from mchmr_stream import track_editing
+    from mchmr_stream.motion import editing
+    from mchmr_stream.motion import motion as motions
 
     if args.edits and args.out is None:
         raise UsageError("edits need -o OUT.npz, where to write the result")
@@ -57,30 +57,30 @@ def run(args: argparse.Namespace) -> int:
         for kind, text in args.edits:
             motion = _edited(motion, kind, text, args.quiet)
         if args.out is not None:
-            track_editing.write(args.out, motion)
+            editing.write(args.out, motion)
     if not args.quiet:
         _show(motion, args.out or args.file)
     return 0
 
 
 def _edited(motion: Motion, kind: str, text: str, quiet: bool) -> Motion:
-    from mchmr_stream import track_editing
+    from mchmr_stream.motion import editing
 
     if kind == "merge":
         into, *others = _numbers(kind, text, "+", "A+B", least=2)
         for other in others:
-            motion = track_editing.merge(motion, into, other)
+            motion = editing.merge(motion, into, other)
         return motion
     if kind == "split":
         identity, _, time = text.partition("@")
-        motion, new = track_editing.split(motion, _number(kind, identity, text, "A@S"), _time_s(time, text))
+        motion, new = editing.split(motion, _number(kind, identity, text, "A@S"), _time_s(time, text))
         if not quiet:
             print(f"person {identity} from {time} s on is now person {new}")
         return motion
     if kind == "rename":
         old, to = _numbers(kind, text, "=", "A=B", least=2, most=2)
-        return track_editing.rename(motion, old, to)
-    return track_editing.select(motion, _numbers(kind, text, ",", "A,B", least=1))
+        return editing.rename(motion, old, to)
+    return editing.select(motion, _numbers(kind, text, ",", "A,B", least=1))
 
 
 def _numbers(kind: str, text: str, between: str, form: str, *, least: int, most: int | None = None) -> list[int]:
@@ -111,7 +111,7 @@ def _show(motion: Motion, path: Path) -> None:
     from rich.table import Table
 
     from mchmr_stream.cli.tables import TableConsole
-    from mchmr_stream.track_editing import summaries
+    from mchmr_stream.motion.editing import summaries
 
     columns = ("person", "from s", "to s", "rows", "missing", "interp.", "conf.", "away m", "first at px", "may have changed at s")
     table = Table(*columns, title=str(path))

@@ -184,8 +184,8 @@ def _check_outputs(
     names: Sequence[str], inputs: Sequence[Input], settings: Settings, settings_file: Path | None, *, allow_existing: bool
 ) -> None:
     from mchmr_stream.config import files_named
-    from mchmr_stream.outputs import OutputPaths
-    from mchmr_stream.sinks.report import is_worth_keeping
+    from mchmr_stream.motion.output_paths import OutputPaths
+    from mchmr_stream.sinks.run_report import is_worth_keeping
     from mchmr_stream.sources.playlists import files_listed
 
     if (twice := colliding([one.paths.bodies for one in inputs])) is not None:

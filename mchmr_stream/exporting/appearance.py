@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mchmr_stream.exporting.person import Array
 from mchmr_stream.geometry.meshes import vertex_normals
-from mchmr_stream.sinks.colours import identity_colour
+from mchmr_stream.rendering.colours import identity_colour
 
 
 def linear_colour(track_id: int) -> NDArray[np.float64]:

@@ -39,7 +39,7 @@ from mchmr_stream.files.atomic import check_folder, publish, temporary_beside, w
 from mchmr_stream.files.output_lock import claimed
 from mchmr_stream.files.same_file import refuse_to_replace
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.motion import Motion, Track
+from mchmr_stream.motion.motion import Motion, Track
 
 log = logging.getLogger(__name__)
 

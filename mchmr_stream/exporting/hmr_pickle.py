@@ -20,7 +20,7 @@ import numpy as np
 from mchmr_stream.body.model import BodyModel
 from mchmr_stream.exporting.person import Person
 from mchmr_stream.exporting.smpl_parameters import smpl_parameters
-from mchmr_stream.motion import Motion, Track
+from mchmr_stream.motion.motion import Motion, Track
 
 _FOCAL_PX, _FOCAL_FOR_PX = 5000.0, 256.0
 _LISTS = ("tid", "bbox", "tracked_ids", "tracked_bbox", "tracked_time", "conf", "center", "scale", "size", "smpl", "camera", "transl_m")

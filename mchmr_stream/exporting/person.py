@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mchmr_stream.body.model import BodyModel, forward_kinematics, rest_joints
 from mchmr_stream.body.model import skin as skin_body
 from mchmr_stream.errors import InputError
-from mchmr_stream.motion import WORLD_COLUMNS, Track
+from mchmr_stream.motion.motion import WORLD_COLUMNS, Track
 
 Array = NDArray[np.float64]
 

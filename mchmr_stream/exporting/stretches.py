@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
 from mchmr_stream.exporting.person import Array, Person
-from mchmr_stream.motion import Motion
+from mchmr_stream.motion.motion import Motion
 
 log = logging.getLogger(__name__)
 

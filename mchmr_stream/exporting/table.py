@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mchmr_stream.datatypes import JOINT_NAMES
-from mchmr_stream.motion import Track
+from mchmr_stream.motion.motion import Track
 
 _HEAD = ("frame", "time_s", "track_id", "confidence", "interpolated")
 

@@ -14,8 +14,8 @@ from mchmr_stream.datatypes import Bodies
 from mchmr_stream.files.atomic import hidden_mark, write_errors
 from mchmr_stream.fitting.body_fitter import Measured
 from mchmr_stream.fitting.shapes import SettledShapes, settled_shapes
-from mchmr_stream.motion import Column
-from mchmr_stream.sinks.spool import Spool
+from mchmr_stream.motion.column_spool import Spool
+from mchmr_stream.motion.motion import Column
 
 _OF_BODIES = {
     "track_id": Column(np.int64),

@@ -19,7 +19,7 @@ from mchmr_stream.grounding.paths import Path, Strand, solve
 from mchmr_stream.grounding.skating import Skating, skating_of
 from mchmr_stream.grounding.upright import balance_of, trunk_up
 from mchmr_stream.grounding.walkers import Array, Walker, posed, soles_of, walkers_of
-from mchmr_stream.motion import Motion, Track, World, WorldTrack
+from mchmr_stream.motion.motion import Motion, Track, World, WorldTrack
 
 _ROUNDS = 3
 _STEEP = 0.1

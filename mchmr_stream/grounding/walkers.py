@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mchmr_stream.body.model import PARENTS, BodyModel, rest_joints
 from mchmr_stream.body.one_shape import robust_shape
-from mchmr_stream.motion import Motion, Track
+from mchmr_stream.motion.motion import Motion, Track
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]

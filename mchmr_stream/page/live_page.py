@@ -23,7 +23,7 @@ from mchmr_stream.page.pictures import PagePictures, body_message
 from mchmr_stream.page.server import Change, PageServer, Record, StopRecording
 from mchmr_stream.runtime.concurrency import Channel, Task
 from mchmr_stream.sinks.json_lines import moment_line
-from mchmr_stream.sinks.recorder import Recorder
+from mchmr_stream.sinks.recording_session import Recorder
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mchmr_stream.datatypes import Float, Frame, Moment, Scene
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.sinks.colours import identity_colour
+from mchmr_stream.rendering.colours import identity_colour
 from mchmr_stream.sinks.overlay import draw_scene
 
 UNIT_M = 1e-4

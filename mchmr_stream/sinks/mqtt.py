@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from mchmr_stream.config import MqttSettings
 from mchmr_stream.datatypes import Moment
 from mchmr_stream.errors import MissingPart, UsageError
-from mchmr_stream.outputs import plain_name
+from mchmr_stream.motion.output_paths import plain_name
 from mchmr_stream.sinks.json_lines import moment_line
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from mchmr_stream.datatypes import JOINT_NAMES, Moment
 from mchmr_stream.errors import MissingPart, UsageError
-from mchmr_stream.outputs import plain_name
+from mchmr_stream.motion.output_paths import plain_name
 
 if TYPE_CHECKING:
     from pythonosc.osc_bundle import OscBundle

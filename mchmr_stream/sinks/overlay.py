@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from mchmr_stream.datatypes import Scene, SourceInfo
 from mchmr_stream.errors import EncodingError, InputError, MchmrError, MissingPart
 from mchmr_stream.files.atomic import check_folder, publish, temporary_beside, write_errors
-from mchmr_stream.motion import Motion
-from mchmr_stream.sinks.colours import identity_colour
-from mchmr_stream.sinks.earlier_overlay import EarlierOverlay, note, parameter_sets
-from mchmr_stream.sinks.h264 import CLOCK, YuvPictures, h264_stream
-from mchmr_stream.sinks.marks import paint_box, paint_number
-from mchmr_stream.sinks.shading import paint_bodies
-from mchmr_stream.sinks.sound import Sound, open_sound
+from mchmr_stream.motion.motion import Motion
+from mchmr_stream.rendering.colours import identity_colour
+from mchmr_stream.rendering.person_labels import paint_box, paint_number
+from mchmr_stream.rendering.shading import paint_bodies
+from mchmr_stream.video_encoding.audio import Sound, open_sound
+from mchmr_stream.video_encoding.h264 import CLOCK, YuvPictures, h264_stream
+from mchmr_stream.video_encoding.overlay_resume import EarlierOverlay, note, parameter_sets
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from mchmr_stream.datatypes import Scene, SourceInfo
 from mchmr_stream.errors import InputError
 from mchmr_stream.files.atomic import check_folder, publish, temporary_beside, write_errors
-from mchmr_stream.motion import Motion
+from mchmr_stream.motion.motion import Motion
 from mchmr_stream.sinks.rerun_scenes import APPLICATION, RerunScenes, finish, layout, save_to, sdk
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ import torch
 from mchmr_stream.body.model import PARENTS
 from mchmr_stream.datatypes import JOINT_NAMES, Scene
 from mchmr_stream.errors import MissingPart
-from mchmr_stream.outputs import plain_name
-from mchmr_stream.sinks.colours import identity_colour
-from mchmr_stream.sinks.shading import vertex_normals
+from mchmr_stream.motion.output_paths import plain_name
+from mchmr_stream.rendering.colours import identity_colour
+from mchmr_stream.rendering.shading import vertex_normals
 
 if TYPE_CHECKING:
     import rerun

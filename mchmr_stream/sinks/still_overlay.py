@@ -10,7 +10,7 @@ from PIL import Image
 from mchmr_stream.datatypes import Scene
 from mchmr_stream.errors import EncodingError
 from mchmr_stream.files.atomic import check_folder, publish, temporary_beside, write_errors
-from mchmr_stream.motion import Motion
+from mchmr_stream.motion.motion import Motion
 from mchmr_stream.sinks.overlay import draw_scene
 
 _QUALITY = 92

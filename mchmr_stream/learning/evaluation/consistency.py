@@ -17,7 +17,7 @@ from mchmr_stream.cropping.layouts import layout
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.learning.evaluation.results import Results, Row, Table
 from mchmr_stream.learning.evaluation.synthetic_predictions import SyntheticPredictions
-from mchmr_stream.motion import Motion, load
+from mchmr_stream.motion.motion import Motion, load
 
 Array = NDArray[np.floating]
 

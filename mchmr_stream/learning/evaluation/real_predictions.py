@@ -24,7 +24,7 @@ from mchmr_stream.learning.evaluation.real_clips import RealClip, clip_of, load_
 from mchmr_stream.learning.evaluation.real_views import RealView
 from mchmr_stream.learning.evaluation.seen_people import SeenPeople, seen_by_mediapipe, seen_in_motion, seen_in_scenes, smoothed_alone
 from mchmr_stream.learning.metrics import LIMBS_IN_COCO
-from mchmr_stream.motion import load
+from mchmr_stream.motion.motion import load
 from mchmr_stream.network.weights import find_weights, sha256_of
 from mchmr_stream.pipeline import stream
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mchmr_stream.learning.evaluation.results import Results, Row, Table
 from mchmr_stream.learning.evaluation.seen_people import BodyPoints, points_of
 from mchmr_stream.learning.metrics import LIMBS_IN_COCO, LIMBS_IN_SMPL, mean_where
-from mchmr_stream.motion import Motion, Track, load
+from mchmr_stream.motion.motion import Motion, Track, load
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -20,7 +20,7 @@ from mchmr_stream.detection.mediapipe import MediaPipeReference
 from mchmr_stream.errors import InputError
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.learning.metrics import LIMBS_IN_BLAZEPOSE, LIMBS_IN_SMPL
-from mchmr_stream.motion import Motion
+from mchmr_stream.motion.motion import Motion
 from mchmr_stream.sources import open_source
 
 Array = NDArray[np.float64]

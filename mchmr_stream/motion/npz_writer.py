@@ -26,17 +26,17 @@ from mchmr_stream.datatypes import JOINT_NAMES, KEYPOINT_NAMES, Bodies, Scene, S
 from mchmr_stream.errors import UsageError
 from mchmr_stream.files.atomic import check_folder, hidden_mark, publish, temporary_beside, write_errors
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.motion import COLUMNS, FRAME_COLUMNS, MADE_OF, SCHEMA, WORLD_COLUMNS, Column, Motion, World, motion_of
-from mchmr_stream.sinks import checkpoint
-from mchmr_stream.sinks.replacing import rows_of
-from mchmr_stream.sinks.settling import settle
-from mchmr_stream.sinks.spool import Spool
+from mchmr_stream.motion import checkpoint
+from mchmr_stream.motion.column_spool import Spool
+from mchmr_stream.motion.final_shape import settle
+from mchmr_stream.motion.motion import COLUMNS, FRAME_COLUMNS, MADE_OF, SCHEMA, WORLD_COLUMNS, Column, Motion, World, motion_of
+from mchmr_stream.motion.row_matching import rows_of
 
 _COPY_BYTES = 1 << 20
 
 
 class NpzSink:
-    """Writes STEM.npz of schema 1. Readable with ``np.load(path, allow_pickle=False)`` and `mchmr_stream.motion.load`.
+    """Writes STEM.npz of schema 1. Readable with ``np.load(path, allow_pickle=False)`` and `mchmr_stream.motion.motion.load`.
 
     `views` is V, the crops per person. Names and hashes say what made the numbers, `made_of` of what (`content.MadeOf.plain`).
     `one_shape_of`: the body that scenes are posed with; every person gets one shape at the close. None: every row keeps what it was

@@ -1,4 +1,4 @@
-"""STEM.npz: what is in it, and reading it back. docs/output.md explains every column; `sinks.npz` writes them.
+"""STEM.npz: what is in it, and reading it back. docs/output.md explains every column; `motion.npz_writer` writes them.
 
 The file is a table: one row per person and frame, in order of frames. `load` takes it apart into people.
 """

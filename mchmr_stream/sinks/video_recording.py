@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from mchmr_stream.datatypes import Moment
 from mchmr_stream.errors import ServerError, UsageError
 from mchmr_stream.files.atomic import check_folder, write_errors
-from mchmr_stream.outputs import plain_name
-from mchmr_stream.sinks.h264 import CLOCK, YuvPictures, h264_stream
+from mchmr_stream.motion.output_paths import plain_name
 from mchmr_stream.sinks.overlay import draw_scene
-from mchmr_stream.sinks.pushing import Push
-from mchmr_stream.sinks.relay import FORMATS, PIPE_FORMAT
+from mchmr_stream.video_encoding.h264 import CLOCK, YuvPictures, h264_stream
+from mchmr_stream.video_encoding.push import Push
+from mchmr_stream.video_encoding.relay import FORMATS, PIPE_FORMAT
 
 log = logging.getLogger(__name__)
 

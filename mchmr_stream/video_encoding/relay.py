@@ -1,4 +1,4 @@
-"""A process that passes coded video on from its standard input to a streaming server: `python -m mchmr_stream.sinks.relay`.
+"""A process that passes coded video on from its standard input to a streaming server: `python -m mchmr_stream.video_encoding.relay`.
 
 PyAV's writing to a network can neither be interrupted nor given a time limit, and holds Python's lock while it connects. A process can be
 ended. The address comes in the environment, not on the command line, where everyone on the machine could read the key in it.

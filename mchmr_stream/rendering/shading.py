@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mchmr_stream.datatypes import Float
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.sinks.raster import Seen, rasterise
+from mchmr_stream.rendering.rasterizer import Seen, rasterise
 
 NEAR_M = 0.05
 """Closer than this is behind the lens."""

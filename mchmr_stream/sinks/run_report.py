@@ -15,9 +15,9 @@ import numpy as np
 
 from mchmr_stream.datatypes import Bodies, Scene, SourceInfo
 from mchmr_stream.files.atomic import check_folder, publish, temporary_beside, write_errors
-from mchmr_stream.motion import Motion
-from mchmr_stream.outputs import OutputPaths
-from mchmr_stream.sinks.people_seen import PersonSeen
+from mchmr_stream.motion.motion import Motion
+from mchmr_stream.motion.output_paths import OutputPaths
+from mchmr_stream.sinks.people_summary import PersonSeen
 
 REPORT_SCHEMA = 1
 _PACKAGES = ("mchmr-stream", "torch", "numpy", "av", "kornia", "scipy")

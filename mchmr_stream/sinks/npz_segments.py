@@ -15,9 +15,9 @@ import numpy as np
 from mchmr_stream.datatypes import Moment, Scene
 from mchmr_stream.files.output_lock import claimed, remove_abandoned
 from mchmr_stream.files.same_file import colliding
-from mchmr_stream.outputs import plain_name
-from mchmr_stream.sinks import checkpoint
-from mchmr_stream.sinks.npz import NpzSink
+from mchmr_stream.motion import checkpoint
+from mchmr_stream.motion.npz_writer import NpzSink
+from mchmr_stream.motion.output_paths import plain_name
 
 
 @dataclass

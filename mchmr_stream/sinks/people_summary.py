@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.datatypes import Bodies, Float
-from mchmr_stream.motion import Track, doubts_s
+from mchmr_stream.motion.motion import Track, doubts_s
 
 LOW_CONFIDENCE = 0.55
 """Confidence lies about 0.67 where a whole person is seen well, and at 0.6 where little of them is."""

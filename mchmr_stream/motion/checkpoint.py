@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mchmr_stream.errors import InputError
 from mchmr_stream.files.safe_npz import read_npz
-from mchmr_stream.motion import COLUMNS, FRAME_COLUMNS, HEADER, MADE_OF
+from mchmr_stream.motion.motion import COLUMNS, FRAME_COLUMNS, HEADER, MADE_OF
 
 NAME = "checkpoint.npz"
 _COUNTS = ("rows", "frame_count", "views")

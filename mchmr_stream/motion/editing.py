@@ -15,8 +15,8 @@ import numpy as np
 from mchmr_stream.datatypes import SourceInfo
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.motion import Motion, Track, doubts_s
-from mchmr_stream.sinks.npz import NpzSink
+from mchmr_stream.motion.motion import Motion, Track, doubts_s
+from mchmr_stream.motion.npz_writer import NpzSink
 
 LARGEST_ID = 2**31 - 1
 """Other programs keep numbers of people in 32 bits."""

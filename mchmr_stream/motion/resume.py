@@ -21,7 +21,7 @@ from mchmr_stream.datatypes import Bodies, Float, Scene, SourceInfo
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.files.content_hash import Content, MadeOf
 from mchmr_stream.geometry.boxes import box_iou
-from mchmr_stream.motion import Motion, load
+from mchmr_stream.motion.motion import Motion, load
 
 log = logging.getLogger(__name__)
 

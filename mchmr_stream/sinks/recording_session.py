@@ -14,9 +14,9 @@ from typing import Any
 from mchmr_stream.datatypes import Moment
 from mchmr_stream.errors import MchmrError, UsageError
 from mchmr_stream.files.atomic import write_errors
-from mchmr_stream.sinks.recording import RecordSink
-from mchmr_stream.sinks.segments import NpzSegments
-from mchmr_stream.sinks.unhurried import Unhurried
+from mchmr_stream.sinks.background import Unhurried
+from mchmr_stream.sinks.npz_segments import NpzSegments
+from mchmr_stream.sinks.video_recording import RecordSink
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.motion import Column
+from mchmr_stream.motion.motion import Column
 
 
 class Spool:

@@ -9,7 +9,7 @@ import sys
 import time
 
 from mchmr_stream.errors import ServerError
-from mchmr_stream.sinks.relay import ADDRESS
+from mchmr_stream.video_encoding.relay import ADDRESS
 
 STALL_S = 5.0
 """A server that takes nothing for so long is given up."""
@@ -21,7 +21,7 @@ class Push:
 
     def __init__(self, url: str) -> None:
         environment = {**os.environ, ADDRESS: url}
-        command = [sys.executable, "-m", "mchmr_stream.sinks.relay"]
+        command = [sys.executable, "-m", "mchmr_stream.video_encoding.relay"]
         # (a session of its own: Ctrl-C is for the run, which then ends the relay in its turn)
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, start_new_session=True
