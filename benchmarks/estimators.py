@@ -135,9 +135,9 @@ def triton(views: int) -> Iterator[str | None]:
     """The address of a server of the default weights on this machine's CPU; None where there is no server."""
     try:
         from mchmr_stream.network.weights import load_network
-        from mchmr_stream.serving.binary import find_tritonserver
-        from mchmr_stream.serving.repository import ModelOptions, write_python_repository
-        from mchmr_stream.serving.server import TritonServer
+        from mchmr_stream.serving.model_repository import ModelOptions, write_python_repository
+        from mchmr_stream.serving.tritonserver import TritonServer
+        from mchmr_stream.serving.tritonserver_binary import find_tritonserver
 
         binary = find_tritonserver()
     except MchmrError:

@@ -33,6 +33,7 @@ from mchmr_stream.detection.movenet import MoveNetDetector
 from mchmr_stream.estimators.local import LocalEstimator
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
+from mchmr_stream.keypoints.thunder_keypoints import ThunderPoints
 from mchmr_stream.learning.evaluation import synthetic
 from mchmr_stream.learning.evaluation.real3d import errors_row
 from mchmr_stream.learning.evaluation.real_predictions import known_camera, largest_person
@@ -44,7 +45,6 @@ from mchmr_stream.learning.synthetic.shards import read_shards
 from mchmr_stream.network.encoders import optimise_for_inference
 from mchmr_stream.network.encoders.blazepose import INPUT_PX, BlazePose, Trunk
 from mchmr_stream.network.encoders.encoder import CropFeatures, Encoder
-from mchmr_stream.network.thunder_points import ThunderPoints
 from mchmr_stream.network.weights import LoadedNetwork, load_network
 from mchmr_stream.pipeline import Pipeline, smoothed
 from mchmr_stream.runtime.concurrency import Stopwatch

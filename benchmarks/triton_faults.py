@@ -27,9 +27,9 @@ from mchmr_stream.datatypes import Frame, Scene, SourceInfo
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.network.weights import load_network
 from mchmr_stream.pipeline import Pipeline
-from mchmr_stream.serving.binary import find_tritonserver
-from mchmr_stream.serving.repository import ModelOptions, write_python_repository
-from mchmr_stream.serving.server import TritonServer
+from mchmr_stream.serving.model_repository import ModelOptions, write_python_repository
+from mchmr_stream.serving.tritonserver import TritonServer
+from mchmr_stream.serving.tritonserver_binary import find_tritonserver
 
 
 class Repeated:

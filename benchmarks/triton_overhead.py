@@ -32,16 +32,16 @@ from mchmr_stream.build import open_input
 from mchmr_stream.config import Settings, load_settings
 from mchmr_stream.datatypes import CropBatch, Frame
 from mchmr_stream.estimators.local import LocalEstimator
-from mchmr_stream.estimators.triton import TritonEstimator
-from mchmr_stream.estimators.triton_connection import Access, Connection
 from mchmr_stream.network.weights import load_network
 from mchmr_stream.pipeline import Pipeline
 from mchmr_stream.runtime.concurrency import Stopwatch
-from mchmr_stream.serving.binary import find_tritonserver
-from mchmr_stream.serving.metrics import model_work
-from mchmr_stream.serving.repository import ModelOptions, write_python_repository
-from mchmr_stream.serving.server import TritonServer
-from mchmr_stream.wire import probe_batch
+from mchmr_stream.serving.model_repository import ModelOptions, write_python_repository
+from mchmr_stream.serving.server_metrics import model_work
+from mchmr_stream.serving.tritonserver import TritonServer
+from mchmr_stream.serving.tritonserver_binary import find_tritonserver
+from mchmr_stream.triton.connection import Access, Connection
+from mchmr_stream.triton.triton_estimator import TritonEstimator
+from mchmr_stream.triton.wire_format import probe_batch
 
 
 class First:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mchmr_stream.config import Settings, load_settings
     from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Detections, Frame, Moment, Scene, SourceInfo, Tracks
     from mchmr_stream.errors import InputError, MchmrError, MissingPart, TruncatedInput, UsageError
-    from mchmr_stream.estimators.at_once import SynchronousEstimator
+    from mchmr_stream.estimators.base import SynchronousEstimator
     from mchmr_stream.exporting.formats import export_motion
     from mchmr_stream.geometry.camera import Intrinsics
     from mchmr_stream.job import VideoResult, process_video
@@ -52,7 +52,7 @@ _HOME = {
     "Source": "protocols",
     "SourceInfo": "datatypes",
     "SourceStatus": "live",
-    "SynchronousEstimator": "estimators.at_once",
+    "SynchronousEstimator": "estimators.base",
     "Track": "motion.motion",
     "Tracks": "datatypes",
     "TruncatedInput": "errors",

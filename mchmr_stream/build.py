@@ -140,9 +140,9 @@ def _estimator(settings: Settings, device: torch.device) -> MeshEstimator:
         from mchmr_stream.estimators.local import LocalEstimator
 
         return LocalEstimator(weights, device, settings.network.precision, settings.crops.views)
-    from mchmr_stream.estimators.triton import Patience, TritonEstimator
-    from mchmr_stream.estimators.triton_connection import Access
     from mchmr_stream.network.weights import find_weights, sha256_of
+    from mchmr_stream.triton.connection import Access
+    from mchmr_stream.triton.triton_estimator import Patience, TritonEstimator
 
     headers = {name: value.get_secret_value() for name, value in chosen.headers.items()}
     return TritonEstimator(
@@ -207,7 +207,7 @@ def _crop_keypoints(settings: Settings, device: torch.device) -> CropKeypoints |
     if chosen.kind == "detector":
         return None
     from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
-    from mchmr_stream.network.thunder_points import ThunderPoints
+    from mchmr_stream.keypoints.thunder_keypoints import ThunderPoints
 
     return CropKeypoints(
         ThunderPoints(device, settings.network.precision),

@@ -48,8 +48,8 @@ from mchmr_stream.build import (
 from mchmr_stream.config import Settings, alone
 from mchmr_stream.datatypes import KEYPOINT_NAMES, Bodies, CropBatch, CropEstimates, Float, Frame, Scene, Tracks
 from mchmr_stream.errors import InputError, TruncatedInput
-from mchmr_stream.estimators.joining import joined, split
-from mchmr_stream.estimators.side_by_side import SideBySide
+from mchmr_stream.estimators.batching import joined, split
+from mchmr_stream.estimators.thread_pool import SideBySide
 from mchmr_stream.feedback import Feedback
 from mchmr_stream.fitting.alignment import KeypointAlignment
 from mchmr_stream.fitting.body_fitter import BodyFitter, Measured

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from mchmr_stream.datatypes import CropBatch, CropEstimates, Detections, Frame
-from mchmr_stream.estimators.at_once import SynchronousEstimator
-from mchmr_stream.estimators.joining import joined, split
+from mchmr_stream.estimators.base import SynchronousEstimator
+from mchmr_stream.estimators.batching import joined, split
 from mchmr_stream.protocols import Detector, MeshEstimator
 from mchmr_stream.runtime.concurrency import Gathering
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from mchmr_stream.datatypes import Frame, Tracks
 from mchmr_stream.geometry.camera import Intrinsics, turn
 from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
-from mchmr_stream.keypoints.fusion import Reading, fused
-from mchmr_stream.network.heatmap_points import ThunderReading
+from mchmr_stream.keypoints.heatmap_decoding import ThunderReading
+from mchmr_stream.keypoints.keypoint_fusion import Reading, fused
 from mchmr_stream.network.landmarks import COCO_MIRROR
 
 WIDTH, HEIGHT = 1280, 720

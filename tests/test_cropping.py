@@ -21,7 +21,7 @@ from mchmr_stream.cropping.warp import shared_reductions
 from mchmr_stream.cropping.whole_body import STANDING
 from mchmr_stream.datatypes import Frame, Tracks
 from mchmr_stream.errors import UsageError
-from mchmr_stream.estimators.joining import joined
+from mchmr_stream.estimators.batching import joined
 from mchmr_stream.geometry.camera import Intrinsics, local_from_full, project, roll_matrix, turn
 from mchmr_stream.geometry.crops import (
     crop_from_rolled,

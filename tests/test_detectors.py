@@ -23,8 +23,8 @@ from mchmr_stream.detection.centernet import People
 from mchmr_stream.detection.mediapipe import MediaPipeDetector, MediaPipeReference
 from mchmr_stream.detection.movenet import _SHIFT_PX, MoveNetDetector, _in_picture, network_input, size_inside
 from mchmr_stream.errors import InputError, MissingPart, UsageError
+from mchmr_stream.movenet.multipose import STRIDE
 from mchmr_stream.network.landmarks import COCO_MIRROR
-from mchmr_stream.network.movenet import STRIDE
 
 LIMBS = [KEYPOINT_NAMES.index(name) for name in LIMB_NAMES]
 

@@ -17,8 +17,8 @@ from mchmr_stream.config import Settings
 from mchmr_stream.datatypes import CropBatch
 from mchmr_stream.estimators.local import LocalEstimator
 from mchmr_stream.network.weights import load_network, sha256_of
-from mchmr_stream.serving.repository import ModelOptions, write_python_repository
-from mchmr_stream.wire import OUTPUT_SPECS, answer_arrays, input_specs, request_arrays
+from mchmr_stream.serving.model_repository import ModelOptions, write_python_repository
+from mchmr_stream.triton.wire_format import OUTPUT_SPECS, answer_arrays, input_specs, request_arrays
 
 Run = Callable[[dict[str, NDArray]], dict[str, NDArray]]
 INPUTS = [spec.name for spec in input_specs((256, 256))]
@@ -80,10 +80,10 @@ def test_an_exported_file_gives_the_same_numbers(
 def test_the_configuration_is_one_that_triton_reads(form: str, backend: str, quick_settings: Settings, tmp_path: Path) -> None:
     text_format: Any = pytest.importorskip("google.protobuf.text_format")
     model_config: Any = pytest.importorskip("tritonclient.grpc.model_config_pb2")
-    from mchmr_stream.serving import repository
+    from mchmr_stream.serving import model_repository
 
     network = load_network(quick_settings.network.weights)
-    text = repository._file_config(network, backend, ModelOptions(device="cpu"), numbered=form == "torchscript")
+    text = model_repository._file_config(network, backend, ModelOptions(device="cpu"), numbered=form == "torchscript")
     config = text_format.Parse(text, model_config.ModelConfig())
     assert (config.name, config.backend, config.max_batch_size) == ("mchmr", backend, 32)
     assert [tensor.name.partition("__")[0] for tensor in config.input] == INPUTS

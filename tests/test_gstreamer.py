@@ -247,10 +247,10 @@ def test_views_change_while_it_plays(app):
 def test_the_network_on_a_triton_server_gives_what_it_gives_here(environment, clip, config, quick_settings, tmp_path):
     pytest.importorskip("tritonclient.grpc", reason="needs tritonclient[grpc]")
     from mchmr_stream.network.weights import load_network
-    from mchmr_stream.serving.binary import find_tritonserver
-    from mchmr_stream.serving.metrics import prometheus_metrics
-    from mchmr_stream.serving.repository import ModelOptions, write_python_repository
-    from mchmr_stream.serving.server import TritonServer
+    from mchmr_stream.serving.model_repository import ModelOptions, write_python_repository
+    from mchmr_stream.serving.server_metrics import prometheus_metrics
+    from mchmr_stream.serving.tritonserver import TritonServer
+    from mchmr_stream.serving.tritonserver_binary import find_tritonserver
 
     try:
         binary = find_tritonserver()

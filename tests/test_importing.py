@@ -15,6 +15,7 @@ from published import Weights
 from safetensors import safe_open
 from torch import Tensor
 
+from mchmr_stream.checkpoints.checkpoint_import import import_weights
 from mchmr_stream.cli import main
 from mchmr_stream.datatypes import CropBatch
 from mchmr_stream.errors import InputError, MissingPart, UsageError
@@ -22,7 +23,6 @@ from mchmr_stream.estimators.local import LocalEstimator
 from mchmr_stream.network import encoders
 from mchmr_stream.network.encoders import Encoder, make_encoder
 from mchmr_stream.network.encoders.vit import ViT
-from mchmr_stream.network.importing import import_weights
 from mchmr_stream.network.model import MultiCropNet
 from mchmr_stream.network.paper_head import PaperFusion, PaperHead, views_info
 from mchmr_stream.network.weights import LoadedNetwork, load_network

@@ -471,7 +471,7 @@ def test_keypoints_of_several_sources_at_the_same_time_are_those_of_each_alone()
     from mchmr_stream.datatypes import Frame, Tracks
     from mchmr_stream.geometry.camera import Intrinsics
     from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
-    from mchmr_stream.network.thunder_points import ThunderPoints
+    from mchmr_stream.keypoints.thunder_keypoints import ThunderPoints
 
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (120, 160, 3), np.uint8) for _ in range(3)]

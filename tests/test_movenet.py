@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from mchmr_stream.detection.centernet import find_people
 from mchmr_stream.errors import InputError, MissingPart
 from mchmr_stream.geometry.boxes import non_maximum_suppression
-from mchmr_stream.network.movenet import HeadMaps, MoveNetMultiPose, load_movenet
+from mchmr_stream.movenet.multipose import HeadMaps, MoveNetMultiPose, load_movenet
 from mchmr_stream.runtime.onednn import OneDnnModule
 
 REFERENCE = Path(__file__).parent / "data/movenet_reference.npz"

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mchmr_stream.errors import InputError, MissingPart, UsageError
-from mchmr_stream.network.heatmap_points import ThunderReading, decode_thunder
-from mchmr_stream.network.movenet_thunder import MoveNetThunder, ThunderMaps, load_thunder
-from mchmr_stream.network.thunder_points import THUNDER_SHIFT_PX, ThunderPoints, ThunderReader
+from mchmr_stream.keypoints.heatmap_decoding import ThunderReading, decode_thunder
+from mchmr_stream.keypoints.thunder_keypoints import THUNDER_SHIFT_PX, ThunderPoints, ThunderReader
+from mchmr_stream.movenet.thunder import MoveNetThunder, ThunderMaps, load_thunder
 
 DATA = Path(__file__).parent / "data"
 MIRRORED = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]

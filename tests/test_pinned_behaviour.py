@@ -22,7 +22,7 @@ from mchmr_stream.cli import main
 from mchmr_stream.cli.demo import get_clip
 from mchmr_stream.errors import MissingPart
 from mchmr_stream.motion.motion import COLUMNS, FRAME_COLUMNS, HEADER, WORLD_COLUMNS
-from mchmr_stream.wire import OUTPUT_SPECS, input_specs
+from mchmr_stream.triton.wire_format import OUTPUT_SPECS, input_specs
 
 DATA = Path(__file__).resolve().parent / "data"
 REFERENCE, INTERFACE = DATA / "pinned_demo.npz", DATA / "pinned_interface.json"

@@ -33,19 +33,19 @@ from mchmr_stream.estimators.local import LocalEstimator
 from mchmr_stream.motion.motion import load
 from mchmr_stream.network.weights import load_network
 from mchmr_stream.protocols import MeshEstimator
-from mchmr_stream.wire import OUTPUT_SPECS, TensorSpec, input_specs, request_arrays
+from mchmr_stream.triton.wire_format import OUTPUT_SPECS, TensorSpec, input_specs, request_arrays
 
 pytest.importorskip("tritonclient.grpc", reason="needs tritonclient[grpc]")
 
 from triton_servers import MortalServer, children, gone
 
-from mchmr_stream.estimators import triton_connection
-from mchmr_stream.estimators.triton import Patience, Shm, TritonEstimator
-from mchmr_stream.estimators.triton_connection import Access, Connection
-from mchmr_stream.serving.binary import TritonBinary, find_tritonserver
-from mchmr_stream.serving.metrics import model_work, prometheus_metrics
-from mchmr_stream.serving.repository import ModelOptions, write_python_repository
-from mchmr_stream.serving.server import TritonServer
+from mchmr_stream.serving.model_repository import ModelOptions, write_python_repository
+from mchmr_stream.serving.server_metrics import model_work, prometheus_metrics
+from mchmr_stream.serving.tritonserver import TritonServer
+from mchmr_stream.serving.tritonserver_binary import TritonBinary, find_tritonserver
+from mchmr_stream.triton import connection as triton_connection
+from mchmr_stream.triton.connection import Access, Connection
+from mchmr_stream.triton.triton_estimator import Patience, Shm, TritonEstimator
 
 OPTIONS = ModelOptions(device="cpu", precision="fp32", threads=1, prepared_views=1)
 FIELDS = [field.name for field in dataclasses.fields(CropEstimates)]
@@ -456,7 +456,7 @@ def test_killing_mchmr_serve_leaves_nothing_behind(binary: TritonBinary, weights
 
 def test_an_open_estimator_does_not_keep_the_program_from_ending(server: TritonServer) -> None:
     program = f"""
-from mchmr_stream.estimators.triton import TritonEstimator
+from mchmr_stream.triton.triton_estimator import TritonEstimator
 estimator = TritonEstimator(["{server.grpc_address}"], "mchmr", expected_sha256=None, views=1)
 print("open")
 """
@@ -467,7 +467,7 @@ print("open")
 def test_regions_of_a_killed_client_are_given_back(server: TritonServer) -> None:
     program = f"""
 import os, signal
-from mchmr_stream.estimators.triton import TritonEstimator
+from mchmr_stream.triton.triton_estimator import TritonEstimator
 estimator = TritonEstimator(["{server.grpc_address}"], "mchmr", expected_sha256=None, views=1, shm="system")
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -7,8 +7,8 @@ import signal
 import time
 from pathlib import Path
 
-from mchmr_stream.serving.binary import TritonBinary
-from mchmr_stream.serving.server import TritonServer
+from mchmr_stream.serving.tritonserver import TritonServer
+from mchmr_stream.serving.tritonserver_binary import TritonBinary
 
 
 class MortalServer:

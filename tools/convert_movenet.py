@@ -4,7 +4,7 @@
     python tools/convert_movenet.py package/models/movenet-multipose.json
 
 The .bin file lies beside the .json. The weights are published in half precision and stored so: nothing is lost. Kernels of
-backbone and pyramid are turned by half, which network/movenet_blocks.py explains.
+backbone and pyramid are turned by half, which movenet/blocks.py explains.
 Before writing, the module with the new weights is compared with the published graph, run node by node; the tool refuses
 to write when they differ by more than rounding explains. `--reference FILE.npz` also stores the graph's answer to the test's picture.
 """
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from movenet_graph import PACKAGE, PublishedGraph, check_heads, save_state, small_random_picture
 
-from mchmr_stream.network.movenet import MoveNetMultiPose
+from mchmr_stream.movenet.multipose import MoveNetMultiPose
 
 SOURCE = PACKAGE + ", models/movenet-multipose"
 LICENCE = "Apache-2.0, Copyright Google (MoveNet MultiPose Lightning 1, https://tfhub.dev/google/tfjs-model/movenet/multipose/lightning/1)"

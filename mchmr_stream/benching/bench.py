@@ -319,8 +319,8 @@ class _Served:
     def _totals(self) -> list[Any]:
         if not self._settings.servers:
             return []
-        from mchmr_stream.estimators.triton_connection import Access, Connection
-        from mchmr_stream.serving.metrics import model_work
+        from mchmr_stream.serving.server_metrics import model_work
+        from mchmr_stream.triton.connection import Access, Connection
 
         chosen = self._settings
         headers = {name: value.get_secret_value() for name, value in chosen.headers.items()}

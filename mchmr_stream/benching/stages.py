@@ -19,7 +19,7 @@ from mchmr_stream.benching.recording import Recording
 from mchmr_stream.benching.usage import Timed, measured
 from mchmr_stream.build import Components
 from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Scene, SourceInfo
-from mchmr_stream.estimators.side_by_side import SideBySide
+from mchmr_stream.estimators.thread_pool import SideBySide
 from mchmr_stream.fitting.alignment import KeypointAlignment
 from mchmr_stream.fitting.body_fitter import BodyFitter
 from mchmr_stream.protocols import MeshEstimator, Source

@@ -21,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mchmr_stream.network.weight_average import average_weights
+    from mchmr_stream.checkpoints.weight_average import average_weights
 
     average_weights(args.files, args.out)
     print(f"{args.out}: the mean of {len(args.files)} files")

@@ -38,24 +38,24 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     from mchmr_stream.files.same_file import refuse_to_replace
     from mchmr_stream.network.weights import load_network
-    from mchmr_stream.serving import repository
+    from mchmr_stream.serving import model_repository
 
-    written = {"python": repository.WEIGHTS_FILE, "onnx": "model.onnx", "torchscript": "model.pt"}[args.to]
-    refuse_to_replace([args.weights], [args.out / repository.MODEL / repository.VERSION / written])
+    written = {"python": model_repository.WEIGHTS_FILE, "onnx": "model.onnx", "torchscript": "model.pt"}[args.to]
+    refuse_to_replace([args.weights], [args.out / model_repository.MODEL / model_repository.VERSION / written])
     network = load_network(args.weights)
-    options = repository.ModelOptions(args.device, args.instances, args.views, args.precision)
+    options = model_repository.ModelOptions(args.device, args.instances, args.views, args.precision)
     off: float | None = None
     with claimed_folder(args.out):
         if args.to == "python":
-            model = repository.write_python_repository(args.out, network, args.weights, options)
+            model = model_repository.write_python_repository(args.out, network, args.weights, options)
         elif args.to == "onnx":
-            model, off = repository.write_onnx_repository(args.out, network, options)
+            model, off = model_repository.write_onnx_repository(args.out, network, options)
             if off is None:
                 print(
                     "mchmr: warning: not compared with the network without onnxruntime: python -m pip install onnxruntime", file=sys.stderr
                 )
         else:
-            model, off = repository.write_torchscript_repository(args.out, network, options)
+            model, off = model_repository.write_torchscript_repository(args.out, network, options)
     if not args.quiet:
         print(
             f"{model}: weights {network.name}, SHA-256 {network.sha256[:12]}"

@@ -31,7 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mchmr_stream.network.importing import NETWORK_LAYOUTS, import_weights
+    from mchmr_stream.checkpoints.checkpoint_import import NETWORK_LAYOUTS, import_weights
 
     result = import_weights(args.file, args.layout, args.out)
     print(f"{args.out}: {result.taken} tensors of layout {result.layout}, encoder {result.encoder}")

@@ -45,9 +45,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     from mchmr_stream.cli.stopping import StopOnSignals
     from mchmr_stream.network.weights import load_network
-    from mchmr_stream.serving.binary import find_tritonserver
-    from mchmr_stream.serving.repository import ModelOptions, write_python_repository
-    from mchmr_stream.serving.server import TritonServer
+    from mchmr_stream.serving.model_repository import ModelOptions, write_python_repository
+    from mchmr_stream.serving.tritonserver import TritonServer
+    from mchmr_stream.serving.tritonserver_binary import find_tritonserver
 
     binary = find_tritonserver(args.tritonserver)
     options = ModelOptions(args.device, args.instances, args.views, args.precision, args.threads)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from mchmr_stream.datatypes import KEYPOINT_NAMES
 from mchmr_stream.geometry.boxes import non_maximum_suppression
-from mchmr_stream.network.movenet import HeadMaps
+from mchmr_stream.movenet.multipose import HeadMaps
 
 _PEAK_WINDOW = 5
 """A centre must be the largest of this many cells both ways, as in the published graph."""

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from mchmr_stream.datatypes import Detections, Float, Frame
 from mchmr_stream.detection.centernet import People, find_people
 from mchmr_stream.errors import UsageError
-from mchmr_stream.network.movenet import SIZE_MULTIPLE, STRIDE, HeadMaps, load_movenet
+from mchmr_stream.movenet.multipose import SIZE_MULTIPLE, STRIDE, HeadMaps, load_movenet
 from mchmr_stream.runtime.onednn import OneDnnModule, cpu_multiplies_bf16
 
 _SHIFT_PX = 0.36

@@ -22,8 +22,8 @@ from mchmr_stream.datatypes import Float, Frame, Tracks
 from mchmr_stream.geometry.boxes import box_size
 from mchmr_stream.geometry.camera import Intrinsics, roll_matrix, turn
 from mchmr_stream.geometry.crops import crop_from_rolled, image_from_rolled, rolled_from_crop, rolled_from_image
-from mchmr_stream.keypoints.fusion import Reading, fused
-from mchmr_stream.network.heatmap_points import ThunderReading
+from mchmr_stream.keypoints.heatmap_decoding import ThunderReading
+from mchmr_stream.keypoints.keypoint_fusion import Reading, fused
 from mchmr_stream.network.landmarks import COCO_MIRROR
 from mchmr_stream.tracking.similarity import keypoint_similarity
 

@@ -85,10 +85,10 @@ def prepare(shards: Path, out: Path, encoder: str, views: int, seed: int, report
     from mchmr_stream.cropping.cropper import Cropper
     from mchmr_stream.detection.movenet import MoveNetDetector
     from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
+    from mchmr_stream.keypoints.thunder_keypoints import ThunderPoints
     from mchmr_stream.learning.observed import Observer
     from mchmr_stream.learning.synthetic.shards import read_shards
     from mchmr_stream.network.encoders import make_encoder, optimise_for_inference
-    from mchmr_stream.network.thunder_points import ThunderPoints
 
     cpu = torch.device("cpu")
     net = optimise_for_inference(make_encoder(encoder), cpu, "auto")

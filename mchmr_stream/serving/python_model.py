@@ -17,7 +17,7 @@ from torch.utils.dlpack import from_dlpack
 from mchmr_stream.datatypes import CropBatch, CropEstimates
 from mchmr_stream.errors import InputError, MchmrError, UsageError
 from mchmr_stream.estimators.local import LocalEstimator
-from mchmr_stream.wire import OUTPUT_SPECS, answer_arrays, batch_from_request, estimates_from_answer, input_specs
+from mchmr_stream.triton.wire_format import OUTPUT_SPECS, answer_arrays, batch_from_request, estimates_from_answer, input_specs
 
 
 class TritonPythonModel:

@@ -22,7 +22,7 @@ from mchmr_stream.build import open_input
 from mchmr_stream.config import load_settings
 from mchmr_stream.datatypes import LANDMARK_NAMES, CropBatch, CropEstimates
 from mchmr_stream.errors import InputError, UsageError
-from mchmr_stream.estimators.at_once import SynchronousEstimator
+from mchmr_stream.estimators.base import SynchronousEstimator
 from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.geometry.camera import roll_matrix
 from mchmr_stream.learning.body_landmarks import SparseBody

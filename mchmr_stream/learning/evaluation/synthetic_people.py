@@ -15,11 +15,11 @@ from mchmr_stream.cropping.layouts import layout
 from mchmr_stream.detection.movenet import MoveNetDetector
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
+from mchmr_stream.keypoints.thunder_keypoints import ThunderPoints
 from mchmr_stream.learning.observed import ObservedPeople, Observer, observable
 from mchmr_stream.learning.synthetic.samples import PersonLabel, SyntheticScene
 from mchmr_stream.learning.synthetic.shards import read_shards
 from mchmr_stream.network.encoders import make_encoder, optimise_for_inference
-from mchmr_stream.network.thunder_points import ThunderPoints
 
 STORED_VIEWS = 5
 """Views of each person that are observed unless more are asked for: what training keeps."""

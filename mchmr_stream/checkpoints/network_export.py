@@ -1,4 +1,4 @@
-"""The network as one file for other runtimes: ONNX, or TorchScript. Inputs and outputs are those of `wire.py`.
+"""The network as one file for other runtimes: ONNX, or TorchScript. Inputs and outputs are those of `triton/wire_format.py`.
 
 All of it is float32. Whoever lowers that behind the export (TensorRT's FP16 mode, say) should leave the head as it is: in 16 bits the
 phase of the positional encodings' higher frequencies is noise.
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mchmr_stream.errors import MchmrError, MissingPart
 from mchmr_stream.network.model import MultiCropNet
 from mchmr_stream.network.weights import LoadedNetwork
-from mchmr_stream.wire import OUTPUT_SPECS, VIEWS, input_specs, probe_batch, request_arrays
+from mchmr_stream.triton.wire_format import OUTPUT_SPECS, VIEWS, input_specs, probe_batch, request_arrays
 
 _LARGEST = 1e-3
 """difference to the network itself that is let through: entries of rotations, betas, scales; landmarks in units of the box"""

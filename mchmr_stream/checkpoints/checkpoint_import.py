@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mchmr_stream.checkpoints.foreign_layouts import read_tensors
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.files.safe_tensors import write_tensors
 from mchmr_stream.files.same_file import refuse_to_replace
 from mchmr_stream.network.encoders import Encoder, make_encoder
-from mchmr_stream.network.foreign_weights import read_tensors
 from mchmr_stream.network.model import MultiCropNet, NetworkConfig
 from mchmr_stream.network.weights import save_network, sha256_of
 

@@ -1,6 +1,6 @@
 """Runs one tritonserver and cleans up after it, whatever ends: the server, its parent, or both at once.
 
-Started by `server.py` as a process of its own (`python -I -S keeper.py PREFIX FOLDER COMMAND...`), standard library only. Its
+Started by `tritonserver.py` as a process of its own (`python -I -S supervisor.py PREFIX FOLDER COMMAND...`), standard library only. Its
 standard input is a pipe from the parent: when that closes, because the parent asked for it or has died, the server is stopped.
 In the end no process of the server, no /dev/shm file whose name begins with PREFIX, and no FOLDER is left. The exit code is the server's.
 """

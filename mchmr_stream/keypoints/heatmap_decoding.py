@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from mchmr_stream.datatypes import KEYPOINT_NAMES
-from mchmr_stream.network.movenet_blocks import STRIDE
-from mchmr_stream.network.movenet_thunder import CROP_PX, ThunderMaps
+from mchmr_stream.movenet.blocks import STRIDE
+from mchmr_stream.movenet.thunder import CROP_PX, ThunderMaps
 
 _CELLS = CROP_PX // STRIDE
 _JOINTS = len(KEYPOINT_NAMES)
@@ -57,7 +57,7 @@ def decode_thunder(maps: ThunderMaps, near_px: Tensor | None = None) -> ThunderR
             scores are 0, the middle counts.
 
     Returns:
-        A reading in float32. Positions are the graph's own; `THUNDER_SHIFT_PX` in `thunder_points.py` is not added.
+        A reading in float32. Positions are the graph's own; `THUNDER_SHIFT_PX` in `thunder_keypoints.py` is not added.
     """
     center, heatmap, regression, offset = (head.float() for head in maps)
     columns = torch.arange(_CELLS, device=heatmap.device, dtype=torch.float32)

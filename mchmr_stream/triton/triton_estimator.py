@@ -20,10 +20,10 @@ from typing import Any, Literal
 
 from mchmr_stream.datatypes import CropBatch, CropEstimates
 from mchmr_stream.errors import ServerError, UsageError
-from mchmr_stream.estimators.triton_connection import Access, Answer, Connection, Gone, Refused, Stream, StubDied
-from mchmr_stream.estimators.triton_memory import CropMemory, NoMemory, Place
 from mchmr_stream.runtime.concurrency import Stopwatch
-from mchmr_stream.wire import About, empty_estimates, input_specs, joined, request_arrays
+from mchmr_stream.triton.connection import Access, Answer, Connection, Gone, Refused, Stream, StubDied
+from mchmr_stream.triton.shared_memory import CropMemory, NoMemory, Place
+from mchmr_stream.triton.wire_format import About, empty_estimates, input_specs, joined, request_arrays
 
 log = logging.getLogger(__name__)
 

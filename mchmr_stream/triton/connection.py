@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mchmr_stream.datatypes import CropEstimates
 from mchmr_stream.errors import InputError, MissingPart, ServerError, UsageError
-from mchmr_stream.wire import (
+from mchmr_stream.triton.wire_format import (
     DTYPES,
     OUTPUT_SPECS,
     About,

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mchmr_stream.errors import UsageError
-from mchmr_stream.network.heatmap_points import ThunderReading, decode_thunder
-from mchmr_stream.network.movenet_thunder import CROP_PX, MoveNetThunder, ThunderMaps, load_thunder
+from mchmr_stream.keypoints.heatmap_decoding import ThunderReading, decode_thunder
+from mchmr_stream.movenet.thunder import CROP_PX, MoveNetThunder, ThunderMaps, load_thunder
 from mchmr_stream.runtime.onednn import OneDnnModule, cpu_multiplies_bf16
 
 THUNDER_SHIFT_PX = 0.35

@@ -16,17 +16,17 @@ from pathlib import Path
 from types import TracebackType
 
 from mchmr_stream.errors import MchmrError, MissingPart, ServerError
-from mchmr_stream.estimators.triton_connection import Access, Connection
-from mchmr_stream.serving import keeper
-from mchmr_stream.serving.binary import TritonBinary
-from mchmr_stream.wire import MODEL, About
+from mchmr_stream.serving import supervisor
+from mchmr_stream.serving.tritonserver_binary import TritonBinary
+from mchmr_stream.triton.connection import Access, Connection
+from mchmr_stream.triton.wire_format import MODEL, About
 
 _TELLING_LINES = 400
 _NEVER = threading.Event()
 
 
 class TritonServer:
-    """Context manager. `repository` is a folder as `repository.py` writes it.
+    """Context manager. `repository` is a folder as `model_repository.py` writes it.
 
     `ports`: gRPC, HTTP and metrics; 0 picks a free one. `relay` gets every line of the server's log as it comes.
     `arguments` are handed to tritonserver as they are.
@@ -87,7 +87,7 @@ class TritonServer:
         folder = Path(tempfile.mkdtemp(prefix="mchmr-triton-"))
         command = [*self._command(folder), *self._arguments]
         self._keeper = subprocess.Popen(
-            [sys.executable, "-I", "-S", keeper.__file__, self._shm_prefix, str(folder), *command],
+            [sys.executable, "-I", "-S", supervisor.__file__, self._shm_prefix, str(folder), *command],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
             env=self._environment(), start_new_session=True,
         )  # fmt: skip

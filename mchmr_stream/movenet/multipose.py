@@ -3,7 +3,7 @@
 A MobileNetV2 (1.5 times as wide as the paper's) feeds a feature pyramid whose finest level, stride 4, carries six small
 heads in the manner of CenterNet: a person is a peak in `center`, and the other maps say, at that peak or near each
 joint, how large the box is and where the 17 COCO keypoints are. `detection/centernet.py` turns the maps into people.
-`movenet_blocks.py` has the layers, their sources, and why the kernels in our file are turned by half.
+`blocks.py` has the layers, their sources, and why the kernels in our file are turned by half.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from mchmr_stream.datatypes import KEYPOINT_NAMES
-from mchmr_stream.network.movenet_blocks import SIZE_MULTIPLE, STRIDE, Head, MoveNet, Widths, load_state
+from mchmr_stream.movenet.blocks import SIZE_MULTIPLE, STRIDE, Head, MoveNet, Widths, load_state
 
 __all__ = ["SIZE_MULTIPLE", "STRIDE", "HeadMaps", "MoveNetMultiPose", "load_movenet"]
 

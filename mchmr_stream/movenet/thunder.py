@@ -1,8 +1,8 @@
 """MoveNet SinglePose Thunder: the keypoints of the one person that a square crop is about, as dense maps.
 
 A MobileNetV2 (1.75 times as wide as the paper's) feeds the same pyramid as MultiPose's, with four heads: the person is a
-peak in `center`, and the other maps say where the 17 COCO keypoints are. `heatmap_points.py` turns the maps into points.
-`movenet_blocks.py` has the layers, their sources, and why the kernels in our file are turned by half.
+peak in `center`, and the other maps say where the 17 COCO keypoints are. `keypoints/heatmap_decoding.py` turns the maps into points.
+`blocks.py` has the layers, their sources, and why the kernels in our file are turned by half.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from mchmr_stream.datatypes import KEYPOINT_NAMES
-from mchmr_stream.network.movenet_blocks import Head, MoveNet, Widths, load_state
+from mchmr_stream.movenet.blocks import Head, MoveNet, Widths, load_state
 
 CROP_PX = 256
 """Side of the crops that the network is trained on."""

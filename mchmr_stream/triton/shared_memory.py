@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 import numpy as np
 
 from mchmr_stream.errors import MissingPart, ServerError
-from mchmr_stream.estimators.triton_connection import Connection
+from mchmr_stream.triton.connection import Connection
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,6 +1,6 @@
 """What the MoveNets are built of: a MobileNetV2, a feature pyramid down to stride 4, and small heads on its finest level.
 
-MultiPose Lightning (`movenet.py`) and SinglePose Thunder (`movenet_thunder.py`) differ in widths and heads only.
+MultiPose Lightning (`multipose.py`) and SinglePose Thunder (`thunder.py`) differ in widths and heads only.
 
 Sources: MoveNet model card (Google, Apache-2.0); MobileNetV2, arXiv 1801.04381; feature pyramids, arXiv 1612.03144;
 CenterNet, arXiv 1904.07850. Batch normalisation is folded into the published weights, hence a bias on every convolution.

@@ -7,7 +7,7 @@ import urllib.request
 from dataclasses import dataclass, fields
 
 from mchmr_stream.errors import ServerError
-from mchmr_stream.estimators.triton_connection import Connection
+from mchmr_stream.triton.connection import Connection
 
 _SAMPLE = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$")
 _MOST_BYTES = 10_000_000

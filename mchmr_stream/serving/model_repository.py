@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mchmr_stream import __version__
+from mchmr_stream.checkpoints.network_export import export_onnx, export_torchscript
 from mchmr_stream.config import CropSettings
 from mchmr_stream.errors import UsageError
-from mchmr_stream.network.exporting import export_onnx, export_torchscript
 from mchmr_stream.network.weights import SHIPPED, LoadedNetwork, find_weights, pick_device
-from mchmr_stream.wire import MODEL, OUTPUT_SPECS, VIEWS, About, TensorSpec, input_specs
+from mchmr_stream.triton.wire_format import MODEL, OUTPUT_SPECS, VIEWS, About, TensorSpec, input_specs
 
 VERSION = "1"
 WEIGHTS_FILE = "weights.safetensors"
