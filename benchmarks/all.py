@@ -3,7 +3,7 @@
     python benchmarks/all.py [--validation DIR] [--heavy pose_landmarker_heavy.task] [--set SECTION.NAME=VALUE] [--only NAME ...]
 
 `--validation`: a folder of real views as for `mchmr evaluate real3d`; without it the questions about accuracy are left out, and say so.
-The machine should have nothing else to do. Longer ones (memory.py, sharing.py, triton_overhead.py, triton_faults.py, tracking.py,
+The machine should have nothing else to do. Longer ones (memory.py, estimators/shared.py, triton_overhead.py, triton_faults.py, tracking.py,
 live_latency.py) are run by themselves. Exit code 1 where a script failed; the others run all the same.
 """
 

@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from measuring import Ratio, Result, arguments, drawn, in_turns, middle, settings_of
 
-from mchmr_stream.benching.recording import First, record
-from mchmr_stream.benching.stages import people_together
-from mchmr_stream.build import open_input
 from mchmr_stream.cropping.base_box import base_boxes
 from mchmr_stream.datatypes import CropBatch
 from mchmr_stream.geometry.crops import image_from_crop_affine
 from mchmr_stream.network.weights import pick_device
-from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.pipeline.factory import open_input
+from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.runtime.threads import torch_threads
+from mchmr_stream.speed.recorded_calls import First, record
+from mchmr_stream.speed.stages import people_together
 
 _FRAMES, _SECONDS = 12, 1.5
 

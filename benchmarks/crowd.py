@@ -12,7 +12,7 @@ from contextlib import ExitStack
 import numpy as np
 from measuring import Result, arguments, drawn, in_turns, middle, pipeline_fps, settings_of
 
-from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.pipeline.pipeline import Pipeline
 
 
 def main() -> None:

@@ -18,9 +18,9 @@ import av
 import cv2
 from measuring import Ratio, Result, arguments, drawn, in_turns, middle, need
 
-from mchmr_stream.benching.machine import cores
 from mchmr_stream.config import SourceSettings
 from mchmr_stream.sources import open_source
+from mchmr_stream.speed.machine import cores
 
 
 def with_av(clip: Path, kind: str, threads: int, most: int) -> int:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from measuring import Ratio, Result, arguments, drawn, in_turns, middle, pipeline_fps, settings_of
 
-from mchmr_stream.build import open_input
 from mchmr_stream.config import Settings
-from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.pipeline.factory import open_input
+from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.runtime.concurrency import Workers
 
 

@@ -19,16 +19,16 @@ from typing import get_args
 
 from measuring import Ratio, Result, arguments, drawn, in_turns, middle, settings_of
 
-from mchmr_stream.benching.machine import cores
-from mchmr_stream.benching.recording import First, record
-from mchmr_stream.benching.stages import people_together
-from mchmr_stream.build import open_input
 from mchmr_stream.config import Settings
 from mchmr_stream.datatypes import CropBatch
 from mchmr_stream.errors import MchmrError
-from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.pipeline.factory import open_input
+from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.protocols import MeshEstimator
 from mchmr_stream.runtime.threads import torch_threads
+from mchmr_stream.speed.machine import cores
+from mchmr_stream.speed.recorded_calls import First, record
+from mchmr_stream.speed.stages import people_together
 
 _SECONDS = 1.0
 _FRAMES = 6

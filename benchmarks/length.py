@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 from measuring import Ratio, Result, arguments, drawn, in_turns, middle, pipeline_fps, settings_of
 
-from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.pipeline.pipeline import Pipeline
 
 
 def main() -> None:

@@ -24,9 +24,9 @@ from websockets.sync.client import connect
 
 from mchmr_stream.config import load_settings
 from mchmr_stream.datatypes import Moment
-from mchmr_stream.live import LiveRun
-from mchmr_stream.page.access import Access
-from mchmr_stream.page.live_page import LivePage
+from mchmr_stream.live.run import LiveRun
+from mchmr_stream.web.access import Access
+from mchmr_stream.web.live_page import LivePage
 
 WARM_UP_S = 10.0
 CASES = {"nobody": 0, "1 watcher": 1, "5 watchers": 5, "1 who stalls": -1}

@@ -12,7 +12,7 @@ import statistics
 
 from measuring import Ratio, Result, arguments, drawn, settings_of
 
-from mchmr_stream.benching.bench import bench
+from mchmr_stream.speed.benchmark import bench
 
 
 def main() -> None:

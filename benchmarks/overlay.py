@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from measuring import Ratio, Result, arguments, drawn, in_turns, middle, settings_of
 
-from mchmr_stream.benching.whole import run_with_files
-from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.pipeline.pipeline import Pipeline
+from mchmr_stream.speed.whole_run import run_with_files
 
 
 def main() -> None:

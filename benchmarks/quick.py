@@ -21,10 +21,10 @@ from empty import detection_alone
 from measuring import RESULTS, Ratio, Result, Rounds, arguments, drawn, in_turns, middle, pipeline_fps, settings_of
 from vs_mediapipe import theirs
 
-from mchmr_stream.benching.machine import cores
-from mchmr_stream.benching.whole import run_scenes, run_with_files
 from mchmr_stream.errors import MissingPart
-from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.pipeline.pipeline import Pipeline
+from mchmr_stream.speed.machine import cores
+from mchmr_stream.speed.whole_run import run_scenes, run_with_files
 
 _FRAMES = 30
 _LEAST = 0.05

@@ -24,12 +24,10 @@ from measuring import Ratio, Result, arguments, in_turns, middle, need, settings
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mchmr_stream.benching.recording import First, record
-from mchmr_stream.build import build_smoother, open_input
 from mchmr_stream.cropping.cropper import Cropper
 from mchmr_stream.cropping.layouts import Layout, layout
 from mchmr_stream.datatypes import CropBatch, Frame, Tracks
-from mchmr_stream.detection.movenet import MoveNetDetector
+from mchmr_stream.detection.movenet_detector import MoveNetDetector
 from mchmr_stream.estimators.local import LocalEstimator
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
@@ -46,9 +44,11 @@ from mchmr_stream.network.encoders import optimise_for_inference
 from mchmr_stream.network.encoders.blazepose import INPUT_PX, BlazePose, Trunk
 from mchmr_stream.network.encoders.encoder import CropFeatures, Encoder
 from mchmr_stream.network.weights import LoadedNetwork, load_network
-from mchmr_stream.pipeline import Pipeline, smoothed
+from mchmr_stream.pipeline.factory import build_smoother, open_input
+from mchmr_stream.pipeline.pipeline import Pipeline, smoothed
 from mchmr_stream.runtime.concurrency import Stopwatch
 from mchmr_stream.runtime.threads import torch_threads
+from mchmr_stream.speed.recorded_calls import First, record
 
 CPU = torch.device("cpu")
 STAGES = (64, 32, 16)
@@ -237,7 +237,7 @@ def main() -> None:
     network = load_network(settings.network.weights)
     encoder = network.net.encoder
     if not isinstance(encoder, BlazePose) or encoder.pyramid is not None:
-        raise SystemExit(f"sharing.py: {network.name} sees with {encoder.name}, expected weights with BlazePose lite or full")
+        raise SystemExit(f"estimators/shared.py: {network.name} sees with {encoder.name}, expected weights with BlazePose lite or full")
     all_views, reference = layout("wide", args.views), f"{args.views} views, each from its pixels"
 
     pipeline = Pipeline(settings_of([], "tracker.max_people=1", "runtime.device=cpu"))

@@ -33,7 +33,6 @@ from scipy.optimize import linear_sum_assignment
 from trackers import ByteTrackTracker
 from trackeval.metrics import CLEAR, HOTA, Identity
 
-from mchmr_stream.build import build_scene_cuts, build_tracker
 from mchmr_stream.config import Settings, settings_from
 from mchmr_stream.datatypes import KEYPOINT_NAMES, Detections, Frame, SourceInfo, Tracks
 from mchmr_stream.geometry.boxes import box_iou
@@ -42,7 +41,8 @@ from mchmr_stream.geometry.crops import image_from_rolled
 from mchmr_stream.learning.synthetic.clip_files import ClipLabels, read_labels, run_clips
 from mchmr_stream.learning.synthetic.clips import ClipSettings
 from mchmr_stream.learning.synthetic.stagings import STAGINGS
-from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.pipeline.factory import build_scene_cuts, build_tracker
+from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.sources import open_source
 
 Array = NDArray[np.float64]

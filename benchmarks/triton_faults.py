@@ -21,12 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mchmr_stream.build import open_input
 from mchmr_stream.config import load_settings
 from mchmr_stream.datatypes import Frame, Scene, SourceInfo
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.network.weights import load_network
-from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.pipeline.factory import open_input
+from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.serving.model_repository import ModelOptions, write_python_repository
 from mchmr_stream.serving.tritonserver import TritonServer
 from mchmr_stream.serving.tritonserver_binary import find_tritonserver

@@ -28,12 +28,12 @@ from pathlib import Path
 
 import torch
 
-from mchmr_stream.build import open_input
 from mchmr_stream.config import Settings, load_settings
 from mchmr_stream.datatypes import CropBatch, Frame
 from mchmr_stream.estimators.local import LocalEstimator
 from mchmr_stream.network.weights import load_network
-from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.pipeline.factory import open_input
+from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.runtime.concurrency import Stopwatch
 from mchmr_stream.serving.model_repository import ModelOptions, write_python_repository
 from mchmr_stream.serving.server_metrics import model_work

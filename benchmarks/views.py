@@ -20,7 +20,7 @@ from mchmr_stream.body.files import load_body
 from mchmr_stream.learning.body_landmarks import SparseBody
 from mchmr_stream.learning.evaluation.real_observations import observe_real, real_errors
 from mchmr_stream.network.weights import load_network
-from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.pipeline.pipeline import Pipeline
 
 REFERENCE = 5
 """The default; others are told as ratios to it."""

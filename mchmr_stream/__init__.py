@@ -14,24 +14,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mchmr_stream.build import Components
     from mchmr_stream.config import Settings, load_settings
     from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Detections, Frame, Moment, Scene, SourceInfo, Tracks
     from mchmr_stream.errors import InputError, MchmrError, MissingPart, TruncatedInput, UsageError
     from mchmr_stream.estimators.base import SynchronousEstimator
-    from mchmr_stream.exporting.formats import export_motion
+    from mchmr_stream.export.formats import export_motion
     from mchmr_stream.geometry.camera import Intrinsics
-    from mchmr_stream.job import VideoResult, process_video
-    from mchmr_stream.live import LiveRun, SourceStatus
+    from mchmr_stream.jobs.video_job import VideoResult, process_video
+    from mchmr_stream.live.run import LiveRun, SourceStatus
     from mchmr_stream.motion.motion import Motion, Track, load
-    from mchmr_stream.pipeline import Pipeline, stream
+    from mchmr_stream.pipeline.factory import Components
+    from mchmr_stream.pipeline.pipeline import Pipeline, stream
     from mchmr_stream.protocols import Detector, LiveSink, MeshEstimator, Source
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Bodies": "datatypes",
-    "Components": "build",
+    "Components": "pipeline.factory",
     "CropBatch": "datatypes",
     "CropEstimates": "datatypes",
     "Detections": "datatypes",
@@ -39,30 +39,30 @@ _HOME = {
     "Frame": "datatypes",
     "InputError": "errors",
     "Intrinsics": "geometry.camera",
-    "LiveRun": "live",
+    "LiveRun": "live.run",
     "LiveSink": "protocols",
     "MchmrError": "errors",
     "MeshEstimator": "protocols",
     "MissingPart": "errors",
     "Moment": "datatypes",
     "Motion": "motion.motion",
-    "Pipeline": "pipeline",
+    "Pipeline": "pipeline.pipeline",
     "Scene": "datatypes",
     "Settings": "config",
     "Source": "protocols",
     "SourceInfo": "datatypes",
-    "SourceStatus": "live",
+    "SourceStatus": "live.run",
     "SynchronousEstimator": "estimators.base",
     "Track": "motion.motion",
     "Tracks": "datatypes",
     "TruncatedInput": "errors",
     "UsageError": "errors",
-    "VideoResult": "job",
-    "export_motion": "exporting.formats",
+    "VideoResult": "jobs.video_job",
+    "export_motion": "export.formats",
     "load": "motion.motion",
     "load_settings": "config",
-    "process_video": "job",
-    "stream": "pipeline",
+    "process_video": "jobs.video_job",
+    "stream": "pipeline.pipeline",
 }
 """Public name -> the module that it is loaded from."""
 

@@ -1,7 +1,7 @@
 """Every setting, typed and explained. Unknown names are refused with the nearest known one.
 
 `Settings()` is the default; `load_settings(file, overrides)` reads YAML and `a.b=c` strings.
-This file knows no part of the pipeline: `build.py` turns settings into objects.
+This file knows no part of the pipeline: `pipeline/factory.py` turns settings into objects.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 
 if TYPE_CHECKING:
     from mchmr_stream.config import Settings
-    from mchmr_stream.pipeline import Pipeline
+    from mchmr_stream.pipeline.pipeline import Pipeline
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +47,6 @@ def quick_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="session")
 def quick_pipeline(quick_settings: Settings) -> Pipeline:
     """Loaded once; for runs with any settings that differ from `quick_settings` only outside of its components."""
-    from mchmr_stream.pipeline import Pipeline
+    from mchmr_stream.pipeline.pipeline import Pipeline
 
     return Pipeline(quick_settings)

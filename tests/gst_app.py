@@ -18,10 +18,10 @@ gi.require_version("GstBase", "1.0")
 gi.require_version("GstVideo", "1.0")
 from gi.repository import GObject, Gst, GstBase, GstVideo  # noqa: E402
 
-from mchmr_stream import gstreamer  # noqa: E402
 from mchmr_stream.config import load_settings  # noqa: E402
-from mchmr_stream.gst.metadata import has_analytics, results  # noqa: E402
-from mchmr_stream.gst.pictures import Pictures  # noqa: E402
+from mchmr_stream.gstreamer import element as gstreamer  # noqa: E402
+from mchmr_stream.gstreamer.buffer_pixels import Pictures  # noqa: E402
+from mchmr_stream.gstreamer.metadata import has_analytics, results  # noqa: E402
 
 WAIT = 60 * Gst.SECOND
 ENDS = Gst.MessageType.EOS | Gst.MessageType.ERROR
@@ -109,7 +109,7 @@ def metadata(clip: str, config: str) -> dict[str, Any]:
 
 def formats(clip: str, config: str) -> dict[str, Any]:
     """The same pictures with and without the element, in every format; 322 pixels make padded rows, 321 odd ones."""
-    from mchmr_stream import pipeline as flow
+    from mchmr_stream.pipeline import pipeline as flow
 
     components = flow.build_components(load_settings(config))
     flow.build_components = lambda settings, **own: components  # loaded once for all of them: only to save time

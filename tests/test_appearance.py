@@ -16,7 +16,7 @@ from usual_tracker import people_tracker
 from mchmr_stream.config import settings_from
 from mchmr_stream.datatypes import Detections, Tracks
 from mchmr_stream.geometry.boxes import box_iou
-from mchmr_stream.job import process_video
+from mchmr_stream.jobs.video_job import process_video
 from mchmr_stream.motion.motion import load
 from mchmr_stream.tracking.appearance import Appearance, appearance_of, log_likelihood_ratio
 from mchmr_stream.tracking.tracker import PeopleTracker

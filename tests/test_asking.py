@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from test_tracking import Person
 
-from mchmr_stream.asking import Asked, asked_ahead, asked_as_they_come
 from mchmr_stream.datatypes import Detections, Frame
+from mchmr_stream.detection.keyframes import Asked, asked_ahead, asked_as_they_come
 from mchmr_stream.errors import TruncatedInput
 
 FPS = 30.0

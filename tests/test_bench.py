@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from mchmr_stream.benching.clip import write_clip
-from mchmr_stream.benching.drawn_people import drawn_people
 from mchmr_stream.cli import main
 from mchmr_stream.config import Settings, SourceSettings
 from mchmr_stream.datatypes import Frame
-from mchmr_stream.detection.movenet import MoveNetDetector
+from mchmr_stream.detection.movenet_detector import MoveNetDetector
 from mchmr_stream.sources import open_source
+from mchmr_stream.speed.drawn_clip import write_clip
+from mchmr_stream.speed.drawn_people import drawn_people
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import re
 import numpy as np
 import pytest
 
-from mchmr_stream.build import with_camera
 from mchmr_stream.camera_files import load_camera
 from mchmr_stream.config import CameraSettings, Settings, load_settings
 from mchmr_stream.datatypes import SourceInfo
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.geometry.distortion import distort_points, undistort_points
+from mchmr_stream.pipeline.factory import with_camera
 
 WIDTH, HEIGHT = 1280, 720
 K = [[900.0, 0, 650.5], [0, 905.0, 351.25], [0, 0, 1]]

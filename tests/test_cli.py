@@ -82,8 +82,8 @@ class FakePipeline:
 @pytest.fixture
 def job(monkeypatch: pytest.MonkeyPatch) -> FakeJob:
     fake = FakeJob()
-    monkeypatch.setitem(sys.modules, "mchmr_stream.job", types.SimpleNamespace(process_video=fake))  # type: ignore[misc]
-    monkeypatch.setitem(sys.modules, "mchmr_stream.pipeline", types.SimpleNamespace(Pipeline=FakePipeline))  # type: ignore[misc]
+    monkeypatch.setitem(sys.modules, "mchmr_stream.jobs.video_job", types.SimpleNamespace(process_video=fake))  # type: ignore[misc]
+    monkeypatch.setitem(sys.modules, "mchmr_stream.pipeline.pipeline", types.SimpleNamespace(Pipeline=FakePipeline))  # type: ignore[misc]
     return fake
 
 
@@ -185,7 +185,7 @@ def test_a_camera_option_replaces_the_camera_of_the_file(capsys: pytest.CaptureF
 
 
 def test_the_stand_in_is_called_like_the_real_job() -> None:
-    from mchmr_stream.job import process_video
+    from mchmr_stream.jobs.video_job import process_video
 
     fake, real = (list(inspect.signature(function).parameters.values()) for function in (FakeJob().__call__, process_video))
     assert [(p.name, p.kind) for p in fake[1:]] == [(p.name, p.kind) for p in real[1:]]
@@ -393,8 +393,8 @@ def process_video(input, out_dir, settings, *, resume, overwrite, progress, stop
     return types.SimpleNamespace(stem="a", npz=Path("a.npz"), overlay=None, report=Path("a.json"), frames=3, people=1,
                                  complete=False, message=None, warnings=[], world=None)
 
-sys.modules["mchmr_stream.job"] = types.SimpleNamespace(process_video=process_video)
-sys.modules["mchmr_stream.pipeline"] = types.SimpleNamespace(Pipeline=lambda settings: types.SimpleNamespace(close=lambda: None))
+sys.modules["mchmr_stream.jobs.video_job"] = types.SimpleNamespace(process_video=process_video)
+sys.modules["mchmr_stream.pipeline.pipeline"] = types.SimpleNamespace(Pipeline=lambda settings: types.SimpleNamespace(close=lambda: None))
 from mchmr_stream.cli import main
 sys.exit(main(["video", "a.mp4", "b.mp4", "-o", sys.argv[1]]))
 """
@@ -469,7 +469,7 @@ def test_doctor_says_what_is_broken_and_what_to_do(
 def test_doctor_names_the_files_that_a_broken_installation_lacks(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mchmr_stream.fitting.calibration import load_calibration
+    from mchmr_stream.fitting.noise_constants import load_calibration
 
     load_calibration.cache_clear()
     monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path)

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from rendered_people import LIMB_NAMES, render
 
 from mchmr_stream.datatypes import KEYPOINT_NAMES, Detections, Frame
-from mchmr_stream.detection import boxes as boxes_module
-from mchmr_stream.detection.boxes import BoxesDetector
+from mchmr_stream.detection import given_boxes as boxes_module
 from mchmr_stream.detection.centernet import People
-from mchmr_stream.detection.mediapipe import MediaPipeDetector, MediaPipeReference
-from mchmr_stream.detection.movenet import _SHIFT_PX, MoveNetDetector, _in_picture, network_input, size_inside
+from mchmr_stream.detection.given_boxes import BoxesDetector
+from mchmr_stream.detection.mediapipe_detector import MediaPipeDetector, MediaPipeReference
+from mchmr_stream.detection.movenet_detector import _SHIFT_PX, MoveNetDetector, _in_picture, network_input, size_inside
 from mchmr_stream.errors import InputError, MissingPart, UsageError
 from mchmr_stream.movenet.multipose import STRIDE
 from mchmr_stream.network.landmarks import COCO_MIRROR

@@ -33,7 +33,7 @@ from mchmr_stream.cli import main
 from mchmr_stream.config import settings_from
 from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.job import process_video
+from mchmr_stream.jobs.video_job import process_video
 from mchmr_stream.motion.motion import Motion, Track, load
 
 TOLERANCE_M = 0.002

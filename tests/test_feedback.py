@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mchmr_stream.feedback import Feedback
+from mchmr_stream.pipeline.feedback import Feedback
 
 
 def test_an_answer_comes_to_whoever_waits_for_that_frame() -> None:

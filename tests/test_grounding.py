@@ -15,12 +15,12 @@ from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel
 from mchmr_stream.cli import main
 from mchmr_stream.errors import InputError
-from mchmr_stream.exporting.formats import export_motion
+from mchmr_stream.export.formats import export_motion
 from mchmr_stream.geometry.camera import project
-from mchmr_stream.grounding.doubts import Evidence, warnings_of
-from mchmr_stream.grounding.estimate import ground
 from mchmr_stream.motion.editing import merge, select, split, write
 from mchmr_stream.motion.motion import WORLD_COLUMNS, Motion, load
+from mchmr_stream.world.doubts import Evidence, warnings_of
+from mchmr_stream.world.world_motion import ground
 
 ALONG = Way((-1.8, -5.0), 75)
 """Walks mostly across the picture."""

@@ -25,16 +25,17 @@ import pytest
 from people import FPS, HEIGHT, STRIP_PX, WIDTH, people_pictures
 
 import mchmr_stream
-from mchmr_stream import cli, job
+from mchmr_stream import cli
 from mchmr_stream.body.model import BodyModel
 from mchmr_stream.cli.video import process
 from mchmr_stream.config import Settings, settings_from
 from mchmr_stream.datatypes import Detections, Frame
 from mchmr_stream.errors import InputError, MchmrError, TruncatedInput, UsageError
 from mchmr_stream.files.atomic import hidden_mark
-from mchmr_stream.job import VideoResult, process_video
+from mchmr_stream.jobs import video_job
+from mchmr_stream.jobs.video_job import VideoResult, process_video
 from mchmr_stream.motion.motion import Motion, load
-from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.sinks.overlay import OverlaySink
 from mchmr_stream.video_encoding import h264
 
@@ -71,8 +72,8 @@ def loaded(monkeypatch: pytest.MonkeyPatch, pipeline: Pipeline) -> None:
     def with_settings(settings: Settings) -> Pipeline:
         return Pipeline(settings, pipeline.components)
 
-    monkeypatch.setattr(job, "Pipeline", with_settings)
-    monkeypatch.setattr("mchmr_stream.pipeline.Pipeline", with_settings)
+    monkeypatch.setattr(video_job, "Pipeline", with_settings)
+    monkeypatch.setattr("mchmr_stream.pipeline.pipeline.Pipeline", with_settings)
 
 
 def changed(settings: Settings, **changes: dict[str, object]) -> Settings:
@@ -180,7 +181,7 @@ def test_a_standing_camera_only_adds_a_world(clip: Path, tmp_path: Path, pipelin
 def test_without_feet_the_run_is_whole_and_says_why_there_is_no_world(
     clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mchmr_stream.grounding.contacts._SHORTEST_S", 100.0)  # nobody stands for so long
+    monkeypatch.setattr("mchmr_stream.world.foot_contacts._SHORTEST_S", 100.0)  # nobody stands for so long
     result = run(clip, tmp_path, pipeline, changed(settings, camera={"static": True}, output={"overlay": False}))
     assert result.complete
     assert result.world is None
@@ -193,13 +194,13 @@ def test_the_world_is_in_the_file_when_it_appears(
 ) -> None:
     """Killed at any time, the file is absent or final."""
     static = changed(settings, camera={"static": True}, output={"overlay": False})
-    real = job.ground
+    real = video_job.ground
 
     def while_nothing_is_there(motion: Motion, body: BodyModel) -> Motion:
         assert [name for name in names(tmp_path) if not name.startswith(".")] == []
         return real(motion, body)
 
-    monkeypatch.setattr(job, "ground", while_nothing_is_there)
+    monkeypatch.setattr(video_job, "ground", while_nothing_is_there)
     assert load(run(clip, tmp_path, pipeline, static).npz).world is not None
 
 
@@ -209,7 +210,7 @@ def test_an_error_in_the_world_costs_the_world_only(
     def failing(motion: Motion, body: BodyModel) -> Motion:
         raise np.linalg.LinAlgError("singular")
 
-    monkeypatch.setattr(job, "ground", failing)
+    monkeypatch.setattr(video_job, "ground", failing)
     static = changed(settings, camera={"static": True}, output={"overlay": False}, source={"end_s": 0.2})
     with pytest.raises(np.linalg.LinAlgError, match="singular"):
         run(clip, tmp_path, pipeline, static)
@@ -325,7 +326,7 @@ def test_a_complete_run_is_left_alone(
     settings = changed(settings, source={"end_s": 0.2})
     run(clip, tmp_path, pipeline, settings)
     before = bytes_of(tmp_path)
-    monkeypatch.setattr(job, "Pipeline", lambda _: pytest.fail("the networks need not be loaded"))
+    monkeypatch.setattr(video_job, "Pipeline", lambda _: pytest.fail("the networks need not be loaded"))
     result = process_video(clip, tmp_path, settings, resume=True)
     assert (result.complete, result.frames, result.people, result.message) == (True, 3, 2, "was complete already")
     assert bytes_of(tmp_path) == before

@@ -23,16 +23,16 @@ from PIL import Image
 from waiting import wait_for
 
 import mchmr_stream
-from mchmr_stream.adjusting import AdjustableSettings
 from mchmr_stream.cli import main
 from mchmr_stream.cli.config import settings_yaml
 from mchmr_stream.config import LiveSettings, Settings, load_settings, settings_from
 from mchmr_stream.datatypes import CropBatch, Moment
 from mchmr_stream.errors import InputError, UsageError
-from mchmr_stream.live import LiveRun
+from mchmr_stream.estimators.shared import SharedEstimator
+from mchmr_stream.live.load_shedding import LoadShedding
+from mchmr_stream.live.run import LiveRun
+from mchmr_stream.pipeline.live_settings import AdjustableSettings
 from mchmr_stream.runtime.concurrency import Gathering
-from mchmr_stream.sharing import SharedEstimator
-from mchmr_stream.shedding import LoadShedding
 from mchmr_stream.sinks.json_tcp import JsonTcpSink
 from mchmr_stream.sinks.npz_segments import NpzSegments
 from mchmr_stream.sinks.video_recording import RecordSink

@@ -34,7 +34,7 @@ from mchmr_stream.config import MqttSettings, Settings
 from mchmr_stream.datatypes import JOINT_NAMES, Frame, Moment, SourceInfo
 from mchmr_stream.errors import MchmrError, UsageError
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.sinks.background import Unhurried
 from mchmr_stream.sinks.json_lines import moment_line
 from mchmr_stream.sinks.mqtt import PASSWORD, MqttSink

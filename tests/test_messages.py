@@ -16,8 +16,8 @@ from rich.table import Column, Table
 from mchmr_stream.cli import main, progress
 from mchmr_stream.cli.tables import TableConsole
 from mchmr_stream.config import Settings
-from mchmr_stream.job import process_video
-from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.jobs.video_job import process_video
+from mchmr_stream.pipeline.pipeline import Pipeline
 
 
 def test_without_a_terminal_progress_is_lines_from_time_to_time(

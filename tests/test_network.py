@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mchmr_stream.errors import InputError, MissingPart, UsageError
-from mchmr_stream.fitting.calibration import load_calibration
+from mchmr_stream.fitting.noise_constants import load_calibration
 from mchmr_stream.geometry.camera import box_info, full_from_local
 from mchmr_stream.network.fusion import FUSIONS, ConcatFusion, CropAwareFusion, SelfAttentionFusion, fourier, relative_boxes
 from mchmr_stream.network.heads import CameraDecoder

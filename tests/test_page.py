@@ -35,12 +35,12 @@ from mchmr_stream.config import LiveSettings, Settings, settings_from
 from mchmr_stream.datatypes import Moment
 from mchmr_stream.errors import MchmrError, UsageError
 from mchmr_stream.geometry.camera import project
-from mchmr_stream.live import LiveRun
-from mchmr_stream.page.access import Access
-from mchmr_stream.page.live_page import LivePage
-from mchmr_stream.page.pictures import PagePictures
+from mchmr_stream.live.run import LiveRun
 from mchmr_stream.sinks.overlay import draw_scene
 from mchmr_stream.sinks.recording_session import Recorder
+from mchmr_stream.web.access import Access
+from mchmr_stream.web.live_page import LivePage
+from mchmr_stream.web.page_pictures import PagePictures
 
 LOCAL = Access("127.0.0.1", 0, None)
 NAMES = {"body_model": "b", "body_model_sha256": "1", "weights": "w", "weights_sha256": "2"}
@@ -354,7 +354,7 @@ def test_lines_come_by_websocket(served):
 
 
 def test_a_program_that_does_not_read_is_cut_off(served, monkeypatch, caplog):
-    monkeypatch.setattr("mchmr_stream.page.server.MOST_WAITING", 1 << 20)
+    monkeypatch.setattr("mchmr_stream.web.page_server.MOST_WAITING", 1 << 20)
     server = served.page._server
     with connect(served.page.url.replace("http", "ws") + "json", max_queue=1):
         wait_for(lambda: server.has_readers)

@@ -17,11 +17,11 @@ import pytest
 import torch
 
 import mchmr_stream
-from mchmr_stream.benching.machine import cpu_name
 from mchmr_stream.cli import main
 from mchmr_stream.cli.demo import get_clip
 from mchmr_stream.errors import MissingPart
 from mchmr_stream.motion.motion import COLUMNS, FRAME_COLUMNS, HEADER, WORLD_COLUMNS
+from mchmr_stream.speed.machine import cpu_name
 from mchmr_stream.triton.wire_format import OUTPUT_SPECS, input_specs
 
 DATA = Path(__file__).resolve().parent / "data"

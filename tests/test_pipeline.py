@@ -17,7 +17,7 @@ from mchmr_stream.config import Settings, settings_from
 from mchmr_stream.datatypes import Detections, Float, Frame, Scene, SourceInfo
 from mchmr_stream.errors import InputError, MissingPart, TruncatedInput
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.protocols import Detector
 from mchmr_stream.runtime.threads import team_and_batches
 
@@ -335,7 +335,7 @@ def test_painted_numbers_survive_coding(tmp_path: Path) -> None:
     """What the other tests read frames by."""
     clip = media.write_video(tmp_path / "clip.mp4", ONE_PERSON, fps=FPS)
     settings = settings_from({})
-    from mchmr_stream.build import open_input
+    from mchmr_stream.pipeline.factory import open_input
 
     source, _ = open_input(clip, settings)
     assert [media.read_counter(frame.rgb[:STRIP_PX]) for frame in source.frames()] == list(range(12))

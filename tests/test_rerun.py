@@ -21,8 +21,8 @@ from mchmr_stream.cli import main
 from mchmr_stream.cli.config import settings_yaml
 from mchmr_stream.config import Settings, settings_from
 from mchmr_stream.errors import UsageError
-from mchmr_stream.job import process_video
-from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.jobs.video_job import process_video
+from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.sinks.rerun_live import RerunLiveSink
 
 rerun = pytest.importorskip("rerun", reason="rerun-sdk is not installed")

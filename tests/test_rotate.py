@@ -13,18 +13,18 @@ from people import FPS, people_picture, people_pictures
 from test_pipeline import ONE_PERSON, Pictures, variant
 from usual_tracker import people_tracker
 
-from mchmr_stream.asking import between
-from mchmr_stream.build import build_upright_detector
 from mchmr_stream.config import Settings, SourceSettings, settings_from
 from mchmr_stream.cropping.base_box import base_boxes
 from mchmr_stream.cropping.layouts import layout
 from mchmr_stream.datatypes import Detections, Float, Frame, Scene, SourceInfo
-from mchmr_stream.detection.turned import turned_back, turned_frame, up_rad
-from mchmr_stream.detection.way_up import WayUpDetector
+from mchmr_stream.detection.auto_rotate import WayUpDetector
+from mchmr_stream.detection.keyframes import between
+from mchmr_stream.detection.rotated_detector import turned_back, turned_frame, up_rad
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.job import process_video
-from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.jobs.video_job import process_video
+from mchmr_stream.pipeline.factory import build_upright_detector
+from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.sources import open_source
 
 QUARTERS = [1, 2, 3]

@@ -17,7 +17,7 @@ from mchmr_stream.cli import main
 from mchmr_stream.config import settings_from
 from mchmr_stream.errors import UsageError
 from mchmr_stream.files.same_file import colliding, is_same_file
-from mchmr_stream.job import process_video
+from mchmr_stream.jobs.video_job import process_video
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 

@@ -13,16 +13,16 @@ import pytest
 from people import people_picture, people_pictures
 from PIL import ExifTags, Image
 
-from mchmr_stream import pipeline as pipeline_module
-from mchmr_stream.build import open_input
 from mchmr_stream.cli.stills import expanded
 from mchmr_stream.config import Settings, load_settings, settings_from
 from mchmr_stream.datatypes import Bodies, Frame, Scene
 from mchmr_stream.errors import EncodingError, TruncatedInput, UsageError
 from mchmr_stream.geometry.camera import Intrinsics
-from mchmr_stream.job import VideoResult, process_video
+from mchmr_stream.jobs.video_job import VideoResult, process_video
 from mchmr_stream.motion.motion import load
-from mchmr_stream.pipeline import Pipeline, stream
+from mchmr_stream.pipeline import pipeline as pipeline_module
+from mchmr_stream.pipeline.factory import open_input
+from mchmr_stream.pipeline.pipeline import Pipeline, stream
 from mchmr_stream.sinks.still_overlay import StillOverlaySink
 from mchmr_stream.sources.stills import stills_in
 

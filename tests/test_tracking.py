@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from usual_tracker import people_tracker
 
 from mchmr_stream.datatypes import Detections, Tracks
+from mchmr_stream.detection.person_similarity import COCO_SIGMAS, body_size, keypoint_similarity
 from mchmr_stream.geometry.boxes import box_iou
 from mchmr_stream.tracking.box_filter import BoxFilter
 from mchmr_stream.tracking.candidates import candidates_from
-from mchmr_stream.tracking.similarity import COCO_SIGMAS, body_size, keypoint_similarity
 from mchmr_stream.tracking.track import Track
 
 # A standing person in a box of width 0.4 and height 1 whose centre is the origin; COCO's order.

@@ -21,17 +21,17 @@ import torch
 from certificates import certificate
 from people import people_pictures
 
-from mchmr_stream.build import open_input
 from mchmr_stream.cli import main
 from mchmr_stream.config import Settings, load_settings
 from mchmr_stream.cropping.cropper import Cropper
 from mchmr_stream.cropping.layouts import layout
 from mchmr_stream.datatypes import CropBatch, CropEstimates, Tracks
-from mchmr_stream.detection.movenet import MoveNetDetector
+from mchmr_stream.detection.movenet_detector import MoveNetDetector
 from mchmr_stream.errors import MissingPart, ServerError, UsageError
 from mchmr_stream.estimators.local import LocalEstimator
 from mchmr_stream.motion.motion import load
 from mchmr_stream.network.weights import load_network
+from mchmr_stream.pipeline.factory import open_input
 from mchmr_stream.protocols import MeshEstimator
 from mchmr_stream.triton.wire_format import OUTPUT_SPECS, TensorSpec, input_specs, request_arrays
 

@@ -24,21 +24,21 @@ from numpy.typing import NDArray
 
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel
-from mchmr_stream.build import build_components, build_cropper
 from mchmr_stream.config import load_settings
 from mchmr_stream.datatypes import KEYPOINT_NAMES, LANDMARK_NAMES, Frame
-from mchmr_stream.detection.movenet import MoveNetDetector
+from mchmr_stream.detection.movenet_detector import MoveNetDetector
 from mchmr_stream.fitting.body_fitter import ENDS, BodyFitter, Measured
 from mchmr_stream.fitting.body_points import nominal_points
-from mchmr_stream.fitting.calibration import BONE_KEYPOINTS, FILE_NAME, SEEN_SCORE, FitCalibration
 from mchmr_stream.fitting.kinematics import BETAS, FREE_JOINTS, PLACE, ROTATION_SIZE, SIZE, Kinematics, State, global_from_relative
+from mchmr_stream.fitting.noise_constants import BONE_KEYPOINTS, FILE_NAME, SEEN_SCORE, FitCalibration
 from mchmr_stream.fitting.objective import deviation
 from mchmr_stream.geometry.camera import Intrinsics, roll_matrix
 from mchmr_stream.learning.landmark_places import geometric_fit
 from mchmr_stream.learning.observed import Observer, observable
 from mchmr_stream.learning.synthetic.shards import read_shards
-from mchmr_stream.pipeline import landmarks_in_image
-from mchmr_stream.placing import place_in_image
+from mchmr_stream.pipeline.factory import build_components, build_cropper
+from mchmr_stream.pipeline.full_camera import place_in_image
+from mchmr_stream.pipeline.pipeline import landmarks_in_image
 
 Array = NDArray[np.float64]
 

@@ -20,7 +20,7 @@ from mchmr_stream.body.builds import relative_to_skeleton
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel
 from mchmr_stream.datatypes import JOINT_NAMES
-from mchmr_stream.exporting.appearance import vertex_normals
+from mchmr_stream.export.materials import vertex_normals
 from mchmr_stream.learning.synthetic.rig import load_render_body
 from mchmr_stream.learning.synthetic.source_body import draw_population, load_source_body
 

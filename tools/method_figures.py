@@ -31,7 +31,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import skin
-from mchmr_stream.build import open_input
 from mchmr_stream.config import load_settings
 from mchmr_stream.cropping.layouts import layout
 from mchmr_stream.cropping.warp import shared_reductions, warp_crops
@@ -60,6 +59,7 @@ from mchmr_stream.network.fusion import ConcatFusion, CropAwareFusion, SelfAtten
 from mchmr_stream.network.model import MultiCropNet
 from mchmr_stream.network.paper_head import PaperFusion
 from mchmr_stream.network.weights import load_network
+from mchmr_stream.pipeline.factory import open_input
 from mchmr_stream.rendering.shading import paint_bodies
 
 ROOT = Path(__file__).resolve().parents[1]

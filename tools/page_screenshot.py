@@ -17,9 +17,9 @@ from playwright.sync_api import sync_playwright
 
 from mchmr_stream.cli.live import DEFAULTS
 from mchmr_stream.config import load_settings
-from mchmr_stream.live import LiveRun
-from mchmr_stream.page.access import Access
-from mchmr_stream.page.live_page import LivePage
+from mchmr_stream.live.run import LiveRun
+from mchmr_stream.web.access import Access
+from mchmr_stream.web.live_page import LivePage
 
 SOFTWARE = ["--no-sandbox", "--disable-gpu", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-background-networking"]
 AS_WITH_A_CARD = """

@@ -27,15 +27,15 @@ from PIL import Image, ImageDraw, ImageFont
 from pydantic import ValidationError
 
 from mchmr_stream.body.model import BodyModel, skin
-from mchmr_stream.build import with_camera
 from mchmr_stream.config import CameraSettings, Settings, SourceSettings
 from mchmr_stream.datatypes import JOINT_NAMES, Bodies, Frame, Scene
 from mchmr_stream.errors import InputError, MchmrError, UsageError
-from mchmr_stream.exporting.formats import body_of
-from mchmr_stream.exporting.person import usable_rows
+from mchmr_stream.export.formats import body_of
+from mchmr_stream.export.person_motion import usable_rows
 from mchmr_stream.files.atomic import check_folder, publish, temporary_beside, write_errors
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.motion.motion import Motion, Track, load
+from mchmr_stream.pipeline.factory import with_camera
 from mchmr_stream.rendering.colours import identity_colour
 from mchmr_stream.rendering.shading import paint_bodies
 from mchmr_stream.sinks.overlay import draw_scene

@@ -56,12 +56,12 @@ def run(args: argparse.Namespace) -> int:
     settings = [load_settings(args.config, [*common, *args.overrides, *own]) for own in ([f"crops.views={n}"] for n in views)]
     settings = settings or [load_settings(args.config, [*common, *args.overrides])]
 
-    from mchmr_stream.benching.bench import bench, steps_of
-    from mchmr_stream.benching.chart import draw_chart
-    from mchmr_stream.benching.clip import write_clip
-    from mchmr_stream.benching.table import print_tables
     from mchmr_stream.cli.progress import progress_bar
     from mchmr_stream.cli.tables import TableConsole
+    from mchmr_stream.speed.benchmark import bench, steps_of
+    from mchmr_stream.speed.drawn_clip import write_clip
+    from mchmr_stream.speed.result_tables import print_tables
+    from mchmr_stream.speed.time_chart import draw_chart
 
     with tempfile.TemporaryDirectory() if args.input is None else nullcontext() as folder:
         clip = args.input

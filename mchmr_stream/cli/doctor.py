@@ -133,7 +133,7 @@ def _version(distribution: str) -> str:
 
 def _files(settings: Settings) -> Iterator[Finding]:
     from mchmr_stream.body.files import load_body
-    from mchmr_stream.fitting.calibration import load_calibration
+    from mchmr_stream.fitting.noise_constants import load_calibration
     from mchmr_stream.movenet.multipose import load_movenet
     from mchmr_stream.movenet.thunder import load_thunder
     from mchmr_stream.network.weights import ASSETS, find_weights, load_network

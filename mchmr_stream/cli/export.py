@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _export(file: Path, args: argparse.Namespace, keep: list[Path]) -> None:
-    from mchmr_stream.exporting.formats import body_of, export_motion
+    from mchmr_stream.export.formats import body_of, export_motion
     from mchmr_stream.motion.motion import load
 
     motion = load(file)

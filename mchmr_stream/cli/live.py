@@ -23,9 +23,9 @@ from mchmr_stream.motion.output_paths import plain_name
 
 if TYPE_CHECKING:
     from mchmr_stream.config import Settings
-    from mchmr_stream.live import LiveRun, SourceStatus
-    from mchmr_stream.page.live_page import LivePage
+    from mchmr_stream.live.run import LiveRun, SourceStatus
     from mchmr_stream.protocols import LiveSink
+    from mchmr_stream.web.live_page import LivePage
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     settings = load_settings(args.config, [*shorthands, *args.overrides], defaults=DEFAULTS)
     files = _checked_outputs(args, settings)
     from mchmr_stream.cli.stopping import StopOnSignals
-    from mchmr_stream.live import LiveRun
+    from mchmr_stream.live.run import LiveRun
 
     with claimed(files), StopOnSignals() as stop, LiveRun(args.sources, settings) as live:
         for sink in _sinks(args, live):
@@ -135,7 +135,7 @@ def _checked_outputs(args: argparse.Namespace, settings: Settings) -> list[Path]
     Raises UsageError where a file that is followed or read would be written to, or one file be written by two outputs.
     """
     from mchmr_stream.config import files_named
-    from mchmr_stream.live import addresses_of
+    from mchmr_stream.live.run import addresses_of
     from mchmr_stream.sources.playlists import files_listed
 
     names = [plain_name(address.name) for address in addresses_of(args.sources, settings)]
@@ -157,8 +157,8 @@ def _page(live: LiveRun, quiet: bool) -> LivePage | None:
     from dataclasses import replace
 
     from mchmr_stream.config import LiveSettings
-    from mchmr_stream.page.access import Access
-    from mchmr_stream.page.live_page import LivePage
+    from mchmr_stream.web.access import Access
+    from mchmr_stream.web.live_page import LivePage
 
     access = Access.of(live.settings.live)
     if access is None:

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mchmr_stream.live import LiveRun
+    from mchmr_stream.live.run import LiveRun
     from mchmr_stream.protocols import LiveSink
 
 

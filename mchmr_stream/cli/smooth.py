@@ -56,10 +56,10 @@ def _smooth(args: argparse.Namespace) -> int:
     from mchmr_stream.body.files import load_body
     from mchmr_stream.config import apply_override, files_named, settings_from
     from mchmr_stream.files.same_file import refuse_to_replace
-    from mchmr_stream.grounding.estimate import ground, in_a_line
+    from mchmr_stream.jobs.resmooth import smooth_again
     from mchmr_stream.motion import editing
     from mchmr_stream.motion import motion as motions
-    from mchmr_stream.resmoothing import smooth_again
+    from mchmr_stream.world.world_motion import ground, in_a_line
 
     if args.out.exists() and not args.overwrite:
         raise UsageError(f"{args.out} is there already; use --overwrite, or another name")

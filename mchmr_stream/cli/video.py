@@ -19,7 +19,7 @@ from mchmr_stream.files.same_file import colliding, refuse_to_replace
 
 if TYPE_CHECKING:
     from mchmr_stream.config import Settings
-    from mchmr_stream.job import VideoResult
+    from mchmr_stream.jobs.video_job import VideoResult
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -148,8 +148,8 @@ def process(
     _check_outputs(names, inputs, settings, settings_file, allow_existing=resume or overwrite)
     from mchmr_stream.cli.progress import progress_bar
     from mchmr_stream.cli.stopping import StopOnSignals
-    from mchmr_stream.job import process_video
-    from mchmr_stream.pipeline import Pipeline
+    from mchmr_stream.jobs.video_job import process_video
+    from mchmr_stream.pipeline.pipeline import Pipeline
 
     out_dir.mkdir(parents=True, exist_ok=True)
     failed = 0

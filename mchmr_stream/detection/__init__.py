@@ -1,1 +1,1 @@
-"""Who is in the picture: `movenet`, `mediapipe` and `boxes` are detectors, made by `build.py`; `centernet` serves the first."""
+"""Who is in the picture: `movenet`, `mediapipe` and `boxes` are detectors, made by `pipeline/factory.py`; `centernet` serves the first."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mchmr_stream.body.model import BodyModel
 from mchmr_stream.datatypes import Bodies
 from mchmr_stream.fitting.body_fitter import BodyFitter, Measured
-from mchmr_stream.fitting.calibration import FitCalibration
+from mchmr_stream.fitting.noise_constants import FitCalibration
 from mchmr_stream.geometry.camera import Intrinsics
 
 Array = NDArray[np.float64]

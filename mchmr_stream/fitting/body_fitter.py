@@ -1,7 +1,7 @@
 """Fit bodies to keypoints: the network's bodies in, the most probable ones with their uncertainty out.
 
 For each person and frame the posterior's maximum is found (`objective.py`), several frames and people at once. Bone lengths settle over a
-track (`shapes.py`). What comes out has the posterior's deviations: of each joint's rotation, which the smoother takes as
+track (`track_shapes.py`). What comes out has the posterior's deviations: of each joint's rotation, which the smoother takes as
 measurement noise, and of each joint's place.
 """
 
@@ -18,7 +18,6 @@ from mchmr_stream.body.joints import rest_joints
 from mchmr_stream.body.model import BodyModel
 from mchmr_stream.datatypes import EXTREMITY_NAMES, JOINT_NAMES, KEYPOINT_NAMES, Bodies, Float
 from mchmr_stream.fitting.body_points import CARRIERS, nominal_points
-from mchmr_stream.fitting.calibration import BONE_KEYPOINTS, SEEN_SCORE, FitCalibration
 from mchmr_stream.fitting.evidence import Evidence
 from mchmr_stream.fitting.joint_limits import JointLimits
 from mchmr_stream.fitting.kinematics import (
@@ -31,8 +30,9 @@ from mchmr_stream.fitting.kinematics import (
     relative_from_global,
 )
 from mchmr_stream.fitting.levenberg_marquardt import minimise
+from mchmr_stream.fitting.noise_constants import BONE_KEYPOINTS, SEEN_SCORE, FitCalibration
 from mchmr_stream.fitting.objective import Objective, Prior
-from mchmr_stream.fitting.shapes import Shapes, TrackShapes
+from mchmr_stream.fitting.track_shapes import Shapes, TrackShapes
 from mchmr_stream.geometry.camera import Intrinsics, roll_matrix
 
 Array = NDArray[np.float64]

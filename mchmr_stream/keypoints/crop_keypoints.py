@@ -19,13 +19,13 @@ from mchmr_stream.cropping.base_box import base_boxes
 from mchmr_stream.cropping.cropper import Cropper
 from mchmr_stream.cropping.layouts import MAX_VIEWS, layout
 from mchmr_stream.datatypes import Float, Frame, Tracks
+from mchmr_stream.detection.person_similarity import keypoint_similarity
 from mchmr_stream.geometry.boxes import box_size
 from mchmr_stream.geometry.camera import Intrinsics, roll_matrix, turn
 from mchmr_stream.geometry.crops import crop_from_rolled, image_from_rolled, rolled_from_crop, rolled_from_image
 from mchmr_stream.keypoints.heatmap_decoding import ThunderReading
 from mchmr_stream.keypoints.keypoint_fusion import Reading, fused
 from mchmr_stream.network.landmarks import COCO_MIRROR
-from mchmr_stream.tracking.similarity import keypoint_similarity
 
 Array = NDArray[np.float64]
 KeypointNetwork = Callable[[Tensor, Tensor | None], ThunderReading]

@@ -29,7 +29,7 @@ from mchmr_stream.network.model import observe
 from mchmr_stream.network.observations import Observations
 
 if TYPE_CHECKING:  # kept out of a packed training run, which has torch and numpy only
-    from mchmr_stream.detection.movenet import MoveNetDetector
+    from mchmr_stream.detection.movenet_detector import MoveNetDetector
     from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
     from mchmr_stream.learning.synthetic.samples import PersonLabel, SyntheticScene
 

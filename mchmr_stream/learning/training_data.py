@@ -83,7 +83,7 @@ def prepare(shards: Path, out: Path, encoder: str, views: int, seed: int, report
             raise UsageError(f"{out} holds {kept.views.shape[1]} views of each person, the settings say {views}; delete it to look again")
         return kept
     from mchmr_stream.cropping.cropper import Cropper
-    from mchmr_stream.detection.movenet import MoveNetDetector
+    from mchmr_stream.detection.movenet_detector import MoveNetDetector
     from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
     from mchmr_stream.keypoints.thunder_keypoints import ThunderPoints
     from mchmr_stream.learning.observed import Observer

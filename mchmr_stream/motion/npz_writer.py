@@ -137,7 +137,7 @@ class NpzSink:
         self._frames += 1
 
     def checkpoint(self) -> None:
-        """Keep what was written for a later run, should this one be killed; `killed_run.py` finds it."""
+        """Keep what was written for a later run, should this one be killed; `jobs/killed_run.py` finds it."""
         with write_errors(self.path):
             self._spool.sync()
             checkpoint.save(Path(self._folder.name), self._header, rows=self._rows, frames=self._frames, views=self._views)

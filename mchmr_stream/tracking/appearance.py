@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.datatypes import KEYPOINT_NAMES
+from mchmr_stream.detection.person_similarity import VISIBLE_SCORE
 from mchmr_stream.geometry.camera import roll_matrix
-from mchmr_stream.tracking.similarity import VISIBLE_SCORE
 
 Array = NDArray[np.float64]
 

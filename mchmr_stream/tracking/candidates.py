@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.datatypes import Detections
+from mchmr_stream.detection.person_similarity import body_size, same_person
 from mchmr_stream.tracking.appearance import Appearance, appearance_of
-from mchmr_stream.tracking.similarity import body_size, same_person
 
 
 @dataclass(frozen=True, eq=False)

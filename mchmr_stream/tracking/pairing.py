@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from mchmr_stream.detection.person_similarity import person_similarity
 from mchmr_stream.geometry.boxes import box_iou
 from mchmr_stream.tracking.appearance import HALVES, Appearance, appearance_of, log_likelihood_ratio
 from mchmr_stream.tracking.candidates import Candidates
 from mchmr_stream.tracking.relinking import relink_closeness, size_agreement
-from mchmr_stream.tracking.similarity import person_similarity
 from mchmr_stream.tracking.track import Track
 
 Array = NDArray[np.float64]

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mchmr_stream.detection.person_similarity import VISIBLE_SCORE
 from mchmr_stream.geometry.boxes import box_size
 from mchmr_stream.tracking.appearance import HALVES, Appearance
 from mchmr_stream.tracking.belief import Belief
 from mchmr_stream.tracking.box_filter import BoxFilter
 from mchmr_stream.tracking.candidates import Candidates
-from mchmr_stream.tracking.similarity import VISIBLE_SCORE
 
 FloatArray = NDArray[np.floating]
 

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.datatypes import Detections, Float, Int, Tracks
+from mchmr_stream.detection.person_similarity import same_person
 from mchmr_stream.geometry.boxes import box_iou
 from mchmr_stream.tracking.candidates import Candidates, candidates_from
 from mchmr_stream.tracking.pairing import doubt_beside, in_other_clothes, match, relink
-from mchmr_stream.tracking.similarity import same_person
 from mchmr_stream.tracking.track import Track
 
 _log = logging.getLogger(__name__)

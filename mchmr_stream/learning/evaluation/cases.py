@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.build import open_input
 from mchmr_stream.config import load_settings
 from mchmr_stream.geometry.camera import project
 from mchmr_stream.learning.evaluation.consistency import averaged
@@ -19,6 +18,7 @@ from mchmr_stream.learning.evaluation.real_views import RealView
 from mchmr_stream.learning.evaluation.synthetic_people import Labelled
 from mchmr_stream.learning.evaluation.synthetic_predictions import KNOWN, SyntheticPredictions
 from mchmr_stream.learning.metrics import LIMBS_IN_SMPL, anchored, centred_on_hips, errors_by_frame
+from mchmr_stream.pipeline.factory import open_input
 
 _APART_FRAMES = 10
 """Neighbouring frames fail alike: one of them is shown."""

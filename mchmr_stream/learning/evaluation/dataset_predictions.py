@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from mchmr_stream.body.model import forward_kinematics
-from mchmr_stream.build import Components, build_components, build_fitter
 from mchmr_stream.config import Settings, load_settings
 from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Detections, Frame, Tracks
 from mchmr_stream.errors import InputError, UsageError
@@ -25,8 +24,9 @@ from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.geometry.rotation import exp_so3
 from mchmr_stream.learning.datasets.labels import LabelledPerson, LabelReader
 from mchmr_stream.network.weights import find_weights, sha256_of
-from mchmr_stream.pipeline import landmarks_in_image
-from mchmr_stream.placing import place_in_image
+from mchmr_stream.pipeline.factory import Components, build_components, build_fitter
+from mchmr_stream.pipeline.full_camera import place_in_image
+from mchmr_stream.pipeline.pipeline import landmarks_in_image
 
 log = logging.getLogger(__name__)
 

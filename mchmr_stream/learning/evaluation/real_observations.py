@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mchmr_stream.body.coco_points import coco_points
-from mchmr_stream.build import open_input
 from mchmr_stream.config import load_settings
 from mchmr_stream.datatypes import LANDMARK_NAMES, CropBatch, CropEstimates
 from mchmr_stream.errors import InputError, UsageError
@@ -33,7 +32,8 @@ from mchmr_stream.network.encoders import optimise_for_inference
 from mchmr_stream.network.model import HeadOutput, MultiCropHead, finish, observe
 from mchmr_stream.network.observations import Observations
 from mchmr_stream.network.weights import load_network
-from mchmr_stream.pipeline import Pipeline
+from mchmr_stream.pipeline.factory import open_input
+from mchmr_stream.pipeline.pipeline import Pipeline
 
 _WHAT = "observations of real views"
 

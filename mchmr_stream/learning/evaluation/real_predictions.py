@@ -18,7 +18,7 @@ from mchmr_stream.config import Settings, load_settings
 from mchmr_stream.datatypes import Scene
 from mchmr_stream.errors import InputError, MissingPart
 from mchmr_stream.files.safe_npz import read_npz
-from mchmr_stream.job import process_video
+from mchmr_stream.jobs.video_job import process_video
 from mchmr_stream.learning.evaluation.matching import match_people
 from mchmr_stream.learning.evaluation.real_clips import RealClip, clip_of, load_clips
 from mchmr_stream.learning.evaluation.real_views import RealView
@@ -26,7 +26,7 @@ from mchmr_stream.learning.evaluation.seen_people import SeenPeople, seen_by_med
 from mchmr_stream.learning.metrics import LIMBS_IN_COCO
 from mchmr_stream.motion.motion import load
 from mchmr_stream.network.weights import find_weights, sha256_of
-from mchmr_stream.pipeline import stream
+from mchmr_stream.pipeline.pipeline import stream
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from mchmr_stream.body.files import FREE_BODY, load_body
 from mchmr_stream.body.model import BodyModel
 from mchmr_stream.config import SourceSettings
 from mchmr_stream.datatypes import Scene
-from mchmr_stream.detection.mediapipe import MediaPipeReference
+from mchmr_stream.detection.mediapipe_detector import MediaPipeReference
 from mchmr_stream.errors import InputError
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.learning.metrics import LIMBS_IN_BLAZEPOSE, LIMBS_IN_SMPL

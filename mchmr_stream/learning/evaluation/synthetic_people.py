@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mchmr_stream.cropping.cropper import Cropper
 from mchmr_stream.cropping.layouts import layout
-from mchmr_stream.detection.movenet import MoveNetDetector
+from mchmr_stream.detection.movenet_detector import MoveNetDetector
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
 from mchmr_stream.keypoints.thunder_keypoints import ThunderPoints

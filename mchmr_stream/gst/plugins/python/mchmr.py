@@ -1,5 +1,0 @@
-"""What GStreamer's loader for Python plugins looks for: it imports every file in GST_PLUGIN_PATH/python."""
-
-from mchmr_stream import gstreamer
-
-__gstelementfactory__ = gstreamer.FACTORY

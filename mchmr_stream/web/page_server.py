@@ -1,0 +1,320 @@
+"""HTTP and WebSocket on an event loop of its own: the page's files, what watchers see, and JSON lines for programs.
+
+Nobody is waited for. A watcher is sent the newest scene when it has shown the ones before (it says so), and so can be neither behind
+nor a burden; a program that reads lines gets each one, and is cut off when too many wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from mchmr_stream.errors import MchmrError, UsageError
+from mchmr_stream.runtime.concurrency import Task
+from mchmr_stream.web.access import Access
+from mchmr_stream.web.static_files import load_files, respond
+
+log = logging.getLogger(__name__)
+
+SCENES_ON_THEIR_WAY = 2
+"""That a watcher may have been sent and not yet shown: one is shown while the next one travels."""
+STATUS_EVERY_S = 0.5
+LARGEST_REQUEST = 4096
+MOST_WAITING = 4 << 20
+"""Bytes of lines that may wait for a program; one that takes them more slowly than they come is cut off."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Watch(_Part):
+    """Show this source."""
+
+    kind: Literal["watch"]
+    source: str
+
+
+class Shown(_Part):
+    """A scene was shown; the next one may come."""
+
+    kind: Literal["shown"]
+
+
+class Change(_Part):
+    """Change a setting."""
+
+    kind: Literal["change"]
+    name: str
+    value: int | float
+
+
+class Record(_Part):
+    """Begin to record."""
+
+    kind: Literal["record"]
+    npz: bool
+    overlay: bool
+
+
+class StopRecording(_Part):
+    """End the recording."""
+
+    kind: Literal["stop"]
+
+
+_ASKED: TypeAdapter[Watch | Shown | Change | Record | StopRecording] = TypeAdapter(
+    Annotated[Watch | Shown | Change | Record | StopRecording, Field(discriminator="kind")]
+)
+"""What a watcher may say."""
+
+
+class _Watcher:
+    def __init__(self, connection: ServerConnection, source: str) -> None:
+        self.connection = connection
+        self.source = source
+        self.on_their_way = 0
+        self.newest: bytes | None = None
+        self.may_send = asyncio.Event()
+
+
+class _Reader:
+    def __init__(self, connection: ServerConnection) -> None:
+        self.connection = connection
+        self.lines: deque[str] = deque()
+        self.waiting = 0
+        self.there_are = asyncio.Event()
+
+
+class PageServer:
+    """Listens from the start; `close` ends all connections.
+
+    `greeting` gives the messages that a new watcher is sent first, `status` what all are sent from time to time; `do` carries out a
+    `Change`, `Record` or `StopRecording` and raises MchmrError where it cannot. These are called on the server's threads.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        sources: list[str],
+        *,
+        greeting: Callable[[], list[str | bytes]],
+        status: Callable[[], str],
+        do: Callable[[Change | Record | StopRecording], None],
+    ) -> None:
+        """Raises UsageError where it cannot listen there."""
+        self._access, self._sources = access, sources
+        self._greeting, self._status, self._do = greeting, status, do
+        self._files = load_files()
+        family = socket.AF_INET6 if ":" in access.host else socket.AF_INET
+        try:
+            self._listener = socket.create_server((access.host, access.port), family=family)
+        except OSError as error:
+            where = f"{access.host}:{access.port}"
+            raise UsageError(
+                f"the page cannot be at {where}: {error.strerror or error}; give another --page HOST:PORT, or --no-page"
+            ) from error
+        self.url = access.url(self._listener.getsockname()[1])
+        self._watchers: set[_Watcher] = set()
+        self._readers: set[_Reader] = set()
+        self.wanted: frozenset[str] = frozenset()
+        """Sources of which somebody could show a scene now. May be read from any thread."""
+        self.has_readers = False
+        """Whether somebody takes lines. May be read from any thread."""
+        self._loop = asyncio.new_event_loop()
+        self._over = asyncio.Event()
+        self._serving, self._serves = threading.Event(), False
+        self._task = Task(lambda: self._loop.run_until_complete(self._serve()), name="page")
+        self._serving.wait()
+        if not self._serves:
+            self._task.join()
+
+    def show(self, source: str, message: bytes) -> None:
+        """Give watchers of a source a newer scene. From any thread."""
+        self._call(self._show, source, message)
+
+    def send_line(self, line: str) -> None:
+        """Give it to everyone who reads lines. From any thread."""
+        self._call(self._send_line, line)
+
+    def close(self) -> None:
+        self._call(self._over.set)
+        self._task.join()
+        self._loop.close()
+
+    def _call(self, function: Callable[..., object], *arguments: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody is there any more
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    # ---- on the loop ----------------------------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        # Strangers who hang up or speak no HTTP are no news; what fails here is logged by `_handle`.
+        quiet = logging.getLogger(f"{__name__}.connections")
+        quiet.setLevel(logging.CRITICAL)
+        try:
+            async with serve(
+                self._handle,
+                sock=self._listener,
+                process_request=self._request,
+                compression=None,  # pictures and numbers hardly shrink, and it takes time
+                max_size=LARGEST_REQUEST,
+                max_queue=4,
+                server_header=None,
+                close_timeout=1,
+                logger=quiet,
+            ):
+                self._serves = True
+                self._serving.set()
+                await self._over.wait()
+            await self._loop.shutdown_default_executor()
+        finally:
+            self._serving.set()
+
+    def _request(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Files are answered here; None lets a WebSocket begin."""
+        foreign = self._access.is_foreign(request.headers.get_all("Host"), request.headers.get_all("Origin"))
+        if foreign is not None:
+            return _refuse(HTTPStatus.FORBIDDEN, foreign)
+        path = self._access.path_within(request.path)
+        if path is None:
+            return _refuse(HTTPStatus.FORBIDDEN, "the token is missing or wrong; `mchmr live` printed the address with it when it began")
+        if path in ("/watch", "/json"):
+            if "websocket" in request.headers.get("Upgrade", "").lower():
+                return None
+            return _refuse(HTTPStatus.UPGRADE_REQUIRED, f"{path} is a WebSocket")
+        file = self._files.get(path)
+        if file is None:
+            return _refuse(HTTPStatus.NOT_FOUND, "there is no such file here")
+        return file.response(",".join(request.headers.get_all("Accept-Encoding")))
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        assert connection.request is not None
+        try:
+            if self._access.path_within(connection.request.path) == "/json":
+                await self._lines(connection)
+            else:
+                await self._watch(connection)
+        except* ConnectionClosed:
+            pass
+        except* Exception:
+            log.exception("a connection of the page failed")
+            raise
+
+    async def _watch(self, connection: ServerConnection) -> None:
+        watcher = _Watcher(connection, self._sources[0])
+        for message in await asyncio.to_thread(self._greeting):
+            await connection.send(message)
+        self._watchers.add(watcher)
+        self._note_who_is_there()
+        try:
+            async with asyncio.TaskGroup() as together:
+                sending = [together.create_task(self._send_scenes(watcher)), together.create_task(self._send_status(connection))]
+                async for text in connection:
+                    await self._obey(watcher, text)
+                for task in sending:
+                    task.cancel()
+        finally:
+            self._watchers.discard(watcher)
+            self._note_who_is_there()
+
+    async def _send_scenes(self, watcher: _Watcher) -> None:
+        while True:
+            await watcher.may_send.wait()
+            watcher.may_send.clear()
+            if watcher.newest is None or watcher.on_their_way >= SCENES_ON_THEIR_WAY:
+                continue
+            message, watcher.newest = watcher.newest, None
+            watcher.on_their_way += 1
+            self._note_who_is_there()
+            await watcher.connection.send(message)
+
+    async def _send_status(self, connection: ServerConnection) -> None:
+        while True:
+            await connection.send(await asyncio.to_thread(self._status))
+            await asyncio.sleep(STATUS_EVERY_S)
+
+    async def _obey(self, watcher: _Watcher, text: str | bytes) -> None:
+        try:
+            message = _ASKED.validate_json(text)
+        except ValidationError:
+            await watcher.connection.send(_told("refused", "the page said something that is not understood; load it again"))
+            return
+        if isinstance(message, Shown):
+            watcher.on_their_way = max(0, watcher.on_their_way - 1)
+            watcher.may_send.set()
+            self._note_who_is_there()
+        elif isinstance(message, Watch):
+            if message.source in self._sources:
+                watcher.source, watcher.newest = message.source, None
+                self._note_who_is_there()
+        else:
+            try:
+                await asyncio.to_thread(self._do, message)
+            except MchmrError as error:
+                await watcher.connection.send(_told("refused", str(error)))
+            await watcher.connection.send(await asyncio.to_thread(self._status))
+
+    def _show(self, source: str, message: bytes) -> None:
+        for watcher in self._watchers:
+            if watcher.source == source:
+                watcher.newest = message
+                watcher.may_send.set()
+
+    def _note_who_is_there(self) -> None:
+        self.wanted = frozenset(watcher.source for watcher in self._watchers if watcher.on_their_way < SCENES_ON_THEIR_WAY)
+        self.has_readers = bool(self._readers)
+
+    async def _lines(self, connection: ServerConnection) -> None:
+        reader = _Reader(connection)
+        self._readers.add(reader)
+        self._note_who_is_there()
+        try:
+            async with asyncio.TaskGroup() as together:
+                sending = together.create_task(self._send_lines(reader))
+                await connection.wait_closed()
+                sending.cancel()
+        finally:
+            self._readers.discard(reader)
+            self._note_who_is_there()
+
+    async def _send_lines(self, reader: _Reader) -> None:
+        while True:
+            await reader.there_are.wait()
+            reader.there_are.clear()
+            while reader.lines:
+                line = reader.lines.popleft()
+                reader.waiting -= len(line)
+                await reader.connection.send(line)
+
+    def _send_line(self, line: str) -> None:
+        for reader in self._readers:
+            reader.lines.append(line)
+            reader.waiting += len(line)
+            reader.there_are.set()
+            if reader.waiting > MOST_WAITING:
+                log.warning("%s:%s takes the lines too slowly and was cut off", *reader.connection.remote_address[:2])
+                reader.lines.clear()
+                reader.waiting = 0
+                reader.connection.transport.abort()
+
+
+def _refuse(status: HTTPStatus, why: str) -> Response:
+    return respond(status, f"{why}\n".encode(), {"Content-Type": "text/plain; charset=utf-8"})
+
+
+def _told(kind: str, text: str) -> str:
+    return json.dumps({"kind": kind, "text": text})
