@@ -15,9 +15,9 @@ from measuring import Ratio, Result, arguments, drawn, in_turns, middle, need, p
 from mchmr_stream.config import SourceSettings
 from mchmr_stream.datatypes import Frame
 from mchmr_stream.detection.movenet_detector import MoveNetDetector
-from mchmr_stream.learning.evaluation.real3d import errors_row
-from mchmr_stream.learning.evaluation.real_predictions import known_camera, main_person
-from mchmr_stream.learning.evaluation.real_views import load_views
+from mchmr_stream.evaluation.real3d import errors_row
+from mchmr_stream.evaluation.real_predictions import known_camera, main_person
+from mchmr_stream.evaluation.real_views import load_views
 from mchmr_stream.network.weights import pick_device
 from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.sources import open_source

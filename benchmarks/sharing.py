@@ -29,17 +29,15 @@ from mchmr_stream.cropping.layouts import Layout, layout
 from mchmr_stream.datatypes import CropBatch, Frame, Tracks
 from mchmr_stream.detection.movenet_detector import MoveNetDetector
 from mchmr_stream.estimators.local import LocalEstimator
+from mchmr_stream.evaluation import synthetic
+from mchmr_stream.evaluation.real3d import errors_row
+from mchmr_stream.evaluation.real_predictions import known_camera, largest_person
+from mchmr_stream.evaluation.real_views import RealView, load_views
+from mchmr_stream.evaluation.synthetic_people import labelled_people
+from mchmr_stream.evaluation.synthetic_predictions import KNOWN, predict
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
 from mchmr_stream.keypoints.thunder_keypoints import ThunderPoints
-from mchmr_stream.learning.evaluation import synthetic
-from mchmr_stream.learning.evaluation.real3d import errors_row
-from mchmr_stream.learning.evaluation.real_predictions import known_camera, largest_person
-from mchmr_stream.learning.evaluation.real_views import RealView, load_views
-from mchmr_stream.learning.evaluation.synthetic_people import labelled_people
-from mchmr_stream.learning.evaluation.synthetic_predictions import KNOWN, predict
-from mchmr_stream.learning.observed import Observer
-from mchmr_stream.learning.synthetic.shards import read_shards
 from mchmr_stream.network.encoders import optimise_for_inference
 from mchmr_stream.network.encoders.blazepose import INPUT_PX, BlazePose, Trunk
 from mchmr_stream.network.encoders.encoder import CropFeatures, Encoder
@@ -49,6 +47,8 @@ from mchmr_stream.pipeline.pipeline import Pipeline, smoothed
 from mchmr_stream.runtime.concurrency import Stopwatch
 from mchmr_stream.runtime.threads import torch_threads
 from mchmr_stream.speed.recorded_calls import First, record
+from mchmr_stream.synthesis.shards import read_shards
+from mchmr_stream.training.observations.observed_people import Observer
 
 CPU = torch.device("cpu")
 STAGES = (64, 32, 16)

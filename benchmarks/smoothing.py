@@ -33,16 +33,16 @@ from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import forward_kinematics
 from mchmr_stream.config import load_settings
 from mchmr_stream.datatypes import Bodies
+from mchmr_stream.evaluation.real_predictions import known_camera
+from mchmr_stream.evaluation.real_views import RealView, load_views
 from mchmr_stream.geometry.rotation import exp_so3, log_so3, matrix_from_sixd, sixd_from_matrix
 from mchmr_stream.jobs.resmooth import frames_of
 from mchmr_stream.jobs.video_job import process_video
-from mchmr_stream.learning.evaluation.real_predictions import known_camera
-from mchmr_stream.learning.evaluation.real_views import RealView, load_views
-from mchmr_stream.learning.metrics import LIMBS_IN_SMPL, pose_errors
-from mchmr_stream.learning.synthetic.clip_files import read_labels, run_clips
-from mchmr_stream.learning.synthetic.clips import ClipSettings
+from mchmr_stream.metrics.joint_errors import LIMBS_IN_SMPL, pose_errors
 from mchmr_stream.motion.motion import Motion, load
 from mchmr_stream.pipeline.factory import build_smoother
+from mchmr_stream.synthesis.clip_files import read_labels, run_clips
+from mchmr_stream.synthesis.clips import ClipSettings
 
 Array = NDArray[np.float64]
 RATES = {60: 1, 30: 2, 12: 5}

@@ -31,8 +31,8 @@ from mchmr_stream.config import load_settings
 from mchmr_stream.datatypes import JOINT_NAMES, KEYPOINT_NAMES
 from mchmr_stream.errors import InputError
 from mchmr_stream.jobs.video_job import process_video
-from mchmr_stream.learning.synthetic.clip_files import ClipLabels, read_labels
 from mchmr_stream.motion.motion import Motion, Track, load
+from mchmr_stream.synthesis.clip_files import ClipLabels, read_labels
 from mchmr_stream.world.foot_chains import sole_vertices
 from mchmr_stream.world.world_motion import ground
 

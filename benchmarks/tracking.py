@@ -38,12 +38,12 @@ from mchmr_stream.datatypes import KEYPOINT_NAMES, Detections, Frame, SourceInfo
 from mchmr_stream.geometry.boxes import box_iou
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.geometry.crops import image_from_rolled
-from mchmr_stream.learning.synthetic.clip_files import ClipLabels, read_labels, run_clips
-from mchmr_stream.learning.synthetic.clips import ClipSettings
-from mchmr_stream.learning.synthetic.stagings import STAGINGS
 from mchmr_stream.pipeline.factory import build_scene_cuts, build_tracker
 from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.sources import open_source
+from mchmr_stream.synthesis.clip_files import ClipLabels, read_labels, run_clips
+from mchmr_stream.synthesis.clips import ClipSettings
+from mchmr_stream.synthesis.stagings import STAGINGS
 
 Array = NDArray[np.float64]
 People = list[tuple[list[int], Array]]

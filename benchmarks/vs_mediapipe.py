@@ -19,9 +19,9 @@ from measuring import Ratio, Result, arguments, in_turns, middle, need, pipeline
 from mchmr_stream.config import SourceSettings
 from mchmr_stream.datatypes import Frame
 from mchmr_stream.detection.mediapipe_detector import MediaPipeReference
-from mchmr_stream.learning.evaluation.real3d import errors_row
-from mchmr_stream.learning.evaluation.real_predictions import PER_FRAME_ASSUMED, SMOOTHED_KNOWN, Predicted, mediapipe_on, predict
-from mchmr_stream.learning.evaluation.real_views import load_views
+from mchmr_stream.evaluation.real3d import errors_row
+from mchmr_stream.evaluation.real_predictions import PER_FRAME_ASSUMED, SMOOTHED_KNOWN, Predicted, mediapipe_on, predict
+from mchmr_stream.evaluation.real_views import load_views
 from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.runtime.concurrency import Workers
 from mchmr_stream.sources import open_source

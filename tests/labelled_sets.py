@@ -22,8 +22,8 @@ from scipy.spatial.transform import Rotation
 
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import PARENTS, skin
+from mchmr_stream.datasets.points import ANNOTATED_POINTS, POINT_NAMES, BodyPoints
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.learning.datasets.points import ANNOTATED_POINTS, POINT_NAMES, BodyPoints
 from mchmr_stream.rendering.shading import paint_bodies
 
 WIDTH, HEIGHT = 320, 240

@@ -16,18 +16,18 @@ from mchmr_stream.body.coco_points import coco_points
 from mchmr_stream.body.files import load_body
 from mchmr_stream.cli import main
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.evaluation.real_observations import ObservedView, load_observed, real_errors, save_observed
+from mchmr_stream.experiments import ablation
+from mchmr_stream.experiments.ablation import load_variant
+from mchmr_stream.experiments.ablation_report import Results, interval, page, spread, verdict
 from mchmr_stream.geometry.camera import roll_matrix
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
-from mchmr_stream.learning import ablation
-from mchmr_stream.learning.ablation import load_variant
-from mchmr_stream.learning.ablation_report import Results, interval, page, spread, verdict
-from mchmr_stream.learning.body_landmarks import SparseBody
-from mchmr_stream.learning.evaluation.real_observations import ObservedView, load_observed, real_errors, save_observed
-from mchmr_stream.learning.packing import load_packed
-from mchmr_stream.learning.train_settings import load_train_settings
-from mchmr_stream.learning.trainer import Trainer, new_head
 from mchmr_stream.network.model import HeadOutput
 from mchmr_stream.network.observations import Observations
+from mchmr_stream.training.common.train_settings import load_train_settings
+from mchmr_stream.training.frozen_encoder.head_trainer import Trainer, new_head
+from mchmr_stream.training.observations.body_landmarks import SparseBody
+from mchmr_stream.training.observations.packing import load_packed
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -220,10 +220,10 @@ def test_real_errors_turn_the_rolled_camera_back_and_count_frames_without_anybod
 
 @pytest.mark.slow
 def test_errors_on_observed_real_views_are_those_of_the_pipeline(shared, body):
-    from mchmr_stream.learning.evaluation import real_predictions
-    from mchmr_stream.learning.evaluation.real3d import errors_row
-    from mchmr_stream.learning.evaluation.real_observations import observe_real
-    from mchmr_stream.learning.evaluation.real_views import load_views
+    from mchmr_stream.evaluation import real_predictions
+    from mchmr_stream.evaluation.real3d import errors_row
+    from mchmr_stream.evaluation.real_observations import observe_real
+    from mchmr_stream.evaluation.real_views import load_views
     from mchmr_stream.network.weights import load_network
 
     folder = shared / "data" / "validation" / "pose2sim"

@@ -18,7 +18,7 @@ from mchmr_stream.config import load_settings
 from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import UsageError
 from mchmr_stream.fitting.body_points import nominal_points
-from mchmr_stream.learning.evaluation.surface import body_mass_index
+from mchmr_stream.metrics.surface_errors import body_mass_index
 
 SHAPES = {
     "mean": np.zeros(10),

@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from mchmr_stream.cli import main
+from mchmr_stream.datasets.checking import check_set, require_sound
+from mchmr_stream.datasets.contact_sheet import TILE_PX, contact_sheet
+from mchmr_stream.datasets.labelled_bodies import Bodies
+from mchmr_stream.datasets.opening import open_set
 from mchmr_stream.errors import MchmrError
 from mchmr_stream.geometry.camera import project
-from mchmr_stream.learning.datasets.bodies import Bodies
-from mchmr_stream.learning.datasets.checking import check_set, require_sound
-from mchmr_stream.learning.datasets.contact_sheet import TILE_PX, contact_sheet
-from mchmr_stream.learning.datasets.opening import open_set
-from mchmr_stream.learning.picture_data import open_people
+from mchmr_stream.training.end_to_end.crop_sampling import open_people
 
 
 @pytest.fixture(scope="module")

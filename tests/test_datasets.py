@@ -13,13 +13,9 @@ import torch
 
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import skin
-from mchmr_stream.datatypes import JOINT_NAMES
-from mchmr_stream.errors import InputError, UsageError
-from mchmr_stream.files.safe_pickle import load_plain
-from mchmr_stream.geometry.rotation import matrix_from_axis_angle
-from mchmr_stream.learning.datasets.mixture import Mixture
-from mchmr_stream.learning.datasets.opening import open_set, sets_in
-from mchmr_stream.learning.datasets.points import (
+from mchmr_stream.datasets.mixture import Mixture
+from mchmr_stream.datasets.opening import open_set, sets_in
+from mchmr_stream.datasets.points import (
     ANNOTATED_NAMES,
     ANNOTATED_POINTS,
     MIRRORED_POINTS,
@@ -27,6 +23,10 @@ from mchmr_stream.learning.datasets.points import (
     BodyPoints,
     load_regressor,
 )
+from mchmr_stream.datatypes import JOINT_NAMES
+from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.files.safe_pickle import load_plain
+from mchmr_stream.geometry.rotation import matrix_from_axis_angle
 
 
 @pytest.fixture(scope="module")

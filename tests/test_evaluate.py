@@ -16,23 +16,23 @@ from PIL import Image
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import forward_kinematics, skin
 from mchmr_stream.cropping.layouts import layout
+from mchmr_stream.evaluation import camera_consistency, real3d, real_predictions, reprojection, synthetic, upper_body
+from mchmr_stream.evaluation import synthetic_predictions as rendered
+from mchmr_stream.evaluation.figures import draw_cases
+from mchmr_stream.evaluation.html_report import real_report, synthetic_report
+from mchmr_stream.evaluation.real_predictions import Predicted, RealPredictions
+from mchmr_stream.evaluation.results import Results, read_results
+from mchmr_stream.evaluation.synthetic_people import Labelled, check_same_people
+from mchmr_stream.evaluation.worst_cases import worst_rows
 from mchmr_stream.geometry.camera import Intrinsics, box_info, local_from_full
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
-from mchmr_stream.learning.evaluation import consistency, real3d, real_predictions, reprojection, synthetic, upper_body
-from mchmr_stream.learning.evaluation import synthetic_predictions as rendered
-from mchmr_stream.learning.evaluation.cases import worst_rows
-from mchmr_stream.learning.evaluation.figures import draw_cases
-from mchmr_stream.learning.evaluation.real_predictions import Predicted, RealPredictions
-from mchmr_stream.learning.evaluation.report import real_report, synthetic_report
-from mchmr_stream.learning.evaluation.results import Results, read_results
-from mchmr_stream.learning.evaluation.surface import body_mass_index, stature_m, vertex_error_mm
-from mchmr_stream.learning.evaluation.synthetic_people import Labelled, check_same_people
-from mchmr_stream.learning.metrics import LIMBS_IN_SMPL, errors_by_frame, pose_errors, right_points
-from mchmr_stream.learning.observed import ObservedPeople
-from mchmr_stream.learning.synthetic.samples import PersonLabel, SyntheticScene
+from mchmr_stream.metrics.joint_errors import LIMBS_IN_SMPL, errors_by_frame, pose_errors, right_points
+from mchmr_stream.metrics.surface_errors import body_mass_index, stature_m, vertex_error_mm
 from mchmr_stream.network.encoders import make_encoder
 from mchmr_stream.network.model import MultiCropNet, NetworkConfig
 from mchmr_stream.network.weights import LoadedNetwork, load_network, save_network
+from mchmr_stream.synthesis.samples import PersonLabel, SyntheticScene
+from mchmr_stream.training.observations.observed_people import ObservedPeople
 
 RNG = np.random.default_rng(0)
 
@@ -118,11 +118,11 @@ def test_body_mass_index_of_a_block():
 
 def test_views_of_one_camera_do_not_spread_and_a_known_disagreement_does():
     transl = np.tile(np.array([[[0.3, -0.2, 4.0]]]), (2, 5, 1))
-    assert consistency.camera_spread(transl).tolist() == [0, 0]
-    assert consistency.averaged(transl) == pytest.approx(transl[:, 0])
+    assert camera_consistency.camera_spread(transl).tolist() == [0, 0]
+    assert camera_consistency.averaged(transl) == pytest.approx(transl[:, 0])
     transl[1, :, 0] += [0.2, -0.2, 0, 0, 0]
     expected = np.sqrt(2 * 0.2**2 / 5) / 4
-    assert consistency.camera_spread(transl) == pytest.approx([0, expected])
+    assert camera_consistency.camera_spread(transl) == pytest.approx([0, expected])
 
 
 def test_depths_of_a_written_file_are_compared_without_its_boxes(tmp_path):
@@ -134,7 +134,7 @@ def test_depths_of_a_written_file_are_compared_without_its_boxes(tmp_path):
     write_motion(tmp_path / "agree.npz", cameras)
     cameras[:, 2, 0] *= 1.2
     write_motion(tmp_path / "disagree.npz", cameras)
-    table = consistency.evaluate_files([tmp_path / "agree.npz", tmp_path / "disagree.npz"]).tables["consistency"]
+    table = camera_consistency.evaluate_files([tmp_path / "agree.npz", tmp_path / "disagree.npz"]).tables["consistency"]
     agree, disagree = table.values()
     assert agree["median %"] == pytest.approx(0, abs=1e-4)
     depths = np.array([1, 1, 1 / 1.2, 1, 1])
@@ -321,7 +321,7 @@ def test_rendered_metrics_from_the_file_are_those_of_the_run(predictions, tmp_pa
     predictions.save(tmp_path / "p.npz")
     again = rendered.load_predictions(tmp_path / "p.npz")
     assert synthetic.evaluate(again).to_json() == synthetic.evaluate(predictions).to_json()
-    assert consistency.evaluate_predictions(again).tables == consistency.evaluate_predictions(predictions).tables
+    assert camera_consistency.evaluate_predictions(again).tables == camera_consistency.evaluate_predictions(predictions).tables
     assert worst_rows(again, 3) == worst_rows(predictions, 3)
 
 
@@ -427,7 +427,7 @@ def test_labels_of_other_people_are_refused():
 
 
 def test_a_drawn_case_is_blue_where_the_truth_is_and_orange_where_the_prediction_is():
-    from mchmr_stream.learning.evaluation.cases import Case
+    from mchmr_stream.evaluation.worst_cases import Case
 
     labelled = standing()
     limbs = labelled.person.joints_px[list(LIMBS_IN_SMPL)].astype(np.float64)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mchmr_stream.learning.evaluation.results import Results
+from mchmr_stream.evaluation.results import Results
 
 TOOL = Path(__file__).parents[1] / "tools" / "model_card.py"
 

@@ -20,15 +20,15 @@ from mchmr_stream.body.face_points import FACE_VERTICES, face_points
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel, forward_kinematics, skin
 from mchmr_stream.datatypes import JOINT_NAMES, KEYPOINT_NAMES
+from mchmr_stream.evaluation import real3d, real_predictions, reprojection
+from mchmr_stream.evaluation.html_report import real_report
+from mchmr_stream.evaluation.real_clips import RealClip, load_clips
+from mchmr_stream.evaluation.real_predictions import Predicted, RealPredictions, matched_people
+from mchmr_stream.evaluation.seen_people import seen_in_motion, smoothed_alone
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
-from mchmr_stream.learning.evaluation import real3d, real_predictions, reprojection
-from mchmr_stream.learning.evaluation.joint_angles import flexion_deg
-from mchmr_stream.learning.evaluation.matching import match_people
-from mchmr_stream.learning.evaluation.real_clips import RealClip, load_clips
-from mchmr_stream.learning.evaluation.real_predictions import Predicted, RealPredictions, matched_people
-from mchmr_stream.learning.evaluation.report import real_report
-from mchmr_stream.learning.evaluation.seen_people import seen_in_motion, smoothed_alone
-from mchmr_stream.learning.metrics import LIMBS_IN_SMPL
+from mchmr_stream.metrics.joint_angles import flexion_deg
+from mchmr_stream.metrics.joint_errors import LIMBS_IN_SMPL
+from mchmr_stream.metrics.matching import match_people
 from mchmr_stream.motion.motion import load
 
 RNG = np.random.default_rng(3)

@@ -14,12 +14,12 @@ from mchmr_stream.body.files import load_body
 from mchmr_stream.body.joints import posed_joints
 from mchmr_stream.body.model import rest_pelvis, skin
 from mchmr_stream.cli import main
+from mchmr_stream.datasets.labelled_bodies import Bodies
+from mchmr_stream.datasets.opening import open_set
+from mchmr_stream.datasets.points import ANNOTATED_NAMES, ANNOTATED_POINTS, BodyPoints
 from mchmr_stream.errors import InputError, MissingPart, UsageError
-from mchmr_stream.learning.datasets.bodies import Bodies
-from mchmr_stream.learning.datasets.opening import open_set
-from mchmr_stream.learning.datasets.points import ANNOTATED_NAMES, ANNOTATED_POINTS, BodyPoints
-from mchmr_stream.learning.evaluation import dataset, dataset_predictions
-from mchmr_stream.learning.evaluation.dataset_protocols import H36M_ORDER, JOINTS_14, PROTOCOLS, Protocol, protocol_of
+from mchmr_stream.evaluation import dataset, dataset_predictions
+from mchmr_stream.evaluation.dataset_protocols import H36M_ORDER, JOINTS_14, PROTOCOLS, Protocol, protocol_of
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import torch
 
 from mchmr_stream.body.files import load_body
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
-from mchmr_stream.learning.body_landmarks import SparseBody
-from mchmr_stream.learning.landmark_places import LandmarkPlaces, Sightings, measure
 from mchmr_stream.network.landmarks import BLAZEPOSE_MIRROR, BLAZEPOSE_NAMES, COCO_MIRROR
+from mchmr_stream.training.observations.body_landmarks import SparseBody
+from mchmr_stream.training.observations.landmark_offsets import LandmarkPlaces, Sightings, measure
 
 FOCAL_PX = 1200.0
 KNEE, EAR = BLAZEPOSE_NAMES.index("left_knee"), BLAZEPOSE_NAMES.index("left_ear")

@@ -10,8 +10,8 @@ import torch
 
 from mchmr_stream.geometry.camera import local_from_full
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
-from mchmr_stream.learning import losses
-from mchmr_stream.learning.metrics import centred_on_hips, pose_errors, similarity_aligned
+from mchmr_stream.metrics.joint_errors import centred_on_hips, pose_errors, similarity_aligned
+from mchmr_stream.training.common import losses
 
 
 @pytest.fixture

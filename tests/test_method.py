@@ -12,16 +12,16 @@ import torch
 from mchmr_stream.body.files import load_body
 from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import UsageError
-from mchmr_stream.learning import losses
 from mchmr_stream.network.fusion import SelfAttentionFusion
 from mchmr_stream.network.model import NetworkConfig
 from mchmr_stream.network.observations import Observations
+from mchmr_stream.training.common import losses
 
 TOOLS = Path(__file__).parents[1] / "tools"
 sys.path.insert(0, str(TOOLS))
 import method_experiments as experiments  # noqa: E402
 
-from mchmr_stream.learning.trainer import new_head  # noqa: E402
+from mchmr_stream.training.frozen_encoder.head_trainer import new_head  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -13,15 +13,15 @@ from torch import Tensor
 from mchmr_stream.errors import MissingPart, UsageError
 from mchmr_stream.geometry.camera import box_info
 from mchmr_stream.geometry.rotation import matrix_from_sixd
-from mchmr_stream.learning.paper_losses import PUBLISHED_WEIGHTS
-from mchmr_stream.learning.picture_settings import Augmentation, picture_settings_from
-from mchmr_stream.learning.train_settings import read_yaml
-from mchmr_stream.learning.trainer import new_head
 from mchmr_stream.network.encoders import make_encoder, optimise_for_inference
 from mchmr_stream.network.model import MultiCropNet, NetworkConfig, make_head
 from mchmr_stream.network.observations import Observations, view_geometry
 from mchmr_stream.network.paper_head import PaperFusion, PaperHead, ViewBodies, positional_encoding, views_info
 from mchmr_stream.network.weights import load_network, save_network
+from mchmr_stream.training.common.train_settings import read_yaml
+from mchmr_stream.training.end_to_end.network_settings import Augmentation, picture_settings_from
+from mchmr_stream.training.end_to_end.paper_losses import PUBLISHED_WEIGHTS
+from mchmr_stream.training.frozen_encoder.head_trainer import new_head
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FEATURES, VIEWS = 24, 5

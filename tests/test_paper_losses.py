@@ -9,7 +9,7 @@ import torch
 
 from mchmr_stream.geometry.camera import local_from_full
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
-from mchmr_stream.learning import paper_losses as losses
+from mchmr_stream.training.end_to_end import paper_losses as losses
 
 PEOPLE, VIEWS, POINTS = 3, 5, 24
 CROP_HW = (256, 192)

@@ -22,17 +22,17 @@ from mchmr_stream.body.model import skin
 from mchmr_stream.cli import main
 from mchmr_stream.cropping.cropper import Cropper
 from mchmr_stream.cropping.layouts import layout
+from mchmr_stream.datasets.labels import LabelReader
 from mchmr_stream.errors import InputError, MchmrError, UsageError
 from mchmr_stream.geometry.crops import crop_from_rolled
-from mchmr_stream.learning.datasets.labels import LabelReader
-from mchmr_stream.learning.picture_data import Draws, MixedPeople, open_people
-from mchmr_stream.learning.picture_settings import Augmentation, PictureSettings, picture_settings_from
-from mchmr_stream.learning.picture_trainer import PictureTrainer
-from mchmr_stream.learning.pictures import AS_LABELLED, CutPeople, Shown, cut_person, draw_shown
-from mchmr_stream.learning.ranks import Ranks
-from mchmr_stream.learning.synthetic.reader import SyntheticReader
 from mchmr_stream.network import encoders
 from mchmr_stream.network.weights import load_network, save_network
+from mchmr_stream.training.common.distributed import Ranks
+from mchmr_stream.training.end_to_end.crop_sampling import Draws, MixedPeople, open_people
+from mchmr_stream.training.end_to_end.labelled_crops import AS_LABELLED, CutPeople, Shown, cut_person, draw_shown
+from mchmr_stream.training.end_to_end.network_settings import Augmentation, PictureSettings, picture_settings_from
+from mchmr_stream.training.end_to_end.network_trainer import PictureTrainer
+from mchmr_stream.training.rendered_people import SyntheticReader
 
 SHOWN = (AS_LABELLED, Shown(mirrored=True), Shown(roll_rad=0.9), Shown(mirrored=True, roll_rad=-2.0, scale=0.8, shift=(0.1, -0.05)))
 

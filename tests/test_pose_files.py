@@ -15,15 +15,15 @@ from mchmr_stream.body.model import forward_kinematics
 from mchmr_stream.cli import main
 from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import InputError, UsageError
-from mchmr_stream.learning.synthetic.bvh import read_bvh
-from mchmr_stream.learning.synthetic.bvh_retarget import find_joints, smallest_rotation
-from mchmr_stream.learning.synthetic.pose_files import read_pose_file, read_pose_files
-from mchmr_stream.learning.synthetic.poses import PoseLibrary, PoseSettings, clip_split
-from mchmr_stream.learning.synthetic.rig import load_render_body
-from mchmr_stream.learning.synthetic.shards import read_shards
-from mchmr_stream.learning.synthetic.source_body import PARENTS
-from mchmr_stream.learning.train_settings import TrainSettings
-from mchmr_stream.learning.training_data import gather, pose_pool
+from mchmr_stream.synthesis.bvh_reader import read_bvh
+from mchmr_stream.synthesis.bvh_retarget import find_joints, smallest_rotation
+from mchmr_stream.synthesis.pose_files import read_pose_file, read_pose_files
+from mchmr_stream.synthesis.poses import PoseLibrary, PoseSettings, clip_split
+from mchmr_stream.synthesis.rig import load_render_body
+from mchmr_stream.synthesis.shards import read_shards
+from mchmr_stream.synthesis.source_body import PARENTS
+from mchmr_stream.training.common.train_settings import TrainSettings
+from mchmr_stream.training.observations.training_data import gather, pose_pool
 
 Z_UP_FROM_Y_UP = Rotation.from_euler("X", 90, degrees=True)
 HEAD, LEFT_FOOT, RIGHT_FOOT = 15, 10, 11

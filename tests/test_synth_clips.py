@@ -13,10 +13,10 @@ from mchmr_stream.body.model import skin
 from mchmr_stream.cli import main
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.rotation import geodesic_rad, matrix_from_axis_angle
-from mchmr_stream.learning.synthetic.clip_files import ClipLabels, read_labels, run_clips
-from mchmr_stream.learning.synthetic.clips import ClipGenerator, ClipSettings
-from mchmr_stream.learning.synthetic.generator import SynthSettings
-from mchmr_stream.learning.synthetic.motion import draw_motion, gets_on, ground_path, resampled
+from mchmr_stream.synthesis.captured_motion import draw_motion, gets_on, ground_path, resampled
+from mchmr_stream.synthesis.clip_files import ClipLabels, read_labels, run_clips
+from mchmr_stream.synthesis.clips import ClipGenerator, ClipSettings
+from mchmr_stream.synthesis.generator import SynthSettings
 
 FEET, TOES = [7, 8], [10, 11]
 SMALL = ClipSettings(

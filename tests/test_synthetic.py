@@ -13,17 +13,17 @@ from PIL import Image
 import mchmr_stream
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.learning.synthetic.backgrounds import Backdrop, BackgroundBank
-from mchmr_stream.learning.synthetic.cameras import CameraSettings, SceneCamera, frame_subject
-from mchmr_stream.learning.synthetic.generator import Composition, SceneGenerator, SynthSettings
-from mchmr_stream.learning.synthetic.lighting import drawn_light, light_of_panorama
-from mchmr_stream.learning.synthetic.people import Identity, PosedPerson, pose_person
-from mchmr_stream.learning.synthetic.poses import Pose, PoseLibrary, PoseSettings, mirrored
-from mchmr_stream.learning.synthetic.raster import Triangles, rasterise
-from mchmr_stream.learning.synthetic.render import Drawing, draw_people
-from mchmr_stream.learning.synthetic.rig import BETAS
-from mchmr_stream.learning.synthetic.shapes import BodyShape, arm_to_leg_ratio
-from mchmr_stream.learning.synthetic.shards import contact_sheet, read_shard, read_shards, run_synth, write_shard
+from mchmr_stream.synthesis.backgrounds import Backdrop, BackgroundBank
+from mchmr_stream.synthesis.generator import Composition, SceneGenerator, SynthSettings
+from mchmr_stream.synthesis.lighting import drawn_light, light_of_panorama
+from mchmr_stream.synthesis.people import Identity, PosedPerson, pose_person
+from mchmr_stream.synthesis.poses import Pose, PoseLibrary, PoseSettings, mirrored
+from mchmr_stream.synthesis.random_cameras import CameraSettings, SceneCamera, frame_subject
+from mchmr_stream.synthesis.random_shapes import BodyShape, arm_to_leg_ratio
+from mchmr_stream.synthesis.render import Drawing, draw_people
+from mchmr_stream.synthesis.rig import BETAS
+from mchmr_stream.synthesis.shards import contact_sheet, read_shard, read_shards, run_synth, write_shard
+from mchmr_stream.synthesis.textured_rasterizer import Triangles, rasterise
 
 _FACING = torch.tensor([[1.0, 0, 0], [0, -1.0, 0], [0, 0, -1.0]])
 _SIZE = 360

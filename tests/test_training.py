@@ -20,20 +20,20 @@ from mchmr_stream.cropping.layouts import layout
 from mchmr_stream.datatypes import Tracks
 from mchmr_stream.errors import InputError, MchmrError, UsageError
 from mchmr_stream.geometry.camera import Intrinsics, full_from_local, local_from_full
-from mchmr_stream.learning.batches import TrainingBatch
-from mchmr_stream.learning.body_landmarks import SparseBody
-from mchmr_stream.learning.keypoint_boxes import base_of_keypoints
-from mchmr_stream.learning.landmark_places import LandmarkPlaces
-from mchmr_stream.learning.landmark_samples import LandmarkSampler, ResidualBank, Residuals, SamplerSettings
-from mchmr_stream.learning.metrics import LIMBS_IN_SMPL
-from mchmr_stream.learning.observed import ObservedPeople
-from mchmr_stream.learning.packing import load_packed, pack
-from mchmr_stream.learning.run_log import RunLog, read_records
-from mchmr_stream.learning.train import run
-from mchmr_stream.learning.train_settings import TrainSettings, load_train_settings
-from mchmr_stream.learning.trainer import Trainer
-from mchmr_stream.learning.training_data import TrainingData
+from mchmr_stream.metrics.joint_errors import LIMBS_IN_SMPL
 from mchmr_stream.network.weights import load_network
+from mchmr_stream.training.common.run_log import RunLog, read_records
+from mchmr_stream.training.common.train_settings import TrainSettings, load_train_settings
+from mchmr_stream.training.frozen_encoder.head_trainer import Trainer
+from mchmr_stream.training.frozen_encoder.train_head import run
+from mchmr_stream.training.observations.batches import TrainingBatch
+from mchmr_stream.training.observations.body_landmarks import SparseBody
+from mchmr_stream.training.observations.keypoint_boxes import base_of_keypoints
+from mchmr_stream.training.observations.landmark_offsets import LandmarkPlaces
+from mchmr_stream.training.observations.landmark_samples import LandmarkSampler, ResidualBank, Residuals, SamplerSettings
+from mchmr_stream.training.observations.observed_people import ObservedPeople
+from mchmr_stream.training.observations.packing import load_packed, pack
+from mchmr_stream.training.observations.training_data import TrainingData
 
 QUIET = SamplerSettings(truncated_share=0, keypoints_dropped=0, visibility_noise=0, point_noise=0)
 
@@ -340,7 +340,7 @@ def test_the_shipped_recipe_is_readable():
 
 @pytest.mark.slow
 def test_rendered_people_to_weights_and_back(shared, tmp_path):
-    from mchmr_stream.learning.synthetic.shards import run_synth
+    from mchmr_stream.synthesis.shards import run_synth
 
     run_synth(shared / "data", tmp_path / "synth", 12, 5)
     config = tmp_path / "train.yaml"

@@ -15,8 +15,8 @@ import make_training_data as tool
 
 from mchmr_stream.errors import MchmrError, MissingPart, UsageError
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
-from mchmr_stream.learning.synthetic.garments import load_proxies
-from mchmr_stream.learning.synthetic.rig import RenderBody, forward_kinematics, load_render_body
+from mchmr_stream.synthesis.garments import load_proxies
+from mchmr_stream.synthesis.rig import RenderBody, forward_kinematics, load_render_body
 
 LEFT_KNEE, RIGHT_KNEE, LEFT_ANKLE, RIGHT_ANKLE, LEFT_SHOULDER, LEFT_ELBOW, LEFT_WRIST, RIGHT_WRIST = 4, 5, 7, 8, 16, 18, 20, 21
 

@@ -16,11 +16,11 @@ from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import skin
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
-from mchmr_stream.learning.synthetic.samples import PersonLabel, SyntheticScene
-from mchmr_stream.learning.synthetic.shards import write_shard
 from mchmr_stream.network import encoders
 from mchmr_stream.network.encoders import CropFeatures, Encoder
 from mchmr_stream.rendering.shading import paint_bodies
+from mchmr_stream.synthesis.samples import PersonLabel, SyntheticScene
+from mchmr_stream.synthesis.shards import write_shard
 
 WIDTH, HEIGHT = 256, 192
 

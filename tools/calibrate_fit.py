@@ -33,12 +33,12 @@ from mchmr_stream.fitting.kinematics import BETAS, FREE_JOINTS, PLACE, ROTATION_
 from mchmr_stream.fitting.noise_constants import BONE_KEYPOINTS, FILE_NAME, SEEN_SCORE, FitCalibration
 from mchmr_stream.fitting.objective import deviation
 from mchmr_stream.geometry.camera import Intrinsics, roll_matrix
-from mchmr_stream.learning.landmark_places import geometric_fit
-from mchmr_stream.learning.observed import Observer, observable
-from mchmr_stream.learning.synthetic.shards import read_shards
 from mchmr_stream.pipeline.factory import build_components, build_cropper
 from mchmr_stream.pipeline.full_camera import place_in_image
 from mchmr_stream.pipeline.pipeline import landmarks_in_image
+from mchmr_stream.synthesis.shards import read_shards
+from mchmr_stream.training.observations.landmark_offsets import geometric_fit
+from mchmr_stream.training.observations.observed_people import Observer, observable
 
 Array = NDArray[np.float64]
 

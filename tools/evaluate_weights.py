@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from mchmr_stream.cli import main as mchmr
-from mchmr_stream.learning.evaluation import consistency, real3d, real_predictions, report, reprojection, synthetic, upper_body
-from mchmr_stream.learning.evaluation.cases import worst_real, worst_rows, worst_synthetic
-from mchmr_stream.learning.evaluation.figures import draw_cases
-from mchmr_stream.learning.evaluation.real_views import load_views
-from mchmr_stream.learning.evaluation.results import Results
-from mchmr_stream.learning.evaluation.synthetic_people import Labelled, check_same_people, labelled_people, observed_people
-from mchmr_stream.learning.evaluation.synthetic_predictions import predict
+from mchmr_stream.evaluation import camera_consistency, html_report, real3d, real_predictions, reprojection, synthetic, upper_body
+from mchmr_stream.evaluation.figures import draw_cases
+from mchmr_stream.evaluation.real_views import load_views
+from mchmr_stream.evaluation.results import Results
+from mchmr_stream.evaluation.synthetic_people import Labelled, check_same_people, labelled_people, observed_people
+from mchmr_stream.evaluation.synthetic_predictions import predict
+from mchmr_stream.evaluation.worst_cases import worst_real, worst_rows, worst_synthetic
 from mchmr_stream.network.weights import LoadedNetwork, load_network
 
 PARTS = ("real", "rendered", "upper_body", "reprojection")
@@ -67,7 +67,7 @@ def real(weights: str, folder: Path, out: Path) -> None:
     results = real3d.evaluate(predictions)
     keep(out, "real3d", results)
     cases = worst_real(predictions, load_views(folder), real_predictions.PER_FRAME_KNOWN)
-    report.real_report(out / "real", results, predictions, cases)
+    html_report.real_report(out / "real", results, predictions, cases)
     (out / "worst_real.png").write_bytes(draw_cases(cases))
     keep(out, "real3d_1view", real3d.evaluate(real_predictions.predict(folder, views=1, overrides=overrides, mediapipe=False)))
 
@@ -80,8 +80,8 @@ def rendered(network: LoadedNetwork, shards: Path, observed: Path | None, out: P
     predictions = predict(people, network, labels=labels, data=shards.name)
     results = synthetic.evaluate(predictions)
     keep(out, "synthetic", results)
-    keep(out, "consistency", consistency.evaluate_predictions(predictions))
-    report.synthetic_report(out / "synthetic", results, worst_synthetic(predictions, labels, worst_rows(predictions)))
+    keep(out, "consistency", camera_consistency.evaluate_predictions(predictions))
+    html_report.synthetic_report(out / "synthetic", results, worst_synthetic(predictions, labels, worst_rows(predictions)))
     shown = worst_rows(predictions, among=may_be_shown(labels))
     if shown:
         (out / "worst_rendered.png").write_bytes(draw_cases(worst_synthetic(predictions, labels, shown)))

@@ -4,7 +4,7 @@
 
 `DATA` is the training data folder (docs/training.md). Its body has ten shape directions that hardly vary the length of arms
 and legs against each other: their ratio is 0.602 +- 0.019, people's is about 0.65. Here a population is drawn that has
-both sexes in equal number and every limb stretched on its own (`learning/synthetic/source_body.py`); its mean becomes the
+both sexes in equal number and every limb stretched on its own (`synthesis/source_body.py`); its mean becomes the
 template, and its first ten principal components, scaled to unit variance, the shape directions. Surface and joints count
 alike, so limb lengths are kept although few vertices carry them.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mchmr_stream.learning.synthetic.source_body import draw_population, load_source_body
+from mchmr_stream.synthesis.source_body import draw_population, load_source_body
 
 POPULATION = 6000
 BETAS = 10

@@ -21,8 +21,8 @@ from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel
 from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.export.materials import vertex_normals
-from mchmr_stream.learning.synthetic.rig import load_render_body
-from mchmr_stream.learning.synthetic.source_body import draw_population, load_source_body
+from mchmr_stream.synthesis.rig import load_render_body
+from mchmr_stream.synthesis.source_body import draw_population, load_source_body
 
 POPULATION = 6000
 _STILL = ("head", "left_wrist", "right_wrist", "left_hand", "right_hand", "left_ankle", "right_ankle", "left_foot", "right_foot")

@@ -21,8 +21,8 @@ from torch import Tensor
 from mchmr_stream.body.coco_points import BONES, LIMB_JOINTS
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import PARENTS
-from mchmr_stream.learning.landmark_places import geometric_fit
-from mchmr_stream.learning.observed import ObservedPeople
+from mchmr_stream.training.observations.landmark_offsets import geometric_fit
+from mchmr_stream.training.observations.observed_people import ObservedPeople
 
 MIN_SCORE, MIN_BASE_PX = 0.4, 250
 """Keypoints and people that count: seen clearly, and large enough for half a pixel not to matter."""

@@ -19,9 +19,9 @@ from mchmr_stream.body.model import PARENTS, BodyModel, forward_kinematics
 from mchmr_stream.cropping.layouts import layout
 from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import UsageError
+from mchmr_stream.evaluation.real_observations import ObservedView
 from mchmr_stream.geometry.camera import Intrinsics, full_from_local, local_from_full, turn
-from mchmr_stream.learning.evaluation.real_observations import ObservedView
-from mchmr_stream.learning.metrics import LIMBS_IN_BLAZEPOSE
+from mchmr_stream.metrics.joint_errors import LIMBS_IN_BLAZEPOSE
 from mchmr_stream.network.fusion import CropAwareFusion, fourier
 from mchmr_stream.network.model import MultiCropHead
 from mchmr_stream.network.observations import Observations

@@ -35,13 +35,9 @@ from mchmr_stream.config import load_settings
 from mchmr_stream.cropping.layouts import layout
 from mchmr_stream.cropping.warp import shared_reductions, warp_crops
 from mchmr_stream.errors import UsageError
-from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.geometry.crops import image_from_crop_affine
-from mchmr_stream.learning.body_landmarks import SparseBody
-from mchmr_stream.learning.evaluation.cases import worst_synthetic
-from mchmr_stream.learning.evaluation.consistency import averaged, camera_spread
-from mchmr_stream.learning.evaluation.figures import draw_cases
-from mchmr_stream.learning.evaluation.real_observations import (
+from mchmr_stream.evaluation.camera_consistency import averaged, camera_spread
+from mchmr_stream.evaluation.figures import draw_cases
+from mchmr_stream.evaluation.real_observations import (
     ObservedView,
     load_observed,
     observe_real,
@@ -49,18 +45,22 @@ from mchmr_stream.learning.evaluation.real_observations import (
     real_limbs_m,
     save_observed,
 )
-from mchmr_stream.learning.evaluation.real_predictions import known_camera
-from mchmr_stream.learning.evaluation.real_views import RealView, load_views
-from mchmr_stream.learning.evaluation.synthetic_people import check_same_people, labelled_people, observed_people
-from mchmr_stream.learning.evaluation.synthetic_predictions import KNOWN, SyntheticPredictions, predict
-from mchmr_stream.learning.metrics import LIMB_BONES, LIMBS_IN_BLAZEPOSE, LIMBS_IN_SMPL, centred_on_hips, errors_by_frame
-from mchmr_stream.learning.observed import ObservedPeople
+from mchmr_stream.evaluation.real_predictions import known_camera
+from mchmr_stream.evaluation.real_views import RealView, load_views
+from mchmr_stream.evaluation.synthetic_people import check_same_people, labelled_people, observed_people
+from mchmr_stream.evaluation.synthetic_predictions import KNOWN, SyntheticPredictions, predict
+from mchmr_stream.evaluation.worst_cases import worst_synthetic
+from mchmr_stream.geometry.camera import Intrinsics, project
+from mchmr_stream.geometry.crops import image_from_crop_affine
+from mchmr_stream.metrics.joint_errors import LIMB_BONES, LIMBS_IN_BLAZEPOSE, LIMBS_IN_SMPL, centred_on_hips, errors_by_frame
 from mchmr_stream.network.fusion import ConcatFusion, CropAwareFusion, SelfAttentionFusion
 from mchmr_stream.network.model import MultiCropNet
 from mchmr_stream.network.paper_head import PaperFusion
 from mchmr_stream.network.weights import load_network
 from mchmr_stream.pipeline.factory import open_input
 from mchmr_stream.rendering.shading import paint_bodies
+from mchmr_stream.training.observations.body_landmarks import SparseBody
+from mchmr_stream.training.observations.observed_people import ObservedPeople
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "method.md"

@@ -21,8 +21,8 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from mchmr_stream.learning.evaluation.figures import format_value
-from mchmr_stream.learning.evaluation.results import Results, Table, read_results
+from mchmr_stream.evaluation.figures import format_value
+from mchmr_stream.evaluation.results import Results, Table, read_results
 from mchmr_stream.network.weights import LoadedNetwork, find_weights, load_network
 
 ROOT = Path(__file__).resolve().parents[1]

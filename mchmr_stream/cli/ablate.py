@@ -41,9 +41,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mchmr_stream.cli.stopping import StopOnSignals
+    from mchmr_stream.experiments.ablation import ablate
     from mchmr_stream.files.same_file import refuse_to_replace
     from mchmr_stream.files.shipped_configs import find_config, shipped_ablations
-    from mchmr_stream.learning.ablation import ablate
 
     variants = [find_config(variant) for variant in args.variants] or shipped_ablations()
     config = find_config(args.config) if args.config is not None else None

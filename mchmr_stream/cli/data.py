@@ -34,11 +34,11 @@ def _check(args: argparse.Namespace) -> int:
     from rich.table import Table
 
     from mchmr_stream.cli.tables import TableConsole
+    from mchmr_stream.datasets.checking import check_set, missing_sets
+    from mchmr_stream.datasets.contact_sheet import contact_sheet
+    from mchmr_stream.datasets.labelled_bodies import Bodies
+    from mchmr_stream.datasets.opening import sets_in
     from mchmr_stream.errors import UsageError
-    from mchmr_stream.learning.datasets.bodies import Bodies
-    from mchmr_stream.learning.datasets.checking import check_set, missing_sets
-    from mchmr_stream.learning.datasets.contact_sheet import contact_sheet
-    from mchmr_stream.learning.datasets.opening import sets_in
 
     there = sets_in(args.folder)
     unknown = sorted(set(args.names or ()) - set(there))

@@ -17,10 +17,10 @@ from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.files.same_file import refuse_to_replace
 
 if TYPE_CHECKING:
-    from mchmr_stream.learning.evaluation.dataset_predictions import DatasetPredictions
-    from mchmr_stream.learning.evaluation.results import Results
-    from mchmr_stream.learning.evaluation.synthetic_people import Labelled
-    from mchmr_stream.learning.evaluation.synthetic_predictions import SyntheticPredictions
+    from mchmr_stream.evaluation.dataset_predictions import DatasetPredictions
+    from mchmr_stream.evaluation.results import Results
+    from mchmr_stream.evaluation.synthetic_people import Labelled
+    from mchmr_stream.evaluation.synthetic_predictions import SyntheticPredictions
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -74,17 +74,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     _add_outputs(synthetic, report=True)
     synthetic.set_defaults(run=_synthetic)
 
-    consistency = kinds.add_parser(
+    camera_consistency = kinds.add_parser(
         "consistency",
         help="do the views' cameras agree",
         description="Spread of the views' cameras of each person, in files of `mchmr video` or on rendered people.",
         epilog=examples("mchmr evaluate consistency out/clip.npz"),
     )
-    consistency.add_argument("files", nargs="*", type=Path, metavar="FILE.npz", help="bodies as written by `mchmr video`")
-    _add_rendered(consistency)
-    _add_predictions(consistency)
-    _add_outputs(consistency)
-    consistency.set_defaults(run=_consistency)
+    camera_consistency.add_argument("files", nargs="*", type=Path, metavar="FILE.npz", help="bodies as written by `mchmr video`")
+    _add_rendered(camera_consistency)
+    _add_predictions(camera_consistency)
+    _add_outputs(camera_consistency)
+    camera_consistency.set_defaults(run=_consistency)
 
     reprojection = kinds.add_parser(
         "reprojection",
@@ -143,10 +143,10 @@ def _add_outputs(parser: argparse.ArgumentParser, *, report: bool = False) -> No
 
 def _dataset(args: argparse.Namespace) -> int:
     from mchmr_stream.cli.stopping import StopOnSignals
-    from mchmr_stream.learning.datasets.bodies import Bodies
-    from mchmr_stream.learning.datasets.points import load_regressor
-    from mchmr_stream.learning.evaluation import dataset, dataset_predictions
-    from mchmr_stream.learning.evaluation.dataset_protocols import H36M_ORDER, protocol_of
+    from mchmr_stream.datasets.labelled_bodies import Bodies
+    from mchmr_stream.datasets.points import load_regressor
+    from mchmr_stream.evaluation import dataset, dataset_predictions
+    from mchmr_stream.evaluation.dataset_protocols import H36M_ORDER, protocol_of
 
     _check_outputs(args)
     if args.dataset is None:
@@ -164,10 +164,10 @@ def _dataset(args: argparse.Namespace) -> int:
 
 
 def _dataset_predictions(args: argparse.Namespace, stopped: Callable[[], bool]) -> DatasetPredictions:
-    from mchmr_stream.learning.datasets.checking import missing_pictures
-    from mchmr_stream.learning.datasets.opening import open_set
-    from mchmr_stream.learning.evaluation.dataset_predictions import feed_truth, predict
-    from mchmr_stream.learning.evaluation.dataset_protocols import protocol_files, protocol_of
+    from mchmr_stream.datasets.checking import missing_pictures
+    from mchmr_stream.datasets.opening import open_set
+    from mchmr_stream.evaluation.dataset_predictions import feed_truth, predict
+    from mchmr_stream.evaluation.dataset_protocols import protocol_files, protocol_of
 
     if args.data is None:
         raise UsageError("expected --data DIR with the data set, or --from FILE.npz with earlier predictions")
@@ -193,7 +193,7 @@ def _dataset_predictions(args: argparse.Namespace, stopped: Callable[[], bool]) 
 
 
 def _real3d(args: argparse.Namespace) -> int:
-    from mchmr_stream.learning.evaluation import real3d, real_predictions
+    from mchmr_stream.evaluation import real3d, real_predictions
 
     _check_outputs(args)
     _check_report(args)
@@ -211,9 +211,9 @@ def _real3d(args: argparse.Namespace) -> int:
             predictions.save(args.predictions)
     results = real3d.evaluate(predictions)
     if args.report is not None:
-        from mchmr_stream.learning.evaluation.cases import worst_real
-        from mchmr_stream.learning.evaluation.real_clips import load_clips
-        from mchmr_stream.learning.evaluation.report import real_report
+        from mchmr_stream.evaluation.html_report import real_report
+        from mchmr_stream.evaluation.real_clips import load_clips
+        from mchmr_stream.evaluation.worst_cases import worst_real
 
         clips = load_clips(args.data) if args.data is not None else []
         cases = worst_real(predictions, clips, real_predictions.PER_FRAME_KNOWN)
@@ -226,13 +226,13 @@ def _synthetic(args: argparse.Namespace) -> int:
     _check_report(args)
     if args.crop_upper_body:
         return _upper_body(args)
-    from mchmr_stream.learning.evaluation import synthetic
+    from mchmr_stream.evaluation import synthetic
 
     predictions, labels = _rendered(args)
     results = synthetic.evaluate(predictions)
     if args.report is not None:
-        from mchmr_stream.learning.evaluation.cases import worst_rows, worst_synthetic
-        from mchmr_stream.learning.evaluation.report import synthetic_report
+        from mchmr_stream.evaluation.html_report import synthetic_report
+        from mchmr_stream.evaluation.worst_cases import worst_rows, worst_synthetic
 
         cases = worst_synthetic(predictions, labels, worst_rows(predictions)) if labels is not None else []
         _say(args, synthetic_report(args.report, results, cases))
@@ -240,7 +240,7 @@ def _synthetic(args: argparse.Namespace) -> int:
 
 
 def _upper_body(args: argparse.Namespace) -> int:
-    from mchmr_stream.learning.evaluation import synthetic_people, upper_body
+    from mchmr_stream.evaluation import synthetic_people, upper_body
     from mchmr_stream.network.weights import load_network
 
     if args.shards is None:
@@ -254,26 +254,26 @@ def _upper_body(args: argparse.Namespace) -> int:
 
 
 def _consistency(args: argparse.Namespace) -> int:
-    from mchmr_stream.learning.evaluation import consistency
+    from mchmr_stream.evaluation import camera_consistency
 
     _check_outputs(args)
     rendered = [name for name in ("shards", "observed", "earlier") if getattr(args, name) is not None]
     if args.files and rendered:
         raise UsageError(f"got files of `mchmr video` and --{rendered[0].replace('earlier', 'from')}, expected one or the other")
     if args.files:
-        return _show(consistency.evaluate_files(bodies_inputs(args.files)), args.json)
-    return _show(consistency.evaluate_predictions(_rendered(args)[0]), args.json)
+        return _show(camera_consistency.evaluate_files(bodies_inputs(args.files)), args.json)
+    return _show(camera_consistency.evaluate_predictions(_rendered(args)[0]), args.json)
 
 
 def _reprojection(args: argparse.Namespace) -> int:
-    from mchmr_stream.learning.evaluation import reprojection
+    from mchmr_stream.evaluation import reprojection
 
     return _show(reprojection.evaluate(bodies_inputs(args.files)), args.json)
 
 
 def _rendered(args: argparse.Namespace) -> tuple[SyntheticPredictions, list[Labelled] | None]:
     """Predictions on rendered people, and their labels where --shards was given."""
-    from mchmr_stream.learning.evaluation import synthetic_people, synthetic_predictions
+    from mchmr_stream.evaluation import synthetic_people, synthetic_predictions
     from mchmr_stream.network.weights import load_network
 
     if args.earlier is not None:
@@ -305,7 +305,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
 
 def _check_report(args: argparse.Namespace) -> None:
     if args.report is not None:
-        from mchmr_stream.learning.evaluation.figures import require_matplotlib
+        from mchmr_stream.evaluation.figures import require_matplotlib
 
         require_matplotlib()
 

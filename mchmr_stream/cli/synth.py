@@ -52,8 +52,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     from mchmr_stream.cli.progress import progress_bar
     from mchmr_stream.errors import UsageError
-    from mchmr_stream.learning.synthetic.poses import PoseSettings
-    from mchmr_stream.learning.synthetic.shards import run_synth
+    from mchmr_stream.synthesis.poses import PoseSettings
+    from mchmr_stream.synthesis.shards import run_synth
 
     if args.long_side is not None and not 64 <= args.long_side <= 4096:
         raise UsageError(f"--long-side is {args.long_side}, expected 64 to 4096 px")
@@ -65,8 +65,8 @@ def run(args: argparse.Namespace) -> int:
     where = (args.data, args.out, args.count, args.seed, args.backgrounds, poses)
     with claimed_folder(args.out):
         if args.clips:
-            from mchmr_stream.learning.synthetic.clip_files import run_clips
-            from mchmr_stream.learning.synthetic.clips import ClipSettings
+            from mchmr_stream.synthesis.clip_files import run_clips
+            from mchmr_stream.synthesis.clips import ClipSettings
 
             with progress_bar("frames", wanted=not args.quiet) as progress:
                 made = run_clips(*where, settings=ClipSettings(**of_clips, **long_side), progress=progress)

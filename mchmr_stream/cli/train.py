@@ -18,7 +18,7 @@ from mchmr_stream.files.output_lock import claimed_folder
 
 if TYPE_CHECKING:
     from mchmr_stream.cli.stopping import StopOnSignals
-    from mchmr_stream.learning.loop import Leg
+    from mchmr_stream.training.common.loop import Leg
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -74,9 +74,9 @@ def run(args: argparse.Namespace) -> int:
     from mchmr_stream.cli.stopping import StopOnSignals
     from mchmr_stream.errors import UsageError
     from mchmr_stream.files.shipped_configs import find_config
-    from mchmr_stream.learning import train
-    from mchmr_stream.learning.picture_settings import learns_from_pictures
-    from mchmr_stream.learning.train_settings import read_yaml
+    from mchmr_stream.training.common.train_settings import read_yaml
+    from mchmr_stream.training.end_to_end.network_settings import learns_from_pictures
+    from mchmr_stream.training.frozen_encoder import train_head
 
     report = _silent if args.quiet else _say
     if args.config is not None:
@@ -90,14 +90,14 @@ def run(args: argparse.Namespace) -> int:
     if args.pack is not None:
         if args.config is None or args.data is None or not args.shards:
             raise UsageError("--pack needs a config, --data and --shards")
-        size = train.pack_run(
+        size = train_head.pack_run(
             args.config, data=args.data, shards=args.shards, out=args.out, folder=args.pack, test_shards=args.test_shards, seed=args.seed,
             poses=args.poses, report=report,
         )  # fmt: skip
         print(f"{args.pack}: {size / 1e6:.1f} MB; train from it with `mchmr train --packed {shlex.quote(str(args.pack))}`")
         return 0
     with _claimed(args.out), StopOnSignals() as stop, progress_bar("training", wanted=not args.quiet, unit="steps/s") as progress:
-        leg = train.run(
+        leg = train_head.run(
             args.config, data=args.data, shards=args.shards, out=args.out, test_shards=args.test_shards, poses=args.poses,
             packed=args.packed, resume=args.resume, device=args.device, minutes=args.minutes, seed=args.seed, report=report,
             progress=progress, stopped=stop.event.is_set,
@@ -108,13 +108,13 @@ def run(args: argparse.Namespace) -> int:
 def _run_pictures(args: argparse.Namespace, report: Callable[[str], None]) -> int:
     from mchmr_stream.cli.stopping import StopOnSignals
     from mchmr_stream.errors import UsageError
-    from mchmr_stream.learning import train_pictures
+    from mchmr_stream.training.end_to_end import train_network
 
     for name in ("data", "poses", "pack", "packed"):
         if getattr(args, name):
             raise UsageError(f"--{name} is for training a head on a frozen encoder; this config learns from pictures, leave it out")
     with _claimed(args.out), StopOnSignals() as stop, progress_bar("training", wanted=not args.quiet, unit="steps/s") as progress:
-        leg = train_pictures.run(
+        leg = train_network.run(
             args.config, shards=args.shards, sets=args.sets, unchecked=args.unchecked, out=args.out, test_shards=args.test_shards,
             test_set=args.test_set, start=args.start, resume=args.resume, device=args.device, minutes=args.minutes, seed=args.seed,
             workers=args.workers, report=report, progress=progress, stopped=stop.event.is_set,

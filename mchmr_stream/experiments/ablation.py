@@ -1,0 +1,320 @@
+"""Ablations: the network trained with one thing changed at a time, at a fixed budget and with several seeds.
+
+A variant is a YAML file (configs/ablations/): a `name`, what the paper says of it, and the training settings in which it
+differs from the base. Every run is a training of its own in a folder of its own; what is finished is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import platform
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mchmr_stream.body.files import load_body
+from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.evaluation.real_observations import load_observed, observe_real, real_errors, save_observed
+from mchmr_stream.experiments.ablation_report import Results, Run, write_report
+from mchmr_stream.files.atomic import temporary_beside
+from mchmr_stream.network.model import MultiCropHead
+from mchmr_stream.network.weights import load_network, pick_device
+from mchmr_stream.runtime.threads import torch_threads
+from mchmr_stream.training.common.loop import Report, revision
+from mchmr_stream.training.common.train_settings import TrainSettings, load_train_settings, read_yaml, settings_from
+from mchmr_stream.training.frozen_encoder import train_head
+from mchmr_stream.training.frozen_encoder.head_trainer import validate
+from mchmr_stream.training.observations.body_landmarks import SparseBody
+from mchmr_stream.training.observations.packing import load_packed
+
+BASE = "base"
+"""The variant that the others are compared with."""
+TESTED_VIEWS = (1, 3, 5, 7)
+_PAPER_SAYS = ("worse", "better")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What differs from the base."""
+
+    name: str
+    changes: Mapping[str, Any]
+    """training settings, as in their file"""
+    paper: str | None = None
+    """what the paper says of it against its whole method: "worse", "better", or nothing"""
+
+    def of(self, base: TrainSettings) -> TrainSettings:
+        """The settings of this variant. Raises UsageError for a setting there is not."""
+        return settings_from(_merged(base.to_dict(), self.changes), f"of the variant {self.name!r}", TrainSettings)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One run, as a process of its own can be told of it."""
+
+    variant: str
+    seed: int
+    folder: Path
+    settings: TrainSettings
+    packed: Path
+    real: Path | None
+    """observed real views"""
+    device: str
+    threads: int
+
+
+def load_variant(path: Path) -> Variant:
+    """Read and check. Raises UsageError."""
+    data = read_yaml(path, "variant")
+    name, paper = data.pop("name", None), data.pop("paper", None)
+    if not isinstance(name, str) or not re.sub(r"\W", "", name):
+        raise UsageError(f"variant {path} has the name {name!r}, expected `name: WORDS`")
+    if paper is not None and paper not in _PAPER_SAYS:
+        raise UsageError(f"variant {path}: paper is {paper!r}, expected {' or '.join(_PAPER_SAYS)}, or nothing")
+    return Variant(name, data, paper)
+
+
+def tested_views(settings: TrainSettings) -> list[int]:
+    """The numbers of views a run can be tested with: up to its own, for a concatenation just its own."""
+    if settings.network_config().fixed_views is not None:
+        return [settings.views]
+    return [views for views in TESTED_VIEWS if views <= settings.views]
+
+
+def ablate(
+    variants: Sequence[Path],
+    *,
+    packed: Path,
+    out: Path,
+    table: Path,
+    config: Path | None = None,
+    steps: int | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    real: Path | None = None,
+    processes: int = 1,
+    device: str = "auto",
+    report: Report = print,
+    stopped: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train and measure every variant with every seed, as far as that is not done; True when all of it is done.
+
+    The base is what the pack `packed` was made with, or `config`; `steps` overrides its number. Runs lie in folders of `out`,
+    RESULTS.json there and the page `table` with its plot are written anew after each. `real`: a folder of real views, observed
+    once, to be measured on as well. `processes` run side by side, each on its share of the cores.
+    Raises UsageError when the request makes no sense or a run was made with other settings.
+    """
+    chosen = sorted((load_variant(path) for path in variants), key=lambda variant: variant.name != BASE)
+    _check_names(chosen)
+    base, data = load_packed(packed)
+    if config is not None:
+        base = load_train_settings(config)
+    if data.test is None:
+        raise UsageError(f"{packed} has no test people; pack again with --test-shards")
+    if steps is not None:
+        base = replace(base, steps=steps, warmup_steps=min(base.warmup_steps, max(1, steps // 10)))
+    pick_device(device)
+    settings = {variant.name: variant.of(base) for variant in chosen}
+    there = min(data.rendered.views.shape[1], data.test.views.shape[1])
+    skipped = [name for name, of_variant in settings.items() if of_variant.views > there]
+    for name in skipped:
+        report(f"{name}: left out, only {there} views of each person were observed")
+    out.mkdir(parents=True, exist_ok=True)
+    seen = _real_views(real, out, there, device) if real is not None else None
+    threads = max(1, torch.get_num_threads() // processes)
+    jobs = [
+        _Job(name, seed, out / f"{_slug(name)}_seed{seed}", replace(of_variant, seed=seed), packed, seen, device, threads)
+        for seed in seeds for name, of_variant in settings.items() if name not in skipped
+    ]  # fmt: skip
+    for job in jobs:
+        _finished(job)
+    results = Results(
+        {
+            "machine": _machine(device), "threads": threads, "torch": torch.__version__,
+            "date": datetime.now(UTC).date().isoformat(),
+            "revision": revision(), "steps": base.steps, "seeds": list(seeds), "pack": packed.resolve().name,
+            "people per step": base.landmark_people + base.rendered_people, "rendered per step": base.rendered_people,
+            "rendered people": int(data.rendered.found().sum()), "test people": int(data.test.found().sum()), "views": base.views,
+            "reads features": base.network_config().use_features,
+            "real views": real.resolve().name if real is not None else None, "left out": skipped, "runs wanted": len(jobs),
+        },
+        {variant.name: variant.paper for variant in chosen if variant.name not in skipped},
+        {name: {} for name in settings if name not in skipped},
+    )  # fmt: skip
+    done = 0
+    for job, result in _results(jobs, processes, stopped):
+        done += 1
+        results.runs[job.variant][str(job.seed)] = result
+        report(f"{done} of {len(jobs)}: {job.variant}, seed {job.seed}: {_line(result)}")
+        _write(out / "RESULTS.json", results.to_json())
+        write_report(results, table)
+    return done == len(jobs)
+
+
+def _check_names(variants: Sequence[Variant]) -> None:
+    names = [variant.name for variant in variants]
+    if BASE not in names:
+        raise UsageError(f"no variant is called {BASE!r}, which the others are compared with; give ablations/base, which ships, too")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UsageError(f"two variants are called {twice[0]!r}; give each its own name")
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes`, groups within groups."""
+    both = lambda name, value: isinstance(value, dict) and isinstance(base.get(name), dict)
+    return {**base, **{name: _merged(base[name], value) if both(name, value) else value for name, value in changes.items()}}
+
+
+def _real_views(folder: Path, out: Path, views: int, device: str) -> Path:
+    kept = out / f"real_{views}views.npz"
+    if not kept.is_file():
+        save_observed(kept, observe_real(folder, views=views, device=device))
+    return kept
+
+
+def _results(jobs: Sequence[_Job], processes: int, stopped: Callable[[], bool]) -> Iterator[tuple[_Job, Run]]:
+    """What every run gave, as it comes; what was measured before comes first. Ends early when `stopped` says so."""
+    waiting = []
+    for job in jobs:
+        result = _finished(job)
+        if result is not None and not (job.real is not None and "real" not in result):
+            yield job, result
+        else:
+            waiting.append(job)
+    if processes == 1:
+        for job in waiting:
+            with torch_threads(job.threads):
+                result = _train_and_measure(job, stopped)
+            if result is None:
+                return
+            yield job, result
+        return
+    # Spawned: a forked process could inherit a lock that a thread of torch holds.
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_start_process, initargs=(stop,)) as pool:
+        futures = {pool.submit(_in_process, job): job for job in waiting}
+        try:
+            for future in as_completed(futures):
+                result = future.result()
+                if result is not None:
+                    yield futures[future], result
+                if stopped():
+                    return
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
+_stop: Any = None
+"""In a process of the pool: the event that asks it to leave."""
+
+
+def _start_process(stop: Any) -> None:
+    """Ctrl-C reaches every process of a terminal; the one that asks the others to stop is the first."""
+    global _stop
+    _stop = stop
+    for number in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _in_process(job: _Job) -> Run | None:
+    torch.set_num_threads(job.threads)
+    return _train_and_measure(job, _stop.is_set)
+
+
+def _finished(job: _Job) -> Run | None:
+    """What was measured before. Raises UsageError when that was made with other settings or other data."""
+    path = job.folder / "result.json"
+    if not path.is_file():
+        return None
+    try:
+        result: Run = json.loads(path.read_text())
+        same = result["settings"] == job.settings.to_dict() and result["pack"] == job.packed.resolve().name
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no result of an ablation ({error}); delete {job.folder}") from error
+    if not same:
+        raise UsageError(f"{path} was made with other settings or another pack; choose another folder with -o, or delete {job.folder}")
+    return result
+
+
+def _train_and_measure(job: _Job, stopped: Callable[[], bool]) -> Run | None:
+    """None when it was stopped; the same job goes on from there."""
+    result = _finished(job)
+    weights, checkpoint = job.folder / "mchmr_default.safetensors", job.folder / "checkpoint.pt"
+    _, data = load_packed(job.packed)
+    body = SparseBody(load_body("free"))
+    views = tested_views(job.settings)
+    if result is None:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        config = job.folder / "settings.yaml"
+        config.write_text(json.dumps(job.settings.to_dict(), indent=1))
+        start = time.monotonic()
+        leg = train_head.run(
+            config,
+            packed=job.packed,
+            out=job.folder,
+            resume=checkpoint.is_file(),
+            device=job.device,
+            report=lambda line: None,
+            stopped=stopped,
+        )
+        if not leg.finished:
+            return None
+        assert data.test is not None
+        head = _head(weights)
+        result = {
+            "settings": job.settings.to_dict(), "pack": job.packed.resolve().name, "seconds": round(time.monotonic() - start, 1),
+            "revision": revision(), "rendered": {str(count): validate(head, data.test, body, count) for count in views},
+        }  # fmt: skip
+    if job.real is not None and "real" not in result:
+        head, observed = _head(weights), load_observed(job.real)
+        result["real"] = {str(count): real_errors(head, observed, body, count) for count in views}
+    _write(job.folder / "result.json", json.dumps(result, indent=1) + "\n")
+    # The weights stay, to be measured on other views; what only the next step of training needs takes five times the room.
+    checkpoint.unlink(missing_ok=True)
+    return result
+
+
+def _head(weights: Path) -> MultiCropHead:
+    head = load_network(str(weights)).net.head
+    assert isinstance(head, MultiCropHead)
+    return head
+
+
+def _line(result: Run) -> str:
+    most = max(result["rendered"], key=int)
+    parts = [f"{kind} {result[kind][most]['MPJPE mm']:.1f} / {result[kind][most]['PA-MPJPE mm']:.1f}" for kind in ("rendered", "real")
+             if kind in result]  # fmt: skip
+    return f"{', '.join(parts)} mm with {most} views, {result['seconds']:.0f} s"
+
+
+def _machine(device: str) -> str:
+    """What trains, in words."""
+    on = pick_device(device)
+    if on.type == "cuda":
+        return torch.cuda.get_device_name(on)
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"\W+", "_", name).strip("_")
+
+
+def _write(path: Path, text: str) -> None:
+    """The file is there whole or not at all."""
+    part = temporary_beside(path)
+    part.write_text(text)
+    part.replace(path)

@@ -1,0 +1,148 @@
+"""A labelled person in a picture -> V crops as a network sees them, and the labels in the same camera.
+
+Everything that changes how a person is shown changes the labels with it. Turning is done by rolling the camera about its
+axis, mirroring about the picture's vertical through the middle: both are pictures of a true camera, so the relations
+between the local cameras of the crops stay exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mchmr_stream.cropping.cropper import Cropper
+from mchmr_stream.datasets.labels import BodyKind, LabelledPerson
+from mchmr_stream.datasets.points import MIRRORED_POINTS
+from mchmr_stream.datatypes import Float
+from mchmr_stream.geometry.camera import Intrinsics, plane_from_image, roll_matrix, turn
+from mchmr_stream.geometry.crops import rolled_from_image
+from mchmr_stream.geometry.rotation import matrix_from_axis_angle
+from mchmr_stream.synthesis.poses import mirrored as mirrored_pose
+from mchmr_stream.training.end_to_end.network_settings import Augmentation
+
+_MOST_SD = 2.0
+"""Turns and shifts are drawn from a normal distribution that is cut off here."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a person is shown otherwise than labelled."""
+
+    mirrored: bool = False
+    roll_rad: float = 0.0
+    scale: float = 1.0
+    """of the base box's side"""
+    shift: tuple[float, float] = (0.0, 0.0)
+    """of the base box's centre, in its sides"""
+    gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """of each colour channel"""
+
+
+AS_LABELLED = Shown()
+
+
+@dataclass(frozen=True, eq=False)
+class CutPeople:
+    """n people, as tensors; lengths in metres, pixels in each person's rolled plane, axes of their rolled camera."""
+
+    crops: Tensor
+    """(n, V, 3, height, width) uint8"""
+    gain: Tensor
+    """(n, 3): what the crops' channels are to be multiplied with"""
+    views_px: Tensor
+    """(n, V, 3)"""
+    focal_px: Tensor
+    """(n,)"""
+    points_px: Tensor
+    """(n, 48, 3): x, y, confidence"""
+    points_m: Tensor
+    """(n, 48, 4): x, y, z, confidence"""
+    rotations: Tensor
+    """(n, 24, 3, 3)"""
+    betas: Tensor
+    """(n, 10)"""
+    has_pose: Tensor
+    """(n,) 0 or 1"""
+    has_betas: Tensor
+    """(n,) 1 where betas are known, and of the body that is trained"""
+
+    def __len__(self) -> int:
+        return len(self.focal_px)
+
+    def to(self, device: torch.device) -> CutPeople:
+        return CutPeople(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+    def pin_memory(self) -> CutPeople:
+        """For a loader that copies to a GPU in the background."""
+        return CutPeople(**{field.name: getattr(self, field.name).pin_memory() for field in fields(self)})
+
+    @staticmethod
+    def joined(people: list[CutPeople]) -> CutPeople:
+        """All of them, in order."""
+        return CutPeople(**{field.name: torch.cat([getattr(one, field.name) for one in people]) for field in fields(CutPeople)})
+
+
+def draw_shown(augmentation: Augmentation, rng: np.random.Generator) -> Shown:
+    """One way of showing somebody, at random."""
+    normal = lambda most: float(np.clip(rng.normal(), -most, most))
+    turned = rng.random() < augmentation.turn
+    # Every number is drawn whether it is used or not: a setting changes what it says and nothing else.
+    angle, scale, shift = normal(_MOST_SD), normal(1.0), (normal(_MOST_SD), normal(_MOST_SD))
+    gain = rng.uniform(1 - augmentation.colour, 1 + augmentation.colour, 3)
+    return Shown(
+        mirrored=bool(rng.random() < augmentation.flip),
+        roll_rad=float(np.deg2rad(augmentation.turn_sd_deg)) * angle if turned else 0.0,
+        scale=1 + augmentation.scale_sd * scale,
+        shift=(augmentation.shift_sd * shift[0], augmentation.shift_sd * shift[1]),
+        gain=(float(gain[0]), float(gain[1]), float(gain[2])),
+    )
+
+
+def cut_person(label: LabelledPerson, rgb: NDArray[np.uint8], cropper: Cropper, shown: Shown, body: BodyKind) -> CutPeople:
+    """One person of a picture, as batch of one. `body`: whose betas count as known."""
+    camera = label.camera(rgb.shape[1], rgb.shape[0])
+    if shown.mirrored:
+        label, camera = mirrored_label(label, rgb.shape[1]), replace(camera, cx=rgb.shape[1] - 1 - camera.cx)
+        rgb = np.ascontiguousarray(rgb[:, ::-1])
+    roll = np.array([shown.roll_rad], np.float32)
+    base_px = _base(label, camera, shown)
+    crops, views_px = cropper.cut(rgb, base_px, roll, camera)
+    rolled_from_camera = roll_matrix(-shown.roll_rad)
+    rotations = matrix_from_axis_angle(label.pose.astype(np.float64))
+    rotations[0] = rolled_from_camera @ rotations[0]
+    points_px, points_m = label.points_px.astype(np.float64), label.points_m.astype(np.float64)
+    points_px[:, :2] = rolled_from_image(points_px[None, :, :2], camera, np.array([shown.roll_rad]))[0]
+    points_m[:, :3] = points_m[:, :3] @ rolled_from_camera.T
+    known = label.has_betas and label.body == body and label.gender == "neutral"
+    one = lambda values: torch.as_tensor(np.asarray(values, np.float32))[None]
+    return CutPeople(
+        crops=crops, gain=one(shown.gain), views_px=torch.from_numpy(views_px), focal_px=one(camera.fx), points_px=one(points_px),
+        points_m=one(points_m), rotations=one(rotations), betas=one(label.betas), has_pose=one(label.has_pose), has_betas=one(known),
+    )  # fmt: skip
+
+
+def mirrored_label(label: LabelledPerson, width: int) -> LabelledPerson:
+    """The same person in the mirrored picture: left is right, and x runs the other way. The body is taken to be symmetric."""
+    points_px, points_m = (points[list(MIRRORED_POINTS)].copy() for points in (label.points_px, label.points_m))
+    points_px[:, 0] = width - 1 - points_px[:, 0]
+    points_m[:, 0] *= -1
+    K = label.K
+    if K is not None:
+        K = K.copy()
+        K[0, 2] = width - 1 - K[0, 2]
+    centre = np.array([width - 1 - label.centre_px[0], label.centre_px[1]], np.float32)
+    # Where the body stands cannot be told without its rest pelvis, and nothing here asks.
+    return replace(
+        label, centre_px=centre, K=K, points_px=points_px, points_m=points_m, pose=mirrored_pose(label.pose), transl_m=None
+    )  # fmt: skip
+
+
+def _base(label: LabelledPerson, camera: Intrinsics, shown: Shown) -> Float:
+    """(1, 3) base box in the rolled plane."""
+    side = label.side_px * shown.scale
+    centre = turn(plane_from_image(np.asarray(label.centre_px, np.float64), camera), -shown.roll_rad) + side * np.array(shown.shift)
+    return np.array([[*centre, side]], np.float32)

@@ -1,0 +1,99 @@
+"""What a training run from pictures is made of: encoder and head learn together (configs/paper_*.yaml)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mchmr_stream.errors import UsageError
+from mchmr_stream.training.common.train_settings import MANY, Range, RunSettings, settings_from
+
+
+@dataclass(frozen=True)
+class PictureLosses:
+    """How much each published loss counts (`paper_losses`); the defaults are the authors'."""
+
+    joints_2d: float = 300.0
+    joints_3d: float = 300.0
+    vertices: float = 60.0
+    rotations: float = 60.0
+    betas: float = 0.06
+    camera_consistency: float = 60.0
+    contrastive: float = 6.0
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a person is shown otherwise than labelled; the defaults are the authors'. All crops of a person change together."""
+
+    flip: float = 0.5
+    """share of people mirrored"""
+    turn: float = 0.4
+    """share of people turned: the camera rolls about its axis, so that the cameras of all crops still agree"""
+    turn_sd_deg: float = 30.0
+    """at most twice that"""
+    scale_sd: float = 0.25
+    """of the base box's side, at most that much to either side of 1"""
+    shift_sd: float = 0.0
+    """of the base box's place, in its sides, at most twice that; the authors have none"""
+    colour: float = 0.4
+    """each channel is multiplied by 1 +- that, evenly drawn"""
+
+
+@dataclass(frozen=True)
+class PictureSettings(RunSettings):
+    """A run that trains the paper's network, encoder and all. Raises UsageError for a number out of its range."""
+
+    people: int = 20
+    """per step, in all processes together"""
+    accumulate: int = 1
+    """a step adds up the gradients of so many batches of `people` each; batch norms and contrasts see one batch"""
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    warmup_steps: int = 1
+    schedule: str = "constant"
+    """of the learning rate after its warm-up: constant or cosine"""
+    gradient_limit: float = 0.0
+    """a longer gradient is shortened to this norm; 0: never, as published. From nothing, where depths run away, some 5000 help"""
+    ema: float = 0.0
+    body: str = "free"
+    """whose betas and vertices are learnt: free, or the path of an SMPL file; other labels teach pose and points alone"""
+    vertex_step: int = 1
+    """the vertex loss reads each n-th vertex"""
+    freeze_norms: bool = False
+    """the encoder's batch norms keep their means and variances, for batches that are too small to have any"""
+    test_people: int = 500
+    """how many of the test people are measured at a checkpoint, evenly spread"""
+    shares: dict[str, float] = field(default_factory=dict)
+    """how often each data set is shown, by name (rendered people: synthetic); empty: everybody alike often"""
+    losses: PictureLosses = field(default_factory=PictureLosses)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    precisions: ClassVar[tuple[str, ...]] = ("bf16", "fp32", "fp64")
+    ranges: ClassVar[tuple[Range, ...]] = (
+        *RunSettings.ranges,
+        (("gradient_limit",), 0, MANY),
+        (("people", "accumulate", "vertex_step", "test_people"), 1, MANY),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.schedule not in ("constant", "cosine"):
+            raise UsageError(f"training setting schedule is {self.schedule!r}, expected constant or cosine")
+        network = self.network_config()
+        if network.head != "paper":
+            raise UsageError(f"network head is {network.head!r}: pictures train head paper (docs/paper.md)")
+        if self.augmentation.scale_sd >= 1:
+            raise UsageError(f"training setting augmentation.scale_sd is {self.augmentation.scale_sd}, expected less than 1")
+
+
+def learns_from_pictures(data: dict[str, Any]) -> bool:
+    """Whether settings as read from YAML are of such a run."""
+    network = data.get("network")
+    return isinstance(network, dict) and network.get("head") == "paper"
+
+
+def picture_settings_from(data: dict[str, Any], path: Path) -> PictureSettings:
+    """Check. Raises UsageError."""
+    return settings_from(data, str(path), PictureSettings)

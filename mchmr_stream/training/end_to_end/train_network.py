@@ -1,0 +1,127 @@
+"""Train the paper's network on labelled pictures: one run, in one leg or in several (`loop`), in one process or in several.
+
+torchrun --nproc-per-node 8 -m mchmr_stream train configs/paper_resnet50.yaml ...
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from mchmr_stream.body.files import load_body
+from mchmr_stream.datasets.labels import LabelReader
+from mchmr_stream.datasets.opening import open_set
+from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.network.encoders import make_encoder
+from mchmr_stream.network.model import MultiCropNet
+from mchmr_stream.network.weights import load_network, read_header
+from mchmr_stream.training.common.distributed import Ranks, open_ranks
+from mchmr_stream.training.common.loop import Leg, Loop, Report, check_folder, go_on, provenance
+from mchmr_stream.training.common.train_settings import read_yaml
+from mchmr_stream.training.end_to_end.crop_sampling import open_people
+from mchmr_stream.training.end_to_end.network_settings import PictureSettings, picture_settings_from
+from mchmr_stream.training.end_to_end.network_trainer import PictureTrainer, new_network, trainer_name
+from mchmr_stream.training.rendered_people import SyntheticReader
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    config: Path,
+    *,
+    shards: Sequence[Path] = (),
+    sets: Path | None = None,
+    unchecked: bool = False,
+    out: Path,
+    test_shards: Path | None = None,
+    test_set: str | None = None,
+    start: Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    minutes: float | None = None,
+    seed: int | None = None,
+    workers: int = 0,
+    report: Report = log.info,
+    progress: Callable[[int, int], None] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Leg:
+    """Train as `config` says until its steps are done, `minutes` have passed or `stopped` says so; then a checkpoint is there.
+
+    `shards`: folders of `mchmr synth`; `sets`: a folder of data sets (`datasets.opening`), mixed as the settings' `shares` say;
+    one that fails the check is refused unless `unchecked`.
+    Measured on while training are `test_shards`, or the test split of `test_set` among the sets.
+    `start`: weights to start from, a network of the same shape or an encoder, as
+    `mchmr import-weights` writes them. `workers`: processes that read pictures for each process that trains.
+    Raises UsageError when the request makes no sense, InputError for data or weights that cannot be read, MchmrError when the
+    loss or its gradients are no longer finite; the last checkpoint then stays as it is.
+    """
+    settings = picture_settings_from(read_yaml(config, "training settings"), config)
+    if seed is not None:
+        settings = replace(settings, seed=seed)
+    check_folder(out, resume, [config, start], trainer_name(settings))
+    with open_ranks(device) as ranks:
+        people = open_people(settings.shares, settings.seed, shards, sets, unchecked=unchecked)
+        test = _test_people(test_shards, sets, test_set)
+        out.mkdir(parents=True, exist_ok=True)
+        body = load_body(settings.body)
+        network = starting_network(start, settings) if start is not None else None
+        trainer = PictureTrainer(settings, people, body, test=test, start=network, ranks=ranks, workers=workers)
+        say = report if ranks.first else _say_nothing
+        if resume:
+            go_on(trainer, out, say)
+        for line in (*people.lines(), f"test: {len(test) if test is not None else 0} people", _where(ranks)):
+            say(line)
+        made_by = provenance(config.name, settings, ranks.device) | {
+            "shards": " ".join(folder.resolve().name for folder in shards), "sets": people.lines(), "body_sha256": body.sha256,
+            "processes": ranks.count, "start": start.name if start is not None else "",
+        }  # fmt: skip
+        return Loop(trainer, out, made_by, report=say, progress=progress if ranks.first else None, ranks=ranks).until(minutes, stopped)
+
+
+def starting_network(path: Path, settings: PictureSettings) -> MultiCropNet:
+    """The network that training starts from: the one of a file, or a new one with the encoder of a file.
+
+    Raises UsageError for another network than the settings', InputError for a file that is neither.
+    """
+    torch.manual_seed(settings.seed)
+    header = read_header(path)
+    wanted = settings.network_config()
+    if "encoder" in header:
+        if header["encoder"] != wanted.encoder:
+            raise UsageError(f"{path} holds the encoder {header['encoder']}, the settings say {wanted.encoder}")
+        net = new_network(settings)
+        net.encoder = make_encoder(wanted.encoder, path)
+        return net
+    if "config" not in header:
+        raise InputError(f"{path} is neither a network nor an encoder of this program; make one with `mchmr import-weights`")
+    loaded = load_network(str(path)).net
+    there = replace(loaded.config, bodies=wanted.bodies, dropout=wanted.dropout)
+    differing = [name for name, value in wanted.to_dict().items() if there.to_dict()[name] != value]
+    if differing:
+        given = json.dumps({name: there.to_dict()[name] for name in differing})
+        raise UsageError(f"{path} holds another network than the settings say; it has {given}")
+    net = new_network(settings)
+    net.load_state_dict(loaded.state_dict())
+    return net
+
+
+def _test_people(shards: Path | None, sets: Path | None, name: str | None) -> LabelReader | None:
+    if name is None:
+        return SyntheticReader([shards], "synthetic test") if shards is not None else None
+    if sets is None or shards is not None:
+        raise UsageError("--test-set names one of the data sets in --sets, instead of --test-shards")
+    return open_set(sets, name, "test")
+
+
+def _where(ranks: Ranks) -> str:
+    kind = torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else "CPU"
+    return kind if ranks.count == 1 else f"{ranks.count} processes, each on {kind}"
+
+
+def _say_nothing(line: str) -> None:
+    """All processes come to the same lines; the first one says them."""

@@ -1,0 +1,146 @@
+"""Train the head on rendered people and on millions of samples without pictures: one run, in one leg or in several (`loop`).
+
+A packed run (`packing`) needs torch and numpy only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mchmr_stream.body.files import load_body
+from mchmr_stream.cropping.layouts import layout
+from mchmr_stream.errors import UsageError
+from mchmr_stream.files.same_file import refuse_to_replace
+from mchmr_stream.network.weights import pick_device
+from mchmr_stream.training.common.loop import Leg, Loop, Report, check_folder, go_on, provenance
+from mchmr_stream.training.common.train_settings import TrainSettings, load_train_settings
+from mchmr_stream.training.frozen_encoder.head_trainer import VIEWS, Trainer
+from mchmr_stream.training.observations.body_landmarks import SparseBody
+from mchmr_stream.training.observations.landmark_samples import LandmarkSampler, ResidualBank
+from mchmr_stream.training.observations.packing import load_packed, pack, packed_files
+from mchmr_stream.training.observations.training_data import TrainingData, gather
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    config: Path | None = None,
+    *,
+    data: Path | None = None,
+    shards: Path | Sequence[Path] = (),
+    out: Path,
+    test_shards: Path | None = None,
+    poses: Sequence[Path] = (),
+    packed: Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    minutes: float | None = None,
+    seed: int | None = None,
+    report: Report = log.info,
+    progress: Callable[[int, int], None] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Leg:
+    """Train as `config` says until its steps are done, `minutes` have passed or `stopped` says so; then a checkpoint is there.
+
+    Reads either `data` (poses and bodies), `shards` (what `mchmr synth` wrote; one or more folders) and perhaps `poses` (files and
+    folders of the user's own), or `packed`, whose own settings hold where `config` is None. `seed` overrides the config's. `report`
+    gets a line at every checkpoint, `progress` (steps done, steps) after every step. On one CPU a run in legs gives the same
+    weights as one in one go, bit for bit.
+    Raises UsageError when the request makes no sense, MchmrError when the loss or its gradients are no longer finite; the
+    last checkpoint then stays as it is.
+    """
+    check_folder(out, resume, [config, *poses], Trainer.name)
+    on = pick_device(device)
+    settings, training_data = _read(config, data, shards, test_shards, poses, packed, seed, out, report)
+    out.mkdir(parents=True, exist_ok=True)
+    trainer = _on_device(settings, training_data, on)
+    if resume:
+        go_on(trainer, out, report)
+    made_by = _provenance(config, packed, settings, training_data.shards, on) | _if_any("own_poses", training_data.own_poses)
+    return Loop(trainer, out, made_by, report=report, progress=progress).until(minutes, stopped)
+
+
+def pack_run(
+    config: Path,
+    *,
+    data: Path,
+    shards: Path | Sequence[Path],
+    out: Path,
+    folder: Path,
+    test_shards: Path | None = None,
+    poses: Sequence[Path] = (),
+    seed: int | None = None,
+    report: Report = log.info,
+) -> int:
+    """Write what the run would read to `folder` (see `packing`), and do not train; returns the bytes written."""
+    folders = [shards] if isinstance(shards, Path) else shards
+    refuse_to_replace([config, data, *folders, test_shards, *poses], packed_files(folder), "choose another folder with --pack")
+    settings, training_data = _read(config, data, shards, test_shards, poses, None, seed, out, report)
+    return pack(training_data, settings, folder)
+
+
+def _provenance(config: Path | None, packed: Path | None, settings: TrainSettings, shards: str, device: torch.device) -> dict[str, Any]:
+    name = config.name if config is not None else f"of the pack {packed.resolve().name if packed else ''}"
+    return provenance(name, settings, device) | {"shards": shards, "body_sha256": load_body("free").sha256}
+
+
+def _if_any(name: str, value: str) -> dict[str, str]:
+    return {name: value} if value else {}
+
+
+def _read(
+    config: Path | None,
+    data: Path | None,
+    shards: Path | Sequence[Path],
+    test_shards: Path | None,
+    poses: Sequence[Path],
+    packed: Path | None,
+    seed: int | None,
+    out: Path,
+    report: Report,
+) -> tuple[TrainSettings, TrainingData]:
+    folders = [shards] if isinstance(shards, Path) else list(shards)
+    if packed is not None:
+        if data is not None or folders or test_shards is not None or poses:
+            raise UsageError("packed data already hold poses and rendered people; leave --data, --shards, --test-shards and --poses out")
+        packed_settings, training_data = load_packed(packed)
+        settings = _seeded(load_train_settings(config) if config is not None else packed_settings, seed)
+        _check_fits(settings, packed_settings, packed)
+        return settings, training_data
+    if config is None or data is None or not folders:
+        raise UsageError("training needs a config, --data and --shards, or --packed; docs/training.md has the commands")
+    settings = _seeded(load_train_settings(config), seed)
+    return settings, gather(settings, data, folders, test_shards, out, report, poses)
+
+
+def _seeded(settings: TrainSettings, seed: int | None) -> TrainSettings:
+    return settings if seed is None else replace(settings, seed=seed)
+
+
+def _check_fits(settings: TrainSettings, packed: TrainSettings, folder: Path) -> None:
+    wanted, there = settings.network_config(), packed.network_config()
+    for name in ("use_features", "use_world"):
+        if getattr(wanted, name) and not getattr(there, name):
+            raise UsageError(f"the network reads what {folder} was packed without ({name}); pack again with these settings")
+    if wanted.encoder != there.encoder:
+        raise UsageError(f"{folder} was packed with the encoder {there.encoder}, the settings say {wanted.encoder}")
+
+
+def _on_device(settings: TrainSettings, data: TrainingData, device: torch.device) -> Trainer:
+    body = SparseBody(load_body("free")).to(device)
+    rendered = data.rendered.to(device)
+    sampler = None
+    if settings.landmark_people:
+        if data.poses is None:
+            raise UsageError("the settings draw people without pictures, but the packed data hold no poses; pack again with these settings")
+        places = rendered.places(body)
+        bank = ResidualBank(rendered.residuals(body, places), settings.sampler, settings.seed)
+        sampler = LandmarkSampler(data.poses.to(device), bank, places, body, layout("wide", VIEWS), settings.sampler, settings.seed + 2)
+    test = data.test.to(device) if data.test is not None else None
+    return Trainer(settings, sampler, rendered if settings.rendered_people else None, body, device, test)
