@@ -24,8 +24,8 @@ from measuring import Ratio, Result, arguments, in_turns, middle, need, settings
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mchmr_stream.cropping.crop_layouts import Layout, layout
 from mchmr_stream.cropping.cropper import Cropper
-from mchmr_stream.cropping.layouts import Layout, layout
 from mchmr_stream.datatypes import CropBatch, Frame, Tracks
 from mchmr_stream.detection.movenet_detector import MoveNetDetector
 from mchmr_stream.estimators.local import LocalEstimator

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from test_training import packed_data, sampler_of, small
 
+from mchmr_stream.body.body_files import load_body
 from mchmr_stream.body.coco_points import coco_points
-from mchmr_stream.body.files import load_body
 from mchmr_stream.cli import main
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.evaluation.real_observations import ObservedView, load_observed, real_errors, save_observed

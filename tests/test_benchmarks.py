@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.cropping.cropper import Cropper
-from mchmr_stream.cropping.layouts import layout
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.network.encoders import make_encoder
 

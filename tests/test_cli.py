@@ -27,7 +27,7 @@ from mchmr_stream.cli.progress import ProgressLines
 from mchmr_stream.config import LiveSettings, Settings
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.motion.output_paths import output_paths
-from mchmr_stream.sources.address import parse_address
+from mchmr_stream.sources.live_address import parse_address
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "numpy", "av", "pydantic", "kornia", "scipy", "rich", "yaml")

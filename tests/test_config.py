@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mchmr_stream.cli.config import settings_yaml
+from mchmr_stream.cli.print_config import settings_yaml
 from mchmr_stream.config import Settings, load_settings
 from mchmr_stream.errors import UsageError
 

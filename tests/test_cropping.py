@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mchmr_stream.cropping.base_box import base_boxes
+from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.cropping.cropper import Cropper
-from mchmr_stream.cropping.layouts import layout
 from mchmr_stream.cropping.warp import shared_reductions
 from mchmr_stream.cropping.whole_body import STANDING
 from mchmr_stream.datatypes import Frame, Tracks

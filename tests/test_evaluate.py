@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mchmr_stream.body.files import load_body
-from mchmr_stream.body.model import forward_kinematics, skin
-from mchmr_stream.cropping.layouts import layout
+from mchmr_stream.body.body_files import load_body
+from mchmr_stream.body.body_model import forward_kinematics, skin
+from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.evaluation import camera_consistency, real3d, real_predictions, reprojection, synthetic, upper_body
 from mchmr_stream.evaluation import synthetic_predictions as rendered
 from mchmr_stream.evaluation.figures import draw_cases

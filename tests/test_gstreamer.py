@@ -25,7 +25,7 @@ from people import FPS, HEIGHT, WIDTH, people_pictures
 
 import mchmr_stream
 from mchmr_stream.cli import main
-from mchmr_stream.cli.config import settings_yaml
+from mchmr_stream.cli.print_config import settings_yaml
 from mchmr_stream.config import Settings, settings_from
 from mchmr_stream.errors import MissingPart
 

@@ -26,7 +26,7 @@ from people import FPS, HEIGHT, STRIP_PX, WIDTH, people_pictures
 
 import mchmr_stream
 from mchmr_stream import cli
-from mchmr_stream.body.model import BodyModel
+from mchmr_stream.body.body_model import BodyModel
 from mchmr_stream.cli.video import process
 from mchmr_stream.config import Settings, settings_from
 from mchmr_stream.datatypes import Detections, Frame

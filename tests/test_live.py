@@ -24,7 +24,7 @@ from waiting import wait_for
 
 import mchmr_stream
 from mchmr_stream.cli import main
-from mchmr_stream.cli.config import settings_yaml
+from mchmr_stream.cli.print_config import settings_yaml
 from mchmr_stream.config import LiveSettings, Settings, load_settings, settings_from
 from mchmr_stream.datatypes import CropBatch, Moment
 from mchmr_stream.errors import InputError, UsageError
@@ -36,10 +36,10 @@ from mchmr_stream.runtime.concurrency import Gathering
 from mchmr_stream.sinks.json_tcp import JsonTcpSink
 from mchmr_stream.sinks.npz_segments import NpzSegments
 from mchmr_stream.sinks.video_recording import RecordSink
-from mchmr_stream.sources.address import parse_address
 from mchmr_stream.sources.container import has_clock
-from mchmr_stream.sources.live import LiveSource
+from mchmr_stream.sources.live_address import parse_address
 from mchmr_stream.sources.live_clock import LiveClock, MeasuredRate
+from mchmr_stream.sources.live_source import LiveSource
 
 LAVFI = "lavfi:testsrc2=size=160x120:rate=30"
 GST_PYTHON = "/usr/bin/python3"

@@ -29,7 +29,7 @@ from scipy.spatial.transform import Rotation
 from waiting import wait_for
 
 from mchmr_stream.cli import main
-from mchmr_stream.cli.config import settings_yaml
+from mchmr_stream.cli.print_config import settings_yaml
 from mchmr_stream.config import MqttSettings, Settings
 from mchmr_stream.datatypes import JOINT_NAMES, Frame, Moment, SourceInfo
 from mchmr_stream.errors import MchmrError, UsageError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mchmr_stream.body.files import load_body
+from mchmr_stream.body.body_files import load_body
 from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import UsageError
 from mchmr_stream.network.fusion import SelfAttentionFusion

@@ -30,7 +30,7 @@ from websockets.sync.client import connect
 
 import mchmr_stream
 from mchmr_stream.cli import main
-from mchmr_stream.cli.config import settings_yaml
+from mchmr_stream.cli.print_config import settings_yaml
 from mchmr_stream.config import LiveSettings, Settings, settings_from
 from mchmr_stream.datatypes import Moment
 from mchmr_stream.errors import MchmrError, UsageError

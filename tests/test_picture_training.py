@@ -17,11 +17,11 @@ from labelled_sets import make_truth, write_bodies, write_cliff
 from safetensors.torch import load_file
 from tiny_training import SETTINGS, TinyEncoder, write_people
 
-from mchmr_stream.body.files import load_body
-from mchmr_stream.body.model import skin
+from mchmr_stream.body.body_files import load_body
+from mchmr_stream.body.body_model import skin
 from mchmr_stream.cli import main
+from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.cropping.cropper import Cropper
-from mchmr_stream.cropping.layouts import layout
 from mchmr_stream.datasets.labels import LabelReader
 from mchmr_stream.errors import InputError, MchmrError, UsageError
 from mchmr_stream.geometry.crops import crop_from_rolled

@@ -18,7 +18,7 @@ from PIL import Image
 
 import mchmr_stream
 from mchmr_stream.cli import main
-from mchmr_stream.cli.config import settings_yaml
+from mchmr_stream.cli.print_config import settings_yaml
 from mchmr_stream.config import Settings, settings_from
 from mchmr_stream.errors import UsageError
 from mchmr_stream.jobs.video_job import process_video

@@ -15,7 +15,7 @@ from usual_tracker import people_tracker
 
 from mchmr_stream.config import Settings, SourceSettings, settings_from
 from mchmr_stream.cropping.base_box import base_boxes
-from mchmr_stream.cropping.layouts import layout
+from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.datatypes import Detections, Float, Frame, Scene, SourceInfo
 from mchmr_stream.detection.auto_rotate import WayUpDetector
 from mchmr_stream.detection.keyframes import between

@@ -14,7 +14,7 @@ from mchmr_stream.datatypes import Bodies
 from mchmr_stream.geometry.robust_mean import mean_rotation, median, median_rotation
 from mchmr_stream.geometry.rotation import exp_so3, geodesic_rad, log_so3
 from mchmr_stream.protocols import Smoother
-from mchmr_stream.smoothing import KalmanSmoother, NoSmoother, place_filter, rotation_filter, window
+from mchmr_stream.smoothing import KalmanSmoother, NoSmoother, rotation_filter, sliding_window, translation_filter
 
 
 def TwoSided(lookahead_s: float = 0.5, strength: float = 1.0) -> KalmanSmoother:
@@ -446,14 +446,14 @@ def test_places_are_filtered_as_filterpy_does() -> None:
     rng, drive = np.random.default_rng(0), 8.0
     steps_s, places = rng.uniform(0.01, 0.08, 30), np.array([0.5, -0.2, 4.0]) + np.cumsum(rng.normal(0, 0.05, (31, 3)), 0)
     noises = rng.choice([1.0, 5.0, np.inf], 30)
-    steps = [place_filter.start(places[0], 1 / 30, 1.0)]
+    steps = [translation_filter.start(places[0], 1 / 30, 1.0)]
     plain = KalmanFilter(dim_x=6, dim_z=3)
     plain.H = np.eye(3, 6)
     plain.x, plain.P = steps[0].mean[:, None], steps[0].covariance
     means, covariances, ways, added = [plain.x], [plain.P], [], []
     for dt_s, place, noise in zip(steps_s, places[1:], noises, strict=True):
-        predicted = place_filter.predict(steps[-1], dt_s, drive)
-        steps.append(place_filter.update(predicted, place, dt_s, noise))
+        predicted = translation_filter.predict(steps[-1], dt_s, drive)
+        steps.append(translation_filter.update(predicted, place, dt_s, noise))
         ways.append(np.block([[np.eye(3), dt_s * np.eye(3)], [np.zeros((3, 3)), np.eye(3)]]))
         added.append(drive * np.kron([[dt_s**3 / 3, dt_s**2 / 2], [dt_s**2 / 2, dt_s]], np.eye(3)))
         plain.predict(F=ways[-1], Q=added[-1])
@@ -468,14 +468,14 @@ def test_places_are_filtered_as_filterpy_does() -> None:
         np.testing.assert_allclose(steps[-1].covariance, plain.P, rtol=1e-6, atol=1e-9)
     expected = plain.rts_smoother(np.stack(means), np.stack(covariances), Fs=[np.eye(6), *ways], Qs=[np.zeros((6, 6)), *added])[0]
     for count in (31, 7, 1):
-        np.testing.assert_allclose(place_filter.smoothed(steps, count), expected[:count, :3, 0], atol=1e-9)
+        np.testing.assert_allclose(translation_filter.smoothed(steps, count), expected[:count, :3, 0], atol=1e-9)
 
 
 def test_a_sample_stands_for_half_the_time_to_its_neighbours() -> None:
     rng = np.random.default_rng(0)
     offsets, there = np.sort(rng.uniform(-1, 1, 12)), rng.random((12, 40)) < 0.4
     offsets[5] = offsets[4]
-    found = window._durations(offsets, there)
+    found = sliding_window._durations(offsets, there)
     for frame, person in zip(*np.nonzero(there), strict=True):
         others = np.flatnonzero(there[:, person])
         place = int(np.searchsorted(others, frame))

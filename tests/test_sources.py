@@ -19,10 +19,10 @@ from PIL import Image
 from mchmr_stream.config import SourceSettings
 from mchmr_stream.datatypes import Frame
 from mchmr_stream.errors import InputError, MchmrError, TruncatedInput, UsageError
-from mchmr_stream.sources import open_source, video
+from mchmr_stream.sources import open_source, video_file
 from mchmr_stream.sources.container import list_streams
 from mchmr_stream.sources.picture_header import picture_size
-from mchmr_stream.sources.timing import BestStamps, Clock
+from mchmr_stream.sources.timestamps import BestStamps, Clock
 
 
 def read(path: Path, **settings: object) -> list[Frame]:
@@ -348,12 +348,12 @@ def test_a_late_start_does_not_decode_what_comes_before(tmp_path: Path, monkeypa
         path = media.write_video(tmp_path / f"clip.{suffix}", media.counter_pictures(200), 25, codec_options=options)
         source = open_source(path, SourceSettings(start_s=7.6))
         decoded = []
-        real_decode = video.decode
+        real_decode = video_file.decode
 
         def counting(reader, stream, packets, damage, decoded=decoded, real_decode=real_decode):  # type: ignore[no-untyped-def]
             return real_decode(reader, stream, (decoded.append(packet) or packet for packet in packets), damage)
 
-        monkeypatch.setattr(video, "decode", counting)
+        monkeypatch.setattr(video_file, "decode", counting)
         assert counters(list(source.frames())) == list(range(190, 200))
         monkeypatch.undo()
         assert len(decoded) <= 20, suffix
@@ -362,8 +362,8 @@ def test_a_late_start_does_not_decode_what_comes_before(tmp_path: Path, monkeypa
 def test_skipped_frames_are_not_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = media.write_video(tmp_path / "clip.mp4", media.counter_pictures(30))
     calls = []
-    real = video.PictureConverter.rgb
-    monkeypatch.setattr(video.PictureConverter, "rgb", lambda self, *rest: calls.append(1) or real(self, *rest))
+    real = video_file.PictureConverter.rgb
+    monkeypatch.setattr(video_file.PictureConverter, "rgb", lambda self, *rest: calls.append(1) or real(self, *rest))
     assert len(read(path, every=10)) == len(calls) == 3
 
 

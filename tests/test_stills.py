@@ -13,7 +13,7 @@ import pytest
 from people import people_picture, people_pictures
 from PIL import ExifTags, Image
 
-from mchmr_stream.cli.stills import expanded
+from mchmr_stream.cli.still_inputs import expanded
 from mchmr_stream.config import Settings, load_settings, settings_from
 from mchmr_stream.datatypes import Bodies, Frame, Scene
 from mchmr_stream.errors import EncodingError, TruncatedInput, UsageError

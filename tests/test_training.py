@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from mchmr_stream.body.files import load_body
+from mchmr_stream.body.body_files import load_body
 from mchmr_stream.cropping.base_box import KEYPOINTS_OVER_BOX, base_boxes
-from mchmr_stream.cropping.layouts import layout
+from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.datatypes import Tracks
 from mchmr_stream.errors import InputError, MchmrError, UsageError
 from mchmr_stream.geometry.camera import Intrinsics, full_from_local, local_from_full

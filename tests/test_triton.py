@@ -23,8 +23,8 @@ from people import people_pictures
 
 from mchmr_stream.cli import main
 from mchmr_stream.config import Settings, load_settings
+from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.cropping.cropper import Cropper
-from mchmr_stream.cropping.layouts import layout
 from mchmr_stream.datatypes import CropBatch, CropEstimates, Tracks
 from mchmr_stream.detection.movenet_detector import MoveNetDetector
 from mchmr_stream.errors import MissingPart, ServerError, UsageError

@@ -16,8 +16,8 @@ from motions import HEIGHT, WIDTH, write_motion
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from mchmr_stream.body.files import load_body
-from mchmr_stream.body.model import forward_kinematics, skin
+from mchmr_stream.body.body_files import load_body
+from mchmr_stream.body.body_model import forward_kinematics, skin
 from mchmr_stream.motion.motion import WORLD_COLUMNS
 
 TOOL = Path(__file__).parents[1] / "tools" / "turntable.py"

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mchmr_stream.body.model import PARENTS, BodyModel, forward_kinematics
-from mchmr_stream.cropping.layouts import layout
+from mchmr_stream.body.body_model import PARENTS, BodyModel, forward_kinematics
+from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import UsageError
 from mchmr_stream.evaluation.real_observations import ObservedView

@@ -29,10 +29,10 @@ from scipy.stats import spearmanr
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from mchmr_stream.body.files import load_body
-from mchmr_stream.body.model import skin
+from mchmr_stream.body.body_files import load_body
+from mchmr_stream.body.body_model import skin
 from mchmr_stream.config import load_settings
-from mchmr_stream.cropping.layouts import layout
+from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.cropping.warp import shared_reductions, warp_crops
 from mchmr_stream.errors import UsageError
 from mchmr_stream.evaluation.camera_consistency import averaged, camera_spread

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mchmr_stream.camera_files.calibration import CameraCalibration
 from mchmr_stream.camera_files.fields import calibrations_in
-from mchmr_stream.camera_files.formats import read_fields
+from mchmr_stream.camera_files.file_syntax import read_fields
 from mchmr_stream.errors import InputError, UsageError
 
 __all__ = ["CameraCalibration", "load_camera"]

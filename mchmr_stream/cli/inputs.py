@@ -34,7 +34,7 @@ def bodies_inputs(paths: Iterable[Path]) -> list[Path]:
 
 
 def _videos_of(name: str) -> Sequence[str]:
-    from mchmr_stream.sources.kinds import IMAGE_SUFFIXES
+    from mchmr_stream.sources.file_kind import IMAGE_SUFFIXES
 
     _refuse_url(name, ", or follow it with `mchmr live {url}`")
     if os.path.isdir(name):
@@ -87,6 +87,6 @@ def _in_folder(folder: str, suffixes: Sequence[str]) -> list[str]:
 
 def _sorted(names: Iterable[str]) -> list[str]:
     """The files among the names, clip2 before clip10."""
-    from mchmr_stream.sources.images import natural_key
+    from mchmr_stream.sources.picture_files import natural_key
 
     return sorted(filter(os.path.isfile, names), key=lambda name: (os.path.dirname(name), natural_key(Path(name))))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.inputs import video_inputs
-from mchmr_stream.cli.stills import Input, expanded
+from mchmr_stream.cli.still_inputs import Input, expanded
 from mchmr_stream.errors import MchmrError, UsageError
 from mchmr_stream.files.same_file import colliding, refuse_to_replace
 

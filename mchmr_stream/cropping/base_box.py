@@ -16,7 +16,7 @@ import logging
 
 import numpy as np
 
-from mchmr_stream.cropping.layouts import Layout
+from mchmr_stream.cropping.crop_layouts import Layout
 from mchmr_stream.cropping.whole_body import predicted_from_visible
 from mchmr_stream.datatypes import KEYPOINT_NAMES, Float, Tracks
 from mchmr_stream.geometry.camera import Intrinsics, plane_from_image, turn

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mchmr_stream.cropping.base_box import base_boxes
-from mchmr_stream.cropping.layouts import Layout
+from mchmr_stream.cropping.crop_layouts import Layout
 from mchmr_stream.cropping.warp import load_kornia, shared_reductions, warp_crops
 from mchmr_stream.datatypes import CropBatch, Float, Frame, Tracks
 from mchmr_stream.geometry.camera import Intrinsics

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.config import CropSettings, settings_from
-from mchmr_stream.cropping.layouts import layout
+from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.evaluation.results import Results, Row, Table
 from mchmr_stream.evaluation.synthetic_predictions import SyntheticPredictions

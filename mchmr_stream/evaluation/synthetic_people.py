@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.cropping.cropper import Cropper
-from mchmr_stream.cropping.layouts import layout
 from mchmr_stream.detection.movenet_detector import MoveNetDetector
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.keypoints.crop_keypoints import CropKeypoints

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from mchmr_stream.body.files import load_body
+from mchmr_stream.body.body_files import load_body
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.evaluation.real_observations import load_observed, observe_real, real_errors, save_observed
 from mchmr_stream.experiments.ablation_report import Results, Run, write_report

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.body.one_shape import robust_shape, settled_shape
+from mchmr_stream.body.shape import robust_shape, settled_shape
 
 Array = NDArray[np.float64]
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mchmr_stream.cropping.base_box import base_boxes
+from mchmr_stream.cropping.crop_layouts import MAX_VIEWS, layout
 from mchmr_stream.cropping.cropper import Cropper
-from mchmr_stream.cropping.layouts import MAX_VIEWS, layout
 from mchmr_stream.datatypes import Float, Frame, Tracks
 from mchmr_stream.detection.person_similarity import keypoint_similarity
 from mchmr_stream.geometry.boxes import box_size

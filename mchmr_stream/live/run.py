@@ -29,8 +29,8 @@ from mchmr_stream.pipeline.live_settings import AdjustableSettings
 from mchmr_stream.pipeline.pipeline import Pipeline, log_scene
 from mchmr_stream.protocols import LiveSink
 from mchmr_stream.runtime.concurrency import Stopwatch, Task
-from mchmr_stream.sources.address import Address, parse_address
-from mchmr_stream.sources.live import LiveSource
+from mchmr_stream.sources.live_address import Address, parse_address
+from mchmr_stream.sources.live_source import LiveSource
 
 log = logging.getLogger(__name__)
 

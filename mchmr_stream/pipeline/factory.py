@@ -20,7 +20,7 @@ from mchmr_stream.runtime.threads import frames_together, team_and_batches
 if TYPE_CHECKING:
     import torch
 
-    from mchmr_stream.body.model import BodyModel
+    from mchmr_stream.body.body_model import BodyModel
     from mchmr_stream.cropping.cropper import Cropper
     from mchmr_stream.fitting.alignment import KeypointAlignment
     from mchmr_stream.fitting.body_fitter import BodyFitter
@@ -97,8 +97,8 @@ def build_components(settings: Settings, *, detector: Detector | None = None, es
     """
     import torch
 
+    from mchmr_stream.body.body_files import load_body
     from mchmr_stream.body.builds import with_build
-    from mchmr_stream.body.files import load_body
     from mchmr_stream.network.weights import pick_device
 
     device = pick_device(settings.runtime.device)
@@ -159,8 +159,8 @@ def _estimator(settings: Settings, device: torch.device) -> MeshEstimator:
 
 def build_cropper(settings: Settings) -> Cropper:
     """What cuts the views of each person."""
+    from mchmr_stream.cropping.crop_layouts import layout
     from mchmr_stream.cropping.cropper import Cropper
-    from mchmr_stream.cropping.layouts import layout
     from mchmr_stream.network.weights import pick_device
 
     crop_layout = layout(settings.crops.layout, settings.crops.views, settings.crops.custom)
@@ -260,7 +260,7 @@ def build_scene_cuts(settings: Settings) -> SceneCuts | None:
 def build_smoother(settings: Settings, picture_wh: tuple[int, int] | None = None, body: BodyModel | None = None) -> Smoother:
     """A new smoother for one run. With the picture's size people at its border are trusted less; with the body people who change their
     shape go on looking as they did."""
-    from mchmr_stream.cropping.layouts import layout
+    from mchmr_stream.cropping.crop_layouts import layout
     from mchmr_stream.smoothing import KalmanSmoother, NoSmoother, Trust
 
     chosen, crops = settings.smoother, settings.crops

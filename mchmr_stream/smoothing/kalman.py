@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.body.model import BodyModel
-from mchmr_stream.body.one_shape import transl_to_look_alike
+from mchmr_stream.body.body_model import BodyModel
+from mchmr_stream.body.shape import transl_to_look_alike
 from mchmr_stream.datatypes import Bodies
-from mchmr_stream.smoothing.person import Person
-from mchmr_stream.smoothing.screening import screened
-from mchmr_stream.smoothing.shape import RunningShape
-from mchmr_stream.smoothing.stretches import NOT_SMOOTHED, Sample, Stretches
-from mchmr_stream.smoothing.trust import Trust
-from mchmr_stream.smoothing.window import CentredWindow
+from mchmr_stream.smoothing.measurement_noise import Trust
+from mchmr_stream.smoothing.outliers import screened
+from mchmr_stream.smoothing.person_filter import Person
+from mchmr_stream.smoothing.running_shape import RunningShape
+from mchmr_stream.smoothing.segments import NOT_SMOOTHED, Sample, Stretches
+from mchmr_stream.smoothing.sliding_window import CentredWindow
 
 Array = NDArray[np.float64]
 

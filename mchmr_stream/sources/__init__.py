@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from mchmr_stream.config import SourceSettings
 from mchmr_stream.errors import InputError
-from mchmr_stream.sources.kinds import IMAGE_SUFFIXES, UNREAD_PICTURES, animation_in
+from mchmr_stream.sources.file_kind import IMAGE_SUFFIXES, UNREAD_PICTURES, animation_in
 
 if TYPE_CHECKING:
-    from mchmr_stream.sources.images import PictureSource
-    from mchmr_stream.sources.video import VideoSource
+    from mchmr_stream.sources.picture_files import PictureSource
+    from mchmr_stream.sources.video_file import VideoSource
 
 
 def open_source(path: str | Path, settings: SourceSettings) -> VideoSource | PictureSource:
@@ -32,7 +32,7 @@ def open_source(path: str | Path, settings: SourceSettings) -> VideoSource | Pic
     if suffix in UNREAD_PICTURES:
         kind, expected = suffix[1:].upper(), " ".join(IMAGE_SUFFIXES)
         raise InputError(f"{path} is a {kind} picture, expected one of {expected}; save it as JPEG or PNG first")
-    from mchmr_stream.sources.video import VideoSource
+    from mchmr_stream.sources.video_file import VideoSource
 
     return VideoSource(path, settings)
 
@@ -44,8 +44,8 @@ def refuse_url(path: str | Path) -> None:
 
 
 def _open_pictures(path: Path, settings: SourceSettings) -> VideoSource | PictureSource:
-    from mchmr_stream.sources.images import ImageSource
-    from mchmr_stream.sources.video import VideoSource
+    from mchmr_stream.sources.picture_files import ImageSource
+    from mchmr_stream.sources.video_file import VideoSource
 
     kind = animation_in(path)
     if kind == "webp":

@@ -12,10 +12,10 @@ from PIL import Image
 
 from mchmr_stream.config import SourceSettings
 from mchmr_stream.errors import InputError, UsageError
-from mchmr_stream.sources.images import Picture, PictureSource
-from mchmr_stream.sources.picture import Orientation, check_size
+from mchmr_stream.sources.picture_converter import Orientation, check_size
+from mchmr_stream.sources.picture_files import Picture, PictureSource
 from mchmr_stream.sources.picture_header import picture_size, webp_durations_ms
-from mchmr_stream.sources.timing import Window
+from mchmr_stream.sources.timestamps import Window
 
 SHORTEST_MS, SHORT_MS = 10, 100
 """Browsers show pictures of up to the one for the other."""

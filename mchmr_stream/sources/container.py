@@ -12,8 +12,8 @@ from av.format import Flags
 from av.stream import Disposition
 
 from mchmr_stream.errors import InputError, UsageError
-from mchmr_stream.sources.damage import Damage
-from mchmr_stream.sources.picture import check_size
+from mchmr_stream.sources.damage_report import Damage
+from mchmr_stream.sources.picture_converter import check_size
 
 DURATION_IS_DECLARED = ("mov", "matroska", "avi", "flv", "asf")
 """Containers that say in their header how long they are; for others libav guesses from what is there."""

@@ -9,8 +9,8 @@ from mchmr_stream.config import Settings, files_by_setting, may_change
 from mchmr_stream.errors import InputError
 from mchmr_stream.files.content_hash import Files, MadeOf, content_of
 from mchmr_stream.sources import refuse_url
-from mchmr_stream.sources.images import find_pictures
-from mchmr_stream.sources.kinds import IMAGE_SUFFIXES
+from mchmr_stream.sources.file_kind import IMAGE_SUFFIXES
+from mchmr_stream.sources.picture_files import find_pictures
 from mchmr_stream.sources.playlists import files_listed
 
 

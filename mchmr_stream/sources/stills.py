@@ -19,9 +19,9 @@ from PIL import ExifTags, Image
 from mchmr_stream.config import Settings, SourceSettings
 from mchmr_stream.errors import InputError
 from mchmr_stream.sources.continuity import THUMBNAIL_PX, unexplained_share
-from mchmr_stream.sources.images import find_pictures
-from mchmr_stream.sources.kinds import IMAGE_SUFFIXES, is_picture
-from mchmr_stream.sources.picture import MAX_PIXELS
+from mchmr_stream.sources.file_kind import IMAGE_SUFFIXES, is_picture
+from mchmr_stream.sources.picture_converter import MAX_PIXELS
+from mchmr_stream.sources.picture_files import find_pictures
 
 _PAIRS = 12
 """Pictures that follow each other are compared in so many places of a folder."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from mchmr_stream import __version__
 from mchmr_stream.config import Settings
-from mchmr_stream.cropping.layouts import MAX_VIEWS
+from mchmr_stream.cropping.crop_layouts import MAX_VIEWS
 from mchmr_stream.datatypes import Moment
 from mchmr_stream.live.run import LiveRun
 from mchmr_stream.pipeline.live_settings import ADJUSTABLE

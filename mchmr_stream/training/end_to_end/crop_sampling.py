@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from mchmr_stream.cropping.crop_layouts import Layout
 from mchmr_stream.cropping.cropper import Cropper
-from mchmr_stream.cropping.layouts import Layout
 from mchmr_stream.datasets.checking import check_set, require_sound
 from mchmr_stream.datasets.labels import BodyKind, LabelReader
 from mchmr_stream.datasets.mixture import BLOCK, Mixture

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mchmr_stream.body.files import FREE_BODY
-from mchmr_stream.body.model import BodyModel, skin
-from mchmr_stream.cropping.layouts import layout
+from mchmr_stream.body.body_files import FREE_BODY
+from mchmr_stream.body.body_model import BodyModel, skin
+from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.datasets.labels import BodyKind, LabelReader
 from mchmr_stream.datasets.points import ANNOTATED_HIPS, ANNOTATED_POINTS, SMPL_HIPS, SMPL_POINTS, BodyPoints
 from mchmr_stream.errors import InputError, MchmrError, UsageError

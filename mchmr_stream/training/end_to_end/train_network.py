@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from mchmr_stream.body.files import load_body
+from mchmr_stream.body.body_files import load_body
 from mchmr_stream.datasets.labels import LabelReader
 from mchmr_stream.datasets.opening import open_set
 from mchmr_stream.errors import InputError, UsageError

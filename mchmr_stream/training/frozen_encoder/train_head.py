@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from mchmr_stream.body.files import load_body
-from mchmr_stream.cropping.layouts import layout
+from mchmr_stream.body.body_files import load_body
+from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.errors import UsageError
 from mchmr_stream.files.same_file import refuse_to_replace
 from mchmr_stream.network.weights import pick_device

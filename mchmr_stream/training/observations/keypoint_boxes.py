@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mchmr_stream.cropping.base_box import KEYPOINTS_OVER_BOX, base_of_plane, weighted
-from mchmr_stream.cropping.layouts import Layout
+from mchmr_stream.cropping.crop_layouts import Layout
 
 _LEAST_PX, _MOST_PX = 8.0, 1e5
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mchmr_stream.cropping.layouts import Layout
+from mchmr_stream.cropping.crop_layouts import Layout
 from mchmr_stream.datatypes import KEYPOINT_NAMES
 from mchmr_stream.geometry.camera import box_info, roll_matrix, turn
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle

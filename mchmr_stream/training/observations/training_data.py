@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mchmr_stream.cropping.layouts import layout
+from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.errors import UsageError
 from mchmr_stream.training.common.loop import Report
 from mchmr_stream.training.common.train_settings import TrainSettings

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from mchmr_stream.geometry.robust_mean import median, median_rotation
 from mchmr_stream.geometry.rotation import geodesic_rad
-from mchmr_stream.smoothing.stretches import Sample
-from mchmr_stream.smoothing.window import Around
+from mchmr_stream.smoothing.segments import Sample
+from mchmr_stream.smoothing.sliding_window import Around
 
 Array = NDArray[np.float64]
 

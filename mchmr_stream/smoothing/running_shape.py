@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.body.one_shape import robust_shape
+from mchmr_stream.body.shape import robust_shape
 from mchmr_stream.datatypes import Bodies
-from mchmr_stream.smoothing.stretches import NOT_SMOOTHED, Sample
+from mchmr_stream.smoothing.segments import NOT_SMOOTHED, Sample
 
 Array = NDArray[np.float64]
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.geometry.rotation import geodesic_rad
-from mchmr_stream.smoothing import place_filter, rotation_filter
-from mchmr_stream.smoothing.body_parts import LIMBS, OTHER_SIDE, TIME_CONSTANTS_S
+from mchmr_stream.smoothing import rotation_filter, translation_filter
+from mchmr_stream.smoothing.time_constants import LIMBS, OTHER_SIDE, TIME_CONSTANTS_S
 
 Array = NDArray[np.float64]
 
@@ -36,7 +36,7 @@ class _Step:
     number: int
     time_s: float
     rotation: rotation_filter.RotationStep
-    place: place_filter.PlaceStep
+    place: translation_filter.PlaceStep
 
 
 class Person:
@@ -69,7 +69,7 @@ class Person:
         if not self._steps:
             finite = np.where(np.isfinite(noise), noise, 100.0)
             first = rotation_filter.start(rotations, _FIRST_S, finite)
-            self._steps.append(_Step(number, time_s, first, place_filter.start(place_m, _FIRST_S, min(place_noise, 100.0))))
+            self._steps.append(_Step(number, time_s, first, translation_filter.start(place_m, _FIRST_S, min(place_noise, 100.0))))
             return True
         stands_for_s = float(np.clip(time_s - self.last_s, _SHORTEST_S, _LONGEST_S))
         predicted = self._predicted(number, time_s)
@@ -79,14 +79,14 @@ class Person:
         elif self._gated and not self._place_passes(predicted, place_m, stands_for_s):
             place_noise = np.inf
         rotation = rotation_filter.update(predicted.rotation, rotations, stands_for_s, noise)
-        self._steps.append(_Step(number, time_s, rotation, place_filter.update(predicted.place, place_m, stands_for_s, place_noise)))
+        self._steps.append(_Step(number, time_s, rotation, translation_filter.update(predicted.place, place_m, stands_for_s, place_noise)))
         return believed
 
     def smoothed(self, until: int) -> dict[int, tuple[Array, Array]]:
         """Frame number -> rotations (24, 3, 3) and place (3,), of every kept frame up to `until`, from all that is known."""
         numbers = [one.number for one in self._steps if one.number <= until]
         rotations = rotation_filter.smoothed([one.rotation for one in self._steps], len(numbers))
-        places = place_filter.smoothed([one.place for one in self._steps], len(numbers))
+        places = translation_filter.smoothed([one.place for one in self._steps], len(numbers))
         return dict(zip(numbers, zip(rotations, places, strict=True), strict=True))
 
     def forget(self, before: int) -> None:
@@ -100,7 +100,7 @@ class Person:
         speed = np.linalg.norm(last.rotation.turning, axis=-1)
         drive = self._drive * (1 + speed / _QUICK_RAD_S) ** 4 if self._gated else self._drive
         rotation = rotation_filter.predict(last.rotation, dt_s, drive)
-        return _Step(number, time_s, rotation, place_filter.predict(last.place, dt_s, self._place_drive))
+        return _Step(number, time_s, rotation, translation_filter.predict(last.place, dt_s, self._place_drive))
 
     def _passes(self, predicted: _Step, rotations: Array, stands_for_s: float) -> bool:
         """Without a look ahead a flip shows only as a surprise: the whole body, or its root, turned at once, or its sides exchanged."""
@@ -121,7 +121,7 @@ class Person:
         """People do not change their distance at once."""
         off_m = np.linalg.norm(place_m - predicted.place.place_m)
         wild = off_m > _PLACE_SHARE * np.linalg.norm(predicted.place.place_m)
-        if not (wild and place_filter.surprise(predicted.place, place_m, stands_for_s) > _PLACE_GATE):
+        if not (wild and translation_filter.surprise(predicted.place, place_m, stands_for_s) > _PLACE_GATE):
             self._place_refused_since_s = None
             return True
         since = self._place_refused_since_s if self._place_refused_since_s is not None else predicted.time_s

@@ -15,11 +15,11 @@ from mchmr_stream.config import LiveSettings
 from mchmr_stream.datatypes import Frame, SourceInfo
 from mchmr_stream.errors import InputError, MissingPart
 from mchmr_stream.runtime.concurrency import Channel, Task
-from mchmr_stream.sources.address import Address, list_cameras
 from mchmr_stream.sources.container import has_clock, reason, video_streams
+from mchmr_stream.sources.live_address import Address, list_cameras
 from mchmr_stream.sources.live_clock import LiveClock, MeasuredRate
-from mchmr_stream.sources.picture import Orientation, PictureConverter, square_pixel_size
-from mchmr_stream.sources.timing import BestStamps
+from mchmr_stream.sources.picture_converter import Orientation, PictureConverter, square_pixel_size
+from mchmr_stream.sources.timestamps import BestStamps
 
 log = logging.getLogger(__name__)
 

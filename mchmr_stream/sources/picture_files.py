@@ -16,9 +16,9 @@ from mchmr_stream.config import SourceSettings
 from mchmr_stream.datatypes import Frame, SourceInfo
 from mchmr_stream.errors import InputError, TruncatedInput, UsageError
 from mchmr_stream.sources.container import reason
-from mchmr_stream.sources.picture import MAX_PIXELS, Orientation, PictureConverter, check_size
+from mchmr_stream.sources.picture_converter import MAX_PIXELS, Orientation, PictureConverter, check_size
 from mchmr_stream.sources.picture_header import animation, exif_orientation, jpeg_is_cut, picture_size, tiff_has_pages
-from mchmr_stream.sources.timing import Window
+from mchmr_stream.sources.timestamps import Window
 
 Picture = tuple[av.VideoFrame, Orientation, str | None]
 """What was decoded, how to turn it, and what is wrong with it, if anything."""

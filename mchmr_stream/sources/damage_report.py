@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mchmr_stream.sources.timing import Window
+from mchmr_stream.sources.timestamps import Window
 
 
 class Tally:

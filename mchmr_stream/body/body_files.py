@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mchmr_stream.body.model import BETA_COUNT, JOINT_COUNT, PARENTS, BodyModel
+from mchmr_stream.body.body_model import BETA_COUNT, JOINT_COUNT, PARENTS, BodyModel
 from mchmr_stream.errors import InputError
 from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.files.safe_pickle import load_arrays

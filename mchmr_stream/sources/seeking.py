@@ -10,7 +10,7 @@ from itertools import pairwise
 import av
 
 from mchmr_stream.sources.container import gives_one_picture_per_packet, stores_display_times
-from mchmr_stream.sources.timing import MAX_JUMP_S, ROUNDING_S
+from mchmr_stream.sources.timestamps import MAX_JUMP_S, ROUNDING_S
 
 SEEK_MARGIN_S = 1.0
 """Containers seek by decoding time, which is this much or less before the time a frame is shown."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.smoothing.stretches import NOT_SMOOTHED, Sample
+from mchmr_stream.smoothing.segments import NOT_SMOOTHED, Sample
 
 Array = NDArray[np.float64]
 

@@ -27,11 +27,11 @@ from mchmr_stream.sources.container import (
     reason,
     stores_display_times,
 )
-from mchmr_stream.sources.damage import Damage
+from mchmr_stream.sources.damage_report import Damage
 from mchmr_stream.sources.deinterlace import DecodedFrame, Deinterlacer
-from mchmr_stream.sources.picture import Orientation, PictureConverter, square_pixel_size
-from mchmr_stream.sources.skipping import CannotSkip, StartSkipper
-from mchmr_stream.sources.timing import MAX_JUMP_S, MAX_REORDERED, BestStamps, Clock, Window
+from mchmr_stream.sources.picture_converter import Orientation, PictureConverter, square_pixel_size
+from mchmr_stream.sources.seeking import CannotSkip, StartSkipper
+from mchmr_stream.sources.timestamps import MAX_JUMP_S, MAX_REORDERED, BestStamps, Clock, Window
 
 PROBE_PACKETS = 1000
 """A file in which none of the first so many packets gives a picture is refused."""
