@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Writes mchmr_stream/page/static/vendor: the parts of three.js that the page uses, as one minified module, and uPlot as published.
+# Writes mchmr_stream/web/static/vendor: the parts of three.js that the page uses, as one minified module, and uPlot as published.
 # Needs node and npm. After a change of versions here, change THIRD_PARTY.md too.
 set -euo pipefail
-vendor="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/mchmr_stream/page/static/vendor"
+vendor="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/mchmr_stream/web/static/vendor"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 npm install --silent --prefix "$work" three@0.187.0 uplot@1.6.32 esbuild@0.28.2

@@ -1,0 +1,1 @@
+"""Weights, the free body and calibrations that ship."""

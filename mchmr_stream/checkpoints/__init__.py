@@ -1,1 +1,1 @@
-"""TODO room."""
+"""Weights in and out: import of published checkpoints, export to ONNX and TorchScript, averages."""

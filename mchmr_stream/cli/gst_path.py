@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mchmr_stream.cli.help_text import examples
 
-PLUGINS = Path(__file__).resolve().parents[1] / "gst" / "plugins"
+PLUGINS = Path(__file__).resolve().parents[1] / "gstreamer" / "plugins"
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

@@ -1,1 +1,1 @@
-"""TODO room."""
+"""Ablations: the network trained with one thing changed at a time."""

@@ -1,8 +1,8 @@
 """The GStreamer element `mchmr`: video in, the same video out with everyone's body as metadata, drawn in if wanted.
 
-Buffers go through the same `Pipeline` as everything else. The streaming thread that brings them hands their pictures to a stretch
-(gstreamer/video_segment.py), whose own thread takes finished scenes and sends the buffers on, in order, each once. New caps, a new segment and the
-end of the stream finish a stretch, a flush drops it, and the next buffer begins another one.
+Buffers go through the same `Pipeline` as everything else. The streaming thread that brings them hands their pictures to a
+`VideoSegment`, whose own thread takes finished scenes and sends the buffers on, in order, each once. New caps, a new segment and the end
+of the stream finish a segment, a flush drops it, and the next buffer begins another one.
 
 docs/gstreamer.md says how to use it. Nothing heavy is imported before an element is set to READY.
 """

@@ -1,1 +1,1 @@
-"""TODO room."""
+"""Cameras and streams: several sources side by side, and load shedding."""

@@ -1,8 +1,8 @@
 """Cameras and streams through the pipeline as they come: bodies now, with an age that does not grow.
 
 Each source has its reading thread, which always decodes, and a run of the pipeline that takes its newest picture whenever it is
-ready for one. Nothing is dropped behind that. Several sources share one detector and one network (estimators/shared.py), and each has its own
-tracker, smoother and times.
+ready for one. Nothing is dropped behind that. Several sources share one detector and one network (estimators/shared.py), and each
+has its own tracker, smoother and times.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""TODO room."""
+"""The file STEM.npz: its columns, reading, writing, editing, and resuming it."""

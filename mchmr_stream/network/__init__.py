@@ -1,0 +1,1 @@
+"""The network: encoders, crop-aware fusion, heads, and its weights on disk. Inference only."""

@@ -1,1 +1,1 @@
-"""TODO room."""
+"""Drawing bodies into a picture: rasterizer, shading, labels, colours."""

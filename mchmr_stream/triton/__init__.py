@@ -1,1 +1,1 @@
-"""TODO room."""
+"""The client of a Triton Inference Server: wire format, connection, shared memory, estimator."""

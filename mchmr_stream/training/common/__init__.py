@@ -1,1 +1,1 @@
-"""TODO room."""
+"""What both kinds of training share: the loop, losses, settings, the run log, several processes."""
