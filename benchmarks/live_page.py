@@ -25,7 +25,7 @@ from websockets.sync.client import connect
 from mchmr_stream.config import load_settings
 from mchmr_stream.datatypes import Moment
 from mchmr_stream.live.run import LiveRun
-from mchmr_stream.web.access import Access
+from mchmr_stream.web.access import PageAccess
 from mchmr_stream.web.live_page import LivePage
 
 WARM_UP_S = 10.0
@@ -80,7 +80,7 @@ def main() -> None:
     ages = Ages()
     measured: dict[str, list[tuple[float, float]]] = {case: [] for case in CASES}
     with LiveRun([str(args.clip)], settings) as run:
-        page = LivePage(run, Access("127.0.0.1", 0, None))
+        page = LivePage(run, PageAccess("127.0.0.1", 0, None))
         run.add_sink(page)
         run.add_sink(ages)
         running = threading.Thread(target=run.run)

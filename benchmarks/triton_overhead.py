@@ -39,7 +39,7 @@ from mchmr_stream.serving.model_repository import ModelOptions, write_python_rep
 from mchmr_stream.serving.server_metrics import model_work
 from mchmr_stream.serving.tritonserver import TritonServer
 from mchmr_stream.serving.tritonserver_binary import find_tritonserver
-from mchmr_stream.triton.connection import Access, Connection
+from mchmr_stream.triton.connection import Connection, ServerAccess
 from mchmr_stream.triton.triton_estimator import TritonEstimator
 from mchmr_stream.triton.wire_format import probe_batch
 
@@ -96,7 +96,7 @@ def throughput(address: str, clients: int, seconds: float, views: int, shm: str)
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline().strip() == "ready"
-    with Connection(address, "mchmr", Access()) as connection:
+    with Connection(address, "mchmr", ServerAccess()) as connection:
         before, start = model_work(connection), time.perf_counter()
         for process in processes:
             assert process.stdin is not None

@@ -22,7 +22,7 @@ from scipy.spatial.transform import Rotation
 
 from mchmr_stream.body.body_files import load_body
 from mchmr_stream.body.body_model import PARENTS, skin
-from mchmr_stream.datasets.points import ANNOTATED_POINTS, POINT_NAMES, BodyPoints
+from mchmr_stream.datasets.points import ANNOTATED_POINTS, POINT_NAMES, LabelledPoints
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.rendering.shading import paint_bodies
 
@@ -106,7 +106,7 @@ def make_truth(bodies: Path) -> Truth:
         skinned, joints = skin(
             body, rotations, torch.from_numpy(betas[person : person + 1]), torch.from_numpy(transl[person : person + 1]).float()
         )
-        points[person] = BodyPoints.of(body).place(joints, skinned)[0].numpy()
+        points[person] = LabelledPoints.of(body).place(joints, skinned)[0].numpy()
         vertices.append(skinned[0].numpy())
     pixels = project(points, Intrinsics.from_matrix(K))
     names = tuple(f"frame_{person // PER_PICTURE:06d}.png" for person in range(PEOPLE))

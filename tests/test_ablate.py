@@ -19,13 +19,13 @@ from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.evaluation.real_observations import ObservedView, load_observed, real_errors, save_observed
 from mchmr_stream.experiments import ablation
 from mchmr_stream.experiments.ablation import load_variant
-from mchmr_stream.experiments.ablation_report import Results, interval, page, spread, verdict
+from mchmr_stream.experiments.ablation_report import AblationResults, interval, page, spread, verdict
 from mchmr_stream.geometry.camera import roll_matrix
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
 from mchmr_stream.network.model import HeadOutput
 from mchmr_stream.network.observations import Observations
 from mchmr_stream.training.common.train_settings import load_train_settings
-from mchmr_stream.training.frozen_encoder.head_trainer import Trainer, new_head
+from mchmr_stream.training.frozen_encoder.head_trainer import HeadTrainer, new_head
 from mchmr_stream.training.observations.body_landmarks import SparseBody
 from mchmr_stream.training.observations.packing import load_packed
 
@@ -125,13 +125,13 @@ def test_requests_that_make_no_sense_are_refused_in_one_line(body, tmp_path, cap
 def test_training_refuses_views_that_were_not_observed_and_a_concatenation_of_changing_views(body):
     settings = small(2)
     with pytest.raises(UsageError, match="views is 7, but 5 views"):
-        Trainer(replace(settings, views=7), sampler_of(body), None, body)
+        HeadTrainer(replace(settings, views=7), sampler_of(body), None, body)
     concatenated = replace(settings, network=settings.network | {"fusion": "concat"})
     with pytest.raises(UsageError, match="set single_view_share to 0"):
-        Trainer(concatenated, sampler_of(body), None, body)
+        HeadTrainer(concatenated, sampler_of(body), None, body)
     with pytest.raises(UsageError, match="concat_views to 3"):
-        Trainer(replace(concatenated, single_view_share=0.0, views=3), sampler_of(body), None, body)
-    trainer = Trainer(replace(settings, views=1), sampler_of(body), None, body)
+        HeadTrainer(replace(concatenated, single_view_share=0.0, views=3), sampler_of(body), None, body)
+    trainer = HeadTrainer(replace(settings, views=1), sampler_of(body), None, body)
     assert trainer._views() == [0]
     assert trainer.train_step()["camera_consistency"] == 0
 
@@ -141,13 +141,13 @@ ABOUT = {"steps": 600, "people per step": 160, "rendered per step": 64, "rendere
          "left out": ["7 views"],          "runs wanted": 5, "reads features": True}  # fmt: skip
 
 
-def results_of(errors: dict[str, dict[str, float]], paper: dict[str, str | None]) -> Results:
+def results_of(errors: dict[str, dict[str, float]], paper: dict[str, str | None]) -> AblationResults:
     """PA-MPJPE by variant and seed; MPJPE is 20 more."""
     runs = {
         name: {seed: {"rendered": {"5": {"MPJPE mm": value + 20, "PA-MPJPE mm": value}}} for seed, value in seeds.items()}
         for name, seeds in errors.items()
     }
-    return Results(ABOUT, paper, runs)
+    return AblationResults(ABOUT, paper, runs)
 
 
 def test_the_page_gives_mean_deviation_and_paired_differences_and_says_what_is_missing():

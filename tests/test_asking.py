@@ -11,7 +11,7 @@ import pytest
 from test_tracking import Person
 
 from mchmr_stream.datatypes import Detections, Frame
-from mchmr_stream.detection.keyframes import Asked, asked_ahead, asked_as_they_come
+from mchmr_stream.detection.keyframes import DetectedFrame, detect_every_nth, detect_keyframes
 from mchmr_stream.errors import TruncatedInput
 
 FPS = 30.0
@@ -52,15 +52,15 @@ def way(interval: int) -> float:
     return 0.01 + 12 * (2 * np.pi) ** 2 * (interval / FPS) ** 2 / 8
 
 
-def ahead(detector: Watching, count: int, interval: int, batch: int = 1, cuts: Sequence[int] = ()) -> list[Asked]:
-    return list(asked_ahead(frames(count), detector.detect, lambda frame: frame.index in cuts, interval, batch))
+def ahead(detector: Watching, count: int, interval: int, batch: int = 1, cuts: Sequence[int] = ()) -> list[DetectedFrame]:
+    return list(detect_keyframes(frames(count), detector.detect, lambda frame: frame.index in cuts, interval, batch))
 
 
 def standing(x: float = 300.0, **about: object) -> Person:
     return Person(lambda t: (x + 20 * t, 300.0), phase=np.pi / 2, **about)  # type: ignore[arg-type]
 
 
-def assert_true(detector: Watching, answers: Sequence[Asked], within_px: float) -> None:
+def assert_true(detector: Watching, answers: Sequence[DetectedFrame], within_px: float) -> None:
     for answer in answers:
         truth = detector.truth(answer.frame.index)
         assert answer.detections is not None
@@ -136,7 +136,7 @@ def test_nothing_is_mixed_over_a_cut(cut: int) -> None:
 def test_frames_before_a_break_come_first() -> None:
     detector = Watching(standing())
     seen = []
-    answers = asked_ahead(frames(7, TruncatedInput("gone")), detector.detect, lambda _: False, 4, 1)
+    answers = detect_keyframes(frames(7, TruncatedInput("gone")), detector.detect, lambda _: False, 4, 1)
     with pytest.raises(TruncatedInput, match="gone"):
         seen.extend(answer.frame.index for answer in answers)
     assert seen == list(range(7))
@@ -160,9 +160,9 @@ class Failing(Watching):
 def test_frames_before_the_one_at_which_the_detector_fails_come_first(at: int, batch: int) -> None:
     """Two people side by side: every frame is asked about sooner or later."""
     detector = Failing(at, standing(300), standing(330))
-    seen: list[Asked] = []
+    seen: list[DetectedFrame] = []
     with pytest.raises(RuntimeError, match=f"fell over at {at}"):
-        seen.extend(asked_ahead(frames(20), detector.detect, lambda _: False, 4, batch))
+        seen.extend(detect_keyframes(frames(20), detector.detect, lambda _: False, 4, batch))
     assert [answer.frame.index for answer in seen] == list(range(at))
     assert_true(detector, seen, 1e-3)
     assert len(detector.asked) == len(set(detector.asked)), "nothing is asked twice"
@@ -181,7 +181,7 @@ def test_pictures_are_let_go_at_once(people: list[Person]) -> None:
 
     gc.disable()
     try:
-        for _ in asked_ahead(noted(), detector.detect, lambda _: False, 4, 1):
+        for _ in detect_keyframes(noted(), detector.detect, lambda _: False, 4, 1):
             highest = max(highest, sum(picture() is not None for picture in pictures))
     finally:
         gc.enable()
@@ -197,6 +197,6 @@ def test_as_they_come_nobody_waits_for_a_later_frame() -> None:
             taken.append(frame.index)
             yield frame
 
-    for answer in asked_as_they_come(noted(), detector.detect, lambda frame: frame.index == 5, lambda: 3):
+    for answer in detect_every_nth(noted(), detector.detect, lambda frame: frame.index == 5, lambda: 3):
         assert taken[-1] == answer.frame.index
         assert (answer.detections is not None) == (answer.frame.index in (0, 3, 5, 8)), "each third, and a new shot at once"

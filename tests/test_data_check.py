@@ -10,7 +10,7 @@ from PIL import Image
 from mchmr_stream.cli import main
 from mchmr_stream.datasets.checking import check_set, require_sound
 from mchmr_stream.datasets.contact_sheet import TILE_PX, contact_sheet
-from mchmr_stream.datasets.labelled_bodies import Bodies
+from mchmr_stream.datasets.labelled_bodies import LabelledBodies
 from mchmr_stream.datasets.opening import open_set
 from mchmr_stream.errors import MchmrError
 from mchmr_stream.geometry.camera import project
@@ -62,7 +62,7 @@ def test_the_sheet_shows_labels_on_the_people(truth, bodies_folder, tmp_path):
     """Where a left arm is labelled the sheet is orange, and nothing is where no label is."""
     sets.write_bedlam(tmp_path, truth)
     reader = open_set(tmp_path, "bedlam")
-    sheet = np.array(contact_sheet(reader, Bodies(bodies_folder), count=1)).astype(int)
+    sheet = np.array(contact_sheet(reader, LabelledBodies(bodies_folder), count=1)).astype(int)
     label = reader.label(0)
     side = label.side_px * 1.4
     place = lambda joint: (label.points_px[joint, :2] - (label.centre_px - side / 2)) * TILE_PX / side

@@ -14,9 +14,9 @@ from mchmr_stream.body.body_files import load_body
 from mchmr_stream.body.body_model import rest_pelvis, skin
 from mchmr_stream.body.joints import posed_joints
 from mchmr_stream.cli import main
-from mchmr_stream.datasets.labelled_bodies import Bodies
+from mchmr_stream.datasets.labelled_bodies import LabelledBodies
 from mchmr_stream.datasets.opening import open_set
-from mchmr_stream.datasets.points import ANNOTATED_NAMES, ANNOTATED_POINTS, BodyPoints
+from mchmr_stream.datasets.points import ANNOTATED_NAMES, ANNOTATED_POINTS, LabelledPoints
 from mchmr_stream.errors import InputError, MissingPart, UsageError
 from mchmr_stream.evaluation import dataset, dataset_predictions
 from mchmr_stream.evaluation.dataset_protocols import H36M_ORDER, JOINTS_14, PROTOCOLS, Protocol, protocol_of
@@ -84,7 +84,7 @@ def test_labels_fed_back_give_zero_and_known_changes_their_value(layout, truth, 
     turned.save(kept)
     results = _evaluated(capsys, *common, "--from", kept)["tables"]["errors"]["all"]
     joints, target, _ = dataset._compared(
-        predictions, np.arange(6), protocol_of(protocol), Bodies(bodies_folder), None, "PVE mm" in row,
+        predictions, np.arange(6), protocol_of(protocol), LabelledBodies(bodies_folder), None, "PVE mm" in row,
     )  # fmt: skip
     expected = 2 * np.linalg.norm(target[..., [0, 2]], axis=-1).mean() * 1e3
     assert results["MPJPE mm"] == pytest.approx(expected, rel=1e-4)
@@ -116,7 +116,7 @@ def test_truth_has_the_body_of_its_gender(truth, bodies_folder, tmp_path):
     sets.write_3dpw(tmp_path, truth)
     predictions = dataset_predictions.feed_truth(open_set(tmp_path, "3dpw"), {})
     predictions.predicted["gender"] = np.array(["neutral"] * 6)
-    row = dataset.evaluate(predictions, PROTOCOLS["3dpw"], Bodies(bodies_folder), None).tables["errors"]["all"]
+    row = dataset.evaluate(predictions, PROTOCOLS["3dpw"], LabelledBodies(bodies_folder), None).tables["errors"]["all"]
     expected_joints, expected_vertices = [], []
     for person in range(6):
         posed = []
@@ -124,7 +124,7 @@ def test_truth_has_the_body_of_its_gender(truth, bodies_folder, tmp_path):
             body = load_body(bodies_folder / f"SMPL_{name}.npz")
             rotations = torch.from_numpy(Rotation.from_rotvec(truth.pose[person]).as_matrix()).float()[None]
             vertices, joints = skin(body, rotations, torch.from_numpy(truth.betas[person : person + 1]))
-            points = BodyPoints.of(body).place(joints, vertices)[0, ANNOTATED_POINTS].numpy()
+            points = LabelledPoints.of(body).place(joints, vertices)[0, ANNOTATED_POINTS].numpy()
             pelvis = points[ANNOTATED_NAMES.index("pelvis")]
             posed.append((points[[ANNOTATED_NAMES.index(joint) for joint in JOINTS_14]] - pelvis, vertices[0].numpy() - pelvis))
         (mine, mine_all), (theirs, theirs_all) = posed
@@ -141,7 +141,7 @@ def test_pa_mpjpe_agrees_with_scipys_alignment_of_vectors(truth, bodies_folder, 
     rng = np.random.default_rng(3)
     noise = Rotation.from_rotvec(0.3 * rng.standard_normal((6 * 24, 3))).as_matrix().reshape(6, 24, 3, 3)
     predictions.predicted["rotations"] = (noise @ predictions.predicted["rotations"]).astype(np.float32)
-    bodies, protocol = Bodies(bodies_folder), PROTOCOLS["bedlam"]
+    bodies, protocol = LabelledBodies(bodies_folder), PROTOCOLS["bedlam"]
     row = dataset.evaluate(predictions, protocol, bodies, None).tables["errors"]["all"]
     joints, target, _ = dataset._compared(predictions, np.arange(6), protocol, bodies, None, True)
     errors = []
@@ -266,7 +266,7 @@ def test_a_set_with_missing_pictures_is_refused_before_anything_runs(truth, tmp_
 
 
 def test_labels_of_smplx_are_compared_at_joints_that_both_bodies_have(truth, regressor, tmp_path, caplog):
-    bodies = Bodies(sets.write_smplx_bodies(sets.write_bodies(tmp_path / "bodies")))
+    bodies = LabelledBodies(sets.write_smplx_bodies(sets.write_bodies(tmp_path / "bodies")))
     path = sets.write_bedlam(tmp_path, truth)
     with np.load(path) as archive:
         arrays = dict(archive)
@@ -301,10 +301,10 @@ def test_what_cannot_be_evaluated_is_said_in_one_line(truth, bodies_folder, tmp_
     sets.write_bedlam(tmp_path, truth)
     predictions = dataset_predictions.feed_truth(open_set(tmp_path, "bedlam"), {})
     with pytest.raises(InputError, match="nobody of 6 has 3D points with the 14 joints"):
-        dataset.evaluate(predictions, PROTOCOLS["h36m-p1"], Bodies(bodies_folder), None)
+        dataset.evaluate(predictions, PROTOCOLS["h36m-p1"], LabelledBodies(bodies_folder), None)
     (tmp_path / "few").mkdir()
     with pytest.raises(MissingPart, match="no SMPL_FEMALE.npz"):
-        dataset.evaluate(predictions, PROTOCOLS["bedlam"], Bodies(tmp_path / "few"), None)
+        dataset.evaluate(predictions, PROTOCOLS["bedlam"], LabelledBodies(tmp_path / "few"), None)
 
 
 def test_predictions_of_another_kind_or_shape_are_refused(truth, tmp_path):

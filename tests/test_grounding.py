@@ -19,7 +19,7 @@ from mchmr_stream.export.formats import export_motion
 from mchmr_stream.geometry.camera import project
 from mchmr_stream.motion.editing import merge, select, split, write
 from mchmr_stream.motion.motion import WORLD_COLUMNS, Motion, load
-from mchmr_stream.world.doubts import Evidence, warnings_of
+from mchmr_stream.world.doubts import WorldEvidence, warnings_of
 from mchmr_stream.world.world_motion import ground
 
 ALONG = Way((-1.8, -5.0), 75)
@@ -258,7 +258,7 @@ def test_small_errors_of_distance_are_no_floors(body: BodyModel) -> None:
 
 
 def test_one_persons_steady_feet_show_that_the_camera_stands() -> None:
-    walks = Evidence(1, 8, -1.6, (0.0, 0.5, 5.0), 5.0, 0.1, 0.01, 0.02, 3.0)
+    walks = WorldEvidence(1, 8, -1.6, (0.0, 0.5, 5.0), 5.0, 0.1, 0.01, 0.02, 3.0)
     jumps = dataclasses.replace(walks, track_id=2, sole_m_s=0.5)
     assert warnings_of([jumps, walks], 2.0, 1.0) == []
     (said,) = warnings_of([jumps, dataclasses.replace(walks, seen_s=0.2)], 2.0, 1.0)  # too short a sight of feet
@@ -267,7 +267,7 @@ def test_one_persons_steady_feet_show_that_the_camera_stands() -> None:
 
 
 def test_bodies_that_left_their_place_in_the_picture_are_named() -> None:
-    fine = Evidence(1, 8, -1.6, (0.0, 0.5, 5.0), 5.0, 0.1, 0.01, 0.02, 3.0)
+    fine = WorldEvidence(1, 8, -1.6, (0.0, 0.5, 5.0), 5.0, 0.1, 0.01, 0.02, 3.0)
     (said,) = warnings_of([fine, dataclasses.replace(fine, track_id=7, off_share=0.25, often_off_share=0.83, off_px=98.0)], 2.0, 1.0)
     assert "person 7 by 98 px (25 % of the box, at times 83 %)" in said
     assert "person 1" not in said

@@ -32,10 +32,10 @@ from mchmr_stream.estimators.shared import SharedEstimator
 from mchmr_stream.live.load_shedding import LoadShedding
 from mchmr_stream.live.run import LiveRun
 from mchmr_stream.pipeline.live_settings import AdjustableSettings
-from mchmr_stream.runtime.concurrency import Gathering
+from mchmr_stream.runtime.concurrency import RequestBatcher
 from mchmr_stream.sinks.json_tcp import JsonTcpSink
 from mchmr_stream.sinks.npz_segments import NpzSegments
-from mchmr_stream.sinks.video_recording import RecordSink
+from mchmr_stream.sinks.video_recording import VideoRecordingSink
 from mchmr_stream.sources.container import has_clock
 from mchmr_stream.sources.live_address import parse_address
 from mchmr_stream.sources.live_clock import LiveClock, MeasuredRate
@@ -270,7 +270,7 @@ def test_where_a_stream_has_no_clock_times_follow_arrival(live_settings, tmp_pat
         server.begin()
         with LiveRun([server.url], live_settings) as run:
             kept, segments = Kept(12, run), NpzSegments(tmp_path / "npz", 600, names=names, settings={})
-            for sink in (kept, segments, RecordSink(str(film), sources=1)):
+            for sink in (kept, segments, VideoRecordingSink(str(film), sources=1)):
                 run.add_sink(sink)
             run.run()
     times_s = np.array([moment.scene.bodies.time_s for moment in kept.moments])
@@ -493,7 +493,7 @@ def test_keypoints_of_several_sources_at_the_same_time_are_those_of_each_alone()
 
 
 def test_nobody_waits_longer_than_was_said_for_the_others():
-    gathering: Gathering[int, int] = Gathering(lambda asked: [2 * one for one in asked], members=5, wait_s=0.05, name="doubling")
+    gathering: RequestBatcher[int, int] = RequestBatcher(lambda asked: [2 * one for one in asked], members=5, wait_s=0.05, name="doubling")
     begun_s = time.monotonic()
     assert gathering.ask(21) == 42
     assert time.monotonic() - begun_s < 0.5
@@ -502,7 +502,7 @@ def test_nobody_waits_longer_than_was_said_for_the_others():
     def fail(asked: list[int]) -> list[int]:
         raise ValueError("no answer")
 
-    gathering = Gathering(fail, members=1, wait_s=0.0, name="failing")
+    gathering = RequestBatcher(fail, members=1, wait_s=0.0, name="failing")
     with pytest.raises(ValueError, match="no answer"):
         gathering.ask(1)
     gathering.close()

@@ -35,11 +35,11 @@ from mchmr_stream.datatypes import JOINT_NAMES, Frame, Moment, SourceInfo
 from mchmr_stream.errors import MchmrError, UsageError
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.pipeline.pipeline import Pipeline
-from mchmr_stream.sinks.background import Unhurried
+from mchmr_stream.sinks.background import BackgroundSink
 from mchmr_stream.sinks.json_lines import moment_line
 from mchmr_stream.sinks.mqtt import PASSWORD, MqttSink
 from mchmr_stream.sinks.osc import MOST_BYTES, OscSink
-from mchmr_stream.sinks.video_recording import RecordSink
+from mchmr_stream.sinks.video_recording import VideoRecordingSink
 
 FRAMES = 16
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -102,7 +102,7 @@ class Slow:
 
 def test_a_stuck_output_holds_nobody_up_and_gets_the_newest(moments, caplog):
     slow = Slow()
-    sink = Unhurried(slow, "slow", size=3)
+    sink = BackgroundSink(slow, "slow", size=3)
     begun_s = time.monotonic()
     for moment in moments:
         sink.write(moment)
@@ -118,7 +118,7 @@ def test_a_stuck_output_holds_nobody_up_and_gets_the_newest(moments, caplog):
 
 def test_an_output_that_never_comes_back_is_left_behind_at_the_end(moments, caplog):
     slow = Slow()
-    sink = Unhurried(slow, "stuck", size=2, patience_s=0.2)
+    sink = BackgroundSink(slow, "stuck", size=2, patience_s=0.2)
     sink.write(moments[0])
     begun_s = time.monotonic()
     sink.close()
@@ -133,7 +133,7 @@ def test_what_an_output_raises_is_raised_to_the_run(moments):
             raise MchmrError("disk full")
 
     full = Full()
-    sink = Unhurried(full, "full", size=2)
+    sink = BackgroundSink(full, "full", size=2)
     sink.write(moments[0])
     wait_for(lambda: full.closed)
     time.sleep(0.05)
@@ -241,7 +241,7 @@ def test_a_broker_that_goes_away_holds_nobody_up_and_is_found_again(broker, mome
     running = broker("allow_anonymous true")
     subscriber = Subscriber(running)
     inner = MqttSink(f"mqtt://127.0.0.1:{running.port}", MqttSettings(longest_pause_s=1))
-    sink = Unhurried(inner, "broker", size=2)
+    sink = BackgroundSink(inner, "broker", size=2)
     longest_s, index = 0.0, 0
 
     def send(until: Callable[[], object]) -> None:
@@ -437,7 +437,7 @@ def numbers(container: av.container.InputContainer) -> list[tuple[float, int]]:
 
 
 def test_a_recording_keeps_the_times_and_shows_the_bodies(moments, tmp_path):
-    sink = RecordSink(str(tmp_path / "{source}_{time}.mp4"), sources=2)
+    sink = VideoRecordingSink(str(tmp_path / "{source}_{time}.mp4"), sources=2)
     for moment in moments:
         sink.write(moment)
         sink.write(replace(moment, source=replace(moment.source, name="cam 2")))
@@ -453,12 +453,12 @@ def test_a_recording_keeps_the_times_and_shows_the_bodies(moments, tmp_path):
     changed = np.abs(last.to_ndarray(format="rgb24").astype(int) - moments[-1].scene.frame.rgb)[STRIP_PX:].max(-1) > 40
     assert changed.mean() > 0.02
     with pytest.raises(UsageError, match="a name for each"):
-        RecordSink("out.mp4", sources=2)
+        VideoRecordingSink("out.mp4", sources=2)
     with pytest.raises(UsageError, match="expected FILE.mp4"):
-        RecordSink("out.avi", sources=1)
+        VideoRecordingSink("out.avi", sources=1)
     (tmp_path / "there.mp4").touch()
     with pytest.raises(UsageError, match="exists; choose another name"):
-        RecordSink(str(tmp_path / "there.mp4"), sources=1)
+        VideoRecordingSink(str(tmp_path / "there.mp4"), sources=1)
 
 
 def test_a_recording_can_be_played_after_its_writer_was_killed(live_yaml, tmp_path):
@@ -531,7 +531,7 @@ def test_a_streaming_server_that_goes_away_or_stalls_is_found_again(moments, cap
     caplog.set_level(logging.INFO, logger="mchmr_stream")  # a loss soon after the one before is not warned of again
     server = RtmpServer()
     noise = np.random.default_rng(0)
-    sink = Unhurried(RecordSink(server.url, sources=1), "server", size=8, patience_s=10)
+    sink = BackgroundSink(VideoRecordingSink(server.url, sources=1), "server", size=8, patience_s=10)
     begun_s, longest_s, index = time.monotonic(), 0.0, 0
 
     def send(until: Callable[[], object]) -> None:
@@ -589,7 +589,7 @@ def test_rtsp_takes_the_pictures(moments, caplog):
             frames += 1
 
     threading.Thread(target=count, daemon=True).start()
-    sink = RecordSink(f"rtsp://127.0.0.1:{port}/bodies", sources=1)
+    sink = VideoRecordingSink(f"rtsp://127.0.0.1:{port}/bodies", sources=1)
     try:
         for index in range(600):
             sink.write(at(moments[0], index / 30, index))

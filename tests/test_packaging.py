@@ -47,7 +47,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[
 def test_the_wheel_holds_the_package_its_types_and_its_settings_and_nothing_else(archives) -> None:
     wheel, _ = archives
     assert {name.partition("/")[0].partition("-")[0] for name in wheel} == {"mchmr_stream"}
-    assert {"mchmr_stream/py.typed", "mchmr_stream/assets/mchmr_default.safetensors", "mchmr_stream/page/static/index.html"} <= set(wheel)
+    assert {"mchmr_stream/py.typed", "mchmr_stream/assets/mchmr_default.safetensors", "mchmr_stream/web/static/index.html"} <= set(wheel)
     assert {f"mchmr_stream/configs/{name}.yaml" for name in shipped_configs()} <= set(wheel)
     assert not any(name.endswith(".pyc") for name in wheel)
 

@@ -37,12 +37,12 @@ from mchmr_stream.errors import MchmrError, UsageError
 from mchmr_stream.geometry.camera import project
 from mchmr_stream.live.run import LiveRun
 from mchmr_stream.sinks.overlay import draw_scene
-from mchmr_stream.sinks.recording_session import Recorder
-from mchmr_stream.web.access import Access
+from mchmr_stream.sinks.recording_session import RecordingSession
+from mchmr_stream.web.access import PageAccess
 from mchmr_stream.web.live_page import LivePage
 from mchmr_stream.web.page_pictures import PagePictures
 
-LOCAL = Access("127.0.0.1", 0, None)
+LOCAL = PageAccess("127.0.0.1", 0, None)
 NAMES = {"body_model": "b", "body_model_sha256": "1", "weights": "w", "weights_sha256": "2"}
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 CHROMIUM_OPTIONS = [
@@ -182,13 +182,13 @@ def test_other_pages_cannot_open_a_socket(served, path):
 
 
 def test_elsewhere_the_address_holds_a_token_without_which_nothing_is_given(served):
-    assert Access.of(LiveSettings()) == Access("127.0.0.1", 8765, None)
-    assert Access.of(LiveSettings(page=None)) is None
-    assert Access.of(LiveSettings(page="[::1]:80")) == Access("::1", 80, None)
-    access = Access.of(LiveSettings(page="0.0.0.0:0"))
+    assert PageAccess.of(LiveSettings()) == PageAccess("127.0.0.1", 8765, None)
+    assert PageAccess.of(LiveSettings(page=None)) is None
+    assert PageAccess.of(LiveSettings(page="[::1]:80")) == PageAccess("::1", 80, None)
+    access = PageAccess.of(LiveSettings(page="0.0.0.0:0"))
     assert access is not None
     assert access.token is not None
-    assert access.token != Access.of(LiveSettings(page="0.0.0.0:0")).token
+    assert access.token != PageAccess.of(LiveSettings(page="0.0.0.0:0")).token
     page = LivePage(served.run, access)
     try:
         address = f"http://127.0.0.1:{urlsplit(page.url).port}/"
@@ -213,7 +213,7 @@ def test_elsewhere_the_address_holds_a_token_without_which_nothing_is_given(serv
 
 def test_a_token_of_ones_own_must_be_long_and_fit_an_address():
     kept = LiveSettings(page_token="0123456789abcdef", page="0.0.0.0:1")
-    assert Access.of(kept).token == "0123456789abcdef"
+    assert PageAccess.of(kept).token == "0123456789abcdef"
     assert "0123456789abcdef" not in str(kept.model_dump(mode="json"))
     for wrong in ("short", "0123456789/abcdef?"):
         with pytest.raises(ValueError, match="page_token"):
@@ -397,8 +397,8 @@ def test_a_recording_that_fails_ends_and_nothing_else(served, tmp_path, caplog):
     moment = next(m for m in served.kept.moments if len(m.scene))
     (tmp_path / "file").write_text("")
     with pytest.raises(MchmrError, match="cannot write"):
-        Recorder(tmp_path / "file" / "x", 1, names=NAMES, settings={}).start(npz=True, overlay=False)
-    recorder = Recorder(tmp_path / "made", 1, names=NAMES, settings={})
+        RecordingSession(tmp_path / "file" / "x", 1, names=NAMES, settings={}).start(npz=True, overlay=False)
+    recorder = RecordingSession(tmp_path / "made", 1, names=NAMES, settings={})
     with pytest.raises(UsageError, match="nothing was chosen"):
         recorder.start(npz=False, overlay=False)
     recorder.start(npz=False, overlay=True)
@@ -461,7 +461,7 @@ def test_in_chromium(served, tmp_path):
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=30_000)
-    access = Access("127.0.0.1", free_port(), None)
+    access = PageAccess("127.0.0.1", free_port(), None)
     page = LivePage(served.run, access)
     served.run.add_sink(page)
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS) as chromium:

@@ -29,12 +29,17 @@ from mchmr_stream.network import encoders
 from mchmr_stream.network.weights import load_network, save_network
 from mchmr_stream.training.common.distributed import Ranks
 from mchmr_stream.training.end_to_end.crop_sampling import Draws, MixedPeople, open_people
-from mchmr_stream.training.end_to_end.labelled_crops import AS_LABELLED, CutPeople, Shown, cut_person, draw_shown
-from mchmr_stream.training.end_to_end.network_settings import Augmentation, PictureSettings, picture_settings_from
-from mchmr_stream.training.end_to_end.network_trainer import PictureTrainer
+from mchmr_stream.training.end_to_end.labelled_crops import AS_LABELLED, CutPeople, DrawnPerson, cut_person, draw_shown
+from mchmr_stream.training.end_to_end.network_settings import Augmentation, NetworkTrainSettings, picture_settings_from
+from mchmr_stream.training.end_to_end.network_trainer import NetworkTrainer
 from mchmr_stream.training.rendered_people import SyntheticReader
 
-SHOWN = (AS_LABELLED, Shown(mirrored=True), Shown(roll_rad=0.9), Shown(mirrored=True, roll_rad=-2.0, scale=0.8, shift=(0.1, -0.05)))
+SHOWN = (
+    AS_LABELLED,
+    DrawnPerson(mirrored=True),
+    DrawnPerson(roll_rad=0.9),
+    DrawnPerson(mirrored=True, roll_rad=-2.0, scale=0.8, shift=(0.1, -0.05)),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +57,7 @@ def reader(shards: Path) -> SyntheticReader:
     return SyntheticReader([shards])
 
 
-def settings_of(**changes: object) -> PictureSettings:
+def settings_of(**changes: object) -> NetworkTrainSettings:
     network = SETTINGS["network"] | changes.pop("network", {})
     return picture_settings_from(SETTINGS | changes | {"network": network}, Path("test.yaml"))
 
@@ -61,8 +66,8 @@ def everybody(reader: LabelReader) -> MixedPeople:
     return MixedPeople({"all": reader}, None, 0)
 
 
-def trainer_of(reader: SyntheticReader, test: SyntheticReader | None = None, **changes: object) -> PictureTrainer:
-    return PictureTrainer(settings_of(**changes), everybody(reader), load_body("free"), test=test)
+def trainer_of(reader: SyntheticReader, test: SyntheticReader | None = None, **changes: object) -> NetworkTrainer:
+    return NetworkTrainer(settings_of(**changes), everybody(reader), load_body("free"), test=test)
 
 
 def write_config(path: Path, **changes: object) -> Path:
@@ -70,7 +75,7 @@ def write_config(path: Path, **changes: object) -> Path:
     return path
 
 
-def cut(reader: SyntheticReader, shown: Shown, person: int = 0) -> CutPeople:
+def cut(reader: SyntheticReader, shown: DrawnPerson, person: int = 0) -> CutPeople:
     return cut_person(reader.label(person), reader.image(person), Cropper(layout("paper", 3)), shown, "free")
 
 
@@ -91,7 +96,7 @@ def test_however_a_person_is_shown_the_labels_are_those_of_one_camera(reader, sh
 
 
 def test_a_mirrored_person_has_left_for_right(reader):
-    plain, mirrored = (cut(reader, shown).points_m[0, :24, :3] for shown in (AS_LABELLED, Shown(mirrored=True)))
+    plain, mirrored = (cut(reader, shown).points_m[0, :24, :3] for shown in (AS_LABELLED, DrawnPerson(mirrored=True)))
     assert torch.allclose(mirrored[1] * torch.tensor([-1.0, 1, 1]), plain[2], atol=1e-6)
 
 

@@ -19,7 +19,7 @@ from mchmr_stream.errors import InputError, MissingPart, TruncatedInput
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.protocols import Detector
-from mchmr_stream.runtime.threads import team_and_batches
+from mchmr_stream.runtime.threads import plan_threads
 
 CAMERA = Intrinsics.assumed(WIDTH, HEIGHT)
 ONE_PERSON = people_pictures(12, [((-0.3, 0.3, 4.0), (0.3, 0.3, 4.0))])
@@ -221,12 +221,12 @@ def test_leaving_early_with_frames_side_by_side_ends_all_threads(quick_pipeline:
 
 @pytest.mark.parametrize("cores", [1, 2, 3, 4, 8, 16, 64, 256])
 def test_threads_of_all_frames_fit_the_cores(cores: int) -> None:
-    team, frames = team_and_batches(None, cores, side_by_side=True)
+    team, frames = plan_threads(None, cores, side_by_side=True)
     assert team >= 1
     assert 1 <= frames <= 8
     assert team * (frames + 1) <= max(cores, 3), "the detector's team beside those of the network"
-    assert team_and_batches(3, cores, side_by_side=True)[0] == 3
-    assert team_and_batches(None, cores, side_by_side=False) == (max(1, cores // 2), 1)
+    assert plan_threads(3, cores, side_by_side=True)[0] == 3
+    assert plan_threads(None, cores, side_by_side=False) == (max(1, cores // 2), 1)
 
 
 @pytest.mark.parametrize("together", [1, 4])

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.rendering.rasterizer import Seen, rasterise
+from mchmr_stream.rendering.rasterizer import VisibleTriangles, rasterise
 from mchmr_stream.rendering.shading import paint_bodies
 
 WIDTH, HEIGHT = 41, 33
@@ -81,7 +81,7 @@ SCENES = [
 ]
 
 
-def rastered(vertices: NDArray, faces: NDArray, fine: int = 1, device: str = "cpu") -> Seen:
+def rastered(vertices: NDArray, faces: NDArray, fine: int = 1, device: str = "cpu") -> VisibleTriangles:
     points = torch.tensor(vertices, dtype=torch.float32, device=device)
     return rasterise(project(points, CAMERA), 1 / points[:, 2], torch.tensor(faces.copy(), device=device), WIDTH, HEIGHT, fine)
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from mchmr_stream.runtime.concurrency import Behind, Channel, Stopwatch, Workers
+from mchmr_stream.runtime.concurrency import BackgroundWriter, Channel, Stopwatch, Workers
 
 
 def test_every_item_arrives_once_and_in_order():
@@ -134,7 +134,7 @@ def test_stopwatch_counts_work_and_not_waiting_downstream(monkeypatch):
 
 def test_behind_consumes_everything_in_order_before_the_block_is_left():
     got: list[int] = []
-    with Behind(got.append, 2, name="write") as writer:
+    with BackgroundWriter(got.append, 2, name="write") as writer:
         for i in range(100):
             writer.put(i)
     assert got == list(range(100))
@@ -146,7 +146,7 @@ def test_behind_raises_its_own_error_and_stops():
             raise OSError("disk full")
 
     def produce():
-        with Behind(consume, 1, name="write") as writer:
+        with BackgroundWriter(consume, 1, name="write") as writer:
             for i in itertools.count():
                 writer.put(i)
 
@@ -159,7 +159,7 @@ def test_behind_still_consumes_what_was_handed_over_when_the_producer_fails():
     got: list[int] = []
 
     def produce():
-        with Behind(got.append, 10, name="write") as writer:
+        with BackgroundWriter(got.append, 10, name="write") as writer:
             for i in range(5):
                 writer.put(i)
             raise ValueError("no more")

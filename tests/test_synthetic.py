@@ -18,7 +18,7 @@ from mchmr_stream.synthesis.generator import Composition, SceneGenerator, SynthS
 from mchmr_stream.synthesis.lighting import drawn_light, light_of_panorama
 from mchmr_stream.synthesis.people import Identity, PosedPerson, pose_person
 from mchmr_stream.synthesis.poses import Pose, PoseLibrary, PoseSettings, mirrored
-from mchmr_stream.synthesis.random_cameras import CameraSettings, SceneCamera, frame_subject
+from mchmr_stream.synthesis.random_cameras import RandomCameraSettings, SceneCamera, frame_subject
 from mchmr_stream.synthesis.random_shapes import BodyShape, arm_to_leg_ratio
 from mchmr_stream.synthesis.render import Drawing, draw_people
 from mchmr_stream.synthesis.rig import BETAS
@@ -31,7 +31,7 @@ _SIZE = 360
 
 @pytest.fixture(scope="module")
 def generator(shared: Path) -> SceneGenerator:
-    return SceneGenerator(SynthSettings(shared / "data", cameras=CameraSettings(long_side_px=(320, 400))))
+    return SceneGenerator(SynthSettings(shared / "data", cameras=RandomCameraSettings(long_side_px=(320, 400))))
 
 
 def _camera(distance_m: float = 3.2) -> SceneCamera:

@@ -19,7 +19,7 @@ from mchmr_stream.detection.person_similarity import COCO_SIGMAS, body_size, key
 from mchmr_stream.geometry.boxes import box_iou
 from mchmr_stream.tracking.box_filter import BoxFilter
 from mchmr_stream.tracking.candidates import candidates_from
-from mchmr_stream.tracking.track import Track
+from mchmr_stream.tracking.track import TrackedPerson
 
 # A standing person in a box of width 0.4 and height 1 whose centre is the origin; COCO's order.
 STANDING = np.array([
@@ -425,7 +425,7 @@ def test_carried_person_who_slips_onto_another_is_dropped_and_found_again() -> N
 def test_dropping_a_carry_forgets_where_the_landmarks_led() -> None:
     person, other = Person(straight(100, 300, 150)), Person(straight(230, 300))
     found, _ = candidates_from(single(person, 0.0))
-    misled, left_alone = Track(found, 0, 0.0, 0.0), Track(found, 0, 0.0, 0.0)
+    misled, left_alone = TrackedPerson(found, 0, 0.0, 0.0), TrackedPerson(found, 0, 0.0, 0.0)
     for t in times(30, 2)[1:]:
         for track in (misled, left_alone):
             track.predict_to(float(t))

@@ -24,7 +24,7 @@ from mchmr_stream.metrics.joint_errors import LIMBS_IN_SMPL
 from mchmr_stream.network.weights import load_network
 from mchmr_stream.training.common.run_log import RunLog, read_records
 from mchmr_stream.training.common.train_settings import TrainSettings, load_train_settings
-from mchmr_stream.training.frozen_encoder.head_trainer import Trainer
+from mchmr_stream.training.frozen_encoder.head_trainer import HeadTrainer
 from mchmr_stream.training.frozen_encoder.train_head import run
 from mchmr_stream.training.observations.batches import TrainingBatch
 from mchmr_stream.training.observations.body_landmarks import SparseBody
@@ -114,13 +114,13 @@ def small(steps: int) -> TrainSettings:
 
 
 def test_resuming_continues_exactly(body):
-    whole = Trainer(small(6), sampler_of(body), None, body)
+    whole = HeadTrainer(small(6), sampler_of(body), None, body)
     for _ in range(6):
         whole.train_step()
-    first = Trainer(small(6), sampler_of(body), None, body)
+    first = HeadTrainer(small(6), sampler_of(body), None, body)
     for _ in range(3):
         first.train_step()
-    second = Trainer(small(6), sampler_of(body, seed=99), None, body)
+    second = HeadTrainer(small(6), sampler_of(body, seed=99), None, body)
     second.restore(first.state())
     for _ in range(3):
         second.train_step()
@@ -211,7 +211,7 @@ def test_numbers_that_break_end_the_run_and_leave_the_checkpoint(body, tmp_path)
 
 
 def test_gradients_alone_can_stop_a_step(body):
-    trainer = Trainer(small(4), sampler_of(body), None, body)
+    trainer = HeadTrainer(small(4), sampler_of(body), None, body)
     before = {name: value.clone() for name, value in trainer.head.state_dict().items()}
     trainer.head.landmark_in.weight.register_hook(lambda gradient: gradient * torch.inf)
     with pytest.raises(MchmrError, match="gradient"):
@@ -327,7 +327,7 @@ def test_boxes_of_keypoints_are_those_of_the_pipeline():
 
 
 def test_training_lowers_the_loss_it_says_it_lowers(body):
-    trainer = Trainer(small(60), sampler_of(body), None, body)
+    trainer = HeadTrainer(small(60), sampler_of(body), None, body)
     losses = [trainer.train_step() for _ in range(60)]
     for name in ("joints_3d", "joints_2d", "vertices"):
         assert np.mean([loss[name] for loss in losses[-10:]]) < 0.8 * np.mean([loss[name] for loss in losses[:5]]), name

@@ -44,7 +44,7 @@ from mchmr_stream.serving.server_metrics import model_work, prometheus_metrics
 from mchmr_stream.serving.tritonserver import TritonServer
 from mchmr_stream.serving.tritonserver_binary import TritonBinary, find_tritonserver
 from mchmr_stream.triton import connection as triton_connection
-from mchmr_stream.triton.connection import Access, Connection
+from mchmr_stream.triton.connection import Connection, ServerAccess
 from mchmr_stream.triton.triton_estimator import Patience, Shm, TritonEstimator
 
 OPTIONS = ModelOptions(device="cpu", precision="fp32", threads=1, prepared_views=1)
@@ -208,7 +208,7 @@ def test_clients_share_the_server_and_each_gets_its_own(server: TritonServer, lo
 
 def test_one_bad_request_does_not_fail_the_others(server: TritonServer, local: MeshEstimator) -> None:
     good, bad = people(1, 1), people(1, 10)
-    with Connection(server.grpc_address, "mchmr", Access()) as connection:
+    with Connection(server.grpc_address, "mchmr", ServerAccess()) as connection:
         about = connection.about(5)
         waiting = TritonEstimator([server.grpc_address], "mchmr", expected_sha256=None, views=1)
         futures = [waiting.submit(good) for _ in range(4)]
@@ -221,7 +221,7 @@ def test_one_bad_request_does_not_fail_the_others(server: TritonServer, local: M
 def test_crops_of_another_size_are_refused_by_the_server(server: TritonServer) -> None:
     batch = people(1, 1)
     small = dataclasses.replace(batch, crops=batch.crops[..., ::2, ::2])
-    with Connection(server.grpc_address, "mchmr", Access()) as connection:
+    with Connection(server.grpc_address, "mchmr", ServerAccess()) as connection:
         about = connection.about(5)
         with pytest.raises(ServerError, match="does not take the request"):
             connection.infer(connection.message("small", request_arrays(small), input_specs(about.crop_size_hw)), 5)
@@ -363,7 +363,7 @@ def test_a_full_queue_is_tried_again(
 
 
 def test_statistics_count_what_was_done(server: TritonServer, served: TritonEstimator) -> None:
-    with Connection(server.grpc_address, "mchmr", Access()) as connection:
+    with Connection(server.grpc_address, "mchmr", ServerAccess()) as connection:
         before = model_work(connection)
         for _ in range(3):
             served.estimate(people(2, 1))
@@ -410,7 +410,7 @@ def test_a_server_lost_for_good_keeps_what_was_done_and_resume_goes_on(
     assert main([*arguments[:3], str(whole), *arguments[4:]]) == 0
 
     def kill_after_some() -> None:
-        with Connection(mortal.address, "mchmr", Access()) as connection:
+        with Connection(mortal.address, "mchmr", ServerAccess()) as connection:
             done = model_work(connection).requests
             while model_work(connection).requests < done + 18:
                 time.sleep(0.002)
@@ -472,7 +472,7 @@ estimator = TritonEstimator(["{server.grpc_address}"], "mchmr", expected_sha256=
 os.kill(os.getpid(), signal.SIGKILL)
 """
     subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
-    with Connection(server.grpc_address, "mchmr", Access()) as connection:
+    with Connection(server.grpc_address, "mchmr", ServerAccess()) as connection:
         left = connection.memory_regions(5)
         assert left
         TritonEstimator([server.grpc_address], "mchmr", expected_sha256=None, views=1, shm="system").close()
@@ -507,18 +507,23 @@ def test_tls_with_certificates_on_both_sides_and_a_header_that_lets_in(
         f"--grpc-root-cert={authority[0]}", "--grpc-restricted-protocol=inference:token=let-me-in",
     ]  # fmt: skip
     trusted = {"tls": True, "ca_file": authority[0], "cert_file": client[0], "key_file": client[1]}
-    access = Access(**trusted, headers={"Triton-Grpc-Protocol-Token": "let-me-in"})
+    access = ServerAccess(**trusted, headers={"Triton-Grpc-Protocol-Token": "let-me-in"})
     with TritonServer(binary, repository, arguments=arguments) as running:
         running.wait(access=access)
 
-        def connect(how: Access) -> TritonEstimator:
+        def connect(how: ServerAccess) -> TritonEstimator:
             return TritonEstimator([running.grpc_address], "mchmr", expected_sha256=local.weights_sha256, views=1, access=how)
 
         let_in = connect(access)
         assert same(let_in.estimate(people(2, 1)), local.estimate(people(2, 1)))
         let_in.close()
-        refused = (Access(), Access(tls=True), Access(tls=True, ca_file=authority[0]), Access(**trusted), Access(**trusted, headers={
-            "triton-grpc-protocol-token": "wrong"}))  # fmt: skip
+        refused = (
+            ServerAccess(),
+            ServerAccess(tls=True),
+            ServerAccess(tls=True, ca_file=authority[0]),
+            ServerAccess(**trusted),
+            ServerAccess(**trusted, headers={"triton-grpc-protocol-token": "wrong"}),
+        )
         for how in refused:
             with pytest.raises(ServerError, match=running.grpc_address):
                 connect(how)

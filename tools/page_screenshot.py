@@ -18,7 +18,7 @@ from playwright.sync_api import sync_playwright
 from mchmr_stream.cli.live import DEFAULTS
 from mchmr_stream.config import load_settings
 from mchmr_stream.live.run import LiveRun
-from mchmr_stream.web.access import Access
+from mchmr_stream.web.access import PageAccess
 from mchmr_stream.web.live_page import LivePage
 
 SOFTWARE = ["--no-sandbox", "--disable-gpu", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-background-networking"]
@@ -42,7 +42,7 @@ def main() -> None:
     source = f"lavfi:movie={args.clip}:loop=0,setpts=N/FRAME_RATE/TB,scale=1280:-2,setsar=1"
     settings = load_settings(None, ["live.record_to=/tmp/recordings", *args.overrides], defaults=DEFAULTS)
     with LiveRun([source], settings) as run, sync_playwright() as playwright:
-        page = LivePage(run, Access("127.0.0.1", 0, None))
+        page = LivePage(run, PageAccess("127.0.0.1", 0, None))
         run.add_sink(page)
         running = threading.Thread(target=run.run)
         running.start()

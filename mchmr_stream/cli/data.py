@@ -36,7 +36,7 @@ def _check(args: argparse.Namespace) -> int:
     from mchmr_stream.cli.tables import TableConsole
     from mchmr_stream.datasets.checking import check_set, missing_sets
     from mchmr_stream.datasets.contact_sheet import contact_sheet
-    from mchmr_stream.datasets.labelled_bodies import Bodies
+    from mchmr_stream.datasets.labelled_bodies import LabelledBodies
     from mchmr_stream.datasets.opening import sets_in
     from mchmr_stream.errors import UsageError
 
@@ -61,7 +61,7 @@ def _check(args: argparse.Namespace) -> int:
         if report.reader is not None:
             sheets.mkdir(parents=True, exist_ok=True)
             path = sheets / f"check_{report.name}.jpg"
-            contact_sheet(report.reader, Bodies(args.bodies)).save(path, quality=92)
+            contact_sheet(report.reader, LabelledBodies(args.bodies)).save(path, quality=92)
             print(f"{report.name}: samples drawn to {path}")
     if not args.names:
         for text in missing_sets(args.folder):

@@ -143,7 +143,7 @@ def _add_outputs(parser: argparse.ArgumentParser, *, report: bool = False) -> No
 
 def _dataset(args: argparse.Namespace) -> int:
     from mchmr_stream.cli.stopping import StopOnSignals
-    from mchmr_stream.datasets.labelled_bodies import Bodies
+    from mchmr_stream.datasets.labelled_bodies import LabelledBodies
     from mchmr_stream.datasets.points import load_regressor
     from mchmr_stream.evaluation import dataset, dataset_predictions
     from mchmr_stream.evaluation.dataset_protocols import H36M_ORDER, protocol_of
@@ -160,7 +160,7 @@ def _dataset(args: argparse.Namespace) -> int:
             predictions = _dataset_predictions(args, stop.event.is_set)
         if args.predictions is not None:
             predictions.save(args.predictions)
-    return _show(dataset.evaluate(predictions, protocol, Bodies(args.bodies), regressor), args.json) or stop.exit_code or 0
+    return _show(dataset.evaluate(predictions, protocol, LabelledBodies(args.bodies), regressor), args.json) or stop.exit_code or 0
 
 
 def _dataset_predictions(args: argparse.Namespace, stopped: Callable[[], bool]) -> DatasetPredictions:

@@ -157,10 +157,10 @@ def _page(live: LiveRun, quiet: bool) -> LivePage | None:
     from dataclasses import replace
 
     from mchmr_stream.config import LiveSettings
-    from mchmr_stream.web.access import Access
+    from mchmr_stream.web.access import PageAccess
     from mchmr_stream.web.live_page import LivePage
 
-    access = Access.of(live.settings.live)
+    access = PageAccess.of(live.settings.live)
     if access is None:
         return None
     try:

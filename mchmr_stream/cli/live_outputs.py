@@ -25,27 +25,27 @@ def add_arguments(group: argparse._ActionsContainer) -> None:
 
 def sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
     """What was asked for. Raises UsageError and MissingPart."""
-    from mchmr_stream.sinks.background import Unhurried
+    from mchmr_stream.sinks.background import BackgroundSink
 
     wanted: list[LiveSink] = []
     if args.mqtt is not None:
         from mchmr_stream.sinks.mqtt import MqttSink
 
         mqtt = MqttSink(args.mqtt, live.settings.mqtt)
-        wanted.append(Unhurried(mqtt, mqtt.name, size=2))
+        wanted.append(BackgroundSink(mqtt, mqtt.name, size=2))
     if args.osc is not None:
         from mchmr_stream.sinks.osc import OscSink
 
         osc = OscSink(args.osc)
-        wanted.append(Unhurried(osc, osc.name, size=2))
+        wanted.append(BackgroundSink(osc, osc.name, size=2))
     for where in args.record:
-        from mchmr_stream.sinks.video_recording import RecordSink
+        from mchmr_stream.sinks.video_recording import VideoRecordingSink
 
-        record = RecordSink(where, len(args.sources))
-        wanted.append(Unhurried(record, record.name, size=8, patience_s=15.0))
+        record = VideoRecordingSink(where, len(args.sources))
+        wanted.append(BackgroundSink(record, record.name, size=8, patience_s=15.0))
     if args.rerun is not None:
         from mchmr_stream.sinks.rerun_live import RerunLiveSink
 
         rerun = RerunLiveSink(args.rerun, [status.name for status in live.status()])
-        wanted.append(Unhurried(rerun, rerun.name, size=4, patience_s=15.0))
+        wanted.append(BackgroundSink(rerun, rerun.name, size=4, patience_s=15.0))
     return wanted

@@ -29,7 +29,7 @@ _SHARED_RANGE = 1.8
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
+class _FramePart:
     """What a few crops see, reduced. Reduced (x, y) = (frame - origin) / step, both about pixel centres."""
 
     pixels: Tensor
@@ -74,7 +74,7 @@ def warp_crops(
     convolutions like them.
     """
     n, views = image_from_crop.shape[:2]
-    parts: list[_Part] = []
+    parts: list[_FramePart] = []
     part_of = np.zeros((n, views), np.int64)
     for person in range(n):
         for group in groups:
@@ -112,7 +112,9 @@ def _sample(pictures: Tensor, looks_at: Tensor) -> Tensor:
     )
 
 
-def _reduced_part(rgb: NDArray[np.uint8], image_from_crop: NDArray[np.float64], crop_hw: tuple[int, int], device: torch.device) -> _Part:
+def _reduced_part(
+    rgb: NDArray[np.uint8], image_from_crop: NDArray[np.float64], crop_hw: tuple[int, int], device: torch.device
+) -> _FramePart:
     """The part of the frame under some crops (k, 2, 3), reduced for the finest of them."""
     pixel_steps = np.linalg.norm(image_from_crop[..., :2], axis=-2)  # frame pixels per crop pixel, along the crop's axes
     factor = max(1.0, float(pixel_steps.min()) / _REDUCED_PX_PER_CROP_PX)
@@ -141,7 +143,7 @@ def _reduced_part(rgb: NDArray[np.uint8], image_from_crop: NDArray[np.float64], 
     before = np.ceil((read_low - low).clip(0) / step).astype(np.int64)  # black reduced pixels left of and above the piece
     after = np.ceil((high - read_high).clip(0) / step).astype(np.int64)
     width, height = (before + reduced_size + after).tolist()
-    return _Part(
+    return _FramePart(
         pixels=pixels,
         pixels_at=(int(before[1]), int(before[0])),
         size=(height, width),

@@ -34,7 +34,7 @@ _NAMED = 3
 
 
 @dataclass(frozen=True)
-class Finding:
+class SetFinding:
     """One thing about one data set."""
 
     fault: bool
@@ -51,7 +51,7 @@ class SetReport:
     """None where no label file could be read"""
     counts: dict[str, int] = field(default_factory=dict)
     """people, pictures, and how many people have what"""
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[SetFinding, ...] = ()
 
     @property
     def sound(self) -> bool:
@@ -82,13 +82,13 @@ def check_set(root: Path, name: str, split: Split = "all") -> SetReport:
         try:
             parts.append(open_file(file, name, folder))
         except InputError as error:
-            findings.append(Finding(True, str(error)))
+            findings.append(SetFinding(True, str(error)))
     if not parts:
-        findings.append(Finding(True, f"no label file ({split}) that could be read in {folder}"))
+        findings.append(SetFinding(True, f"no label file ({split}) that could be read in {folder}"))
         return SetReport(name, len(files), None, {}, tuple(findings))
     reader = parts[0] if len(parts) == 1 else JoinedReader(name, parts)
     for part in parts:
-        findings += [Finding(False, note) for note in part.columns.notes]
+        findings += [SetFinding(False, note) for note in part.columns.notes]
         findings += _of_labels(part)
     pictures, of_pictures = _of_pictures(reader)
     counts = _counts(parts) | {"pictures": pictures}
@@ -118,7 +118,7 @@ def _counts(parts: Iterable[ColumnReader]) -> dict[str, int]:
     return counts
 
 
-def _of_labels(part: ColumnReader) -> list[Finding]:
+def _of_labels(part: ColumnReader) -> list[SetFinding]:
     """What labels alone show: cameras that are none, people who are not where their boxes are."""
     c = part.columns
     findings = []
@@ -171,18 +171,18 @@ def missing_pictures(reader: ColumnReader | JoinedReader) -> dict[str, int]:
     return missing
 
 
-def _of_pictures(reader: ColumnReader | JoinedReader) -> tuple[int, list[Finding]]:
+def _of_pictures(reader: ColumnReader | JoinedReader) -> tuple[int, list[SetFinding]]:
     """How many pictures the labels name; missing ones, and what a sample of the others shows."""
     total = sum(len(np.unique(part.columns.images)) for part in parts_of(reader))
     missing = missing_pictures(reader)
     findings = []
     if missing:
         named = f"{', '.join(list(missing)[:_NAMED])}{_more(list(missing))}"
-        findings.append(Finding(True, f"{len(missing)} of {total} pictures are not there ({sum(missing.values())} people): {named}"))
+        findings.append(SetFinding(True, f"{len(missing)} of {total} pictures are not there ({sum(missing.values())} people): {named}"))
     return total, findings + _of_sample(reader, set(missing))
 
 
-def _of_sample(reader: ColumnReader | JoinedReader, missing: set[str]) -> list[Finding]:
+def _of_sample(reader: ColumnReader | JoinedReader, missing: set[str]) -> list[SetFinding]:
     """Open pictures spread evenly over the set and compare them with their labels."""
     unreadable: list[str] = []
     other_camera: list[str] = []
@@ -216,7 +216,7 @@ def _of_sample(reader: ColumnReader | JoinedReader, missing: set[str]) -> list[F
     ):
         if examples:
             fault = len(examples) > _SOME * looked
-            texts.append(Finding(fault, f"{len(examples)} of {looked} sampled {what}: {'; '.join(examples[:_NAMED])}{_more(examples)}"))
+            texts.append(SetFinding(fault, f"{len(examples)} of {looked} sampled {what}: {'; '.join(examples[:_NAMED])}{_more(examples)}"))
     return texts
 
 
@@ -228,12 +228,12 @@ def picture_of(reader: ColumnReader | JoinedReader, index: int) -> str:
     return str(part.picture(row))
 
 
-def _some(part: ColumnReader, wrong: NDArray[np.bool_], what: str) -> list[Finding]:
+def _some(part: ColumnReader, wrong: NDArray[np.bool_], what: str) -> list[SetFinding]:
     """A fault when it is true of more than a few people."""
     if not wrong.any():
         return []
     examples = part.columns.images[wrong][:_NAMED].tolist()
-    return [Finding(bool(wrong.mean() > _SOME), f"{int(wrong.sum())} of {len(wrong)} people {what} (first: {', '.join(examples)})")]
+    return [SetFinding(bool(wrong.mean() > _SOME), f"{int(wrong.sum())} of {len(wrong)} people {what} (first: {', '.join(examples)})")]
 
 
 def _more(names: list[str]) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from mchmr_stream.body.body_model import PARENTS, forward_kinematics
-from mchmr_stream.datasets.labelled_bodies import Bodies
+from mchmr_stream.datasets.labelled_bodies import LabelledBodies
 from mchmr_stream.datasets.labels import LabelledPerson, LabelReader
 from mchmr_stream.datasets.points import ANNOTATED_NAMES, ANNOTATED_POINTS, SMPL_POINTS
 from mchmr_stream.datatypes import JOINT_NAMES
@@ -31,7 +31,7 @@ _BONES = (
 )  # fmt: skip
 
 
-def contact_sheet(reader: LabelReader, bodies: Bodies, count: int = 20) -> Image.Image:
+def contact_sheet(reader: LabelReader, bodies: LabelledBodies, count: int = 20) -> Image.Image:
     """`count` people spread evenly over the data set. White: base box; orange, blue: 2D points of the left and right; yellow: the
     labelled body, projected, where labels say how and where it stands. A picture that cannot be read is a grey tile.
     """
@@ -43,7 +43,7 @@ def contact_sheet(reader: LabelReader, bodies: Bodies, count: int = 20) -> Image
     return sheet
 
 
-def _tile(reader: LabelReader, index: int, bodies: Bodies) -> Image.Image:
+def _tile(reader: LabelReader, index: int, bodies: LabelledBodies) -> Image.Image:
     label = reader.label(index)
     title = f"{index} {label.image.rsplit('/', 1)[-1]}"[-46:]
     try:
@@ -92,7 +92,7 @@ def _bones(draw: ImageDraw.ImageDraw, points: NDArray, seen: NDArray[np.bool_], 
             draw.line([*map(float, points[a]), *map(float, points[b])], fill=colour, width=2)
 
 
-def _body_px(label: LabelledPerson, rgb: NDArray[np.uint8], bodies: Bodies) -> NDArray[np.float64] | None:
+def _body_px(label: LabelledPerson, rgb: NDArray[np.uint8], bodies: LabelledBodies) -> NDArray[np.float64] | None:
     """The 24 joints of the labelled body in the picture; None where its pose, its place or the camera is not known."""
     if not (label.has_pose and label.has_betas) or (label.K is None and label.focal_px is None):
         return None

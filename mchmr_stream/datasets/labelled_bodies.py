@@ -15,7 +15,7 @@ _SHORT: dict[Gender, str] = {"female": "f", "male": "m", "neutral": "neutral"}
 
 
 @dataclass(frozen=True, eq=False)
-class Bodies:
+class LabelledBodies:
     """Bodies by kind and gender, loaded when first asked for. With `folder` None the free body stands in for every one of them."""
 
     folder: Path | None = None

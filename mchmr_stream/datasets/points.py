@@ -53,7 +53,7 @@ _FROM_JOINTS = {
     "right_hip": ("right_hip",), "left_hip": ("left_hip",), "neck": ("neck",), "pelvis": ("left_hip", "right_hip"),
     "thorax": ("left_shoulder", "right_shoulder"), "spine": ("spine1", "spine2"), "jaw": ("head",),
 }  # fmt: skip
-"""Points that are a joint or the middle of two. From "right_hip" on they stand in for regressed points, see `BodyPoints`."""
+"""Points that are a joint or the middle of two. From "right_hip" on they stand in for regressed points, see `LabelledPoints`."""
 _FROM_VERTEX = {"nose": 332, "right_eye": 6260, "left_eye": 2800, "right_ear": 4071, "left_ear": 583}
 """SMPL's topology, which the free body shares."""
 _REGRESSED = ("right_hip", "left_hip", "neck", "head_top", "pelvis", "thorax", "spine", "jaw", "head")
@@ -62,7 +62,7 @@ _MAX_VERTICES = 200_000
 
 
 @dataclass(frozen=True, eq=False)
-class BodyPoints:
+class LabelledPoints:
     """Where the 48 points are on one body, linear in its joints and vertices.
 
     Wrists, elbows, shoulders, knees and ankles are SMPL's joints and the face its vertices, as everywhere in the field. Hips,
@@ -80,7 +80,7 @@ class BodyPoints:
     """(24, k)"""
 
     @staticmethod
-    def of(body: BodyModel, regressor_extra: NDArray[np.float64] | None = None) -> BodyPoints:
+    def of(body: BodyModel, regressor_extra: NDArray[np.float64] | None = None) -> LabelledPoints:
         """For a body of SMPL's topology; `regressor_extra` (9, vertices), see `load_regressor`. Raises InputError when they do not fit."""
         needed = max(_FROM_VERTEX.values()) + 1
         if body.vertex_count < needed:
@@ -105,15 +105,15 @@ class BodyPoints:
             joints[rows] = 0
             columns[rows] = torch.from_numpy(np.asarray(regressor_extra, np.float64))
         used = torch.nonzero(columns.abs().sum(0))[:, 0]
-        return BodyPoints(joints.to(body.dtype), used, columns[:, used].to(body.dtype))
+        return LabelledPoints(joints.to(body.dtype), used, columns[:, used].to(body.dtype))
 
     def place(self, joints_m: Tensor, vertices_m: Tensor) -> Tensor:
         """joints (..., 24, 3) and all vertices (..., V, 3) of posed bodies -> (..., 48, 3), in the same axes."""
         annotated = self.from_joints @ joints_m + self.from_vertices @ vertices_m[..., self.vertices, :]
         return torch.cat([joints_m, annotated], -2)
 
-    def to(self, device: torch.device | str) -> BodyPoints:
-        return BodyPoints(self.from_joints.to(device), self.vertices.to(device), self.from_vertices.to(device))
+    def to(self, device: torch.device | str) -> LabelledPoints:
+        return LabelledPoints(self.from_joints.to(device), self.vertices.to(device), self.from_vertices.to(device))
 
 
 def load_regressor(path: Path, rows: int, what: str) -> NDArray[np.float64]:

@@ -39,7 +39,7 @@ _CLUTTER_SCORE = 0.35
 """Who is weaker than this may come and go: what lies between two frames does not depend on them."""
 
 
-class Asked(NamedTuple):
+class DetectedFrame(NamedTuple):
     """A frame and what is known of it before anybody is tracked."""
 
     frame: Frame
@@ -49,51 +49,53 @@ class Asked(NamedTuple):
     """another shot begins with this frame"""
 
 
-def usual_interval(fps: float) -> int:
+def default_interval(fps: float) -> int:
     """One frame in how many of a file is best asked about."""
     return min(_MOST_BETWEEN, max(1, round(fps * _LOOK_S)))
 
 
-def asked_as_they_come(
+def detect_every_nth(
     frames: Iterator[Frame], detect: Detect, cuts: Callable[[Frame], bool], interval: Callable[[], int]
-) -> Iterator[Asked]:
+) -> Iterator[DetectedFrame]:
     """Ask about each n-th frame at once; none waits for a later one. `interval` is asked for n anew at every frame."""
     since_asked: int | None = None
     for frame in frames:
         new_scene = cuts(frame)
         since_asked = 1 if new_scene or since_asked is None or since_asked >= interval() else since_asked + 1
-        yield Asked(frame, detect([frame])[0] if since_asked == 1 else None, new_scene)
+        yield DetectedFrame(frame, detect([frame])[0] if since_asked == 1 else None, new_scene)
 
 
-def asked_ahead(frames: Iterator[Frame], detect: Detect, cuts: Callable[[Frame], bool], interval: int, batch: int) -> Iterator[Asked]:
+def detect_keyframes(
+    frames: Iterator[Frame], detect: Detect, cuts: Callable[[Frame], bool], interval: int, batch: int
+) -> Iterator[DetectedFrame]:
     """Ask about each n-th frame, `batch` of them in a call, and about more of them where the frames between are in doubt.
 
     Every frame gets a detection. Frames come out up to n * batch later than they came in; those from before a TruncatedInput, or from
     before the frame at which the detector fails, come out before that is raised.
     """
-    known: Asked | None = None
-    window: list[Asked] = []
+    known: DetectedFrame | None = None
+    window: list[DetectedFrame] = []
     broken: TruncatedInput | None = None
     try:
         for frame in frames:
-            window.append(Asked(frame, None, cuts(frame)))
+            window.append(DetectedFrame(frame, None, cuts(frame)))
             # The first frame of all has nothing before it: it is a window of its own.
             if known is None or len(window) >= interval * batch:
-                for settled in _settled(known, window, interval, detect):
+                for settled in _interpolated(known, window, interval, detect):
                     yield settled
                 known, window = settled, []
     except TruncatedInput as error:
         broken = error
     if window:
-        yield from _settled(known, window, interval, detect)
+        yield from _interpolated(known, window, interval, detect)
     if broken is not None:
         raise broken
 
 
-def _settled(known: Asked | None, window: list[Asked], interval: int, detect: Detect) -> Iterator[Asked]:
+def _interpolated(known: DetectedFrame | None, window: list[DetectedFrame], interval: int, detect: Detect) -> Iterator[DetectedFrame]:
     """The frames of `window` with detections; `known` is the one before them."""
     before = None if known is None else known.detections
-    settling = _Settling(window, detect, {} if before is None else {-1: before})
+    settling = _KeyframeWindow(window, detect, {} if before is None else {-1: before})
     try:
         settling.settle(interval)
     except Exception:
@@ -106,11 +108,11 @@ def _settled(known: Asked | None, window: list[Asked], interval: int, detect: De
         yield one._replace(detections=settling.found[position])
 
 
-class _Settling:
+class _KeyframeWindow:
     """Detections for a window. (A class, not functions within a function that call themselves: those are reference cycles, which would
     keep every picture until the garbage collector comes by.)"""
 
-    def __init__(self, window: list[Asked], detect: Detect, found: dict[int, Detections]) -> None:
+    def __init__(self, window: list[DetectedFrame], detect: Detect, found: dict[int, Detections]) -> None:
         self._window, self._detect = window, detect
         self.found = found
         """by position in the window; -1 is the frame before it"""
@@ -122,14 +124,14 @@ class _Settling:
         self.ask(asked)
         for start, end in pairwise([-1, *asked]):
             if start in self.found:
-                self.between(start, end)
+                self.interpolate(start, end)
 
     def ask(self, positions: list[int]) -> None:
         missing = [position for position in positions if position not in self.found]
         if missing:
             self.found.update(zip(missing, self._detect([self._window[position].frame for position in missing]), strict=True))
 
-    def between(self, start: int, end: int) -> None:
+    def interpolate(self, start: int, end: int) -> None:
         """Everything between two positions that were asked about."""
         if end - start < 2:
             return
@@ -137,18 +139,18 @@ class _Settling:
         if cut is not None:
             # Nothing lies between two shots: the last frame of one and the first of the other are asked about.
             self.ask([position for position in (cut - 1, cut) if position > start])
-            self.between(start, cut - 1)
-            self.between(cut, end)
+            self.interpolate(start, cut - 1)
+            self.interpolate(cut, end)
             return
         pairs = same_people(self.found[start], self.found[end])
         if pairs is None:
             middle = (start + end) // 2
             self.ask([middle])
-            self.between(start, middle)
-            self.between(middle, end)
+            self.interpolate(start, middle)
+            self.interpolate(middle, end)
             return
         for position in range(start + 1, end):
-            self.found[position] = between(self.found[start], self.found[end], pairs, (position - start) / (end - start))
+            self.found[position] = interpolate(self.found[start], self.found[end], pairs, (position - start) / (end - start))
 
 
 def same_people(before: Detections, after: Detections) -> NDArray[np.int64] | None:
@@ -175,7 +177,7 @@ def same_people(before: Detections, after: Detections) -> NDArray[np.int64] | No
     return None if (seen & (moved > _LIMB_MOVED * np.minimum(*sizes)[:, None])).any() else pairs
 
 
-def between(before: Detections, after: Detections, pairs: NDArray[np.int64], share: float) -> Detections:
+def interpolate(before: Detections, after: Detections, pairs: NDArray[np.int64], share: float) -> Detections:
     """What lies `share` of the way (0 to 1) from one to the other, of the people in `pairs` (k, 2).
 
     A keypoint seen in one of the two only is not taken over: it may be anywhere by now, or nowhere.

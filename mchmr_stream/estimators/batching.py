@@ -11,7 +11,7 @@ import torch
 from mchmr_stream.datatypes import CropBatch, CropEstimates
 
 
-def joined(batches: Sequence[CropBatch]) -> CropBatch:
+def concat_batches(batches: Sequence[CropBatch]) -> CropBatch:
     """The people of several batches of equally many views, one after the other."""
     if len(batches) == 1:
         return batches[0]
@@ -21,8 +21,8 @@ def joined(batches: Sequence[CropBatch]) -> CropBatch:
     return CropBatch(crops, *rest)
 
 
-def split(estimates: CropEstimates, counts: Sequence[int]) -> list[CropEstimates]:
-    """Undo `joined` on what came of it."""
+def split_estimates(estimates: CropEstimates, counts: Sequence[int]) -> list[CropEstimates]:
+    """Undo `concat_batches` on what came of it."""
     ends = np.cumsum(counts)[:-1]
     columns = [np.split(getattr(estimates, field.name), ends) for field in fields(CropEstimates)]
     return [CropEstimates(*rows) for rows in zip(*columns, strict=True)]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from mchmr_stream.datatypes import CropBatch, CropEstimates, Detections, Frame
 from mchmr_stream.estimators.base import SynchronousEstimator
-from mchmr_stream.estimators.batching import joined, split
+from mchmr_stream.estimators.batching import concat_batches, split_estimates
 from mchmr_stream.protocols import Detector, MeshEstimator
-from mchmr_stream.runtime.concurrency import Gathering
+from mchmr_stream.runtime.concurrency import RequestBatcher
 
 
 class SharedDetector:
@@ -17,7 +17,9 @@ class SharedDetector:
 
     def __init__(self, detector: Detector, members: int, wait_s: float) -> None:
         self._detector = detector
-        self._gathering: Gathering[Sequence[Frame], list[Detections]] = Gathering(self._detect, members, wait_s, name="shared detector")
+        self._gathering: RequestBatcher[Sequence[Frame], list[Detections]] = RequestBatcher(
+            self._detect, members, wait_s, name="shared detector"
+        )
 
     def detect(self, frames: Sequence[Frame]) -> list[Detections]:
         return self._gathering.ask(frames)
@@ -38,7 +40,7 @@ class SharedEstimator(SynchronousEstimator):
         self._estimator = estimator
         self.name, self.weights_sha256, self.crop_size_hw = estimator.name, estimator.weights_sha256, estimator.crop_size_hw
         self.body_sha256, self.trained_on_smpl, self.fixed_views = estimator.body_sha256, estimator.trained_on_smpl, estimator.fixed_views
-        self._gathering: Gathering[CropBatch, CropEstimates] = Gathering(self._estimate, members, wait_s, name="shared network")
+        self._gathering: RequestBatcher[CropBatch, CropEstimates] = RequestBatcher(self._estimate, members, wait_s, name="shared network")
 
     def estimate(self, batch: CropBatch) -> CropEstimates:
         return self._gathering.ask(batch)
@@ -54,6 +56,6 @@ class SharedEstimator(SynchronousEstimator):
             by_views[batch.views_px.shape[1]].append(i)
         answers: dict[int, CropEstimates] = {}
         for members in by_views.values():
-            together = self._estimator.estimate(joined([asked[i] for i in members]))
-            answers |= zip(members, split(together, [len(asked[i]) for i in members]), strict=True)
+            together = self._estimator.estimate(concat_batches([asked[i] for i in members]))
+            answers |= zip(members, split_estimates(together, [len(asked[i]) for i in members]), strict=True)
         return [answers[i] for i in range(len(asked))]

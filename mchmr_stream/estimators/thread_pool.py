@@ -14,7 +14,7 @@ from mchmr_stream.datatypes import CropBatch, CropEstimates
 from mchmr_stream.protocols import MeshEstimator
 
 
-class SideBySide:
+class ThreadPoolEstimator:
     """Another estimator, at work on `in_flight` batches at once; implements `protocols.MeshEstimator`.
 
     Closing it waits for its threads and leaves the other estimator open: it may have been lent to one run.

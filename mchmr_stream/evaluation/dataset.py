@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mchmr_stream.body.body_model import skin
 from mchmr_stream.datasets.known import BODIES_OBTAINED, REGRESSOR_OBTAINED
-from mchmr_stream.datasets.labelled_bodies import Bodies
+from mchmr_stream.datasets.labelled_bodies import LabelledBodies
 from mchmr_stream.datasets.points import ANNOTATED_NAMES, ANNOTATED_POINTS
 from mchmr_stream.errors import InputError
 from mchmr_stream.evaluation.dataset_predictions import Columns, DatasetPredictions
@@ -33,7 +33,7 @@ _AT_ONCE = 64
 _MOST_SEQUENCES = 100
 
 
-def evaluate(predictions: DatasetPredictions, protocol: Protocol, bodies: Bodies, regressor: NDArray[np.float64] | None) -> Results:
+def evaluate(predictions: DatasetPredictions, protocol: Protocol, bodies: LabelledBodies, regressor: NDArray[np.float64] | None) -> Results:
     """Tables `errors`, `per joint, mm` and, where there are several, `by sequence`.
 
     Raises InputError when nobody has the truth that the protocol asks for, MissingPart when a body file is not there.
@@ -87,7 +87,7 @@ def _compared(
     predictions: DatasetPredictions,
     rows: NDArray[np.int64],
     protocol: Protocol,
-    bodies: Bodies,
+    bodies: LabelledBodies,
     regressor: NDArray[np.float64] | None,
     use_body: bool,
 ) -> tuple[Array, Array, Array]:
@@ -122,7 +122,7 @@ def _alike(predicted: Columns, truth: Columns | None, rows: NDArray[np.int64]) -
 
 
 def _posed(
-    side: Columns, rows: NDArray[np.int64], protocol: Protocol, bodies: Bodies, regressor: NDArray[np.float64] | None
+    side: Columns, rows: NDArray[np.int64], protocol: Protocol, bodies: LabelledBodies, regressor: NDArray[np.float64] | None
 ) -> tuple[Array, Array]:
     """Joints (n, J, 3) and vertices (n, V, 3) about the pelvis of people who share one body."""
     body = bodies.of(str(side["body"][rows[0]]), str(side["gender"][rows[0]]))  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from torch import Tensor
 from mchmr_stream.body.body_model import BodyModel
 from mchmr_stream.datasets.known import KNOWN
 from mchmr_stream.datasets.opening import Split, label_files
-from mchmr_stream.datasets.points import ANNOTATED_NAMES, ANNOTATED_POINTS, BodyPoints
+from mchmr_stream.datasets.points import ANNOTATED_NAMES, ANNOTATED_POINTS, LabelledPoints
 from mchmr_stream.errors import InputError, UsageError
 
 Truth = Literal["body", "points", "either"]
@@ -91,7 +91,7 @@ class EvaluatedJoints:
                 f"the regressor is for {regressor.shape[1]} vertices, body {body.name} has {body.vertex_count}; leave --regressor out"
             )
         self._regressor = None if regressor is None else torch.from_numpy(regressor).to(body.dtype)
-        self._points = BodyPoints.of(body) if regressor is None else None
+        self._points = LabelledPoints.of(body) if regressor is None else None
         order: Sequence[str] = ANNOTATED_NAMES if regressor is None else H36M_ORDER
         self._chosen = [order.index(name) for name in names]
         self._pelvis = order.index("pelvis")

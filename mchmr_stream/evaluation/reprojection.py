@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.evaluation.results import Results, Row, Table
-from mchmr_stream.evaluation.seen_people import BodyPoints, points_of
+from mchmr_stream.evaluation.seen_people import EvaluatedPoints, points_of
 from mchmr_stream.metrics.joint_errors import LIMBS_IN_COCO, LIMBS_IN_SMPL, mean_where
 from mchmr_stream.motion.motion import Motion, Track, load
 
@@ -101,7 +101,7 @@ def groups_of(visible: Mask) -> Mapping[str, Mask]:
     return dict(zip(GROUPS, (whole, upper, np.asarray(visible.any(1)) & ~whole & ~upper), strict=True))
 
 
-def _points_px(motion: Motion, track: Track, body: BodyPoints) -> Array:
+def _points_px(motion: Motion, track: Track, body: EvaluatedPoints) -> Array:
     """(rows, 17, 2) where COCO's keypoints are on the bodies, seen through the file's camera."""
     rotations = track.rotations
     face, limbs = body.face_m(rotations, track.betas, track.transl), body.limbs_m(track.joints_m, rotations)

@@ -64,7 +64,7 @@ class SeenPeople:
         return np.where(np.isfinite(joints), joints, self.limbs_px)
 
 
-class BodyPoints:
+class EvaluatedPoints:
     """COCO's points of bodies: the free body's own, and of any other body (None) the SMPL joints and no face."""
 
     def __init__(self, body: BodyModel | None) -> None:
@@ -85,7 +85,7 @@ class BodyPoints:
 
 def seen_in_scenes(scenes: Iterable[Scene], body: str) -> dict[int, SeenPeople]:
     """By number of the frame; frames without people are left out. `body`: the body model's name or file."""
-    points = BodyPoints(load_body(body))
+    points = EvaluatedPoints(load_body(body))
     found = {}
     for scene in scenes:
         bodies = scene.bodies
@@ -118,17 +118,17 @@ def seen_in_motion(motion: Motion) -> dict[int, SeenPeople]:
     return {frame: _together(people) for frame, people in by_frame.items()}
 
 
-def points_of(motion: Motion) -> BodyPoints:
+def points_of(motion: Motion) -> EvaluatedPoints:
     """Points of the body that a file was made with. Raises InputError where that was another version of the free body."""
     if motion.body_model != FREE_BODY:
-        return BodyPoints(None)
+        return EvaluatedPoints(None)
     body = load_body(FREE_BODY)
     if motion.body_model_sha256 != body.sha256:
         raise InputError(
             f"the bodies were made with another version of the free body ({motion.body_model_sha256[:12]}), expected {body.sha256[:12]}; "
             "run `mchmr video` again"
         )
-    return BodyPoints(body)
+    return EvaluatedPoints(body)
 
 
 def seen_by_mediapipe(video: Path, model: Path | None) -> dict[int, SeenPeople]:

@@ -24,7 +24,7 @@ import torch
 from mchmr_stream.body.body_files import load_body
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.evaluation.real_observations import load_observed, observe_real, real_errors, save_observed
-from mchmr_stream.experiments.ablation_report import Results, Run, write_report
+from mchmr_stream.experiments.ablation_report import AblationResults, Run, write_report
 from mchmr_stream.files.atomic import temporary_beside
 from mchmr_stream.network.model import MultiCropHead
 from mchmr_stream.network.weights import load_network, pick_device
@@ -43,7 +43,7 @@ _PAPER_SAYS = ("worse", "better")
 
 
 @dataclass(frozen=True)
-class Variant:
+class AblationVariant:
     """What differs from the base."""
 
     name: str
@@ -72,7 +72,7 @@ class _Job:
     threads: int
 
 
-def load_variant(path: Path) -> Variant:
+def load_variant(path: Path) -> AblationVariant:
     """Read and check. Raises UsageError."""
     data = read_yaml(path, "variant")
     name, paper = data.pop("name", None), data.pop("paper", None)
@@ -80,7 +80,7 @@ def load_variant(path: Path) -> Variant:
         raise UsageError(f"variant {path} has the name {name!r}, expected `name: WORDS`")
     if paper is not None and paper not in _PAPER_SAYS:
         raise UsageError(f"variant {path}: paper is {paper!r}, expected {' or '.join(_PAPER_SAYS)}, or nothing")
-    return Variant(name, data, paper)
+    return AblationVariant(name, data, paper)
 
 
 def tested_views(settings: TrainSettings) -> list[int]:
@@ -136,7 +136,7 @@ def ablate(
     ]  # fmt: skip
     for job in jobs:
         _finished(job)
-    results = Results(
+    results = AblationResults(
         {
             "machine": _machine(device), "threads": threads, "torch": torch.__version__,
             "date": datetime.now(UTC).date().isoformat(),
@@ -159,7 +159,7 @@ def ablate(
     return done == len(jobs)
 
 
-def _check_names(variants: Sequence[Variant]) -> None:
+def _check_names(variants: Sequence[AblationVariant]) -> None:
     names = [variant.name for variant in variants]
     if BASE not in names:
         raise UsageError(f"no variant is called {BASE!r}, which the others are compared with; give ablations/base, which ships, too")

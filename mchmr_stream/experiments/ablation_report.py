@@ -24,7 +24,7 @@ _CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Results:
+class AblationResults:
     """All runs so far, by variant and seed."""
 
     about: Mapping[str, Any]
@@ -59,13 +59,13 @@ def interval(values: Sequence[float]) -> Interval:
     return Interval(statistics.fmean(values), quantile * statistics.stdev(values) / math.sqrt(len(values)))
 
 
-def difference(results: Results, name: str, kind: str, metric: str) -> Interval | None:
+def difference(results: AblationResults, name: str, kind: str, metric: str) -> Interval | None:
     """How much worse than the base, seed by seed: runs of one seed saw the same people. None without a common seed."""
     one, base = results.errors(name, kind, metric), results.errors(_BASE, kind, metric)
     return interval([one[seed] - base[seed] for seed in one if seed in base]) if one.keys() & base.keys() else None
 
 
-def write_report(results: Results, table: Path) -> None:
+def write_report(results: AblationResults, table: Path) -> None:
     """The page `table`, and the plot in images/ beside it; without matplotlib say so."""
     table.parent.mkdir(parents=True, exist_ok=True)
     picture = table.parent / "images" / f"{table.stem}.png"
@@ -78,7 +78,7 @@ def write_report(results: Results, table: Path) -> None:
     part.replace(table)
 
 
-def page(results: Results, picture: str) -> str:
+def page(results: AblationResults, picture: str) -> str:
     """The text of the page."""
     about, done = results.about, sum(map(len, results.runs.values()))
     parts = [
@@ -115,7 +115,7 @@ def verdict(says: str, found: Interval) -> str:
     return "reproduces" if (found.mean > 0) == (says == "worse") else "the opposite"
 
 
-def _table(results: Results, kind: str) -> str:
+def _table(results: AblationResults, kind: str) -> str:
     every = results.runs.values()
     views = sorted({int(count) for seeds in every for run in seeds.values() for count in run.get(kind, {})})
     lines = [
@@ -137,7 +137,7 @@ def _signed(found: Interval | None) -> str:
     return f"{found.mean:+.1f}" + (f" ± {found.half:.1f}" if math.isfinite(found.half) else "")
 
 
-def _verdicts(results: Results, kinds: Sequence[str]) -> str:
+def _verdicts(results: AblationResults, kinds: Sequence[str]) -> str:
     lines = [
         f"| without, or instead | the paper | {' | '.join(f'{_TITLES[kind].lower()}, PA' for kind in kinds)} |",
         f"|---|---|{'---|' * len(kinds)}",
@@ -150,7 +150,7 @@ def _verdicts(results: Results, kinds: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _notes(results: Results) -> str:
+def _notes(results: AblationResults) -> str:
     features = "reads the features of a frozen encoder and its landmarks" if results.about["reads features"] else "reads landmarks only"
     return f"""\
 - This is our network, not the paper's: it {features}, is small and trained briefly on rendered people. What the paper
@@ -170,7 +170,7 @@ def _notes(results: Results) -> str:
 """
 
 
-def draw(results: Results, path: Path) -> None:
+def draw(results: AblationResults, path: Path) -> None:
     """Mean, 95 % interval and every run, for each variant with its own number of views. Raises ImportError without matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from mchmr_stream.body.body_model import BodyModel
-from mchmr_stream.export.person_motion import Person
+from mchmr_stream.export.person_motion import ExportedPerson
 from mchmr_stream.export.smpl_parameters import smpl_parameters
 
 _BODY_JOINTS, _POSE_NUMBERS, _BETAS = 22, 156, 16
 
 
-def write_amass(path: Path, person: Person, rate: float, body: BodyModel) -> None:
+def write_amass(path: Path, person: ExportedPerson, rate: float, body: BodyModel) -> None:
     parameters = smpl_parameters(person, body)
     poses = np.zeros((len(person), _POSE_NUMBERS))
     poses[:, : _BODY_JOINTS * 3] = parameters.poses[:, :_BODY_JOINTS].reshape(len(person), -1)

@@ -13,7 +13,7 @@ import numpy as np
 
 from mchmr_stream.body.body_model import PARENTS, BodyModel
 from mchmr_stream.datatypes import JOINT_NAMES
-from mchmr_stream.export.person_motion import Array, Person, rest_vertices_m
+from mchmr_stream.export.person_motion import Array, ExportedPerson, rest_vertices_m
 from mchmr_stream.export.rotation_curves import euler_zxy_deg
 
 _OUTWARD = {10: (0, 0, 1), 11: (0, 0, 1), 15: (0, 1, 0), 22: (1, 0, 0), 23: (-1, 0, 0)}
@@ -21,7 +21,7 @@ _OUTWARD = {10: (0, 0, 1), 11: (0, 0, 1), 15: (0, 1, 0), 22: (1, 0, 0), 23: (-1,
 _CHILDREN = {joint: [child for child, parent in enumerate(PARENTS) if parent == joint] for joint in range(len(PARENTS))}
 
 
-def write_bvh(path: Path, person: Person, rate: float, body: BodyModel) -> None:
+def write_bvh(path: Path, person: ExportedPerson, rate: float, body: BodyModel) -> None:
     offsets = person.rest_joints_m - person.rest_joints_m[[max(parent, 0) for parent in PARENTS]]
     lines = [
         "HIERARCHY",
@@ -56,7 +56,7 @@ def _order(joint: int) -> list[int]:
     return [joint, *(below for child in _CHILDREN[joint] for below in _order(child))]
 
 
-def _tips_m(person: Person, body: BodyModel) -> dict[int, Array]:
+def _tips_m(person: ExportedPerson, body: BodyModel) -> dict[int, Array]:
     """For each joint without a child, how far the skin that it carries reaches outwards: the length of the last bone."""
     vertices, carrier = rest_vertices_m(person, body), body.weights.argmax(1).numpy()
     tips = {}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
-from mchmr_stream.export.person_motion import Array, Person
+from mchmr_stream.export.person_motion import Array, ExportedPerson
 from mchmr_stream.motion.motion import Motion
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def _rate(motion: Motion) -> float:
     return nominal if abs(found / nominal - 1) < 0.05 else found
 
 
-def evenly(person: Person, rows: slice, rate: float) -> Person:
+def evenly(person: ExportedPerson, rows: slice, rate: float) -> ExportedPerson:
     """The rows of one stretch at even times from its first one on: rotations by slerp, places linearly between the nearest rows."""
     times_s = person.time_s[rows]
     count = int(np.floor((times_s[-1] - times_s[0]) * rate + _SLACK * 10)) + 1

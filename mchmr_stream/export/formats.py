@@ -27,7 +27,7 @@ from mchmr_stream.export.person_motion import (
     Y_UP_FROM_CAMERA,
     Z_UP_FROM_Y_UP,
     Array,
-    Person,
+    ExportedPerson,
     in_world,
     joint_differences_m,
     person_of,
@@ -230,11 +230,15 @@ class _Export:
             written.append(Written(path, (track.track_id,), first, last, len(person), self.timeline.rate))
         return written
 
-    def _write_stretch(self, temporary: Path, person: Person, name: str) -> None:
+    def _write_stretch(self, temporary: Path, person: ExportedPerson, name: str) -> None:
         if self.to == "trc":
             write_trc(temporary, person, self.timeline.rate, name)
             return
-        writers: dict[str, Callable[[Path, Person, float, BodyModel], None]] = {"bvh": write_bvh, "amass": write_amass, "smpl": write_smpl}
+        writers: dict[str, Callable[[Path, ExportedPerson, float, BodyModel], None]] = {
+            "bvh": write_bvh,
+            "amass": write_amass,
+            "smpl": write_smpl,
+        }
         writers[self.to](temporary, person, self.timeline.rate, self.body)
 
     def _camera_pose(self) -> Array:
@@ -265,7 +269,7 @@ class _Export:
         frames = len(np.unique(np.concatenate([track.frame for track in tracks])))
         return Written(path, tuple(track.track_id for track in tracks), float(first), float(last), frames, None)
 
-    def _say_differences(self, people: list[Person]) -> None:
+    def _say_differences(self, people: list[ExportedPerson]) -> None:
         for person in people:
             off = joint_differences_m(person, self.body)
             if off.max() > _WORTH_SAYING_M:

@@ -26,7 +26,7 @@ from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.export.even_segments import Timeline
 from mchmr_stream.export.materials import linear_colour, mesh_normals
 from mchmr_stream.export.optional_packages import needed
-from mchmr_stream.export.person_motion import Array, Person, rest_vertices_m
+from mchmr_stream.export.person_motion import Array, ExportedPerson, rest_vertices_m
 from mchmr_stream.export.rotation_curves import quaternions_xyzw
 from mchmr_stream.geometry.camera import Intrinsics
 
@@ -39,7 +39,7 @@ _INFLUENCES = 8
 
 def write_glb(
     path: Path,
-    people: Sequence[Person],
+    people: Sequence[ExportedPerson],
     timeline: Timeline,
     camera: Intrinsics,
     picture_wh: tuple[int, int],
@@ -63,7 +63,7 @@ def skin_weights(body: BodyModel) -> tuple[NDArray[np.uint8], NDArray[np.float32
     return np.where(kept > 0, joints, 0).astype(np.uint8), kept
 
 
-def left_out_m(person: Person, body: BodyModel, frames: int = 50) -> Array:
+def left_out_m(person: ExportedPerson, body: BodyModel, frames: int = 50) -> Array:
     """(f, V): how far the skin of a plain skinned mesh is from the body model's, at up to `frames` frames spread over the clip."""
     rows = np.unique(np.linspace(0, len(person) - 1, frames).astype(int))
     rotations, transl = torch.from_numpy(person.rotations[rows]), torch.from_numpy(person.transl_m[rows])
@@ -95,7 +95,7 @@ class _Scene:
         turn = quaternions_xyzw(scene_from_camera[None, None, :3, :3])[0, 0]
         self._root(self._node(name="camera", camera=0, translation=scene_from_camera[:3, 3].tolist(), rotation=turn.tolist()))
 
-    def add_person(self, person: Person, timeline: Timeline, body: BodyModel) -> None:
+    def add_person(self, person: ExportedPerson, timeline: Timeline, body: BodyModel) -> None:
         gltf, document = self._gltf, self._document
         name = f"person_{person.track_id}"
         offsets = person.rest_joints_m - person.rest_joints_m[[max(parent, 0) for parent in PARENTS]]
@@ -116,7 +116,7 @@ class _Scene:
         self._root(self._node(name=f"{name}_skin", mesh=len(document.meshes) - 1, skin=len(document.skins) - 1))
         self._animate(person, timeline, root, joints)
 
-    def _add_mesh(self, person: Person, body: BodyModel, name: str) -> None:
+    def _add_mesh(self, person: ExportedPerson, body: BodyModel, name: str) -> None:
         gltf, document = self._gltf, self._document
         vertices = rest_vertices_m(person, body)
         joints, weights = skin_weights(body)
@@ -137,7 +137,7 @@ class _Scene:
         )
         document.meshes.append(gltf.Mesh(primitives=[primitive]))
 
-    def _animate(self, person: Person, timeline: Timeline, root: int, joints: list[int]) -> None:
+    def _animate(self, person: ExportedPerson, timeline: Timeline, root: int, joints: list[int]) -> None:
         times = self._accessor(person.time_s.astype(np.float32)[:, None], "SCALAR", bounds=True)
         quaternions = quaternions_xyzw(person.rotations).astype(np.float32)
         self._channel(joints[0], "translation", times, self._accessor(person.pelvis_m.astype(np.float32), "VEC3"), "LINEAR")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mchmr_stream.body.body_model import BodyModel
-from mchmr_stream.export.person_motion import Person
+from mchmr_stream.export.person_motion import ExportedPerson
 from mchmr_stream.export.smpl_parameters import smpl_parameters
 from mchmr_stream.motion.motion import Motion, Track
 
@@ -26,7 +26,7 @@ _FOCAL_PX, _FOCAL_FOR_PX = 5000.0, 256.0
 _LISTS = ("tid", "bbox", "tracked_ids", "tracked_bbox", "tracked_time", "conf", "center", "scale", "size", "smpl", "camera", "transl_m")
 
 
-def write_pkl(path: Path, stem: str, motion: Motion, people: Sequence[tuple[Track, Person]], body: BodyModel) -> None:
+def write_pkl(path: Path, stem: str, motion: Motion, people: Sequence[tuple[Track, ExportedPerson]], body: BodyModel) -> None:
     """`people` in the camera's axes."""
     pictures: dict[str, dict[str, Any]] = {}
     name_of: dict[int, str] = {}
@@ -42,7 +42,7 @@ def write_pkl(path: Path, stem: str, motion: Motion, people: Sequence[tuple[Trac
         pickle.dump(pictures, file, protocol=4)
 
 
-def _rows(motion: Motion, track: Track, person: Person, body: BodyModel) -> list[tuple[int, Mapping[str, Any]]]:
+def _rows(motion: Motion, track: Track, person: ExportedPerson, body: BodyModel) -> list[tuple[int, Mapping[str, Any]]]:
     parameters = smpl_parameters(person, body)
     side = max(motion.width, motion.height)
     focal = _FOCAL_PX * side / _FOCAL_FOR_PX

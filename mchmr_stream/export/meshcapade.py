@@ -9,11 +9,11 @@ from pathlib import Path
 
 from mchmr_stream.body.body_model import BodyModel
 from mchmr_stream.export.optional_packages import needed
-from mchmr_stream.export.person_motion import Person
+from mchmr_stream.export.person_motion import ExportedPerson
 from mchmr_stream.export.smpl_parameters import smpl_parameters
 
 
-def write_smpl(path: Path, person: Person, rate: float, body: BodyModel) -> None:
+def write_smpl(path: Path, person: ExportedPerson, rate: float, body: BodyModel) -> None:
     codec = needed("smplcodec", "smplcodec", ".smpl")
     parameters = smpl_parameters(person, body)
     content = codec.SMPLCodec(

@@ -34,7 +34,7 @@ _LEAST_DETERMINANT = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Person:
+class ExportedPerson:
     """F frames of one person, in the axes of `world_from_camera`."""
 
     track_id: int
@@ -83,7 +83,7 @@ def usable_rows(track: Track) -> Track:
     return track
 
 
-def in_world(track: Track, body: BodyModel, axes: Array) -> Person:
+def in_world(track: Track, body: BodyModel, axes: Array) -> ExportedPerson:
     """In the axes that `axes` (3, 3) makes of y-up ones: of the world where the file has one (y up, floor at 0), else of the camera's.
 
     Raises ValueError for a track without rows: nobody has no shape.
@@ -102,7 +102,7 @@ def in_world(track: Track, body: BodyModel, axes: Array) -> Person:
     return person_of(standing, body, axes)
 
 
-def person_of(track: Track, body: BodyModel, world_from_camera: Array) -> Person:
+def person_of(track: Track, body: BodyModel, world_from_camera: Array) -> ExportedPerson:
     """Raises ValueError for a track without rows: nobody has no shape."""
     if not len(track):
         raise ValueError(f"person {track.track_id} has no rows")
@@ -110,7 +110,7 @@ def person_of(track: Track, body: BodyModel, world_from_camera: Array) -> Person
     rotations = track.rotations.astype(np.float64)
     rotations[:, 0] = world_from_camera @ rotations[:, 0]
     joints_m = track.joints_m @ world_from_camera.T
-    return Person(
+    return ExportedPerson(
         track_id=track.track_id,
         time_s=track.time_s,
         rotations=rotations,
@@ -121,19 +121,19 @@ def person_of(track: Track, body: BodyModel, world_from_camera: Array) -> Person
     )
 
 
-def rest_vertices_m(person: Person, body: BodyModel) -> Array:
+def rest_vertices_m(person: ExportedPerson, body: BodyModel) -> Array:
     """(V, 3): the skin of the T-pose, body axes."""
     identity = torch.eye(3).expand(1, 24, 3, 3)
     return skin_body(body, identity, torch.from_numpy(person.betas)[None])[0][0].double().numpy()
 
 
-def posed_joints_m(person: Person, body: BodyModel) -> Array:
+def posed_joints_m(person: ExportedPerson, body: BodyModel) -> Array:
     """(F, 24, 3) world axes: where the joints come to lie with the one shape."""
     betas = torch.from_numpy(person.betas).expand(len(person), -1)
     joints = forward_kinematics(body, torch.from_numpy(person.rotations), betas, torch.from_numpy(person.transl_m))[0]
     return joints.double().numpy()
 
 
-def joint_differences_m(person: Person, body: BodyModel) -> Array:
+def joint_differences_m(person: ExportedPerson, body: BodyModel) -> Array:
     """(F, 24): distance of every joint, with the one shape, from where the file has it."""
     return np.linalg.norm(posed_joints_m(person, body) - person.joints_m, axis=-1)

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from mchmr_stream.body.body_files import FREE_BODY
 from mchmr_stream.body.body_model import BETA_COUNT, BodyModel
-from mchmr_stream.export.person_motion import Array, Person
+from mchmr_stream.export.person_motion import Array, ExportedPerson
 
 SMPL_NEUTRAL_PELVIS_M = np.array([-0.0018, -0.2233, 0.0282])
 """Where the root joint of the neutral SMPL body of mean shape rests."""
@@ -35,7 +35,7 @@ class SmplParameters:
     """Of SMPL's bodies, which `betas` are of: neutral, female or male"""
 
 
-def smpl_parameters(person: Person, body: BodyModel) -> SmplParameters:
+def smpl_parameters(person: ExportedPerson, body: BodyModel) -> SmplParameters:
     count, joints = person.rotations.shape[:2]
     poses = Rotation.from_matrix(person.rotations.reshape(-1, 3, 3)).as_rotvec().reshape(count, joints, 3)
     if body.name == FREE_BODY:

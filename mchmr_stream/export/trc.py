@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from mchmr_stream.datatypes import JOINT_NAMES
-from mchmr_stream.export.person_motion import Person
+from mchmr_stream.export.person_motion import ExportedPerson
 
 
-def write_trc(path: Path, person: Person, rate: float, name: str) -> None:
+def write_trc(path: Path, person: ExportedPerson, rate: float, name: str) -> None:
     count, markers = len(person), len(JOINT_NAMES)
     first = round(float(person.time_s[0]) * rate) + 1
     head = [

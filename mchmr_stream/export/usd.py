@@ -22,7 +22,7 @@ from mchmr_stream.export.even_segments import Timeline
 from mchmr_stream.export.glb import NEAR_M
 from mchmr_stream.export.materials import linear_colour, mesh_normals
 from mchmr_stream.export.optional_packages import needed
-from mchmr_stream.export.person_motion import Array, Person, rest_vertices_m
+from mchmr_stream.export.person_motion import Array, ExportedPerson, rest_vertices_m
 from mchmr_stream.export.rotation_curves import quaternions_xyzw
 from mchmr_stream.geometry.camera import Intrinsics
 
@@ -33,7 +33,7 @@ _FAR_M = 1000.0
 
 def write_usd(
     path: Path,
-    people: Sequence[Person],
+    people: Sequence[ExportedPerson],
     timeline: Timeline,
     camera: Intrinsics,
     picture_wh: tuple[int, int],
@@ -57,7 +57,7 @@ def write_usd(
 
 def _fill(
     stage: Any,
-    people: Sequence[Person],
+    people: Sequence[ExportedPerson],
     timeline: Timeline,
     camera: Intrinsics,
     picture_wh: tuple[int, int],
@@ -90,7 +90,7 @@ def _fill(
         _add_person(stage, person, timeline, body)
 
 
-def _add_person(stage: object, person: Person, timeline: Timeline, body: BodyModel) -> None:
+def _add_person(stage: object, person: ExportedPerson, timeline: Timeline, body: BodyModel) -> None:
     from pxr import Gf, Sdf, UsdGeom, UsdShade, UsdSkel, Vt
 
     name = f"/clip/person_{person.track_id}"

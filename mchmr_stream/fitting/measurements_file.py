@@ -14,7 +14,7 @@ from mchmr_stream.datatypes import Bodies
 from mchmr_stream.files.atomic import hidden_mark, write_errors
 from mchmr_stream.fitting.body_fitter import Measured
 from mchmr_stream.fitting.track_shapes import SettledShapes, settled_shapes
-from mchmr_stream.motion.column_spool import Spool
+from mchmr_stream.motion.column_spool import ColumnSpool
 from mchmr_stream.motion.motion import Column
 
 _OF_BODIES = {
@@ -69,7 +69,7 @@ class MeasuredFile:
         self._rows = self._frames = 0
         with write_errors(beside):
             self._folder = tempfile.TemporaryDirectory(prefix=hidden_mark(beside), dir=beside.parent)
-            self._spool = Spool(Path(self._folder.name), _ROWS | _FRAMES, views)
+            self._spool = ColumnSpool(Path(self._folder.name), _ROWS | _FRAMES, views)
 
     def append(self, frames: Sequence[Measured], fitted: Sequence[Bodies]) -> None:
         """Measurements of frames that follow each other, and the bodies that were fitted to them with what was known then."""

@@ -29,7 +29,7 @@ from mchmr_stream.gstreamer.properties import ADJUSTABLE, META_KINDS, PROPERTIES
 
 if TYPE_CHECKING:
     from mchmr_stream.datatypes import Scene
-    from mchmr_stream.gstreamer.video_segment import Stretch
+    from mchmr_stream.gstreamer.video_segment import VideoSegment
     from mchmr_stream.pipeline.live_settings import AdjustableSettings
     from mchmr_stream.pipeline.pipeline import Pipeline
 
@@ -63,7 +63,7 @@ class MchmrElement(Gst.Element):
         self._analytics = False
         self._info: GstVideo.VideoInfo | None = None
         self._segment: Gst.Segment | None = None
-        self._run: Stretch | None = None
+        self._run: VideoSegment | None = None
         self._flushing = False
         self._frames = 0
         self._identities = 0
@@ -179,14 +179,14 @@ class MchmrElement(Gst.Element):
             self._fail(error)
             return Gst.FlowReturn.ERROR
 
-    def _begin(self) -> Stretch:
+    def _begin(self) -> VideoSegment:
         if self._info is None or self._pipeline is None or self._adjust is None:
             raise UsageError("a buffer came before its caps; put a capsfilter such as video/x-raw,format=RGB before mchmr")
-        from mchmr_stream.gstreamer.video_segment import Stretch
+        from mchmr_stream.gstreamer.video_segment import VideoSegment
 
-        return Stretch(self._pipeline, self._adjust, self._info, self._segment, self._deliver, self._fail)
+        return VideoSegment(self._pipeline, self._adjust, self._info, self._segment, self._deliver, self._fail)
 
-    def _deliver(self, buffer: Gst.Buffer, scene: Scene, run: Stretch) -> Gst.FlowReturn:
+    def _deliver(self, buffer: Gst.Buffer, scene: Scene, run: VideoSegment) -> Gst.FlowReturn:
         """One finished frame, on the run's thread."""
         scene = replace(scene, bodies=replace(scene.bodies, time_s=run.film_s(scene.bodies.time_s)))
         if len(scene):

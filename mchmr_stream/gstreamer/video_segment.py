@@ -18,11 +18,11 @@ from mchmr_stream.gstreamer.buffer_pixels import Pictures  # noqa: E402
 from mchmr_stream.pipeline.factory import with_camera  # noqa: E402
 from mchmr_stream.pipeline.live_settings import AdjustableSettings  # noqa: E402
 from mchmr_stream.pipeline.pipeline import Pipeline  # noqa: E402
-from mchmr_stream.runtime.concurrency import Channel, Stopwatch, Task  # noqa: E402
+from mchmr_stream.runtime.concurrency import Channel, RaisingThread, Stopwatch  # noqa: E402
 from mchmr_stream.sinks.overlay import draw_scene  # noqa: E402
 
 
-class Stretch:
+class VideoSegment:
     """Buffers in, scenes out. `take` is called on the streaming thread, `deliver` on the stretch's own."""
 
     def __init__(
@@ -31,7 +31,7 @@ class Stretch:
         adjust: AdjustableSettings,
         info: GstVideo.VideoInfo,
         segment: Gst.Segment | None,
-        deliver: Callable[[Gst.Buffer, Scene, Stretch], Gst.FlowReturn],
+        deliver: Callable[[Gst.Buffer, Scene, VideoSegment], Gst.FlowReturn],
         fail: Callable[[BaseException], None],
     ) -> None:
         self._fps = info.fps_n / info.fps_d if info.fps_n and info.fps_d else 30.0
@@ -49,7 +49,7 @@ class Stretch:
         self._held: deque[Gst.Buffer | tuple[Gst.Event, Callable[[Gst.Event], bool]]] = deque()
         self._abandoned = False
         self._flow = Gst.FlowReturn.OK
-        self._task = Task(self._work, name="mchmr")
+        self._task = RaisingThread(self._work, name="mchmr")
 
     def take(self, buffer: Gst.Buffer, index: int) -> Gst.FlowReturn:
         """Give a buffer in; waits until the pipeline takes it. Returns how sending on has gone so far."""

@@ -30,7 +30,7 @@ from mchmr_stream.pipeline.factory import open_input
 from mchmr_stream.pipeline.pipeline import Pipeline, log_scene
 from mchmr_stream.pipeline.second_pass import fitted_again
 from mchmr_stream.protocols import Source
-from mchmr_stream.runtime.concurrency import Behind, Stopwatch
+from mchmr_stream.runtime.concurrency import BackgroundWriter, Stopwatch
 from mchmr_stream.sinks.overlay import OverlaySink
 from mchmr_stream.sinks.rerun_file import RerunFileSink
 from mchmr_stream.sinks.run_report import ReportSink, is_worth_keeping
@@ -188,7 +188,7 @@ def _run(outputs: _Outputs, progress: Progress | None, stop: threading.Event | N
                 progress(outputs.frames, outputs.info.frame_count)
 
         try:
-            with closing(scenes), Behind(write, pipeline.settings.runtime.ahead, name="write") as writer:
+            with closing(scenes), BackgroundWriter(write, pipeline.settings.runtime.ahead, name="write") as writer:
                 for scene in scenes:
                     writer.put(scene)
         except TruncatedInput as error:

@@ -28,7 +28,7 @@ from mchmr_stream.pipeline.factory import with_camera
 from mchmr_stream.pipeline.live_settings import AdjustableSettings
 from mchmr_stream.pipeline.pipeline import Pipeline, log_scene
 from mchmr_stream.protocols import LiveSink
-from mchmr_stream.runtime.concurrency import Stopwatch, Task
+from mchmr_stream.runtime.concurrency import RaisingThread, Stopwatch
 from mchmr_stream.sources.live_address import Address, parse_address
 from mchmr_stream.sources.live_source import LiveSource
 
@@ -118,7 +118,7 @@ class LiveRun:
         Returns:
             The final status of every source, in the order given.
         """
-        tasks = [Task(partial(self._follow, followed), name=followed.address.name) for followed in self._followed]
+        tasks = [RaisingThread(partial(self._follow, followed), name=followed.address.name) for followed in self._followed]
         for task in tasks:
             task.join()
         if self._broken is not None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mchmr_stream.motion.motion import Column
 
 
-class Spool:
+class ColumnSpool:
     """Columns that grow at their end. `views` is V, the length of what has none in its `Column`. Raises OSError when the disk refuses."""
 
     def __init__(self, folder: Path, columns: Mapping[str, Column], views: int) -> None:

@@ -21,7 +21,7 @@ from mchmr_stream.geometry.camera import Intrinsics, project
 _ROWS_AT_ONCE = 4096
 
 
-def settle(columns: Mapping[str, NDArray], body: BodyModel, intrinsics: Intrinsics) -> None:
+def apply_final_shape(columns: Mapping[str, NDArray], body: BodyModel, intrinsics: Intrinsics) -> None:
     """Rewrite `betas`, `transl`, `joints_m` and `joints_px` of a whole table in place. `columns` are those of `motion.COLUMNS`, N rows."""
     identities, owner = np.unique(columns["track_id"], return_inverse=True)
     by_owner = np.argsort(owner, kind="stable")

@@ -27,8 +27,8 @@ from mchmr_stream.errors import UsageError
 from mchmr_stream.files.atomic import check_folder, hidden_mark, publish, temporary_beside, write_errors
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.motion import checkpoint
-from mchmr_stream.motion.column_spool import Spool
-from mchmr_stream.motion.final_shape import settle
+from mchmr_stream.motion.column_spool import ColumnSpool
+from mchmr_stream.motion.final_shape import apply_final_shape
 from mchmr_stream.motion.motion import COLUMNS, FRAME_COLUMNS, MADE_OF, SCHEMA, WORLD_COLUMNS, Column, Motion, World, motion_of
 from mchmr_stream.motion.row_matching import rows_of
 
@@ -88,7 +88,7 @@ class NpzSink:
         self._closed = False
         with write_errors(self.path):
             self._folder = tempfile.TemporaryDirectory(prefix=hidden_mark(self.path), dir=self.path.parent)
-            self._spool = Spool(Path(self._folder.name), COLUMNS | FRAME_COLUMNS, views)
+            self._spool = ColumnSpool(Path(self._folder.name), COLUMNS | FRAME_COLUMNS, views)
 
     def note_rate(self, fps: float) -> None:
         """The source's rate, where it is known better than at the beginning."""
@@ -162,7 +162,7 @@ class NpzSink:
         try:
             with write_errors(self.path):
                 if self._body is not None and self._rows:
-                    settle(self._table(COLUMNS), self._body, self._intrinsics)
+                    apply_final_shape(self._table(COLUMNS), self._body, self._intrinsics)
                 failure = self._add_grounded()
                 self._spool.close()
                 with zipfile.ZipFile(temporary, "w") as archive:

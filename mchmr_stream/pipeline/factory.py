@@ -15,7 +15,7 @@ from mchmr_stream.config import Settings
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.protocols import Detector, MeshEstimator, Smoother, Source, Tracker
-from mchmr_stream.runtime.threads import frames_together, team_and_batches
+from mchmr_stream.runtime.threads import frames_together, plan_threads
 
 if TYPE_CHECKING:
     import torch
@@ -103,7 +103,7 @@ def build_components(settings: Settings, *, detector: Detector | None = None, es
 
     device = pick_device(settings.runtime.device)
     local = estimator is None and not settings.triton.servers
-    threads, at_once = team_and_batches(settings.runtime.threads, os.cpu_count() or 1, side_by_side=local and device.type == "cpu")
+    threads, at_once = plan_threads(settings.runtime.threads, os.cpu_count() or 1, side_by_side=local and device.type == "cpu")
     torch.set_num_threads(threads)
     cropper = build_cropper(settings)
     with ThreadPoolExecutor(1) as beside:
@@ -141,7 +141,7 @@ def _estimator(settings: Settings, device: torch.device) -> MeshEstimator:
 
         return LocalEstimator(weights, device, settings.network.precision, settings.crops.views)
     from mchmr_stream.network.weights import find_weights, sha256_of
-    from mchmr_stream.triton.connection import Access
+    from mchmr_stream.triton.connection import ServerAccess
     from mchmr_stream.triton.triton_estimator import Patience, TritonEstimator
 
     headers = {name: value.get_secret_value() for name, value in chosen.headers.items()}
@@ -153,7 +153,7 @@ def _estimator(settings: Settings, device: torch.device) -> MeshEstimator:
         in_flight=chosen.in_flight,
         patience=Patience(chosen.deadline_s, chosen.budget_s),
         shm=chosen.shm,
-        access=Access(chosen.tls, chosen.ca_file, chosen.cert_file, chosen.key_file, headers),
+        access=ServerAccess(chosen.tls, chosen.ca_file, chosen.cert_file, chosen.key_file, headers),
     )
 
 
@@ -261,13 +261,13 @@ def build_smoother(settings: Settings, picture_wh: tuple[int, int] | None = None
     """A new smoother for one run. With the picture's size people at its border are trusted less; with the body people who change their
     shape go on looking as they did."""
     from mchmr_stream.cropping.crop_layouts import layout
-    from mchmr_stream.smoothing import KalmanSmoother, NoSmoother, Trust
+    from mchmr_stream.smoothing import KalmanSmoother, NoSmoother, MeasurementNoise
 
     chosen, crops = settings.smoother, settings.crops
     if chosen.kind == "none":
         return NoSmoother()
     lookahead_s = 0.0 if chosen.kind == "causal" else chosen.lookahead_s
-    trust = Trust(layout(crops.layout, crops.views, crops.custom).views[:, 2].tolist(), picture_wh)
+    trust = MeasurementNoise(layout(crops.layout, crops.views, crops.custom).views[:, 2].tolist(), picture_wh)
     return KalmanSmoother(lookahead_s, chosen.strength, chosen.fill_gap_s, trust, body)
 
 

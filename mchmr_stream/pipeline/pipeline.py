@@ -33,10 +33,10 @@ from mchmr_stream.body.body_model import skin
 from mchmr_stream.body.joints import camera_joints
 from mchmr_stream.config import Settings, alone
 from mchmr_stream.datatypes import KEYPOINT_NAMES, Bodies, CropBatch, CropEstimates, Float, Frame, Scene, Tracks
-from mchmr_stream.detection.keyframes import Asked, asked_ahead, asked_as_they_come, usual_interval
+from mchmr_stream.detection.keyframes import DetectedFrame, default_interval, detect_every_nth, detect_keyframes
 from mchmr_stream.errors import InputError, TruncatedInput
-from mchmr_stream.estimators.batching import joined, split
-from mchmr_stream.estimators.thread_pool import SideBySide
+from mchmr_stream.estimators.batching import concat_batches, split_estimates
+from mchmr_stream.estimators.thread_pool import ThreadPoolEstimator
 from mchmr_stream.fitting.alignment import KeypointAlignment
 from mchmr_stream.fitting.body_fitter import BodyFitter, Measured
 from mchmr_stream.fitting.measurements_file import MeasuredFile
@@ -59,7 +59,7 @@ from mchmr_stream.pipeline.full_camera import place_in_image
 from mchmr_stream.pipeline.live_settings import AdjustableSettings, AdjustedSmoother
 from mchmr_stream.protocols import Detector, MeshEstimator, Smoother, Source, Tracker
 from mchmr_stream.runtime.concurrency import Stopwatch, Workers
-from mchmr_stream.runtime.threads import team_and_batches
+from mchmr_stream.runtime.threads import plan_threads
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ class Pipeline:
         smoother = AdjustedSmoother(adjust, partial(build_smoother, picture_wh=picture_wh, body=self.components.body))
         if live:
             # One frame at a time, and so with all that the cores give: a second one would make each result older.
-            torch.set_num_threads(team_and_batches(self.settings.runtime.threads, os.cpu_count() or 1, side_by_side=False)[0])
+            torch.set_num_threads(plan_threads(self.settings.runtime.threads, os.cpu_count() or 1, side_by_side=False)[0])
         with Workers() as workers:
             frames = until(stop, source.frames())
             if live:
@@ -207,7 +207,7 @@ class Pipeline:
             found = self._find(detected, intrinsics, tracker, feedback, adjust, together, watch)
             estimator = self.components.estimator
             if not live and self.components.batches_at_once > 1:
-                estimator = SideBySide(estimator, self.components.batches_at_once)
+                estimator = ThreadPoolEstimator(estimator, self.components.batches_at_once)
                 workers.before_joining(estimator.close)
             sent = self._send(workers.ahead(found, 0 if live else 1, name="find"), estimator, feedback, intrinsics, watch)
             if estimator.in_flight > 1:
@@ -227,7 +227,7 @@ class Pipeline:
         adjust: AdjustableSettings,
         watch: Stopwatch,
         say: Callable[[str], None],
-    ) -> Iterator[Asked]:
+    ) -> Iterator[DetectedFrame]:
         detector = build_upright_detector(self.settings, self.components.detector, say)
         detect = partial(watch.call, "detect", detector.detect)
         cuts = build_scene_cuts(self.settings)
@@ -237,16 +237,16 @@ class Pipeline:
 
         with closing(detector):
             if live:
-                yield from asked_as_they_come(frames, detect, new_scene, lambda: adjust.now.detector.interval)
+                yield from detect_every_nth(frames, detect, new_scene, lambda: adjust.now.detector.interval)
                 return
             chosen = self.settings.detector
             # Boxes that somebody gave for every frame are all wanted, and cost nothing.
-            interval = chosen.file_interval or (1 if chosen.kind == "boxes" else usual_interval(fps))
-            yield from asked_ahead(frames, detect, new_scene, interval, chosen.batch)
+            interval = chosen.file_interval or (1 if chosen.kind == "boxes" else default_interval(fps))
+            yield from detect_keyframes(frames, detect, new_scene, interval, chosen.batch)
 
     def _find(
         self,
-        detected: Iterator[Asked],
+        detected: Iterator[DetectedFrame],
         intrinsics: Intrinsics,
         tracker: Tracker,
         feedback: Feedback[Seen],
@@ -293,7 +293,7 @@ class Pipeline:
     ) -> Iterator[tuple[list[Found], Future[CropEstimates]]]:
         """Give the crops of each group to the network, and its answer to the tracker as soon as it is there."""
         for group in found:
-            estimates = watch.call("network", estimator.submit, joined([item.batch for item in group]))
+            estimates = watch.call("network", estimator.submit, concat_batches([item.batch for item in group]))
             estimates.add_done_callback(partial(_tell_tracker, feedback, group, intrinsics))
             yield group, estimates
 
@@ -350,7 +350,7 @@ class Pipeline:
 
 def _apart(estimates: CropEstimates, group: list[Found]) -> list[CropEstimates]:
     """Those of each frame."""
-    return split(estimates, [len(item.batch) for item in group])
+    return split_estimates(estimates, [len(item.batch) for item in group])
 
 
 def _measured(item: Found, estimates: CropEstimates, bodies: Bodies, intrinsics: Intrinsics) -> Measured:

@@ -20,7 +20,7 @@ _LOW_BITS = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class VisibleTriangles:
     """The pixels of a grid where a triangle is seen; S of them, in reading order."""
 
     pixel: Tensor
@@ -55,7 +55,7 @@ class _Spans(NamedTuple):
     depth_per_sample: Tensor
 
 
-def rasterise(points_px: Tensor, inverse_depth: Tensor, faces: Tensor, width: int, height: int, fine: int = 1) -> Seen:
+def rasterise(points_px: Tensor, inverse_depth: Tensor, faces: Tensor, width: int, height: int, fine: int = 1) -> VisibleTriangles:
     """See which triangle is nearest in each of the pixels 0..width-1, 0..height-1.
 
     `points_px` (P, 2) float32: x right, y down, pixel centres at whole numbers; `inverse_depth` (P,) float32: 1 / z, not
@@ -77,7 +77,7 @@ def rasterise(points_px: Tensor, inverse_depth: Tensor, faces: Tensor, width: in
     pixel = torch.nonzero(hits)[:, 0]
     key = nearest.index_select(0, pixel)
     depth = (key >> 32).to(torch.int32).view(torch.float32)
-    return Seen(pixel, key & _LOW_BITS, depth, hits.index_select(0, pixel) / fine**2)
+    return VisibleTriangles(pixel, key & _LOW_BITS, depth, hits.index_select(0, pixel) / fine**2)
 
 
 def _facing(points: Tensor, faces: Tensor, width: int, height: int) -> _Triangles:

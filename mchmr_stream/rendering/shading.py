@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mchmr_stream.datatypes import Float
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.rendering.rasterizer import Seen, rasterise
+from mchmr_stream.rendering.rasterizer import VisibleTriangles, rasterise
 
 NEAR_M = 0.05
 """Closer than this is behind the lens."""
@@ -23,7 +23,7 @@ FINE = 2
 
 
 @dataclass(frozen=True)
-class _Region:
+class _ImageRegion:
     """Pixels left..right-1, top..bottom-1."""
 
     left: int
@@ -39,11 +39,13 @@ class _Region:
     def height(self) -> int:
         return self.bottom - self.top
 
-    def touches(self, other: _Region) -> bool:
+    def touches(self, other: _ImageRegion) -> bool:
         return self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
 
-    def joined(self, other: _Region) -> _Region:
-        return _Region(min(self.left, other.left), min(self.top, other.top), max(self.right, other.right), max(self.bottom, other.bottom))
+    def joined(self, other: _ImageRegion) -> _ImageRegion:
+        return _ImageRegion(
+            min(self.left, other.left), min(self.top, other.top), max(self.right, other.right), max(self.bottom, other.bottom)
+        )
 
 
 def paint_bodies(
@@ -93,7 +95,7 @@ def _brightness(vertices: Tensor, faces: Tensor) -> Tensor:
     return AMBIENT + (1 - AMBIENT) * towards_lamp.clamp(min=0)
 
 
-def _groups(points_px: Tensor, in_front: Tensor, width: int, height: int) -> list[tuple[_Region, list[int]]]:
+def _groups(points_px: Tensor, in_front: Tensor, width: int, height: int) -> list[tuple[_ImageRegion, list[int]]]:
     """People whose regions touch are painted together, so that the nearer one hides the other; the rest one by one."""
     far = torch.tensor(float("inf"), device=points_px.device)
     lowest = torch.where(in_front[..., None], points_px, far).amin(1)
@@ -101,9 +103,9 @@ def _groups(points_px: Tensor, in_front: Tensor, width: int, height: int) -> lis
     size = torch.tensor([width, height], device=points_px.device)
     low = lowest.floor().clamp(min=0).minimum(size).tolist()
     high = (highest.ceil() + 1).clamp(min=0).minimum(size).tolist()
-    groups: list[tuple[_Region, list[int]]] = []
+    groups: list[tuple[_ImageRegion, list[int]]] = []
     for person, ((left, top), (right, bottom)) in enumerate(zip(low, high, strict=True)):
-        region, people = _Region(int(left), int(top), int(right), int(bottom)), [person]
+        region, people = _ImageRegion(int(left), int(top), int(right), int(bottom)), [person]
         if region.width <= 0 or region.height <= 0:
             continue
         # A joined region may touch groups that neither part did: go on until it touches none.
@@ -117,7 +119,7 @@ def _groups(points_px: Tensor, in_front: Tensor, width: int, height: int) -> lis
 
 def _paint(
     rgb: NDArray[np.uint8],
-    region: _Region,
+    region: _ImageRegion,
     points_px: Tensor,
     inverse_depth: Tensor,
     shade: Tensor,
@@ -148,7 +150,9 @@ def _paint(
         place += 1
 
 
-def _interpolated(values: Tensor, points: Tensor, inverse_depth: Tensor, faces: Tensor, seen: Seen, x: Tensor, y: Tensor) -> Tensor:
+def _interpolated(
+    values: Tensor, points: Tensor, inverse_depth: Tensor, faces: Tensor, seen: VisibleTriangles, x: Tensor, y: Tensor
+) -> Tensor:
     """A value per vertex -> per seen pixel, at its centre x, y. value / z is linear in the picture, as 1 / z is."""
     table = torch.cat([points.T, (values * inverse_depth)[None], values[None]])
     first, second, third = (table.index_select(1, corner) for corner in faces.T)

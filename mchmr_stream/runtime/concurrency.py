@@ -133,7 +133,7 @@ class Workers:
         return iter(channel)
 
 
-class Behind(Generic[T]):
+class BackgroundWriter(Generic[T]):
     """Hand items to `consume` on a thread of its own, at most `size` waiting.
 
     Leaving the `with` block waits until everything handed over was consumed. An error of `consume` stops it and is raised
@@ -146,7 +146,7 @@ class Behind(Generic[T]):
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    def __enter__(self) -> Behind[T]:
+    def __enter__(self) -> BackgroundWriter[T]:
         self._thread.start()
         return self
 
@@ -170,7 +170,7 @@ class Behind(Generic[T]):
             self._channel.close()
 
 
-class Overflowing(Generic[T]):
+class DroppingWriter(Generic[T]):
     """Hand items to `consume` on a thread of its own and never wait: the oldest of more than `size` waiting items are dropped.
 
     `finish` is called on that thread after the last item, also after an error. An error of either is raised by the next `put`, or
@@ -218,7 +218,7 @@ class Overflowing(Generic[T]):
 R = TypeVar("R")
 
 
-class Gathering(Generic[R, T]):
+class RequestBatcher(Generic[R, T]):
     """Requests of several threads answered together by `answer`, on a thread of its own: one of each that asks in time.
 
     After the first request of a round the others have `wait_s` to join it; the round begins at once when all have.
@@ -269,7 +269,7 @@ class Gathering(Generic[R, T]):
                     future.set_result(answer)
 
 
-class Task:
+class RaisingThread:
     """A function on a thread of its own, begun at once."""
 
     def __init__(self, work: Callable[[], object], *, name: str) -> None:

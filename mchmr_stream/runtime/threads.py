@@ -13,7 +13,7 @@ _MOST_FRAMES = 16
 """In all batches: each holds its picture."""
 
 
-def team_and_batches(threads: int | None, cores: int, side_by_side: bool) -> tuple[int, int]:
+def plan_threads(threads: int | None, cores: int, side_by_side: bool) -> tuple[int, int]:
     """Size of the detector's team and of each batch's in the network, and how many batches are in the network at once.
 
     `threads`: the size that was asked for. One batch at a time: half the cores each for detector and network, which work at the same

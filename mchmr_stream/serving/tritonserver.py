@@ -18,7 +18,7 @@ from types import TracebackType
 from mchmr_stream.errors import MchmrError, MissingPart, ServerError
 from mchmr_stream.serving import supervisor
 from mchmr_stream.serving.tritonserver_binary import TritonBinary
-from mchmr_stream.triton.connection import Access, Connection
+from mchmr_stream.triton.connection import Connection, ServerAccess
 from mchmr_stream.triton.wire_format import MODEL, About
 
 _TELLING_LINES = 400
@@ -94,13 +94,13 @@ class TritonServer:
         self._reader = threading.Thread(target=self._read_log, name="triton log", daemon=True)
         self._reader.start()
 
-    def wait(self, timeout_s: float = 120, access: Access | None = None, stop: threading.Event | None = None) -> About | None:
+    def wait(self, timeout_s: float = 120, access: ServerAccess | None = None, stop: threading.Event | None = None) -> About | None:
         """Until a real inference has succeeded; returns what the server says of its model, None when `stop` was set.
 
         Raises ServerError with the server's own reason when it ends, or is not ready in time.
         """
         until = time.monotonic() + timeout_s
-        with Connection(self.grpc_address, MODEL, access or Access()) as connection:
+        with Connection(self.grpc_address, MODEL, access or ServerAccess()) as connection:
             while True:
                 try:
                     about = connection.about(timeout_s=5)

@@ -6,12 +6,12 @@ import logging
 
 from mchmr_stream.datatypes import Moment
 from mchmr_stream.protocols import LiveSink
-from mchmr_stream.runtime.concurrency import Overflowing
+from mchmr_stream.runtime.concurrency import DroppingWriter
 
 log = logging.getLogger(__name__)
 
 
-class Unhurried:
+class BackgroundSink:
     """Writes to another sink on a thread of its own; implements `protocols.LiveSink`.
 
     At most `size` moments wait; when more come the oldest give way, which is said once and counted in `dropped`. Closing waits at most
@@ -20,7 +20,7 @@ class Unhurried:
 
     def __init__(self, sink: LiveSink, name: str, *, size: int, patience_s: float = 5.0) -> None:
         self._name, self._patience_s = name, patience_s
-        self._waiting = Overflowing(sink.write, sink.close, size, name=f"write {name}")
+        self._waiting = DroppingWriter(sink.write, sink.close, size, name=f"write {name}")
         self._said = self._closed = False
 
     @property

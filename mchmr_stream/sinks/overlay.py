@@ -61,7 +61,7 @@ class OverlaySink:
         self._info, self._audio_from, self._video_stream = info, audio_from, video_stream
         self._quality, self._preset, self._device = quality, preset, device
         self._temporary = temporary_beside(self.path)
-        self._movie: _Movie | None = None
+        self._movie: _OverlayVideo | None = None
         self._earlier: EarlierOverlay | None = None
         self._earlier_times_s: NDArray[np.float64] = np.zeros(0)
         self._closed = False
@@ -142,7 +142,7 @@ class OverlaySink:
                 raise
             raise EncodingError(f"{self.path} cannot be encoded: {error}; the bodies are not concerned") from error
 
-    def _begin(self, width: int, height: int, time_s: float) -> _Movie:
+    def _begin(self, width: int, height: int, time_s: float) -> _OverlayVideo:
         first_s = time_s if self._earlier is None else self._earlier.first_s
         output = av.open(str(self._temporary), "w", format="mp4", options=_RECOVERABLE)
         try:
@@ -159,16 +159,16 @@ class OverlaySink:
             raise
         return movie
 
-    def _movie_in(self, output: av.container.OutputContainer, size_wh: tuple[int, int], first_s: float) -> _Movie:
+    def _movie_in(self, output: av.container.OutputContainer, size_wh: tuple[int, int], first_s: float) -> _OverlayVideo:
         threads = max(1, (os.cpu_count() or 1) // 2)  # the others are computing
         options = {"crf": str(self._quality), "preset": self._preset, "x264-params": SEARCH, "threads": str(threads)}
         video = h264_stream(output, size_wh, self._info.fps, options)
         output.metadata["comment"] = note(first_s)
         sound = open_sound(self._audio_from, output, first_s, self._video_stream) if self._audio_from is not None else None
-        return _Movie(output, video, sound, size_wh, first_s)
+        return _OverlayVideo(output, video, sound, size_wh, first_s)
 
 
-class _Movie:
+class _OverlayVideo:
     """An open MP4: pictures and sound go in, in step."""
 
     def __init__(

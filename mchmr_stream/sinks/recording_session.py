@@ -14,9 +14,9 @@ from typing import Any
 from mchmr_stream.datatypes import Moment
 from mchmr_stream.errors import MchmrError, UsageError
 from mchmr_stream.files.atomic import write_errors
-from mchmr_stream.sinks.background import Unhurried
+from mchmr_stream.sinks.background import BackgroundSink
 from mchmr_stream.sinks.npz_segments import NpzSegments
-from mchmr_stream.sinks.video_recording import RecordSink
+from mchmr_stream.sinks.video_recording import VideoRecordingSink
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +42,12 @@ class RecordingStatus:
     """why it ended by itself"""
 
 
-class Recorder:
+class RecordingSession:
     """Writes what is finished between `start` and `stop` into `folder`; implements `protocols.LiveSink`.
 
-    Numbers are written as NpzSegments does it, overlays as RecordSink does, behind Unhurried: pictures are left out where drawing does not
-    keep up. A recording that fails ends, and everything else goes on. `sources`: how many there are. All methods may be called from any
-    thread.
+    Numbers are written by `NpzSegments`. Overlays are written by `VideoRecordingSink` behind a `BackgroundSink`: pictures are left out
+    if drawing does not keep up. A recording that fails ends, and everything else continues. `sources` is their number. All methods are
+    safe to call from any thread.
     """
 
     def __init__(self, folder: Path, sources: int, *, names: Mapping[str, str], settings: Mapping[str, Any]) -> None:
@@ -119,10 +119,10 @@ class _Recording:
         self._folder, self._segments = folder, segments
         self._begun_s, now_s = time.monotonic(), time.time()
         self._name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now_s))}-{int(now_s % 1 * 1000):03d}.mp4"
-        self._overlay: Unhurried | None = None
+        self._overlay: BackgroundSink | None = None
         if overlay:
-            recording = RecordSink(str(folder / f"{{source}}_{self._name}"), sources)
-            self._overlay = Unhurried(recording, "the recorded overlay", size=PICTURES_WAITING, patience_s=CLOSING_PATIENCE_S)
+            recording = VideoRecordingSink(str(folder / f"{{source}}_{self._name}"), sources)
+            self._overlay = BackgroundSink(recording, "the recorded overlay", size=PICTURES_WAITING, patience_s=CLOSING_PATIENCE_S)
 
     def write(self, moment: Moment) -> None:
         if self._segments is not None:

@@ -35,7 +35,7 @@ STEADY_S = 5.0
 """A connection that lasted so long was a good one: the next pause is the first again."""
 
 
-class RecordSink:
+class VideoRecordingSink:
     """Draws every result and records it; implements `protocols.LiveSink`. To be used behind `Unhurried`.
 
     `where`: FILE.mp4, rtmp(s)://... or rtsp://...; `{source}` in it stands for the source's name and `{time}` for when its first picture

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from mchmr_stream.body.body_model import BodyModel
 from mchmr_stream.body.shape import transl_to_look_alike
 from mchmr_stream.datatypes import Bodies
-from mchmr_stream.smoothing.measurement_noise import Trust
-from mchmr_stream.smoothing.outliers import screened
-from mchmr_stream.smoothing.person_filter import Person
+from mchmr_stream.smoothing.measurement_noise import MeasurementNoise
+from mchmr_stream.smoothing.outliers import without_outliers
+from mchmr_stream.smoothing.person_filter import PersonFilter
 from mchmr_stream.smoothing.running_shape import RunningShape
-from mchmr_stream.smoothing.segments import NOT_SMOOTHED, Sample, Stretches
+from mchmr_stream.smoothing.segments import NOT_SMOOTHED, Sample, TrackSegments
 from mchmr_stream.smoothing.sliding_window import CentredWindow
 
 Array = NDArray[np.float64]
@@ -57,19 +57,19 @@ class KalmanSmoother:
         lookahead_s: float = 0.5,
         strength: float = 1.0,
         fill_gap_s: float = 0.4,
-        trust: Trust | None = None,
+        trust: MeasurementNoise | None = None,
         body: BodyModel | None = None,
     ) -> None:
         half_s = min(_SCREENING_S, _SCREENING_SHARE * lookahead_s)
-        self._screening = CentredWindow(half_s, screened) if half_s >= _SHORTEST_SCREENING_S else None
+        self._screening = CentredWindow(half_s, without_outliers) if half_s >= _SHORTEST_SCREENING_S else None
         self._lag_s = lookahead_s - (half_s if self._screening else 0)
         self._fill_s = min(fill_gap_s, self._lag_s)
         self._strength = strength
-        self._trust = trust or Trust()
+        self._trust = trust or MeasurementNoise()
         self._body = body
-        self._stretches = Stretches(max(_MAX_GAP_S, self._fill_s))
+        self._stretches = TrackSegments(max(_MAX_GAP_S, self._fill_s))
         self._shape = RunningShape()
-        self._people: dict[int, Person] = {}
+        self._people: dict[int, PersonFilter] = {}
         """by stretch"""
         self._last_row: dict[int, tuple[Sample, int]] = {}
         self._held: deque[_Held] = deque()
@@ -108,7 +108,7 @@ class KalmanSmoother:
         noise, place_noise = sample.noise.copy(), sample.place_noise.copy()
         for row in np.flatnonzero(sample.stretch != NOT_SMOOTHED):
             stretch = int(sample.stretch[row])
-            person = self._people.setdefault(stretch, Person(self._strength, gated=self._screening is None))
+            person = self._people.setdefault(stretch, PersonFilter(self._strength, gated=self._screening is None))
             if stretch in self._last_row:
                 self._fill(person, stretch, sample, int(row))
             values = (sample.rotations[row], sample.place_m[row], noise[row], float(place_noise[row]))
@@ -117,7 +117,7 @@ class KalmanSmoother:
             self._last_row[stretch] = sample, int(row)
         held.sample = replace(sample, noise=noise, place_noise=place_noise)
 
-    def _fill(self, person: Person, stretch: int, sample: Sample, row: int) -> None:
+    def _fill(self, person: PersonFilter, stretch: int, sample: Sample, row: int) -> None:
         """Rows for the frames since the person was last there."""
         if sample.time_s - person.last_s > self._fill_s + 1e-6:
             return

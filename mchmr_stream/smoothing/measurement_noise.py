@@ -35,7 +35,7 @@ _USUAL_SD_RAD = np.array(
 """(24,) the posterior's deviations of somebody who is seen whole: median of filmed people."""
 
 
-class Trust:
+class MeasurementNoise:
     """Noise of every row. `view_scales` (V,) are those of the crop layout; `picture_wh` is the picture's size. None: not known."""
 
     def __init__(self, view_scales: Sequence[float] | None = None, picture_wh: tuple[int, int] | None = None) -> None:

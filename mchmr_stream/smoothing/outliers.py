@@ -35,7 +35,7 @@ _SOFTEST_BEARING = 0.002
 _SOFTEST_LOG_DEPTH = 0.005
 
 
-def screened(middle: Sample, around: Around) -> Sample:
+def without_outliers(middle: Sample, around: Around) -> Sample:
     """The frame with robust rotations, and the noise of its rows raised, to infinity where they are rejected."""
     offsets_s, weights = around.offsets_s, around.weights
     enough = (weights > 0).sum(0) >= _MIN_SAMPLES

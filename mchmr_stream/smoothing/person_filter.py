@@ -36,10 +36,10 @@ class _Step:
     number: int
     time_s: float
     rotation: rotation_filter.RotationStep
-    place: translation_filter.PlaceStep
+    place: translation_filter.TranslationStep
 
 
-class Person:
+class PersonFilter:
     """Steps are kept from the oldest frame that is still to go out. `strength` stretches all time constants."""
 
     def __init__(self, strength: float, *, gated: bool) -> None:

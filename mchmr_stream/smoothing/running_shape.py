@@ -20,7 +20,7 @@ _KEPT = 64
 
 
 @dataclass
-class _Person:
+class _PersonShape:
     rows: list[Array] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
     every: int = 1
@@ -33,12 +33,12 @@ class RunningShape:
     """Weighted geometric median of the betas of every track so far: single rows that are far off do not move it."""
 
     def __init__(self) -> None:
-        self._people: dict[int, _Person] = {}
+        self._people: dict[int, _PersonShape] = {}
 
     def add(self, sample: Sample) -> None:
         """Take in a frame."""
         for row in np.flatnonzero(sample.stretch != NOT_SMOOTHED):
-            person = self._people.setdefault(int(sample.bodies.track_id[row]), _Person())
+            person = self._people.setdefault(int(sample.bodies.track_id[row]), _PersonShape())
             person.last_s = sample.time_s
             if person.seen % person.every == 0:
                 person.rows.append(sample.bodies.betas[row].astype(np.float64))

@@ -52,7 +52,7 @@ class Sample:
         )
 
 
-class Stretches:
+class TrackSegments:
     """Numbers the unbroken stretches of every track. A frame of an earlier time than the last begins them all anew.
 
     Over a gap longer than `max_gap_s` nothing is averaged: the person has moved on in a way that nobody saw.

@@ -30,7 +30,7 @@ _AXES = np.eye(3)
 
 
 @dataclass(frozen=True, eq=False)
-class PlaceStep:
+class TranslationStep:
     """What the filter knew after one frame, and what the smoother needs to come back to it."""
 
     mean: Array
@@ -48,15 +48,15 @@ class PlaceStep:
         return self.mean[:3]
 
 
-def start(place_m: Array, stands_for_s: float, noise: float) -> PlaceStep:
+def start(place_m: Array, stands_for_s: float, noise: float) -> TranslationStep:
     """First frame: (3,) metres, the seconds it stands for, and by what factor its variance is larger than usual."""
     covariance = np.diag(np.full(6, _START_SPEED_M_S**2))
     covariance[:3, :3] = _measured(place_m, stands_for_s, noise)
     mean = np.concatenate([place_m, np.zeros(3)])
-    return PlaceStep(mean, covariance, mean, np.zeros((6, 6)))
+    return TranslationStep(mean, covariance, mean, np.zeros((6, 6)))
 
 
-def predict(before: PlaceStep, dt_s: float, drive: float) -> PlaceStep:
+def predict(before: TranslationStep, dt_s: float, drive: float) -> TranslationStep:
     """`dt_s` seconds on; `drive` is the spectral density of the acceleration, m^2 / s^3."""
     transition = np.eye(6)
     transition[:3, 3:] = dt_s * _AXES
@@ -64,27 +64,27 @@ def predict(before: PlaceStep, dt_s: float, drive: float) -> PlaceStep:
     noise = (drive * white_noise(dt_s)[:, None, :, None] * _AXES[:, None]).reshape(6, 6)
     covariance = transition @ carried + noise
     mean = transition @ before.mean
-    return PlaceStep(mean, covariance, mean, carried @ np.linalg.inv(covariance))
+    return TranslationStep(mean, covariance, mean, carried @ np.linalg.inv(covariance))
 
 
-def surprise(predicted: PlaceStep, place_m: Array, stands_for_s: float) -> float:
+def surprise(predicted: TranslationStep, place_m: Array, stands_for_s: float) -> float:
     """Squared distance between prediction and measurement, over its expected value."""
     off = place_m - predicted.place_m
     expected = predicted.covariance[:3, :3] + _measured(place_m, stands_for_s, 1.0)
     return float(off @ np.linalg.solve(expected, off)) / 3
 
 
-def update(predicted: PlaceStep, place_m: Array, stands_for_s: float, noise: float) -> PlaceStep:
+def update(predicted: TranslationStep, place_m: Array, stands_for_s: float, noise: float) -> TranslationStep:
     """Take in a measured place; `noise` multiplies its variance, infinity leaves it out."""
     measured = _measured(place_m, stands_for_s, min(noise, _REJECTED))
     gain = predicted.covariance[:, :3] @ np.linalg.inv(predicted.covariance[:3, :3] + measured)
     kept = np.eye(6)
     kept[:, :3] -= gain
     covariance = kept @ predicted.covariance @ kept.T + gain @ measured @ gain.T  # Joseph's form: it stays positive
-    return PlaceStep(predicted.mean + gain @ (place_m - predicted.place_m), covariance, predicted.predicted, predicted.gain)
+    return TranslationStep(predicted.mean + gain @ (place_m - predicted.place_m), covariance, predicted.predicted, predicted.gain)
 
 
-def smoothed(steps: list[PlaceStep], count: int) -> Array:
+def smoothed(steps: list[TranslationStep], count: int) -> Array:
     """(count, 3): the first `count` steps from all of them."""
     means = [steps[-1].mean]
     for before, after in zip(reversed(steps[:-1]), reversed(steps[1:]), strict=True):

@@ -14,7 +14,7 @@ import av
 from mchmr_stream.config import LiveSettings
 from mchmr_stream.datatypes import Frame, SourceInfo
 from mchmr_stream.errors import InputError, MissingPart
-from mchmr_stream.runtime.concurrency import Channel, Task
+from mchmr_stream.runtime.concurrency import Channel, RaisingThread
 from mchmr_stream.sources.container import has_clock, reason, video_streams
 from mchmr_stream.sources.live_address import Address, list_cameras
 from mchmr_stream.sources.live_clock import LiveClock, MeasuredRate
@@ -80,7 +80,7 @@ class LiveSource:
         self._info: SourceInfo | None = None
         self._converter: PictureConverter | None = None
         self._decoded = 0
-        self._reader = Task(self._read, name=f"read {address.name}")
+        self._reader = RaisingThread(self._read, name=f"read {address.name}")
         self._first.wait()
         if self._info is None:
             self._reader.join()
@@ -196,7 +196,7 @@ class LiveSource:
         self._clock.reconnected()
         if self._rate is not None:
             self._rate.reconnected()
-        pace = _Pace() if self._address.paced else None
+        pace = _SourcePace() if self._address.paced else None
         stamps, believed = BestStamps(), pace is not None or has_clock(container)
         for number, picture in enumerate(container.decode(stream)):
             if self._ended():
@@ -238,7 +238,7 @@ def _rate(stream: av.VideoStream, has_times: bool) -> float | None:
     return next((float(rate) for rate in rates if rate and 0 < rate <= 1000), None)
 
 
-class _Pace:
+class _SourcePace:
     """Holds back what comes sooner than its timestamps say."""
 
     def __init__(self) -> None:

@@ -320,11 +320,11 @@ class _Served:
         if not self._settings.servers:
             return []
         from mchmr_stream.serving.server_metrics import model_work
-        from mchmr_stream.triton.connection import Access, Connection
+        from mchmr_stream.triton.connection import Connection, ServerAccess
 
         chosen = self._settings
         headers = {name: value.get_secret_value() for name, value in chosen.headers.items()}
-        access = Access(chosen.tls, chosen.ca_file, chosen.cert_file, chosen.key_file, headers)
+        access = ServerAccess(chosen.tls, chosen.ca_file, chosen.cert_file, chosen.key_file, headers)
         totals = []
         for server in chosen.servers:
             with Connection(server, chosen.model, access) as connection:

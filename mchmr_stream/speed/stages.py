@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Scene, SourceInfo
-from mchmr_stream.estimators.thread_pool import SideBySide
+from mchmr_stream.estimators.thread_pool import ThreadPoolEstimator
 from mchmr_stream.fitting.alignment import KeypointAlignment
 from mchmr_stream.fitting.body_fitter import BodyFitter
 from mchmr_stream.pipeline.factory import Components
@@ -93,7 +93,7 @@ def estimating(recording: Recording, components: Components) -> Calls:
         with ExitStack() as at_end:
             estimator: MeshEstimator = components.estimator
             if components.batches_at_once > 1:
-                estimator = at_end.enter_context(closing(SideBySide(estimator, components.batches_at_once)))
+                estimator = at_end.enter_context(closing(ThreadPoolEstimator(estimator, components.batches_at_once)))
             sent: deque[Future[CropEstimates]] = deque()
             for batch in recording.batches:
                 if len(sent) >= estimator.in_flight:

@@ -51,7 +51,7 @@ _FASTEST_M_S = 7.0
 
 
 @dataclass(frozen=True, eq=False)
-class Motion:
+class CapturedMotion:
     """One person's poses over a clip, and the way over the ground before anybody turns or places it."""
 
     axis_angle: np.ndarray
@@ -109,9 +109,9 @@ def draw_motion(
     rest_joints_m: Tensor,
     fps: float,
     course_s: np.ndarray,
-    fits: Callable[[Motion], bool],
+    fits: Callable[[CapturedMotion], bool],
     tries: int = 200,
-) -> Motion:
+) -> CapturedMotion:
     """A random stretch of a random clip, perhaps mirrored, that `fits`.
 
     `course_s` (frames,): which time of the stretch each frame shows; plain ``arange(frames) / fps`` plays it as it was captured.
@@ -143,12 +143,12 @@ def draw_motion(
     )
 
 
-def gets_on(motion: Motion, seconds: float) -> bool:
+def gets_on(motion: CapturedMotion, seconds: float) -> bool:
     """By at least half a metre per second, as the crow flies."""
     return motion.length_m >= 0.5 * seconds
 
 
-def _on_the_ground(angles: np.ndarray, rest_joints_m: Tensor, fps: float, finer: int, clip: str, flip: bool) -> Motion:
+def _on_the_ground(angles: np.ndarray, rest_joints_m: Tensor, fps: float, finer: int, clip: str, flip: bool) -> CapturedMotion:
     """`angles` come `finer` times denser than the frames."""
     rotations = torch.as_tensor(matrix_from_axis_angle(angles.astype(np.float64)), dtype=torch.float32)
     joints = forward_kinematics(rotations, rest_joints_m.expand(len(angles), 24, 3))[0].double().numpy()
@@ -157,7 +157,7 @@ def _on_the_ground(angles: np.ndarray, rest_joints_m: Tensor, fps: float, finer:
     # Smoothed, for the lowest point changes from one foot to the other at once.
     lift = _smoothed(-(joints[:, _JOINT_OF, 1] - _HEIGHT_OF).min(1)[:, None], _SMOOTHED_S * fps * finer)
     joints = joints + np.concatenate([path[:, :1], lift, path[:, 1:]], 1)[:, None]
-    return Motion(angles[::finer], path[::finer], joints[::finer], clip, flip)
+    return CapturedMotion(angles[::finer], path[::finer], joints[::finer], clip, flip)
 
 
 def _smoothed(values: np.ndarray, sigma: float) -> np.ndarray:

@@ -105,7 +105,7 @@ def run_clips(
         drawn: list[ClipFrame] = []
         row: list[Image.Image] = []
         movie = out / f"clip_{index:04d}.mp4"
-        with _Movie(movie, clip.cameras[0], clip.fps) as stream:
+        with _ClipVideo(movie, clip.cameras[0], clip.fps) as stream:
             for number, frame in enumerate(generator.render(clip)):
                 stream.write(frame.rgb)
                 if index < 8 and number in shown:
@@ -148,7 +148,7 @@ def read_labels(path: Path) -> ClipLabels:
     return ClipLabels(**read_npz(path, [each.name for each in fields(ClipLabels)], what="labels written by `mchmr synth --clips`"))
 
 
-class _Movie:
+class _ClipVideo:
     """H.264 with constant frame rate; the file appears only when it is whole."""
 
     def __init__(self, path: Path, camera: SceneCamera, fps: float) -> None:
@@ -162,7 +162,7 @@ class _Movie:
         self._stream.codec_context.thread_count = 1  # with more the bytes depend on the machine
         self._frame_from = av.VideoFrame.from_ndarray
 
-    def __enter__(self) -> _Movie:
+    def __enter__(self) -> _ClipVideo:
         return self
 
     def write(self, rgb: np.ndarray) -> None:

@@ -16,7 +16,7 @@ import torch
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics, project, roll_matrix
 from mchmr_stream.synthesis.backgrounds import Backdrop
-from mchmr_stream.synthesis.captured_motion import Motion, draw_motion, gets_on
+from mchmr_stream.synthesis.captured_motion import CapturedMotion, draw_motion, gets_on
 from mchmr_stream.synthesis.generator import SceneGenerator, SynthSettings
 from mchmr_stream.synthesis.image_effects import EffectSettings, degrade, draw_exposure
 from mchmr_stream.synthesis.people import Identity, PosedPerson, pose_person
@@ -91,7 +91,7 @@ class Actor:
 
     identity: Identity
     mesh: DressedMesh
-    motion: Motion
+    motion: CapturedMotion
     yaw_rad: float
     offset_m: np.ndarray
     """(2,) x and z: where the motion's start is put"""

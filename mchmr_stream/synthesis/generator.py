@@ -19,7 +19,7 @@ from mchmr_stream.synthesis.backgrounds import BackgroundBank
 from mchmr_stream.synthesis.image_effects import EffectSettings, degrade, draw_exposure, encode_jpeg
 from mchmr_stream.synthesis.people import Identity, PosedPerson, pose_person
 from mchmr_stream.synthesis.poses import PoseLibrary, PoseSettings
-from mchmr_stream.synthesis.random_cameras import CameraSettings, SceneCamera, draw_camera, draw_shot, frame_subject, place_beside
+from mchmr_stream.synthesis.random_cameras import RandomCameraSettings, SceneCamera, draw_camera, draw_shot, frame_subject, place_beside
 from mchmr_stream.synthesis.random_shapes import SEXES, ShapeSampler, ShapeSettings
 from mchmr_stream.synthesis.render import Drawing, draw_people
 from mchmr_stream.synthesis.rig import FACE_LANDMARK_VERTICES, load_render_body
@@ -40,7 +40,7 @@ class SynthSettings:
     backgrounds: Path | None = None
     poses: PoseSettings = field(default_factory=PoseSettings)
     shapes: ShapeSettings = field(default_factory=ShapeSettings)
-    cameras: CameraSettings = field(default_factory=CameraSettings)
+    cameras: RandomCameraSettings = field(default_factory=RandomCameraSettings)
     effects: EffectSettings = field(default_factory=EffectSettings)
 
 

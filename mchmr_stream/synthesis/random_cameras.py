@@ -30,7 +30,7 @@ _SHOTS: dict[str, tuple[int, ...]] = {
 
 
 @dataclass(frozen=True)
-class CameraSettings:
+class RandomCameraSettings:
     """What cameras and shots occur."""
 
     long_side_px: tuple[int, int] = (640, 960)
@@ -71,7 +71,7 @@ class SceneCamera:
         return -self.camera_from_world.T @ self.translation_m
 
 
-def draw_camera(rng: np.random.Generator, settings: CameraSettings) -> SceneCamera:
+def draw_camera(rng: np.random.Generator, settings: RandomCameraSettings) -> SceneCamera:
     """A random picture size, field of view, pitch and roll; it stands at the world's origin until `frame_subject`."""
     long_side = int(rng.integers(settings.long_side_px[0], settings.long_side_px[1] + 1)) // 16 * 16
     aspect = float(rng.choice(settings.aspects))
@@ -91,7 +91,7 @@ def draw_camera(rng: np.random.Generator, settings: CameraSettings) -> SceneCame
     return SceneCamera(width, height, Intrinsics.from_focal(width, height, focal), camera_from_world, torch.zeros(3))
 
 
-def draw_shot(rng: np.random.Generator, settings: CameraSettings) -> str:
+def draw_shot(rng: np.random.Generator, settings: RandomCameraSettings) -> str:
     """What the first person's picture is meant to show: a name in _SHOTS, or "side" (half of the body out of the picture)."""
     if rng.random() >= settings.truncated_probability:
         return "full"

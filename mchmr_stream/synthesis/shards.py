@@ -19,7 +19,7 @@ from mchmr_stream.files.same_file import refuse_to_replace
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.synthesis.generator import SceneGenerator, SynthSettings
 from mchmr_stream.synthesis.poses import PoseSettings
-from mchmr_stream.synthesis.random_cameras import CameraSettings
+from mchmr_stream.synthesis.random_cameras import RandomCameraSettings
 from mchmr_stream.synthesis.samples import PersonLabel, SyntheticScene
 
 _SHARD_BYTES = 40_000_000
@@ -55,7 +55,7 @@ def run_synth(
         raise UsageError(f"count is {count}, expected at least 1 person")
     if any(out.glob("shard_*.npz")):
         raise UsageError(f"{out} already holds shards; choose an empty folder, or delete them")
-    settings = SynthSettings(data, backgrounds, poses=poses or PoseSettings(), cameras=CameraSettings(long_side_px=long_side_px))
+    settings = SynthSettings(data, backgrounds, poses=poses or PoseSettings(), cameras=RandomCameraSettings(long_side_px=long_side_px))
     refuse_to_replace([data, backgrounds, *settings.poses.files], [out / "contact.png"])
     generator = SceneGenerator(settings)
     out.mkdir(parents=True, exist_ok=True)

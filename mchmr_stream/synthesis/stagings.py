@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from mchmr_stream.synthesis.captured_motion import Motion
+from mchmr_stream.synthesis.captured_motion import CapturedMotion
 
 Deed = Literal["walks", "runs", "stands", "sits down"]
 
@@ -79,7 +79,7 @@ def course_s(deed: Deed, fps: float, frames: int) -> np.ndarray:
     return times_s
 
 
-def fits(deed: Deed, motion: Motion, course: np.ndarray) -> bool:
+def fits(deed: Deed, motion: CapturedMotion, course: np.ndarray) -> bool:
     """Whether a captured stretch, played on `course`, is what the role asks for."""
     reach_m = float(np.linalg.norm(motion.path_m - motion.path_m[0], axis=-1).max())
     sinks_m = float(np.ptp(motion.joints_m[:, 0, 1]))

@@ -13,7 +13,7 @@ from mchmr_stream.geometry.boxes import box_iou
 from mchmr_stream.tracking.appearance import HALVES, Appearance, appearance_of, log_likelihood_ratio
 from mchmr_stream.tracking.candidates import Candidates
 from mchmr_stream.tracking.relinking import relink_closeness, size_agreement
-from mchmr_stream.tracking.track import Track
+from mchmr_stream.tracking.track import TrackedPerson
 
 Array = NDArray[np.float64]
 
@@ -36,7 +36,7 @@ _CAME_FROM = 0.2
 """Whoever appears where somebody known is expected, by this overlap, was hidden there: either may be the known one."""
 
 
-def match(found: Candidates, tracks: Sequence[Track], minimum: float, time_s: float) -> Candidates:
+def match(found: Candidates, tracks: Sequence[TrackedPerson], minimum: float, time_s: float) -> Candidates:
     """Give detections to the people who are expected there; returns the detections left over."""
     if not len(found) or not tracks:
         return found
@@ -58,12 +58,12 @@ def match(found: Candidates, tracks: Sequence[Track], minimum: float, time_s: fl
     return _pair(found, tracks, worth, time_s, stayed=in_place & ~missed)
 
 
-def relink(found: Candidates, tracks: Sequence[Track], time_s: float) -> Candidates:
+def relink(found: Candidates, tracks: Sequence[TrackedPerson], time_s: float) -> Candidates:
     """Give detections to people who are missing and can have got there; returns the detections left over."""
     return _pair(found, tracks, relink_closeness(found, tracks, time_s), time_s) if len(found) and tracks else found
 
 
-def doubt_beside(new: Candidates, tracks: Sequence[Track]) -> None:
+def doubt_beside(new: Candidates, tracks: Sequence[TrackedPerson]) -> None:
     """Mark those in doubt whom somebody new was hidden by: one box of two people may have been followed to the other one."""
     if not len(new) or not tracks:
         return
@@ -75,14 +75,14 @@ def doubt_beside(new: Candidates, tracks: Sequence[Track]) -> None:
         tracks[column].doubtful = True
 
 
-def in_other_clothes(track: Track, rgb: NDArray[np.uint8], up_rad: float) -> bool:
+def in_other_clothes(track: TrackedPerson, rgb: NDArray[np.uint8], up_rad: float) -> bool:
     """Whether somebody else is plainly where this person was carried."""
     there = appearance_of(rgb, track.box_xyxy_px[None], track.landmarks_px[None], up_rad)
     return float(log_likelihood_ratio(there, track.appearance)[0, 0]) <= _OTHER_PERSON
 
 
 def _pair(
-    found: Candidates, tracks: Sequence[Track], closeness: Array, time_s: float, stayed: NDArray[np.bool_] | None = None
+    found: Candidates, tracks: Sequence[TrackedPerson], closeness: Array, time_s: float, stayed: NDArray[np.bool_] | None = None
 ) -> Candidates:
     """The assignment with the largest sum of `closeness` (n, m) that appearance allows; 0 is no pair. Returns the detections left over.
 
@@ -119,12 +119,12 @@ def _in_doubt(worth: Array, rows: NDArray[np.int64], columns: NDArray[np.int64])
     return np.asarray(exchange.any(1) | (others >= _NEARLY * own[:, None]).any(1))
 
 
-def _met(tracks: Sequence[Track]) -> NDArray[np.bool_]:
+def _met(tracks: Sequence[TrackedPerson]) -> NDArray[np.bool_]:
     """Who may have somebody else before or behind them."""
     expected = np.stack([track.expected_box_xyxy_px for track in tracks])
     return np.asarray((box_iou(expected, expected) > 0).sum(1) > 1)
 
 
-def _appearances(tracks: Sequence[Track]) -> Appearance:
+def _appearances(tracks: Sequence[TrackedPerson]) -> Appearance:
     colours, seen = zip(*((track.appearance.colours, track.appearance.seen) for track in tracks), strict=True)
     return Appearance(np.concatenate(colours), np.concatenate(seen))

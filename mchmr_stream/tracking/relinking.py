@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mchmr_stream.geometry.boxes import box_size
 from mchmr_stream.tracking.candidates import Candidates
-from mchmr_stream.tracking.track import Track
+from mchmr_stream.tracking.track import TrackedPerson
 
 _MAX_STDS = 3.0
 """A detection may be this many standard deviations of the prediction away; these grow with the time the person is missing,"""
@@ -23,7 +23,7 @@ _MAX_LOG_BODY = 0.35
 """The same for the stature that the bones show, which posture does not change: it decides where it is known."""
 
 
-def relink_closeness(found: Candidates, tracks: Sequence[Track], time_s: float) -> NDArray[np.float64]:
+def relink_closeness(found: Candidates, tracks: Sequence[TrackedPerson], time_s: float) -> NDArray[np.float64]:
     """Detections (n) against people who are missing (m) at `time_s` -> (n, m): 1 is where and as expected, 0 impossible."""
     expected = np.stack([track.expected_box_xyxy_px for track in tracks])
     distance = np.linalg.norm(_centres(found.boxes_xyxy_px)[:, None] - _centres(expected)[None], axis=-1)
@@ -37,7 +37,7 @@ def relink_closeness(found: Candidates, tracks: Sequence[Track], time_s: float) 
     return np.where(possible, np.exp(-(farness**2)), 0.0) * size_agreement(found, tracks, time_s)
 
 
-def size_agreement(found: Candidates, tracks: Sequence[Track], time_s: float) -> NDArray[np.float64]:
+def size_agreement(found: Candidates, tracks: Sequence[TrackedPerson], time_s: float) -> NDArray[np.float64]:
     """How well the sizes of detections (n) go with those of people who are missing (m) -> (n, m): 1 equal, 0 impossible."""
     missing_s = np.clip([time_s - track.evidence_s for track in tracks], 0, 1)
     size_gate = _MAX_LOG_SIZE[0] + (_MAX_LOG_SIZE[1] - _MAX_LOG_SIZE[0]) * missing_s

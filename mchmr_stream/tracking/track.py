@@ -45,7 +45,7 @@ _LIMB_SPEED = 1.0
 """How fast a keypoint may leave its place in the box, sizes per second, for comparing keypoints over a gap."""
 
 
-class Track:
+class TrackedPerson:
     """One person: a filtered box, the last landmarks, and when and by whom the person was last seen.
 
     `predict_to` opens a frame, `observe` adds the detection of that frame, `look` what the network saw in it.

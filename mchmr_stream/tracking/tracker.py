@@ -18,7 +18,7 @@ from mchmr_stream.detection.person_similarity import same_person
 from mchmr_stream.geometry.boxes import box_iou
 from mchmr_stream.tracking.candidates import Candidates, candidates_from
 from mchmr_stream.tracking.pairing import doubt_beside, in_other_clothes, match, relink
-from mchmr_stream.tracking.track import Track
+from mchmr_stream.tracking.track import TrackedPerson
 
 _log = logging.getLogger(__name__)
 
@@ -75,8 +75,8 @@ class PeopleTracker:
         self._strong_presence = (1 + min_presence) / 2
         self._max_people = max_people
         self._min_keypoint_score = min_keypoint_score
-        self._reported: list[Track] = []
-        self._tracks: list[Track] = []
+        self._reported: list[TrackedPerson] = []
+        self._tracks: list[TrackedPerson] = []
         self._next_id = 1
         self._time_s = -math.inf
         self._started = False
@@ -187,7 +187,7 @@ class PeopleTracker:
         high = relink(high, self._missing(), self._time_s)
         self._give_birth(high)
 
-    def _missing(self) -> list[Track]:
+    def _missing(self) -> list[TrackedPerson]:
         return [track for track in self._tracks if not track.observed and track.track_id > 0]
 
     def _give_birth(self, found: Candidates) -> None:
@@ -199,9 +199,9 @@ class PeopleTracker:
             taken = (same | (box_iou(found.boxes_xyxy_px, others) >= _MAX_BIRTH_OVERLAP)).any(1)
             found = found.rows(np.flatnonzero(~taken))
             doubt_beside(found, in_view)
-        self._tracks += [Track(found, row, self._time_s, self._min_keypoint_score) for row in range(len(found))]
+        self._tracks += [TrackedPerson(found, row, self._time_s, self._min_keypoint_score) for row in range(len(found))]
 
-    def _worth_keeping(self, track: Track, time_s: float) -> bool:
+    def _worth_keeping(self, track: TrackedPerson, time_s: float) -> bool:
         """Somebody not yet reported must be seen again soon: clutter does not come back."""
         return track.track_id > 0 or time_s - track.detected_s <= self._confirm_s + _TOLERANCE_S
 
@@ -214,7 +214,7 @@ class PeopleTracker:
                 else:
                     self._name(track)
 
-    def _name(self, track: Track) -> None:
+    def _name(self, track: TrackedPerson) -> None:
         track.track_id = self._next_id
         track.tentative = False
         self._next_id += 1

@@ -50,7 +50,7 @@ class StubDied(ServerError):
 
 
 @dataclass(frozen=True)
-class Access:
+class ServerAccess:
     """How to be let in. `headers` go with every call, for instance {"authorization": "Bearer ..."}."""
 
     tls: bool = False
@@ -93,7 +93,7 @@ class Answer:
 class Connection:
     """A channel to one server and model. Opening it does not connect yet; `about` does."""
 
-    def __init__(self, address: str, model: str, access: Access) -> None:
+    def __init__(self, address: str, model: str, access: ServerAccess) -> None:
         self.address, self.model, self._access = address, model, access
         self._channel = access.channel(address)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)

@@ -36,7 +36,7 @@ class Place(NamedTuple):
     shape: tuple[int, ...]
 
 
-class _Region(Protocol):
+class _MemoryRegion(Protocol):
     name: str
     size: int
 
@@ -50,8 +50,8 @@ class CropMemory:
 
     def __init__(self, connection: Connection, kind: Literal["system", "cuda"], first_size: int, timeout_s: float) -> None:
         self._connection, self._kind, self._timeout_s = connection, kind, timeout_s
-        self._free: list[_Region] = []
-        self._used: dict[str, _Region] = {}
+        self._free: list[_MemoryRegion] = []
+        self._used: dict[str, _MemoryRegion] = {}
         if kind == "system":
             _drop_regions_of_the_dead(connection, timeout_s)
         self._free.append(self._new(first_size))
@@ -86,14 +86,14 @@ class CropMemory:
         self._free.clear()
         self._used.clear()
 
-    def _new(self, size: int) -> _Region:
+    def _new(self, size: int) -> _MemoryRegion:
         return (
             _SystemRegion(self._connection, size, self._timeout_s)
             if self._kind == "system"
             else _CudaRegion(self._connection, size, self._timeout_s)
         )
 
-    def _forget(self, region: _Region) -> None:
+    def _forget(self, region: _MemoryRegion) -> None:
         with contextlib.suppress(ServerError):  # the server goes away, and its side of the region with it
             self._connection.unregister_memory(region.name, self._kind.title(), self._timeout_s)
         region.close()

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from mchmr_stream.datatypes import CropBatch, CropEstimates
 from mchmr_stream.errors import ServerError, UsageError
 from mchmr_stream.runtime.concurrency import Stopwatch
-from mchmr_stream.triton.connection import Access, Answer, Connection, Gone, Refused, Stream, StubDied
+from mchmr_stream.triton.connection import Answer, Connection, Gone, Refused, ServerAccess, Stream, StubDied
 from mchmr_stream.triton.shared_memory import CropMemory, NoMemory, Place
 from mchmr_stream.triton.wire_format import About, empty_estimates, input_specs, joined, request_arrays
 
@@ -91,7 +91,7 @@ class TritonEstimator:
         in_flight: int = 4,
         patience: Patience | None = None,
         shm: Shm = "auto",
-        access: Access | None = None,
+        access: ServerAccess | None = None,
     ) -> None:
         if not servers:
             raise UsageError("no Triton server was named; expected HOST:PORT")
@@ -99,7 +99,7 @@ class TritonEstimator:
         self.watch = Stopwatch()
         """seconds of `copy` (crops into the request) and `round trip` (from sending to the answer)"""
         self._servers, self._model, self._expected = list(servers), model, expected_sha256
-        self._patience, self._shm, self._access = patience or Patience(), shm, access or Access()
+        self._patience, self._shm, self._access = patience or Patience(), shm, access or ServerAccess()
         self._views = views
         self._at = 0
         """index of the server that is used"""

@@ -13,7 +13,7 @@ from mchmr_stream.config import LiveSettings
 
 
 @dataclass(frozen=True)
-class Access:
+class PageAccess:
     """What a request must bring.
 
     On a loopback address anybody on this machine may come, but no foreign page in a browser of this machine: a name that was pointed at
@@ -27,7 +27,7 @@ class Access:
     token: str | None
 
     @staticmethod
-    def of(settings: LiveSettings) -> Access | None:
+    def of(settings: LiveSettings) -> PageAccess | None:
         """As the settings say; None where there is to be no page."""
         if settings.page is None:
             return None
@@ -36,7 +36,7 @@ class Access:
         token = None if settings.page_token is None else settings.page_token.get_secret_value()
         if token is None and not is_loopback(host):
             token = secrets.token_urlsafe(24)
-        return Access(host, int(port), token)
+        return PageAccess(host, int(port), token)
 
     def url(self, port: int) -> str:
         """Where the page is, given the port that was taken."""

@@ -18,10 +18,10 @@ from mchmr_stream.cropping.crop_layouts import MAX_VIEWS
 from mchmr_stream.datatypes import Moment
 from mchmr_stream.live.run import LiveRun
 from mchmr_stream.pipeline.live_settings import ADJUSTABLE
-from mchmr_stream.runtime.concurrency import Channel, Task
+from mchmr_stream.runtime.concurrency import Channel, RaisingThread
 from mchmr_stream.sinks.json_lines import moment_line
-from mchmr_stream.sinks.recording_session import Recorder
-from mchmr_stream.web.access import Access
+from mchmr_stream.sinks.recording_session import RecordingSession
+from mchmr_stream.web.access import PageAccess
 from mchmr_stream.web.page_pictures import PagePictures, body_message
 from mchmr_stream.web.page_server import Change, PageServer, Record, StopRecording
 
@@ -43,23 +43,23 @@ class LivePage:
     a second, and the server sends it to whoever is ready for it. Recordings are written by `recorder`.
     """
 
-    def __init__(self, run: LiveRun, access: Access) -> None:
+    def __init__(self, run: LiveRun, access: PageAccess) -> None:
         """Raises UsageError where it cannot listen there."""
         settings = run.settings.live
         self._run = run
         self._names = [status.name for status in run.status()]
-        self.recorder = Recorder(
+        self.recorder = RecordingSession(
             settings.record_to, len(self._names), names=run.pipeline.names(), settings=run.settings.model_dump(mode="json")
         )
         self._ages: dict[str, deque[tuple[float, float]]] = {name: deque(maxlen=6000) for name in self._names}
         self._noting = threading.Lock()
         self._first_seen_s: dict[str, dict[int, float]] = {name: {} for name in self._names}
-        self._pace = {name: _Pace(1 / settings.page_fps) for name in self._names}
+        self._pace = {name: _PagePace(1 / settings.page_fps) for name in self._names}
         self._pictures = {name: PagePictures(settings.page_px) for name in self._names}
         self._to_draw: Channel[tuple[Moment, dict[int, float]]] = Channel(len(self._names), drop_oldest=True)
         self._server = PageServer(access, self._names, greeting=self._greeting, status=partial(self._status, RECENT_S), do=self._do)
         self.url = self._server.url
-        self._drawing = Task(self._draw, name="page pictures")
+        self._drawing = RaisingThread(self._draw, name="page pictures")
 
     def write(self, moment: Moment) -> None:
         name, now_s = moment.source.name, time.monotonic()
@@ -144,7 +144,7 @@ class LivePage:
         )
 
 
-class _Pace:
+class _PagePace:
     """Lets through at most one per interval, and on average as many as that allows."""
 
     def __init__(self, interval_s: float) -> None:

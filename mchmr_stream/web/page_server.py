@@ -23,8 +23,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from mchmr_stream.errors import MchmrError, UsageError
-from mchmr_stream.runtime.concurrency import Task
-from mchmr_stream.web.access import Access
+from mchmr_stream.runtime.concurrency import RaisingThread
+from mchmr_stream.web.access import PageAccess
 from mchmr_stream.web.static_files import load_files, respond
 
 log = logging.getLogger(__name__)
@@ -37,24 +37,24 @@ MOST_WAITING = 4 << 20
 """Bytes of lines that may wait for a program; one that takes them more slowly than they come is cut off."""
 
 
-class _Part(BaseModel):
+class _HttpPart(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Watch(_Part):
+class Watch(_HttpPart):
     """Show this source."""
 
     kind: Literal["watch"]
     source: str
 
 
-class Shown(_Part):
+class ShownMessage(_HttpPart):
     """A scene was shown; the next one may come."""
 
     kind: Literal["shown"]
 
 
-class Change(_Part):
+class Change(_HttpPart):
     """Change a setting."""
 
     kind: Literal["change"]
@@ -62,7 +62,7 @@ class Change(_Part):
     value: int | float
 
 
-class Record(_Part):
+class Record(_HttpPart):
     """Begin to record."""
 
     kind: Literal["record"]
@@ -70,14 +70,14 @@ class Record(_Part):
     overlay: bool
 
 
-class StopRecording(_Part):
+class StopRecording(_HttpPart):
     """End the recording."""
 
     kind: Literal["stop"]
 
 
-_ASKED: TypeAdapter[Watch | Shown | Change | Record | StopRecording] = TypeAdapter(
-    Annotated[Watch | Shown | Change | Record | StopRecording, Field(discriminator="kind")]
+_ASKED: TypeAdapter[Watch | ShownMessage | Change | Record | StopRecording] = TypeAdapter(
+    Annotated[Watch | ShownMessage | Change | Record | StopRecording, Field(discriminator="kind")]
 )
 """What a watcher may say."""
 
@@ -108,7 +108,7 @@ class PageServer:
 
     def __init__(
         self,
-        access: Access,
+        access: PageAccess,
         sources: list[str],
         *,
         greeting: Callable[[], list[str | bytes]],
@@ -137,7 +137,7 @@ class PageServer:
         self._loop = asyncio.new_event_loop()
         self._over = asyncio.Event()
         self._serving, self._serves = threading.Event(), False
-        self._task = Task(lambda: self._loop.run_until_complete(self._serve()), name="page")
+        self._task = RaisingThread(lambda: self._loop.run_until_complete(self._serve()), name="page")
         self._serving.wait()
         if not self._serves:
             self._task.join()
@@ -253,7 +253,7 @@ class PageServer:
         except ValidationError:
             await watcher.connection.send(_told("refused", "the page said something that is not understood; load it again"))
             return
-        if isinstance(message, Shown):
+        if isinstance(message, ShownMessage):
             watcher.on_their_way = max(0, watcher.on_their_way - 1)
             watcher.may_send.set()
             self._note_who_is_there()

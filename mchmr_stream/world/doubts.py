@@ -30,7 +30,7 @@ _OFTEN_OFF = 0.25
 
 
 @dataclass(frozen=True)
-class Evidence:
+class WorldEvidence:
     """What one person says about the world."""
 
     track_id: int
@@ -60,7 +60,7 @@ class Evidence:
         }
 
 
-def steadiest_m_s(people: Sequence[Evidence]) -> float:
+def steadiest_m_s(people: Sequence[WorldEvidence]) -> float:
     """How fast the soles of the person move whose feet are stillest; NaN where nobody's feet were seen for long.
 
     Somebody before a standing camera who walks has nearly always one foot that stands. A camera that moves moves everybody's.
@@ -69,7 +69,7 @@ def steadiest_m_s(people: Sequence[Evidence]) -> float:
     return min((person.sole_m_s for person in long_seen if not math.isnan(person.sole_m_s)), default=float("nan"))
 
 
-def warnings_of(people: Sequence[Evidence], tilt_deg: float, up_sd_deg: float) -> list[str]:
+def warnings_of(people: Sequence[WorldEvidence], tilt_deg: float, up_sd_deg: float) -> list[str]:
     """One line for each thing that makes the world wrong or a guess. `tilt_deg`: of the floor against the trunks."""
     steps = sum(person.steps for person in people)
     found = [_floors(people) or _tilt(tilt_deg), _camera(people), _out_of_place(people)]
@@ -78,7 +78,7 @@ def warnings_of(people: Sequence[Evidence], tilt_deg: float, up_sd_deg: float) -
     return [text for text in found if text is not None]
 
 
-def _camera(people: Sequence[Evidence]) -> str | None:
+def _camera(people: Sequence[WorldEvidence]) -> str | None:
     speed = steadiest_m_s(people)
     if not speed > _STEADY_M_S:
         return None
@@ -88,7 +88,7 @@ def _camera(people: Sequence[Evidence]) -> str | None:
     )
 
 
-def _floors(people: Sequence[Evidence]) -> str | None:
+def _floors(people: Sequence[WorldEvidence]) -> str | None:
     standing = sorted((person for person in people if person.height_m is not None), key=_height_m)
     apart = [pair for pair in combinations(standing, 2) if _height_m(pair[1]) - _height_m(pair[0]) > _tolerance_m(*pair)]
     if not apart:
@@ -104,11 +104,11 @@ def _floors(people: Sequence[Evidence]) -> str | None:
     return f"people stand at different heights ({heights}): {cause}; the world has one floor, so bodies are wrong in it"
 
 
-def _height_m(person: Evidence) -> float:
+def _height_m(person: WorldEvidence) -> float:
     return 0.0 if person.height_m is None else person.height_m
 
 
-def _tolerance_m(one: Evidence, other: Evidence) -> float:
+def _tolerance_m(one: WorldEvidence, other: WorldEvidence) -> float:
     """Heights that differ by no more than this may be one floor, seen with the errors that are usual."""
     farther = max(abs(_height_m(one)), abs(_height_m(other)))
     return _SAME_FLOOR_M + _DISTANCE_ERROR * farther + _UP_ERROR * math.dist(one.place_m, other.place_m)
@@ -123,7 +123,7 @@ def _tilt(tilt_deg: float) -> str | None:
     )
 
 
-def _out_of_place(people: Sequence[Evidence]) -> str | None:
+def _out_of_place(people: Sequence[WorldEvidence]) -> str | None:
     off = [person for person in people if person.off_share > _OFF or person.often_off_share > _OFTEN_OFF]
     if not off:
         return None

@@ -13,7 +13,7 @@ import torch
 from mchmr_stream.body.body_model import BodyModel, forward_kinematics, rest_pelvis
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.motion.motion import Motion, Track, World, WorldTrack
-from mchmr_stream.world.doubts import Evidence, warnings_of
+from mchmr_stream.world.doubts import WorldEvidence, warnings_of
 from mchmr_stream.world.foot_chains import Array, Walker, posed, soles_of, walkers_of
 from mchmr_stream.world.foot_contacts import Stance, flags_of, likely, likely_stances, speeds_m_s, stances_of
 from mchmr_stream.world.foot_locking import Locked, anchored, lock
@@ -56,7 +56,7 @@ def in_a_line(world: World) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class _Standing:
+class _StandingFeet:
     """What came out for one walker."""
 
     walker: Walker
@@ -73,14 +73,14 @@ class _Found:
     up_sd_deg: float
     tilt_deg: float
     """of the floor against the trunks"""
-    people: list[_Standing]
+    people: list[_StandingFeet]
 
 
 def _estimate(walkers: Sequence[Walker]) -> _Found:
     if not walkers:
         raise InputError("nobody stands in the world without bodies: the file holds no person with two usable rows")
     up = trunk_up(walkers)
-    people = [_Person.first(walker, up) for walker in walkers]
+    people = [_GroundedPerson.first(walker, up) for walker in walkers]
     if not any(person.stances for person in people):
         raise InputError(
             "no foot is seen standing still in the picture, so neither gravity nor the floor can be estimated; "
@@ -106,7 +106,7 @@ def _estimate(walkers: Sequence[Walker]) -> _Found:
 
 
 @dataclass(eq=False)
-class _Person:
+class _GroundedPerson:
     """What is known of one walker by now."""
 
     walker: Walker
@@ -119,11 +119,11 @@ class _Person:
     """of the soles that hold still over the camera, by the first guess of up"""
 
     @staticmethod
-    def first(walker: Walker, up: Array) -> _Person:
+    def first(walker: Walker, up: Array) -> _GroundedPerson:
         contact = likely(walker, up)
         stances = likely_stances(walker, contact)
         heights = ((walker.pelvis_m[:, None] + walker.soles_m) @ up)[flags_of(stances, len(walker))]
-        return _Person(walker, contact, stances, up, float(np.median(heights)) if len(heights) else None)
+        return _GroundedPerson(walker, contact, stances, up, float(np.median(heights)) if len(heights) else None)
 
     def strand(self, pose: Array) -> Strand:
         turn = pose[:3, :3]
@@ -140,12 +140,12 @@ class _Person:
         self.stances = stances_of(self.walker, path.pelvis_m, soles, soles[..., 1] - level)
         self.contact, self.up = flags_of(self.stances, len(self.walker)).astype(np.float64), pose[1, :3]
 
-    def locked(self, pose: Array, path: Path) -> _Standing:
+    def locked(self, pose: Array, path: Path) -> _StandingFeet:
         walker = self.walker
         locked = lock(walker, pose[:3, :3], path.pelvis_m, self.stances, anchored(walker, self.stances, path.anchors_m))
         before = (walker.pelvis_m[:, None] + walker.soles_m) @ pose[:3, :3].T + pose[:3, 3]
         after = locked.pelvis_m[:, None] + soles_of(*posed(walker.rest_joints_m, locked.rotations), walker.soles_rest_m)
-        return _Standing(walker, self.height_m, self.stances, locked, skating_of(before, after, self.stances))
+        return _StandingFeet(walker, self.height_m, self.stances, locked, skating_of(before, after, self.stances))
 
 
 def _pose(up: Array, height_m: float) -> Array:
@@ -160,7 +160,7 @@ def _pose(up: Array, height_m: float) -> Array:
     return pose
 
 
-def _world_track(track: Track, person: _Standing | None, pose: Array, body: BodyModel) -> WorldTrack:
+def _world_track(track: Track, person: _StandingFeet | None, pose: Array, body: BodyModel) -> WorldTrack:
     """Rows that are no bodies, and people who are none, are turned into the world as they are."""
     turn = pose[:3, :3]
     orient, body_pose = turn @ track.global_orient.astype(np.float64), track.body_pose.astype(np.float64)
@@ -203,12 +203,12 @@ def _info(motion: Motion, tracks: dict[int, Track], found: _Found) -> dict[str, 
     }
 
 
-def _evidence(person: _Standing, shift_px: Array, share: Array) -> Evidence:
+def _evidence(person: _StandingFeet, shift_px: Array, share: Array) -> WorldEvidence:
     walker = person.walker
     soles = walker.pelvis_m[:, None] + walker.soles_m
     speed = np.where(np.repeat(walker.seen, 2, axis=1), speeds_m_s(walker, soles, across=True), np.inf).min(1)
     x, y, z = np.median(walker.pelvis_m, axis=0).tolist()
-    return Evidence(
+    return WorldEvidence(
         track_id=walker.track_id,
         steps=len(person.stances),
         height_m=person.height_m,

@@ -39,7 +39,7 @@ class Block(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Variant:
+class BlazePoseVariant:
     """The sizes in which lite, full and heavy differ."""
 
     stem: int
@@ -56,7 +56,7 @@ class Variant:
 
 
 VARIANTS = {
-    "lite": Variant(
+    "lite": BlazePoseVariant(
         stem=8,
         stages=(
             (Block(32, 3, 16), Block(96, 3, 16)),
@@ -68,7 +68,7 @@ VARIANTS = {
         tower=192,
         tower_blocks=(2, 3),
     ),
-    "full": Variant(
+    "full": BlazePoseVariant(
         stem=16,
         stages=(
             (Block(64, 3, 24), Block(144, 3, 24)),
@@ -80,7 +80,7 @@ VARIANTS = {
         tower=288,
         tower_blocks=(4, 5),
     ),
-    "heavy": Variant(
+    "heavy": BlazePoseVariant(
         stem=24,
         stages=(
             (Block(96, 3, 32), Block(128, 3, 32), *[Block(192, 3, 32)] * 2),
@@ -108,7 +108,7 @@ def _separable(channels: int, out: int) -> nn.Sequential:
     return nn.Sequential(_depthwise(channels), _pointwise(channels, out, relu6=True))
 
 
-class InvertedResidual(nn.Module):
+class InvertedBottleneck(nn.Module):
     """Widen, filter each channel, narrow again; add the input where the shape allows (MobileNetV2)."""
 
     def __init__(self, channels: int, block: Block, stride: int) -> None:
@@ -154,7 +154,7 @@ class SeparableDownsample(nn.Module):
 class Trunk(nn.Module):
     """256 x 256 crop -> the maps at 64, 32, 16 and 8 pixels."""
 
-    def __init__(self, variant: Variant) -> None:
+    def __init__(self, variant: BlazePoseVariant) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             Convolution(3, 24, 3, stride=2, padding=1, relu6=True), _depthwise(24), _pointwise(24, variant.stem, relu6=False)
@@ -164,7 +164,7 @@ class Trunk(nn.Module):
         for blocks in variant.stages:
             stage = []
             for index, block in enumerate(blocks):
-                stage.append(InvertedResidual(channels, block, stride=2 if index == 0 else 1))
+                stage.append(InvertedBottleneck(channels, block, stride=2 if index == 0 else 1))
                 channels = block.out
             stages.append(nn.Sequential(*stage))
         self.stage64, self.stage32, self.stage16, self.stage8 = stages
@@ -180,7 +180,7 @@ class Trunk(nn.Module):
 class Pyramid(nn.Module):
     """The trunk's maps summed upwards to 64 x 64, then worked down again to 8 x 8, with the trunk's maps added on the way."""
 
-    def __init__(self, variant: Variant) -> None:
+    def __init__(self, variant: BlazePoseVariant) -> None:
         super().__init__()
         at64, at32, at16 = (blocks[-1].out for blocks in variant.stages[:3])
         (down32, blocks32), (down16, blocks16), (down8, blocks8) = variant.pyramid

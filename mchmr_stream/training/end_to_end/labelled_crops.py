@@ -29,7 +29,7 @@ _MOST_SD = 2.0
 
 
 @dataclass(frozen=True)
-class Shown:
+class DrawnPerson:
     """How a person is shown otherwise than labelled."""
 
     mirrored: bool = False
@@ -42,7 +42,7 @@ class Shown:
     """of each colour channel"""
 
 
-AS_LABELLED = Shown()
+AS_LABELLED = DrawnPerson()
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,14 +86,14 @@ class CutPeople:
         return CutPeople(**{field.name: torch.cat([getattr(one, field.name) for one in people]) for field in fields(CutPeople)})
 
 
-def draw_shown(augmentation: Augmentation, rng: np.random.Generator) -> Shown:
+def draw_shown(augmentation: Augmentation, rng: np.random.Generator) -> DrawnPerson:
     """One way of showing somebody, at random."""
     normal = lambda most: float(np.clip(rng.normal(), -most, most))
     turned = rng.random() < augmentation.turn
     # Every number is drawn whether it is used or not: a setting changes what it says and nothing else.
     angle, scale, shift = normal(_MOST_SD), normal(1.0), (normal(_MOST_SD), normal(_MOST_SD))
     gain = rng.uniform(1 - augmentation.colour, 1 + augmentation.colour, 3)
-    return Shown(
+    return DrawnPerson(
         mirrored=bool(rng.random() < augmentation.flip),
         roll_rad=float(np.deg2rad(augmentation.turn_sd_deg)) * angle if turned else 0.0,
         scale=1 + augmentation.scale_sd * scale,
@@ -102,7 +102,7 @@ def draw_shown(augmentation: Augmentation, rng: np.random.Generator) -> Shown:
     )
 
 
-def cut_person(label: LabelledPerson, rgb: NDArray[np.uint8], cropper: Cropper, shown: Shown, body: BodyKind) -> CutPeople:
+def cut_person(label: LabelledPerson, rgb: NDArray[np.uint8], cropper: Cropper, shown: DrawnPerson, body: BodyKind) -> CutPeople:
     """One person of a picture, as batch of one. `body`: whose betas count as known."""
     camera = label.camera(rgb.shape[1], rgb.shape[0])
     if shown.mirrored:
@@ -141,7 +141,7 @@ def mirrored_label(label: LabelledPerson, width: int) -> LabelledPerson:
     )  # fmt: skip
 
 
-def _base(label: LabelledPerson, camera: Intrinsics, shown: Shown) -> Float:
+def _base(label: LabelledPerson, camera: Intrinsics, shown: DrawnPerson) -> Float:
     """(1, 3) base box in the rolled plane."""
     side = label.side_px * shown.scale
     centre = turn(plane_from_image(np.asarray(label.centre_px, np.float64), camera), -shown.roll_rad) + side * np.array(shown.shift)

@@ -11,7 +11,7 @@ from mchmr_stream.training.common.train_settings import MANY, Range, RunSettings
 
 
 @dataclass(frozen=True)
-class PictureLosses:
+class NetworkLossWeights:
     """How much each published loss counts (`paper_losses`); the defaults are the authors'."""
 
     joints_2d: float = 300.0
@@ -42,7 +42,7 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class PictureSettings(RunSettings):
+class NetworkTrainSettings(RunSettings):
     """A run that trains the paper's network, encoder and all. Raises UsageError for a number out of its range."""
 
     people: int = 20
@@ -67,7 +67,7 @@ class PictureSettings(RunSettings):
     """how many of the test people are measured at a checkpoint, evenly spread"""
     shares: dict[str, float] = field(default_factory=dict)
     """how often each data set is shown, by name (rendered people: synthetic); empty: everybody alike often"""
-    losses: PictureLosses = field(default_factory=PictureLosses)
+    losses: NetworkLossWeights = field(default_factory=NetworkLossWeights)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     precisions: ClassVar[tuple[str, ...]] = ("bf16", "fp32", "fp64")
@@ -94,6 +94,6 @@ def learns_from_pictures(data: dict[str, Any]) -> bool:
     return isinstance(network, dict) and network.get("head") == "paper"
 
 
-def picture_settings_from(data: dict[str, Any], path: Path) -> PictureSettings:
+def picture_settings_from(data: dict[str, Any], path: Path) -> NetworkTrainSettings:
     """Check. Raises UsageError."""
-    return settings_from(data, str(path), PictureSettings)
+    return settings_from(data, str(path), NetworkTrainSettings)

@@ -20,7 +20,7 @@ from mchmr_stream.body.body_files import FREE_BODY
 from mchmr_stream.body.body_model import BodyModel, skin
 from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.datasets.labels import BodyKind, LabelReader
-from mchmr_stream.datasets.points import ANNOTATED_HIPS, ANNOTATED_POINTS, SMPL_HIPS, SMPL_POINTS, BodyPoints
+from mchmr_stream.datasets.points import ANNOTATED_HIPS, ANNOTATED_POINTS, SMPL_HIPS, SMPL_POINTS, LabelledPoints
 from mchmr_stream.errors import InputError, MchmrError, UsageError
 from mchmr_stream.geometry.camera import box_info
 from mchmr_stream.metrics.joint_errors import LIMBS_IN_SMPL, pose_errors
@@ -30,7 +30,7 @@ from mchmr_stream.training.common.distributed import ALONE, Ranks, share_batch_n
 from mchmr_stream.training.end_to_end import paper_losses
 from mchmr_stream.training.end_to_end.crop_sampling import Draws, MixedPeople, batches, batches_as_labelled
 from mchmr_stream.training.end_to_end.labelled_crops import CutPeople
-from mchmr_stream.training.end_to_end.network_settings import PictureSettings
+from mchmr_stream.training.end_to_end.network_settings import NetworkTrainSettings
 from mchmr_stream.training.frozen_encoder.head_trainer import learning_rate_share
 
 _SMPL_VERTICES = 6890
@@ -38,19 +38,19 @@ _RELATIVE_TO_STEP = 1_000_003
 """Seeds of steps: of one run and another they should not fall together."""
 
 
-def trainer_name(settings: PictureSettings) -> str:
+def trainer_name(settings: NetworkTrainSettings) -> str:
     """What the weights of a run are called."""
     return f"paper_{settings.network_config().encoder}"
 
 
-class PictureTrainer:
+class NetworkTrainer:
     """Everything that a run from pictures changes. `start` is the network to start from; None: a new one."""
 
     half = False
 
     def __init__(
         self,
-        settings: PictureSettings,
+        settings: NetworkTrainSettings,
         people: MixedPeople,
         body: BodyModel,
         *,
@@ -259,14 +259,14 @@ class PictureTrainer:
         self._batches = None
 
 
-def new_network(settings: PictureSettings) -> MultiCropNet:
+def new_network(settings: NetworkTrainSettings) -> MultiCropNet:
     """As the settings say, drawn at random, ready to be saved."""
     return MultiCropNet(settings.network_config()).eval()
 
 
-def _thinned(body: BodyModel, step: int) -> tuple[BodyModel, BodyPoints, int]:
+def _thinned(body: BodyModel, step: int) -> tuple[BodyModel, LabelledPoints, int]:
     """The body with each `step`-th vertex and those that labelled points lie at; the points on it; how many vertices are each n-th."""
-    points = BodyPoints.of(body.to("cpu"))
+    points = LabelledPoints.of(body.to("cpu"))
     every = torch.arange(0, body.vertex_count, step)
     kept = torch.cat([every, points.vertices])
     thin = {name: getattr(body, name)[kept.to(body.device)] for name in ("v_template", "shapedirs", "weights")}

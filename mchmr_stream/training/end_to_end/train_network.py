@@ -24,8 +24,8 @@ from mchmr_stream.training.common.distributed import Ranks, open_ranks
 from mchmr_stream.training.common.loop import Leg, Loop, Report, check_folder, go_on, provenance
 from mchmr_stream.training.common.train_settings import read_yaml
 from mchmr_stream.training.end_to_end.crop_sampling import open_people
-from mchmr_stream.training.end_to_end.network_settings import PictureSettings, picture_settings_from
-from mchmr_stream.training.end_to_end.network_trainer import PictureTrainer, new_network, trainer_name
+from mchmr_stream.training.end_to_end.network_settings import NetworkTrainSettings, picture_settings_from
+from mchmr_stream.training.end_to_end.network_trainer import NetworkTrainer, new_network, trainer_name
 from mchmr_stream.training.rendered_people import SyntheticReader
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def run(
         out.mkdir(parents=True, exist_ok=True)
         body = load_body(settings.body)
         network = starting_network(start, settings) if start is not None else None
-        trainer = PictureTrainer(settings, people, body, test=test, start=network, ranks=ranks, workers=workers)
+        trainer = NetworkTrainer(settings, people, body, test=test, start=network, ranks=ranks, workers=workers)
         say = report if ranks.first else _say_nothing
         if resume:
             go_on(trainer, out, say)
@@ -83,7 +83,7 @@ def run(
         return Loop(trainer, out, made_by, report=say, progress=progress if ranks.first else None, ranks=ranks).until(minutes, stopped)
 
 
-def starting_network(path: Path, settings: PictureSettings) -> MultiCropNet:
+def starting_network(path: Path, settings: NetworkTrainSettings) -> MultiCropNet:
     """The network that training starts from: the one of a file, or a new one with the encoder of a file.
 
     Raises UsageError for another network than the settings', InputError for a file that is neither.

@@ -39,7 +39,7 @@ def new_head(config: NetworkConfig) -> MultiCropHead:
     return MultiCropHead(config, encoder.feature_dim, min(encoder.landmark_count, len(BLAZEPOSE_NAMES)))
 
 
-class Trainer:
+class HeadTrainer:
     """Everything on one device. `sampler` draws people without pictures, `rendered` holds the ones with; one may be None.
 
     `test` are rendered people to measure on.

@@ -20,7 +20,7 @@ from mchmr_stream.files.same_file import refuse_to_replace
 from mchmr_stream.network.weights import pick_device
 from mchmr_stream.training.common.loop import Leg, Loop, Report, check_folder, go_on, provenance
 from mchmr_stream.training.common.train_settings import TrainSettings, load_train_settings
-from mchmr_stream.training.frozen_encoder.head_trainer import VIEWS, Trainer
+from mchmr_stream.training.frozen_encoder.head_trainer import VIEWS, HeadTrainer
 from mchmr_stream.training.observations.body_landmarks import SparseBody
 from mchmr_stream.training.observations.landmark_samples import LandmarkSampler, ResidualBank
 from mchmr_stream.training.observations.packing import load_packed, pack, packed_files
@@ -55,7 +55,7 @@ def run(
     Raises UsageError when the request makes no sense, MchmrError when the loss or its gradients are no longer finite; the
     last checkpoint then stays as it is.
     """
-    check_folder(out, resume, [config, *poses], Trainer.name)
+    check_folder(out, resume, [config, *poses], HeadTrainer.name)
     on = pick_device(device)
     settings, training_data = _read(config, data, shards, test_shards, poses, packed, seed, out, report)
     out.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def _check_fits(settings: TrainSettings, packed: TrainSettings, folder: Path) ->
         raise UsageError(f"{folder} was packed with the encoder {there.encoder}, the settings say {wanted.encoder}")
 
 
-def _on_device(settings: TrainSettings, data: TrainingData, device: torch.device) -> Trainer:
+def _on_device(settings: TrainSettings, data: TrainingData, device: torch.device) -> HeadTrainer:
     body = SparseBody(load_body("free")).to(device)
     rendered = data.rendered.to(device)
     sampler = None
@@ -143,4 +143,4 @@ def _on_device(settings: TrainSettings, data: TrainingData, device: torch.device
         bank = ResidualBank(rendered.residuals(body, places), settings.sampler, settings.seed)
         sampler = LandmarkSampler(data.poses.to(device), bank, places, body, layout("wide", VIEWS), settings.sampler, settings.seed + 2)
     test = data.test.to(device) if data.test is not None else None
-    return Trainer(settings, sampler, rendered if settings.rendered_people else None, body, device, test)
+    return HeadTrainer(settings, sampler, rendered if settings.rendered_people else None, body, device, test)
