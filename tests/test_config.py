@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from mchmr_stream.cli.print_config import settings_yaml
 from mchmr_stream.config import Settings, load_settings
 from mchmr_stream.errors import UsageError
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = ROOT / "configs"
 
 
 def write(path: Path, text: str) -> Path:

@@ -14,10 +14,11 @@ import media
 import numpy as np
 import pytest
 from people import FPS, HEIGHT, STRIP_PX, WIDTH, people_pictures
+from places import ROOT
 
 import mchmr_stream
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = ROOT / "examples"
 NAMES = ["bodies_in_blender", "own_detector", "own_estimator", "read_npz_without_package", "video_to_bodies", "webcam"]
 FRAMES = 12
 DISTANCES_M = (4.0, 4.5)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from places import DATA
 
 import mchmr_stream
 from mchmr_stream.cli import main
@@ -24,7 +25,6 @@ from mchmr_stream.motion.motion import COLUMNS, FRAME_COLUMNS, HEADER, WORLD_COL
 from mchmr_stream.speed.machine import cpu_name
 from mchmr_stream.triton.wire_format import OUTPUT_SPECS, input_specs
 
-DATA = Path(__file__).resolve().parent / "data"
 REFERENCE, INTERFACE = DATA / "pinned_demo.npz", DATA / "pinned_interface.json"
 WRITE = os.environ.get("MCHMR_PIN") == "write"
 COMMANDS = (

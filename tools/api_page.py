@@ -1,6 +1,7 @@
 """Write docs/api.md from the docstrings of the public names: python tools/api_page.py
 
-The page is Markdown in the repository, so that it can be read where the code is; tests/test_api_page.py compares it with the docstrings.
+The page is Markdown in the repository, so that it can be read where the code is. tests/docs/test_api_page.py compares it with the
+docstrings.
 """
 
 from __future__ import annotations

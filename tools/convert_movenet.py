@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def store_reference(graph: PublishedGraph, file: Path) -> None:
-    """The graph's heads for a small random picture, with the picture: what tests/test_movenet.py compares with."""
+    """The graph's heads for a small random picture, with the picture: what tests/detection/test_movenet.py compares with."""
     picture = small_random_picture()
     heads = graph.heads(torch.tensor(picture).permute(2, 0, 1)[None].float(), HEAD_NODES)
     np.savez_compressed(file, picture=picture, **{name: head.numpy() for name, head in heads.items()})

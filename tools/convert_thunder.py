@@ -81,7 +81,7 @@ def check_points(module: MoveNetThunder, graph: PublishedGraph, crops: Tensor) -
 
 
 def store_reference(graph: PublishedGraph, file: Path) -> None:
-    """Heads for a small random picture, with the picture, and points of four people: what tests/test_movenet_thunder.py compares with."""
+    """Heads for a small random picture, with the picture, and points of four people: for tests/keypoints/test_thunder_keypoints.py."""
     picture = small_random_picture()
     heads = graph.heads(torch.tensor(picture).permute(2, 0, 1)[None].float(), HEAD_NODES)
     points = published_points(graph, people())

@@ -261,7 +261,7 @@ def build_smoother(settings: Settings, picture_wh: tuple[int, int] | None = None
     """A new smoother for one run. With the picture's size people at its border are trusted less; with the body people who change their
     shape go on looking as they did."""
     from mchmr_stream.cropping.crop_layouts import layout
-    from mchmr_stream.smoothing import KalmanSmoother, NoSmoother, MeasurementNoise
+    from mchmr_stream.smoothing import KalmanSmoother, MeasurementNoise, NoSmoother
 
     chosen, crops = settings.smoother, settings.crops
     if chosen.kind == "none":
