@@ -44,7 +44,11 @@ class Intrinsics:
 
     @staticmethod
     def from_matrix(K: Any) -> Intrinsics:
-        """From a camera matrix K, (3, 3), without skew."""
+        """The camera of a matrix, without skew.
+
+        Args:
+            K: (3, 3): fx and fy on the diagonal, cx and cy in the last column, pixels.
+        """
         return Intrinsics(float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]))
 
     @staticmethod
