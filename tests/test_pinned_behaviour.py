@@ -1,5 +1,6 @@
-"""What must not change while code is moved and renamed: the numbers of a real clip, the command line, the public names, the file and the
-Triton interface.
+"""Behaviour that stays equal while code is moved and renamed.
+
+Pinned are the numbers of a real clip, the command line, the public names, the file and the Triton interface.
 
 `MCHMR_PIN=write pytest tests/test_pinned_behaviour.py` stores the present state as the expected one, after a change that is meant.
 """

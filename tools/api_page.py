@@ -1,4 +1,6 @@
-"""Write docs/api.md from the docstrings of the public names: python tools/api_page.py
+"""Write docs/api.md from the docstrings of the public names.
+
+Usage: python tools/api_page.py
 
 The page is Markdown in the repository, so that it can be read where the code is. tests/docs/test_api_page.py compares it with the
 docstrings.

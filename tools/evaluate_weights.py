@@ -1,6 +1,6 @@
-"""Run every evaluation on one set of weights and keep the results in one folder, from which tools/model_card.py writes the card.
+r"""Run every evaluation on one set of weights and keep the results in one folder, from which tools/model_card.py writes the card.
 
-    python tools/evaluate_weights.py mchmr_stream/assets/mchmr_default.safetensors -o runs/card/seed0 \\
+    python tools/evaluate_weights.py mchmr_stream/assets/mchmr_default.safetensors -o runs/card/seed0 \
         --real DIR_OF_REAL_VIEWS --shards runs/synth_test --observed runs/observed_test.npz --clip demo/clip/two_people.mp4
 
 `--real` is a folder as for `mchmr evaluate real3d`, `--shards` people of the test split by `mchmr synth`, `--observed` what was

@@ -456,7 +456,7 @@ class Still:
         return np.einsum("vij,kj->vki", affine, outline)
 
     def crops(self, views_px: Any, crop_hw: tuple[int, int], scales: Sequence[float]) -> Any:
-        """(V, h, w, 3)"""
+        """The crops, (V, h, w, 3)."""
         affine = image_from_crop_affine(views_px, self.roll, self.intrinsics, crop_hw)
         crops = warp_crops(self.rgb, affine, crop_hw, shared_reductions(scales), torch.device("cpu"))
         return crops[0].permute(0, 2, 3, 1).numpy()

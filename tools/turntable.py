@@ -88,7 +88,7 @@ class Bodyset:
 
     @property
     def feet(self) -> NDArray[np.bool_]:
-        """(V,): vertices that move with an ankle or a foot more than with anything else"""
+        """The vertices that move with an ankle or a foot more than with any other joint, (V,)."""
         return (self.body.weights[:, _FEET].sum(1) > 0.5).numpy()
 
 

@@ -78,8 +78,10 @@ def test_a_body_at_the_camera_keeps_its_pelvis() -> None:
 
 
 def looks(count: int) -> list[Scene]:
-    """Somebody of one size, 1, and a second person, 2, from the middle on. The network is not sure how tall they are; their pictures are
-    always those of a body of mean shape, 4 m away."""
+    """Scenes of person 1, and of person 2 from the middle on.
+
+    The network's betas scatter; the pictures are always those of a body of mean shape at 4 m.
+    """
     rng = np.random.default_rng(5)
     scenes = []
     for frame in range(count):

@@ -327,8 +327,10 @@ def adjusting(clip: str, config: str) -> dict[str, Any]:
 
 
 def restarts(clip: str, config: str) -> dict[str, Any]:
-    """Stopped and started again, by way of NULL and of READY, with a branch on the pad `json` that needs its caps; and ended and begun
-    anew without being stopped."""
+    """Stop and restart the element, through NULL and through READY, and end and restart the stream without a stop.
+
+    A branch on the pad `json` needs its caps each time.
+    """
     pipeline = Gst.parse_launch(
         "videotestsrc num-buffers=4 ! video/x-raw,width=64,height=48,framerate=10/1 ! videoconvert ! "
         f"mchmr name=m config={config} views=1 ! queue ! fakesink sync=false m.json ! queue ! gdppay ! fakesink sync=false"

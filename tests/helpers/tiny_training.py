@@ -1,5 +1,7 @@
-"""Training from pictures made small: a tiny encoder in ResNet-50's place and pictures of the free body. Run as a program it is
-`mchmr` with that encoder, for tests that start processes."""
+"""Small training from pictures: a tiny encoder replaces ResNet-50, and the pictures show the free body.
+
+Run as a program it is `mchmr` with that encoder, for tests that start processes.
+"""
 
 from __future__ import annotations
 

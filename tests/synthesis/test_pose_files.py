@@ -151,8 +151,11 @@ def bvh_text(
     frame_time: float = 1 / 30,
     ending_at: Sequence[str] = (),
 ) -> str:
-    """A BVH file of known rotations, in centimetres. `zero_pose` (24, 3): the pose of SMPL that the file's zero rotations mean;
-    `axes`: the file's axes from ours; `ending_at`: joints that are end sites, without what hangs from them."""
+    """A BVH file of known rotations, in centimetres.
+
+    `zero_pose` (24, 3): the pose of SMPL that the file's zero rotations mean; `axes`: the file's axes from ours; `ending_at`: joints that
+    are end sites, without their descendants.
+    """
     axes = axes or Rotation.identity()
     stance = np.zeros((24, 3)) if zero_pose is None else zero_pose
     offsets = axes.apply(np.array([p - q for p, q in zip(placed(stance[None], rest)[0], _parent_places(stance, rest), strict=True)]) * 100)

@@ -1,5 +1,7 @@
-"""Identities by what people look like: painted people who meet, change places and stand in another light; doubt where nothing tells them
-apart."""
+"""Identities by appearance: painted people who meet, change places and stand in another light.
+
+Where nothing distinguishes them, the rows are marked as doubtful.
+"""
 
 from __future__ import annotations
 

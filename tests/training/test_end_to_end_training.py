@@ -279,8 +279,10 @@ def in_processes(count: int, *arguments: str) -> subprocess.CompletedProcess[str
 
 
 def test_two_processes_train_what_one_trains(shards, tmp_path):
-    """20 steps with batch norms, contrasts and accumulation: the same weights within 1e-6. In float64, since the weights before a
-    batch norm have gradients that are zero but for rounding, which Adam blows up to whole steps."""
+    """20 steps with batch norms, contrasts and accumulation give the same weights within 1e-6.
+
+    The test runs in float64: weights before a batch norm have gradients that are zero but for rounding, which Adam scales to whole steps.
+    """
     config = write_config(tmp_path / "config.yaml", steps=20, precision="fp64", accumulate=2, ema=0.9, network={"dropout": 0.0})
     for count in (1, 2):
         arguments = ["train", str(config), "--shards", str(shards), "--test-shards", str(shards), "--device", "cpu"]
