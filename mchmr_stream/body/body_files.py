@@ -8,7 +8,6 @@ the place is meaningful (the base of the middle finger); turning them moves no v
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from mchmr_stream.body.body_model import BETA_COUNT, JOINT_COUNT, PARENTS, BodyModel
 from mchmr_stream.errors import InputError
+from mchmr_stream.files.checksum import sha256_of_file
 from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.files.safe_pickle import load_arrays
 
@@ -59,9 +59,7 @@ def _load_file(path: Path, name: str, dtype: torch.dtype) -> BodyModel:
         arrays = load_arrays(path, NEEDED, OPTIONAL)
     else:
         raise InputError(f"body {path} ends in {path.suffix!r}, expected {what}")
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return _build(arrays, path, name, sha256, dtype)
+    return _build(arrays, path, name, sha256_of_file(path), dtype)
 
 
 def _build(arrays: Mapping[str, NDArray], path: Path, name: str, sha256: str, dtype: torch.dtype) -> BodyModel:

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from mchmr_stream.checkpoints.foreign_layouts import read_tensors
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.files.checksum import sha256_of_file
 from mchmr_stream.files.safe_tensors import write_tensors
 from mchmr_stream.files.same_file import refuse_to_replace
 from mchmr_stream.network.encoders import Encoder, make_encoder
 from mchmr_stream.network.model import MultiCropNet, NetworkConfig
-from mchmr_stream.network.weights import save_network, sha256_of
+from mchmr_stream.network.weights import save_network
 
 NETWORK_LAYOUTS = ("multi-roi", "cliff")
 """Encoder and head: the result is a network, for `network.weights`."""
@@ -220,7 +221,7 @@ class _Checkpoint:
         of_body = {"body": "smpl"} if self.layout in NETWORK_LAYOUTS else {}
         return {
             "imported_from": self.path.name,
-            "source_sha256": sha256_of(self.path),
+            "source_sha256": sha256_of_file(self.path),
             "layout": self.layout,
             "imported_by": f"mchmr-stream {__version__}",
             "left_out": sorted(result.not_used + result.unknown),

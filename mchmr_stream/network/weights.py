@@ -5,7 +5,6 @@ safetensors is imported where it is used: training runs on machines that have to
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass, fields
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mchmr_stream.errors import InputError, MissingPart, UsageError
+from mchmr_stream.files.checksum import sha256_of_file
 from mchmr_stream.files.safe_tensors import write_tensors
 from mchmr_stream.network.encoders import TRAINED_ENCODERS
 from mchmr_stream.network.model import MultiCropNet, NetworkConfig
@@ -99,7 +99,7 @@ def load_network(which: str) -> LoadedNetwork:
         _fill(module, part, state, path)
     name = which if which in SHIPPED else path.stem
     half = all(value.dtype == torch.float16 for key, value in state.items() if key.startswith("head.") and value.is_floating_point())
-    return LoadedNetwork(net.eval().requires_grad_(False), name, sha256_of(path), json.loads(header.get("provenance", "{}")), half)
+    return LoadedNetwork(net.eval().requires_grad_(False), name, sha256_of_file(path), json.loads(header.get("provenance", "{}")), half)
 
 
 def _trained_encoder(net: MultiCropNet) -> dict[str, nn.Module]:
@@ -121,12 +121,6 @@ def _fill(module: nn.Module, part: str, state: dict[str, Tensor], path: Path) ->
             f"weights {path} do not fit their own configuration: {len(wrong)} of {len(expected)} tensors differ, first {wrong[0]}"
         )
     module.load_state_dict(given)
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _config(header: dict[str, str], path: Path) -> NetworkConfig:

@@ -140,7 +140,8 @@ def _estimator(settings: Settings, device: torch.device) -> MeshEstimator:
         from mchmr_stream.estimators.local import LocalEstimator
 
         return LocalEstimator(weights, device, settings.network.precision, settings.crops.views)
-    from mchmr_stream.network.weights import find_weights, sha256_of
+    from mchmr_stream.files.checksum import sha256_of_file
+    from mchmr_stream.network.weights import find_weights
     from mchmr_stream.triton.connection import ServerAccess
     from mchmr_stream.triton.triton_estimator import Patience, TritonEstimator
 
@@ -148,7 +149,7 @@ def _estimator(settings: Settings, device: torch.device) -> MeshEstimator:
     return TritonEstimator(
         chosen.servers,
         chosen.model,
-        expected_sha256=None if chosen.any_weights else sha256_of(find_weights(weights)),
+        expected_sha256=None if chosen.any_weights else sha256_of_file(find_weights(weights)),
         views=settings.crops.views,
         in_flight=chosen.in_flight,
         patience=Patience(chosen.deadline_s, chosen.budget_s),

