@@ -1,1 +1,1 @@
-"""Evaluation: predictions are made once and kept in a file (`*_predictions`), every metric is computed from that file."""
+"""Evaluation: `*_predictions` modules run the network once and store its output; all metrics are computed from those files."""

@@ -1,7 +1,7 @@
-"""Do the V local cameras of a person describe one full camera? (arXiv 2402.02074, section 3.3)
+"""Consistency of the V crop cameras of a person (arXiv 2402.02074, section 3.3).
 
-Every view gives a translation. Their spread, in units of depth, is what the camera consistency loss pushes down; it says
-nothing about whether their mean is right.
+Each crop view gives a translation. Their spread, in units of depth, is what the camera consistency loss minimises; it does not show
+whether their mean is right.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Array = NDArray[np.floating]
 
 
 def averaged(transl_m: Array) -> NDArray[np.float64]:
-    """(N, V, 3) translations as each view sees them -> (N, 3), averaged as `placing.place_in_image` does: bearing and log depth."""
+    """Average (N, V, 3) translations of the views to (N, 3) by bearing and log depth, as `placing.place_in_image` does."""
     positive = np.maximum(np.asarray(transl_m, np.float64), [-np.inf, -np.inf, 1e-3])
     depth = np.exp(np.log(positive[..., 2]).mean(1, keepdims=True))
     bearing = (positive[..., :2] / positive[..., 2:]).mean(1)
@@ -31,18 +31,18 @@ def averaged(transl_m: Array) -> NDArray[np.float64]:
 
 
 def camera_spread(transl_m: Array) -> NDArray[np.float64]:
-    """(N, V, 3) -> (N,): root mean square distance of the views' translations from their mean, over its depth. 0 for V = 1."""
+    """Spread of (N, V, 3) translations -> (N,): root mean square distance from their mean, divided by its depth. 0 for V = 1."""
     middle = transl_m.mean(1, keepdims=True)
     return np.sqrt(np.square(transl_m - middle).sum(-1).mean(1)) / middle[:, 0, 2]
 
 
 def depth_spread(depth: Array) -> NDArray[np.float64]:
-    """(N, V) depths in any unit -> (N,): standard deviation over mean."""
+    """Standard deviation of (N, V) depths, in any unit, divided by their mean -> (N,)."""
     return depth.std(1) / depth.mean(1)
 
 
 def evaluate_predictions(predictions: SyntheticPredictions) -> Results:
-    """Table `consistency`: translations and depths of rendered people whom the detector found."""
+    """Compute the table `consistency`: translations and depths of rendered people that the detector found."""
     found = predictions.truth["found"] > 0
     rows: Table = {}
     for kind, bodies in predictions.predicted.items():
@@ -53,11 +53,11 @@ def evaluate_predictions(predictions: SyntheticPredictions) -> Results:
 
 
 def evaluate_files(files: Sequence[Path]) -> Results:
-    """Table `consistency`: the depth's spread in files of `mchmr video`.
+    """Compute the table `consistency`: the spread of the depths in files of `mchmr video`.
 
-    Such a file holds the views' cameras but not where the crops were, so translations cannot be compared. Depths can: a
-    view's depth is 2 f / (b s), its side b is the layout's scale times the base side, and base side and focal length f are
-    the same for all views of a person. So the depths, up to a common factor, are 1 / (scale x s).
+    Such a file holds the views' cameras but not the crops' positions, so translations cannot be compared. Depths can: a view's depth is
+    2 f / (b s), its side b is the layout's scale times the base side, and base side and focal length f are the same for all views of a
+    person. So the depths, up to a common factor, are 1 / (scale x s).
     """
     rows: Table = {}
     weights: dict[str, str] = {}

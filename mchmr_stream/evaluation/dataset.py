@@ -1,7 +1,7 @@
-"""Metrics of predictions on a public data set: nothing here runs a network.
+"""Metrics of stored predictions on a public data set. No network runs here.
 
-Published protocol: joints regressed from the vertices of the predicted body and, on data sets with labelled bodies, from those of the
-true body of its gender; both moved so that the pelvis agrees (MPJPE; PVE with the same shift) or fitted by a similarity (PA-MPJPE).
+Published protocol: joints are regressed from the vertices of the predicted body and, on data sets with labelled bodies, from those of
+the true body of its gender. Both are aligned at the pelvis (MPJPE; PVE with the same shift) or with a similarity (PA-MPJPE).
 """
 
 from __future__ import annotations
@@ -34,9 +34,17 @@ _MOST_SEQUENCES = 100
 
 
 def evaluate(predictions: DatasetPredictions, protocol: Protocol, bodies: LabelledBodies, regressor: NDArray[np.float64] | None) -> Results:
-    """Tables `errors`, `per joint, mm` and, where there are several, `by sequence`.
+    """Compute the tables `errors`, `per joint, mm` and, for several sequences, `by sequence`.
 
-    Raises InputError when nobody has the truth that the protocol asks for, MissingPart when a body file is not there.
+    Args:
+        predictions: stored predictions with their labels.
+        protocol: labels, truth and joints of the data set.
+        bodies: the labelled bodies' models by gender.
+        regressor: J_regressor_h36m (17, vertices), or None for the annotated points of the body.
+
+    Raises:
+        InputError: no person has the truth that the protocol needs.
+        MissingPart: a body file is missing.
     """
     of_body = predictions.truth["has_body"] > 0
     wanted = [ANNOTATED_NAMES.index(name) for name in (*protocol.joints, "pelvis")]
@@ -91,7 +99,7 @@ def _compared(
     regressor: NDArray[np.float64] | None,
     use_body: bool,
 ) -> tuple[Array, Array, Array]:
-    """Predicted and true joints (n, J, 3) m about their pelvis, and the mean distance of the vertices (n,) mm."""
+    """Predicted and true joints (n, J, 3) m relative to their pelvis, and the mean vertex distance (n,) mm."""
     joints = np.zeros((len(rows), len(protocol.joints), 3))
     target = np.zeros_like(joints)
     vertices_mm = np.full(len(rows), np.nan)
@@ -112,7 +120,7 @@ def _compared(
 
 
 def _alike(predicted: Columns, truth: Columns | None, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Places among `rows` of people who share their body files, a few at a time."""
+    """Indices among `rows` of people who share their body files, in small groups."""
     keys = [predicted["body"], predicted["gender"], *([truth["body"], truth["gender"]] if truth is not None else [])]
     kind = np.unique(np.stack([key[rows] for key in keys], 1), axis=0, return_inverse=True)[1].reshape(-1)
     for which in range(int(kind.max()) + 1):
@@ -124,7 +132,7 @@ def _alike(predicted: Columns, truth: Columns | None, rows: NDArray[np.int64]) -
 def _posed(
     side: Columns, rows: NDArray[np.int64], protocol: Protocol, bodies: LabelledBodies, regressor: NDArray[np.float64] | None
 ) -> tuple[Array, Array]:
-    """Joints (n, J, 3) and vertices (n, V, 3) about the pelvis of people who share one body."""
+    """Joints (n, J, 3) and vertices (n, V, 3) relative to the pelvis of people who share one body file."""
     body = bodies.of(str(side["body"][rows[0]]), str(side["gender"][rows[0]]))  # type: ignore[arg-type]
     evaluated = EvaluatedJoints(body, protocol.joints, regressor)
     vertices, skeleton = skin(body, *(torch.from_numpy(side[name][rows]) for name in ("rotations", "betas")))

@@ -1,4 +1,4 @@
-"""Run the network over a labelled data set once, and keep what it said beside the truth: the file that metrics are computed from."""
+"""Run the network over a labelled data set once and store its output with the labels; metrics are computed from that file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _TEXTS = ("image", "sequence", "truth.gender", "truth.body", "predicted.gender",
 _BOX_FACTOR = 1.2
 _AT_ONCE = 16
 _SAME_PERSON = 0.3
-"""Least overlap (intersection over union) of a detection with the labelled box that makes its keypoints that person's."""
+"""Least intersection over union of a detection and the labelled box for its keypoints to be used for that person."""
 
 Columns = dict[str, NDArray]
 
@@ -60,7 +60,7 @@ class DatasetPredictions:
         return len(self.image)
 
     def save(self, path: Path) -> None:
-        """As npz."""
+        """Write an npz file."""
         arrays: dict[str, NDArray] = {
             "kind": np.array("dataset"),
             "about": np.array(json.dumps(self.about)),
@@ -75,7 +75,11 @@ class DatasetPredictions:
 
 
 def load_predictions(path: Path) -> DatasetPredictions:
-    """What `DatasetPredictions.save` wrote. Raises InputError for anything else."""
+    """Read a file of `DatasetPredictions.save`.
+
+    Raises:
+        InputError: the file is something else.
+    """
     kind = str(read_npz(path, ["kind"], what=_WHAT)["kind"])
     if kind != "dataset":
         raise InputError(f"{path} holds {kind!r} predictions, expected {_WHAT}")
@@ -94,9 +98,15 @@ def load_predictions(path: Path) -> DatasetPredictions:
 
 
 def feed_truth(reader: LabelReader, about: dict[str, Any], limit: int | None = None) -> DatasetPredictions:
-    """The labelled bodies as if a network had said them: every error is then 0, or labels and bodies do not fit.
+    """Use the labelled bodies as predictions: any error above 0 shows that labels and body models do not fit.
 
-    Raises UsageError when the labels have no bodies.
+    Args:
+        reader: the labels.
+        about: JSON values to store with the predictions.
+        limit: use only the first people.
+
+    Raises:
+        UsageError: the labels contain no bodies.
     """
     labels = [reader.label(index) for index in range(len(reader) if limit is None else min(limit, len(reader)))]
     kept = [label for label in labels if label.has_pose and label.has_betas]
@@ -118,12 +128,23 @@ def predict(
     progress: Callable[[int], None] | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> DatasetPredictions:
-    """The body of every labelled person, in the box of the label and with the label's camera where that is known.
+    """Predict the body of each labelled person, in the label's box and with the label's camera where that is known.
 
-    Crop layouts that go by keypoints get those of the detector whose box overlaps the labelled one; then keypoints are found in crops and
-    the body is fitted, as in a video, each picture by itself. Layouts that go by boxes, the paper's, give the network's body as it is.
-    `limit`: only the first so many people. Pictures that cannot be read are passed over, counted and named. Once `stopped` says so,
-    what was predicted until then comes back. Raises InputError when nobody could be predicted.
+    Crop layouts that need keypoints use those of the detection whose box overlaps the labelled one. Keypoints are then refined in crops and
+    the body is fitted, as in a video, each picture by itself. Layouts that need boxes only (the paper's) return the network's body as it
+    is.
+    Unreadable pictures are skipped, counted and named.
+
+    Args:
+        reader: the labels.
+        about: JSON values to store with the predictions.
+        overrides: settings as for `--set`.
+        limit: use only the first people.
+        progress: called with the number of people finished.
+        stopped: when it returns True, the predictions made so far are returned.
+
+    Raises:
+        InputError: no person could be predicted.
     """
     settings = load_settings(None, list(overrides))
     components = build_components(settings)
@@ -170,17 +191,17 @@ def predict(
 
 
 class _People:
-    """Labelled people on their way to the network, a few pictures at a time: a GPU would be idle with one person."""
+    """A queue of labelled people from several pictures: a GPU would idle with batches of one person."""
 
     def __init__(self, components: Components, settings: Settings) -> None:
         self._components, self._settings = components, settings
         self.by_keypoints = components.cropper.layout.base == "keypoints"
         self._waiting: list[tuple[list[int], Frame, Intrinsics, Tracks, CropBatch]] = []
         self.said: dict[int, Columns] = {}
-        """by the people's numbers"""
+        """by the people's indices"""
 
     def add(self, rgb: NDArray[np.uint8], labels: Mapping[int, LabelledPerson]) -> None:
-        """Everyone in one picture; those with the same camera are cut together."""
+        """Add all labelled people of one picture; those with the same camera are cropped together."""
         components, frame = self._components, Frame(0, 0.0, rgb)
         boxes = {index: np.array([_tight_box(label)], np.float32) for index, label in labels.items()}
         found = components.detector.detect([frame])[0] if self.by_keypoints else Detections.empty()
@@ -197,7 +218,7 @@ class _People:
             self.estimate()
 
     def estimate(self) -> None:
-        """All who wait."""
+        """Run the network on all queued people."""
         if not self._waiting:
             return
         batches = [batch for *_, batch in self._waiting]
@@ -227,14 +248,14 @@ class _People:
 
 
 def _tight_box(label: LabelledPerson) -> tuple[float, float, float, float]:
-    """Of 3:4, so that the paper's rule (`cropping.base_box`) gives back the label's base box."""
+    """Box of aspect 3:4 from which the paper's rule (`cropping.base_box`) recovers the label's base box."""
     height = label.side_px / _BOX_FACTOR
     (x, y), half_width = label.centre_px.tolist(), height * 3 / 8
     return x - half_width, y - height / 2, x + half_width, y + height / 2
 
 
 def _keypoints_of(boxes: NDArray[np.float32], found: Detections) -> NDArray[np.float32]:
-    """For every labelled box the keypoints of the detection that overlaps it most; NaN with score 0 where none does."""
+    """Keypoints, for each labelled box, of the detection that overlaps it most; NaN with score 0 without one."""
     none = np.full((len(boxes), 17, 3), np.nan, np.float32)
     none[..., 2] = 0
     if not len(found):

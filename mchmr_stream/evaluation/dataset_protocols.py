@@ -1,4 +1,4 @@
-"""How each public data set is evaluated in the literature: which labels, which truth, which joints."""
+"""Published evaluation protocols of the public data sets: their labels, ground truth and joints."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from mchmr_stream.errors import InputError, UsageError
 Truth = Literal["body", "points", "either"]
 
 JOINTS_14 = (*ANNOTATED_NAMES[:13], "head")
-"""Ankles to neck, and Human3.6M's head: what errors on Human3.6M and 3DPW are published for"""
+"""Ankles to neck, and Human3.6M's head: the joints of published errors on Human3.6M and 3DPW"""
 JOINTS_17 = (*JOINTS_14, "pelvis", "spine", "jaw")
-"""the same with the trunk: MPI-INF-3DHP"""
+"""The same with the trunk: MPI-INF-3DHP"""
 H36M_ORDER = (
     "pelvis", "left_hip", "left_knee", "left_ankle", "right_hip", "right_knee", "right_ankle", "spine", "neck", "jaw", "head",
     "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
@@ -33,7 +33,7 @@ H36M_ORDER = (
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way of evaluating one data set."""
+    """An evaluation protocol of one data set."""
 
     folder: str
     """name of the data set in the data folder"""
@@ -42,9 +42,9 @@ class Protocol:
     joints: tuple[str, ...] = JOINTS_14
     split: Split = "test"
     words: str = ""
-    """what the names of its label files contain"""
+    """Text that the names of its label files contain"""
     pck: bool = False
-    """also the share of joints within 150 mm, and the area under that curve"""
+    """also compute the share of joints within 150 mm, and the area under that curve"""
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -55,11 +55,15 @@ PROTOCOLS: dict[str, Protocol] = {
     "agora": Protocol("agora", "body", split="validation"),
     "bedlam": Protocol("bedlam", "body", split="validation"),
 }
-"""By the names of `mchmr evaluate --dataset`."""
+"""By names of `mchmr evaluate --dataset`."""
 
 
 def protocol_of(name: str) -> Protocol:
-    """A known protocol, or for a data set without one: all its labels, bodies where there are, else points. Raises UsageError."""
+    """Return the protocol of a data set; an unknown data set gets one with all its labels, bodies where it has them, else points.
+
+    Raises:
+        UsageError: no folder has this name.
+    """
     if name in PROTOCOLS:
         return PROTOCOLS[name]
     variants = [known for known in PROTOCOLS if PROTOCOLS[known].folder == name]
@@ -71,7 +75,11 @@ def protocol_of(name: str) -> Protocol:
 
 
 def protocol_files(root: Path, protocol: Protocol) -> list[Path]:
-    """The label files that the protocol is about. Raises UsageError when there are none."""
+    """List the label files of a protocol.
+
+    Raises:
+        UsageError: there are none.
+    """
     files = [file for file in label_files(root / protocol.folder, protocol.split) if protocol.words in file.stem]
     if not files:
         wanted = f"whose name says {protocol.words}" if protocol.words else f"of the split {protocol.split}"
@@ -82,10 +90,10 @@ def protocol_files(root: Path, protocol: Protocol) -> list[Path]:
 
 
 class EvaluatedJoints:
-    """The joints that errors are computed of, and the pelvis they are aligned at, on bodies of one model."""
+    """The joints of which errors are computed, and the pelvis at which they are aligned, on bodies of one model."""
 
     def __init__(self, body: BodyModel, names: Sequence[str], regressor: NDArray[np.float64] | None) -> None:
-        """`regressor`: J_regressor_h36m (17, vertices); without it the annotated points of `datasets.points.BodyPoints` stand in."""
+        """`regressor`: J_regressor_h36m (17, vertices); None uses the annotated points of `datasets.points.BodyPoints`."""
         if regressor is not None and regressor.shape[1] != body.vertex_count:
             raise InputError(
                 f"the regressor is for {regressor.shape[1]} vertices, body {body.name} has {body.vertex_count}; leave --regressor out"
@@ -97,7 +105,7 @@ class EvaluatedJoints:
         self._pelvis = order.index("pelvis")
 
     def of(self, joints_m: Tensor, vertices_m: Tensor) -> tuple[Tensor, Tensor]:
-        """SMPL joints (n, 24, 3) and vertices (n, V, 3) -> joints (n, J, 3) and pelvis (n, 1, 3)."""
+        """Select the evaluated joints: SMPL joints (n, 24, 3) and vertices (n, V, 3) -> joints (n, J, 3) and pelvis (n, 1, 3)."""
         if self._points is not None:
             everything = self._points.place(joints_m, vertices_m)[:, ANNOTATED_POINTS]
         else:

@@ -1,4 +1,4 @@
-"""Figures of a report as PNG bytes. The only place where evaluation needs matplotlib."""
+"""Figures of a report as PNG bytes. Within evaluation only this module imports matplotlib."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 _PREDICTED, _TARGET = "#d55e00", "#0072b2"
 _COLOURS = ("#d55e00", "#e69f00", "#009e73", "#0072b2", "#56b4e9", "#cc79a7", "#000000")
-"""Okabe and Ito's colours, which most colour-blind people tell apart."""
+"""Colours of Okabe and Ito, which are distinct under most colour blindness."""
 _CROP_MARGIN = 0.2
 _COUNTS = ("people", "rows", "keypoints")
 
 
 def require_matplotlib() -> None:
-    """Raises MissingPart where it is not installed: before the work, not after it."""
+    """Raise MissingPart if matplotlib is not installed, before a long evaluation starts."""
     try:
         importlib.import_module("matplotlib")
     except ModuleNotFoundError as error:
@@ -34,7 +34,7 @@ def require_matplotlib() -> None:
 
 
 def draw_table(table: Table, title: str) -> bytes:
-    """A table as a picture."""
+    """Draw a table as a picture."""
     columns = list(dict.fromkeys(metric for row in table.values() for metric in row))
     cells = [[format_value(row.get(metric), metric) for metric in columns] for row in table.values()]
     widths = [max(len(name) for name in table), *(max(len(column), 8) for column in columns)]
@@ -60,7 +60,7 @@ def draw_table(table: Table, title: str) -> bytes:
 
 
 def draw_bars(table: Table, columns: Sequence[str], label: str) -> bytes:
-    """A group of bars per row of the table, a colour per column."""
+    """Draw a group of bars per row of the table, one colour per column."""
     names = list(table)
     figure = _figure(9, 1.2 + (0.14 * len(columns) + 0.1) * len(names))
     axes = figure.subplots()
@@ -79,7 +79,7 @@ def draw_bars(table: Table, columns: Sequence[str], label: str) -> bytes:
 
 
 def draw_over_time(predictions: RealPredictions) -> bytes:
-    """PA-MPJPE and MPJPE of every frame, a row of axes per view and person; a gap where they were not found."""
+    """Draw PA-MPJPE and MPJPE over the frames, one row of axes per view and person; frames without a prediction are gaps."""
     views = list(dict.fromkeys(one.label for one in predictions.predicted))
     figure = _figure(11, 2.6 * len(views) + 0.5)
     grid = figure.subplots(len(views), 2, squeeze=False, sharex="row")
@@ -100,7 +100,7 @@ def draw_over_time(predictions: RealPredictions) -> bytes:
 
 
 def draw_cases(cases: Sequence[Case], columns: int = 2) -> bytes:
-    """Each case as the picture with both skeletons, and both in 3D from the front and from the side."""
+    """Draw each case: the picture with both skeletons, and both in 3D from the front and the side."""
     rows = -(-len(cases) // columns)
     figure = _figure(6.6 * columns, 2.7 * rows + 0.3)
     grid = figure.subplots(rows, 3 * columns, squeeze=False)
@@ -126,7 +126,7 @@ def draw_cases(cases: Sequence[Case], columns: int = 2) -> bytes:
 
 
 def format_value(value: float | None, metric: str = "") -> str:
-    """Short, for tables: nothing where there is no value, counts without decimals."""
+    """Format a value for tables: empty without a value, counts without decimals."""
     if value is None or not np.isfinite(value):
         return ""
     decimals = 0 if metric in _COUNTS or abs(value) >= 1000 else 1 if abs(value) >= 10 else 2
@@ -134,7 +134,7 @@ def format_value(value: float | None, metric: str = "") -> str:
 
 
 def _crop(case: Case) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """A square around the true and, as far as it is near, the predicted person; black outside of the picture."""
+    """A square around the true person and the predicted one where it is near; black outside of the picture."""
     low, high = np.nanmin(case.target_px, 0), np.nanmax(case.target_px, 0)
     reach = (high - low).max()
     near = np.clip(case.predicted_px, low - reach / 2, high + reach / 2)
@@ -152,7 +152,7 @@ def _crop(case: Case) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
 def _skeleton(axes: Any, points: NDArray[np.float64], colour: str) -> None:
     for start, end in LIMB_BONES:
         axes.plot(*points[[start, end]].T, color=colour, linewidth=1.8, solid_capstyle="round")
-    # The person's left side with dots: mixed-up sides are a common failure.
+    # Dots mark the person's left side: exchanged sides are a common failure.
     axes.plot(*points[0::2].T, linestyle="", marker="o", markersize=3, color=colour)
 
 

@@ -1,4 +1,4 @@
-"""One HTML page that needs no other file, and its pictures as PNG beside it."""
+"""A self-contained HTML page of an evaluation, with its figures also as PNG files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,17 @@ class Picture:
 
 
 def real_report(folder: Path, results: Results, predictions: RealPredictions, cases: Sequence[Case]) -> Path:
-    """Report on real views; `cases` may be empty where the videos are not at hand. Returns the page."""
+    """Write a report on real views.
+
+    Args:
+        folder: output folder.
+        results: tables.
+        predictions: stored predictions, for the plots over time.
+        cases: worst cases; may be empty where the videos are not available.
+
+    Returns:
+        The HTML file.
+    """
     pictures = [
         Picture("tables", "Errors.", figures.draw_table(results.tables["errors"], "real views")),
         Picture("joints", "Mean error of each joint.", figures.draw_bars(results.tables["per joint, mm"], predictions.methods(), "mm")),
@@ -48,7 +58,16 @@ def real_report(folder: Path, results: Results, predictions: RealPredictions, ca
 
 
 def synthetic_report(folder: Path, results: Results, cases: Sequence[Case]) -> Path:
-    """Report on rendered people; `cases` may be empty where the pictures are not at hand. Returns the page."""
+    """Write a report on rendered people.
+
+    Args:
+        folder: output folder.
+        results: tables.
+        cases: worst cases; may be empty where the pictures are not available.
+
+    Returns:
+        The HTML file.
+    """
     groups = next(table for name, table in results.tables.items() if name.startswith("groups"))
     joints = results.tables["per joint, mm"]
     columns = list(next(iter(joints.values())))
@@ -67,7 +86,7 @@ def synthetic_report(folder: Path, results: Results, cases: Sequence[Case]) -> P
 
 
 def write_report(folder: Path, title: str, results: Results, pictures: Sequence[Picture]) -> Path:
-    """`report.html` with everything inside, and NAME.png for every picture."""
+    """Write `report.html` with all figures embedded, and NAME.png for each figure."""
     folder.mkdir(parents=True, exist_ok=True)
     with claimed([folder]):
         about = "".join(f"<tr><td>{html.escape(str(k))}</td><td>{html.escape(str(v))}</td></tr>" for k, v in results.about.items())

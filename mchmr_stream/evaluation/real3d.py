@@ -1,4 +1,4 @@
-"""Metrics of predictions on real clips: nothing here runs a network."""
+"""Metrics of stored predictions on real clips. No network runs here."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ ANGLES = "joint angles, degrees"
 
 
 def evaluate(predictions: RealPredictions) -> Results:
-    """Tables of errors, each with rows for every camera (and person) and method, the means over the cameras of every session where
-    there are several, and the means over all cameras.
+    """Compute tables of errors with a row for each camera (and person) and method, and rows of means.
 
-    `errors`: positions, in 3D and in the picture. `joint angles, degrees`. `SMPL joints instead of COCO's points` (what the difference
-    in definition makes; means only). `per joint, mm` has a row per joint and a column per method.
+    Means are over the cameras of each session where there are several sessions, and over all cameras.
+
+    Returns:
+        `errors`: positions, in 3D and in the picture. `joint angles, degrees`. `SMPL joints instead of COCO's points` (the effect of the
+        different joint definition; means only). `per joint, mm` has a row per joint and a column per method.
     """
     methods = predictions.methods()
     singles = {f"{one.label}: {one.method}": [one] for one in predictions.predicted}
@@ -53,8 +55,9 @@ def evaluate(predictions: RealPredictions) -> Results:
 
 
 def errors_row(clips: Sequence[Predicted], pixels: bool = True) -> Row:
-    """Means over clips, each clip counting alike; figures in the picture only where `pixels` belong to the same points.
+    """Compute means over clips with equal weights; picture errors only where `pixels` is True.
 
+    `pixels` means that predicted and true pixels are of the same points.
     A clip without a value is left out of the mean of that column.
     """
     errors = [pose_errors(one.limbs_m, one.target_m, one.valid, one.frame) for one in clips]
@@ -77,7 +80,10 @@ def errors_row(clips: Sequence[Predicted], pixels: bool = True) -> Row:
 
 
 def angles_row(clips: Sequence[Predicted]) -> Row:
-    """Mean of predicted minus true flexion (bias) and of its size (error), degrees; means over clips as in `errors_row`."""
+    """Compute bias and error of the flexion angles in degrees.
+
+    The bias is the mean of predicted minus true flexion, the error the mean of its absolute value; means over clips as in `errors_row`.
+    """
     errors = [flexion_errors_deg(_where_found(one), one.target_m) for one in clips]
     row: Row = {}
     for joint in JOINTS:
@@ -87,7 +93,7 @@ def angles_row(clips: Sequence[Predicted]) -> Row:
 
 
 def _means(predictions: RealPredictions) -> dict[str, list[Predicted]]:
-    """Rows of several clips: each session's where there are several sessions, then all."""
+    """Clips to average over: each session's where there are several sessions, then all."""
     sessions = list(dict.fromkeys(one.session for one in predictions.predicted))
     rows: dict[str, list[Predicted]] = {}
     for session in sessions if len(sessions) > 1 else []:
@@ -115,7 +121,7 @@ def _right_percent(clip: Predicted, threshold: float) -> float:
 
 
 def _percent_of_box(points_px: NDArray[np.float64], target_px: NDArray[np.float64], height_px: NDArray[np.float64]) -> float:
-    """Mean distance of (T, J, 2) points in each frame, then over frames, in percent of the median height of the clip's boxes."""
+    """Mean distance of (T, J, 2) points over points, then over frames, in percent of the median height of the clip's boxes."""
     distance = np.linalg.norm(points_px - target_px, axis=-1)
     if not np.isfinite(height_px).any():
         return float("nan")
@@ -123,7 +129,7 @@ def _percent_of_box(points_px: NDArray[np.float64], target_px: NDArray[np.float6
 
 
 def _mean(values: Sequence[float] | NDArray[np.float64]) -> float:
-    """Of the finite ones; NaN without any."""
+    """Mean of the finite values; NaN without any."""
     array = np.asarray(values, np.float64)
     finite = array[np.isfinite(array)]
     return float(finite.mean()) if len(finite) else float("nan")

@@ -1,6 +1,6 @@
-"""Filmed people with known 3D joints, any number of them in any number of cameras: both layouts that docs/evaluation.md describes.
+"""Filmed people with known 3D joints, with any number of people and cameras: both layouts of docs/evaluation.md.
 
-Nothing in them may be trained on.
+These clips must not be used for training.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _FACE_COUNT, _COCO_COUNT = 5, 17
 
 @dataclass(frozen=True, eq=False)
 class RealClip:
-    """One camera's video and the truth of the P people in T of its frames."""
+    """Video of one camera and the ground truth of the P people in T of its frames."""
 
     session: str
     """Cameras of one session filmed the same people at the same time"""
     name: str
-    """Of the camera; unlike that of any other clip that was loaded with it"""
+    """Name of the camera; unique among the clips that are loaded together"""
     video: Path
     joints_m: Array
     """(P, T, 17, 3) COCO's points, camera axes; NaN where a joint is not valid"""
@@ -46,33 +46,33 @@ class RealClip:
     frame: NDArray[np.int64]
     """(T,) numbers of the frames in the video, growing"""
     K: Array
-    """(3, 3)"""
+    """(3, 3) intrinsics, pixels"""
     distortion: Array
-    """as in geometry/distortion.py"""
+    """coefficients as in geometry/distortion.py"""
     turned: bool = False
     """The camera lay on its side: people stand along x"""
 
     @property
     def limbs_m(self) -> Array:
-        """(P, T, 12, 3)"""
+        """True limbs, (P, T, 12, 3)."""
         return self.joints_m[:, :, list(LIMBS_IN_COCO)]
 
     def pixels(self, *, undistorted: bool) -> Array:
-        """(P, T, 17, 2): the truth in the picture, as the lens drew it or with its distortion undone."""
+        """Project the ground truth to pixels, (P, T, 17, 2), with the lens distortion or with it undone."""
         camera = Intrinsics.from_matrix(self.K)
         pixels: Array = project(self.joints_m, camera)
         return pixels if undistorted else distort_points(pixels, camera, self.distortion)
 
 
 def clip_of(view: RealView, session: str = "") -> RealClip:
-    """A view of one person as a clip."""
+    """Convert a single-person view to a clip."""
     face = np.full((len(view.limbs_m), _FACE_COUNT, 3), np.nan) if view.face_m is None else view.face_m
     joints = np.concatenate([face, view.limbs_m], 1, dtype=np.float64)[None]
     return RealClip(session, view.name, view.video, joints, ("",), np.arange(len(view.limbs_m)), view.K, view.distortion)
 
 
 def load_clips(folders: Sequence[Path]) -> list[RealClip]:
-    """Every camera of every gt_*.npz in the folders and below them.
+    """Load all cameras of all gt_*.npz in the folders and their subfolders.
 
     Raises:
         InputError: a folder has no gt_*.npz, a video is missing, or a file is not as docs/evaluation.md describes.
@@ -94,7 +94,7 @@ def load_clips(folders: Sequence[Path]) -> list[RealClip]:
 
 
 def _told_apart(clip: RealClip, folder: str) -> RealClip:
-    """Called by the folder, too."""
+    """The clip with the folder's name added to its own."""
     session = clip.session if clip.session == folder else f"{folder}/{clip.session}"
     return replace(clip, name=f"{folder}/{clip.name}", session=session)
 
@@ -122,7 +122,7 @@ def _read_clips(truth: Path) -> list[RealClip]:
 
 
 def _camera(intrinsics: Path, K: Array, distortion: Array) -> tuple[Array, Array]:
-    """K and the coefficients that sources undo: those of CAM.json where it is, else the file's own."""
+    """K and the distortion coefficients that the source undoes: those of CAM.json where it exists, else the file's own."""
     if intrinsics.is_file():
         camera = load_camera(intrinsics)
         return camera.intrinsics.matrix, camera.distortion

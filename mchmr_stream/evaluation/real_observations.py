@@ -1,8 +1,8 @@
-"""Real views as the head reads them: detector, tracker, cropper and encoder run once, any number of heads is measured on it.
+"""Real views as inputs of the head: detector, tracker, cropper and encoder run once, then any number of heads is measured.
 
 The pipeline runs with the true camera, without fit and smoothing; of each frame the largest person is kept. Which boxes the tracker
-keeps does not depend on the head, so the errors of a head are those of `real3d`'s "per frame, known camera" with that head in it and
-`fit.kind=none`, but for one thing: with fewer views the tracker would hear of landmarks averaged over fewer crops.
+keeps does not depend on the head, so the errors of a head equal those of `real3d`'s "per frame, known camera" with that head and
+`fit.kind=none`, with one exception: with fewer views the tracker would get landmarks averaged over fewer crops.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _WHAT = "observations of real views"
 
 @dataclass(frozen=True, eq=False)
 class ObservedView:
-    """The largest person in those of a camera's T frames in which somebody was found (n of them)."""
+    """The largest person in each of the n frames, of a camera's T, with a detection."""
 
     frame: Tensor
-    """(n,) int64"""
+    """(n,) int64 frame numbers"""
     roll_rad: Tensor
-    """(n,) of the rolled camera in which the head speaks"""
+    """(n,) roll of the rolled camera in which the head predicts"""
     seen: Observations
     target_m: Tensor
     """(T, 12, 3) true limbs, camera axes"""
@@ -54,7 +54,15 @@ class ObservedView:
 def observe_real(
     folder: Path, weights: str = "default", views: int = 5, device: str = "auto", overrides: Sequence[str] = ()
 ) -> list[ObservedView]:
-    """Every view of the folder through the encoder that `weights` name, with so many crops; `overrides` are further settings."""
+    """Run the encoder of a network over every view of a folder.
+
+    Args:
+        folder: real views, in a layout of docs/evaluation.md.
+        weights: the network whose encoder is used.
+        views: crops per person.
+        device: torch device or "auto".
+        overrides: further settings as for `--set`.
+    """
     alone = ["smoother.kind=none", "fit.kind=none"]
     changes = [*alone, f"crops.views={views}", f"runtime.device={device}", f"network.weights={weights}", *overrides]
     return [_observe_view(view, changes) for view in load_views(folder)]
@@ -62,7 +70,17 @@ def observe_real(
 
 @torch.inference_mode()
 def real_errors(head: MultiCropHead, observed: Sequence[ObservedView], body: SparseBody, views: int) -> dict[str, float]:
-    """Errors of each frame by itself, the camera known, the first `views` crops; means over the cameras."""
+    """Compute a head's errors per frame with the known camera, from the first `views` crops; means over the cameras.
+
+    Args:
+        head: the head to measure.
+        observed: stored observations.
+        body: body model for COCO's points.
+        views: number of crops to use.
+
+    Raises:
+        UsageError: `views` is more than the observations hold.
+    """
     head.eval()
     errors = []
     for one in observed:
@@ -78,7 +96,7 @@ def real_errors(head: MultiCropHead, observed: Sequence[ObservedView], body: Spa
 
 
 def real_limbs_m(out: HeadOutput, roll_rad: Tensor, body: SparseBody) -> NDArray[np.float64]:
-    """(n, 12, 3) COCO's points around the pelvis, camera axes."""
+    """Convert a head's output to COCO's points around the pelvis, (n, 12, 3) m, camera axes."""
     camera_from_rolled = roll_matrix(roll_rad)
     rotations = torch.cat([(camera_from_rolled @ out.rotations[:, 0])[:, None], out.rotations[:, 1:]], 1)
     joints = body.pose(rotations, out.betas)[0].double().numpy()
@@ -87,7 +105,7 @@ def real_limbs_m(out: HeadOutput, roll_rad: Tensor, body: SparseBody) -> NDArray
 
 
 def save_observed(path: Path, observed: Sequence[ObservedView]) -> None:
-    """As npz."""
+    """Write an npz file."""
     arrays: dict[str, NDArray] = {"count": np.array(len(observed))}
     for number, one in enumerate(observed):
         arrays |= {f"{number}.{name}": getattr(one, name).numpy() for name in ("frame", "roll_rad", "target_m")}
@@ -97,7 +115,11 @@ def save_observed(path: Path, observed: Sequence[ObservedView]) -> None:
 
 
 def load_observed(path: Path) -> list[ObservedView]:
-    """What `save_observed` wrote. Raises InputError for anything else."""
+    """Read a file of `save_observed`.
+
+    Raises:
+        InputError: the file is something else.
+    """
     count = int(read_npz(path, ["count"], what=_WHAT)["count"])
     own = [field.name for field in fields(ObservedView) if field.name != "seen"]
     names = [name for number in range(count) for name in (
@@ -114,7 +136,7 @@ def load_observed(path: Path) -> list[ObservedView]:
 
 
 class _Recorder(SynchronousEstimator):
-    """An estimator that keeps what it shows the head."""
+    """An estimator that records the inputs of its head."""
 
     def __init__(self, weights: str, views: int) -> None:
         loaded = load_network(weights)
@@ -123,7 +145,7 @@ class _Recorder(SynchronousEstimator):
         self._head = loaded.net.head
         self._encoder = optimise_for_inference(loaded.net.encoder, torch.device("cpu"), "auto", crops_at_once=views)
         self.kept: deque[tuple[Observations, CropBatch] | None] = deque()
-        """one entry a frame, None where nobody was found"""
+        """one entry a frame, None for a frame without a person"""
 
     @torch.inference_mode()
     def estimate(self, batch: CropBatch) -> CropEstimates:
@@ -163,6 +185,6 @@ def _observe_view(view: RealView, changes: Sequence[str]) -> ObservedView:
         pipeline.close()
     if not frames:
         raise InputError(f"nobody was found in {view.video}")
-    # Out of inference mode, so that they may be used in any way.
+    # Clones are made outside of inference mode, so that autograd accepts them.
     columns = Observations(*(torch.stack([getattr(one, name) for one in seen]).clone() for name in Observations._fields))
     return ObservedView(torch.tensor(frames), torch.tensor(rolls), columns, torch.from_numpy(view.limbs_m))

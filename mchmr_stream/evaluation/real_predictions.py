@@ -1,4 +1,4 @@
-"""Run the pipeline and MediaPipe over real views once, and keep what they said: the file that metrics are computed from."""
+"""Run the pipeline and MediaPipe over real views once and store their output; metrics are computed from that file."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ _NAMES = ("session", "view", "person", "method")
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """What one method said of one person in one view, T frames, beside the truth.
+    """Output of one method for one person in one view over T frames, with the ground truth.
 
-    NaN where the person was not found, where a method gives no such thing, and, of the truth, where a joint is not valid.
+    NaN in frames without a detection, for values that the method does not provide and, in the ground truth, for joints that are not valid.
     """
 
     session: str
     view: str
     person: str
-    """empty where the truth knows one person only"""
+    """empty where the ground truth has one person only"""
     method: str
     frame: NDArray[np.int64]
     """(T,) numbers of the frames in the video"""
     limbs_m: NDArray[np.float64]
-    """(T, 12, 3) COCO's points, as the truth has them; camera axes for ours, MediaPipe's own for its"""
+    """(T, 12, 3) COCO's points, as in the ground truth; camera axes for this pipeline, MediaPipe's own axes for MediaPipe"""
     limbs_px: NDArray[np.float64]
-    """(T, 12, 2): ours projected, MediaPipe's picture landmarks"""
+    """(T, 12, 2) this pipeline's points projected, or MediaPipe's picture landmarks"""
     joints_m: NDArray[np.float64]
     """(T, 24, 3) SMPL joints in camera axes; NaN for MediaPipe"""
     joints_px: NDArray[np.float64]
@@ -73,43 +73,43 @@ class Predicted:
     target_m: NDArray[np.float64]
     """(T, 12, 3)"""
     target_px: NDArray[np.float64]
-    """(T, 12, 2) in the picture that the method saw: lens distortion undone where the camera was known"""
+    """(T, 12, 2) in the picture that the method processed: lens distortion is undone where the camera was known"""
     target_face_px: NDArray[np.float64]
     """(T, 5, 2) likewise"""
 
     @property
     def found(self) -> NDArray[np.bool_]:
-        """(T,)"""
+        """(T,) frames with a detection."""
         return np.asarray(np.isfinite(self.limbs_m).all((1, 2)))
 
     @property
     def valid(self) -> NDArray[np.bool_]:
-        """(T, 12): which limbs have a truth"""
+        """(T, 12) limbs with ground truth."""
         return np.asarray(np.isfinite(self.target_m).all(-1))
 
     @property
     def label(self) -> str:
-        """Camera, and person where there are several."""
+        """Name of the camera, and of the person where there are several."""
         return f"{self.view}, {self.person}" if self.person else self.view
 
 
 @dataclass(frozen=True, eq=False)
 class RealPredictions:
-    """Every method on every person in every view."""
+    """Predictions of each method for each person in each view."""
 
     about: dict[str, Any]
     predicted: tuple[Predicted, ...]
 
     def methods(self) -> list[str]:
-        """In order of appearance."""
+        """Names of the methods, in order of appearance."""
         return list(dict.fromkeys(one.method for one in self.predicted))
 
     def of(self, method: str) -> list[Predicted]:
-        """A method's clips."""
+        """The clips of one method."""
         return [one for one in self.predicted if one.method == method]
 
     def save(self, path: Path) -> None:
-        """As npz."""
+        """Write an npz file."""
         arrays: dict[str, NDArray] = {
             "kind": np.array("real3d"),
             "about": np.array(json.dumps(self.about)),
@@ -123,7 +123,11 @@ class RealPredictions:
 
 
 def load_predictions(path: Path) -> RealPredictions:
-    """What `RealPredictions.save` wrote. Raises InputError for anything else."""
+    """Read a file of `RealPredictions.save`.
+
+    Raises:
+        InputError: the file is something else.
+    """
     kind = str(read_npz(path, ["kind"], what=_WHAT)["kind"])
     if kind != "real3d":
         raise InputError(f"{path} holds {kind!r} predictions, expected {_WHAT}")
@@ -158,11 +162,19 @@ def predict(
     mediapipe: bool = True,
     mediapipe_model: Path | None = None,
 ) -> RealPredictions:
-    """Run everything over every clip of the folders.
+    """Run all methods on all clips of the folders.
 
-    Ours: each frame on its own with the assumed focal length, the same with the known camera, and smoothed to both
-    sides with the known camera. MediaPipe's PoseLandmarker (video mode, world landmarks) on the same frames, as it
-    comes and smoothed; left out where `mediapipe` is False, and with a warning where it is not installed.
+    This pipeline runs per frame with the assumed focal length, per frame with the known camera, and with two-sided smoothing and the known
+    camera. MediaPipe's PoseLandmarker (video mode, world landmarks) runs on the same frames, raw and smoothed; if it is not installed, it
+    is left out with a warning.
+
+    Args:
+        data: folders of real views or clips.
+        views: crops per person; None for the setting's value.
+        device: torch device or "auto".
+        overrides: settings as for `--set`.
+        mediapipe: also run MediaPipe.
+        mediapipe_model: MediaPipe's model file; None for the one that ships.
     """
     folders = [data] if isinstance(data, Path) else list(data)
     changes = [f"runtime.device={device}", *([f"crops.views={views}"] if views is not None else []), *overrides]
@@ -184,7 +196,7 @@ def predict(
 
 @contextmanager
 def known_camera(view: RealView | RealClip) -> Iterator[str]:
-    """The setting that tells the pipeline the view's camera."""
+    """Yield the setting that gives the view's camera to the pipeline."""
     with tempfile.TemporaryDirectory() as folder:
         camera = Path(folder) / "camera.json"
         camera.write_text(json.dumps({"K": view.K.tolist(), "distortion": view.distortion.tolist()}))
@@ -204,7 +216,7 @@ def _ours(clip: RealClip, changes: list[str]) -> Iterator[Predicted]:
 
 
 def _seen_in_file(video: Path, settings: Settings) -> dict[int, SeenPeople]:
-    """What `mchmr video` writes."""
+    """People per frame in the file that `mchmr video` writes."""
     with tempfile.TemporaryDirectory() as folder:
         result = process_video(video, folder, settings)
         if result.message is not None:
@@ -213,12 +225,12 @@ def _seen_in_file(video: Path, settings: Settings) -> dict[int, SeenPeople]:
 
 
 def matched_people(clip: RealClip, method: str, seen: Mapping[int, SeenPeople], undistorted: bool) -> list[Predicted]:
-    """Each person of the truth beside the row that is theirs, frame by frame (`matching`).
+    """Pair each person of the ground truth with the row assigned by `matching`, frame by frame.
 
     Args:
-        clip: video and truth.
+        clip: video and ground truth.
         method: its name in tables.
-        seen: by number of the frame.
+        seen: people by frame number.
         undistorted: whether the method's pixels are those of the picture with its lens distortion undone.
     """
     target_px = clip.pixels(undistorted=undistorted)[:, :, list(LIMBS_IN_COCO)]
@@ -231,12 +243,12 @@ def matched_people(clip: RealClip, method: str, seen: Mapping[int, SeenPeople], 
 
 
 def main_person(view: RealView, method: str, settings: Settings, undistorted: bool) -> Predicted:
-    """The largest person of each frame, seen with these settings."""
+    """Detect the largest person of each frame with these settings."""
     return largest_person(view, method, stream(view.video, settings), settings.body.model, undistorted)
 
 
 def largest_person(view: RealView, method: str, scenes: Iterable[Scene], body: str, undistorted: bool) -> Predicted:
-    """The largest person of each scene of the view; `body`: the body model's name."""
+    """Select the largest person of each scene of the view; `body` is the body model's name."""
     clip, seen = clip_of(view), seen_in_scenes(scenes, body)
     rows = [int(seen[frame].size_wh_px.prod(1).argmax()) if frame in seen else -1 for frame in clip.frame.tolist()]
     return _predicted(clip, 0, method, seen, rows, undistorted)
@@ -245,7 +257,7 @@ def largest_person(view: RealView, method: str, scenes: Iterable[Scene], body: s
 def _predicted(
     clip: RealClip, person: int, method: str, seen: Mapping[int, SeenPeople], rows: Iterable[int], undistorted: bool
 ) -> Predicted:
-    """One person of the truth beside the rows chosen for them; -1 where there is none."""
+    """One person of the ground truth with the rows assigned to them; -1 for a frame without a row."""
     empty = lambda *shape: np.full((len(clip.frame), *shape), np.nan)
     own = {name: empty(*_COLUMNS[name]) for name in ("limbs_m", "limbs_px", "joints_m", "joints_px", "face_px", "confidence", "height_px")}
     for t, (frame, row) in enumerate(zip(clip.frame.tolist(), rows, strict=True)):
@@ -263,7 +275,10 @@ def _predicted(
 
 
 def mediapipe_on(view: RealView | RealClip, model: Path | None) -> Iterator[Predicted]:
-    """MediaPipe on one view, as it comes and smoothed; nothing, with a warning, where it is not installed. `model`: None for what ships."""
+    """Run MediaPipe on one view and yield its raw and smoothed output; nothing, with a warning, if it is not installed.
+
+    `model` is the model file; None for the one that ships.
+    """
     clip = clip_of(view) if isinstance(view, RealView) else view
     try:
         seen = seen_by_mediapipe(clip.video, model)

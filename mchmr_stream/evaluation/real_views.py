@@ -1,6 +1,6 @@
 """One filmed person with known 3D joints in each view: the single-person layout of docs/evaluation.md.
 
-Nothing in it may be trained on. `real_clips` reads both layouts, with any number of people.
+These views must not be used for training. `real_clips` reads both layouts, with any number of people.
 """
 
 from __future__ import annotations
@@ -24,28 +24,32 @@ _FACE_COUNT = 5
 
 @dataclass(frozen=True, eq=False)
 class RealView:
-    """One filmed camera and its truth."""
+    """Video of one camera and its ground truth."""
 
     name: str
     video: Path
     limbs_m: NDArray[np.float64]
     """(T, 12, 3) camera axes"""
     K: NDArray[np.float64]
-    """(3, 3)"""
+    """(3, 3) intrinsics, pixels"""
     distortion: NDArray[np.float64]
     """(4,): k1, k2, p1, p2"""
     face_m: NDArray[np.float64] | None = None
-    """(T, 5, 3) nose, eyes, ears; None where nobody knows"""
+    """(T, 5, 3) nose, eyes, ears; None where they are not known"""
 
     def limbs_px(self, *, undistorted: bool) -> NDArray[np.float64]:
-        """(T, 12, 2): the truth in the picture, as the lens drew it or with its distortion undone."""
+        """Project the true limbs to pixels, (T, 12, 2), with the lens distortion or with it undone."""
         camera = Intrinsics.from_matrix(self.K)
         pixels = project(self.limbs_m, camera)
         return pixels if undistorted else distort_points(pixels, camera, self.distortion)
 
 
 def load_views(folder: Path) -> list[RealView]:
-    """Every camera of the folder. Raises InputError when there is none or a video is missing."""
+    """Load all cameras of the folder.
+
+    Raises:
+        InputError: the folder has no camera, or a video is missing.
+    """
     truths = sorted(folder.glob("gt_*.npz"))
     if not truths:
         raise InputError(f"no gt_*.npz in {folder}; expected a folder of real views as described in docs/evaluation.md")
@@ -53,7 +57,11 @@ def load_views(folder: Path) -> list[RealView]:
 
 
 def read_views(truth: Path) -> list[RealView]:
-    """Every camera of a gt_*.npz of the single-person layout; the videos lie beside it. Raises InputError as `load_views`."""
+    """Read all cameras of one gt_*.npz of the single-person layout; the videos are in its folder.
+
+    Raises:
+        InputError: as for `load_views`.
+    """
     cameras = [name.removesuffix(_JOINTS) for name in names_in(truth) if name.endswith(_JOINTS)]
     if not cameras:
         raise InputError(f"{truth} holds no CAM{_JOINTS}; expected a file as described in docs/evaluation.md")
@@ -76,7 +84,11 @@ def read_views(truth: Path) -> list[RealView]:
 
 
 def names_in(path: Path) -> list[str]:
-    """Keys of an npz in order."""
+    """List the keys of an npz in order.
+
+    Raises:
+        InputError: the file is not an npz.
+    """
     try:
         with np.load(path, allow_pickle=False) as archive:
             return sorted(archive.files)

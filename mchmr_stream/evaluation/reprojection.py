@@ -1,4 +1,4 @@
-"""How far projected bodies are from the detector's own keypoints, on any video: no ground truth is needed."""
+"""Distances of projected bodies from the detector's keypoints on any video. No ground truth is needed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,18 @@ _WHOLE = (*_SHOULDERS, 11, 12, *_KNEES_AND_ANKLES)
 
 
 def evaluate(files: Sequence[Path], min_score: float = 0.3) -> Results:
-    """Tables `reprojection` and `visible points`.
+    """Compute the tables `reprojection` and `visible points`.
 
-    `reprojection`: SMPL joints against every confident limb keypoint; a row per file, and one over all keypoints of all files when
-    there are several. `visible points`: the parts of the body against the keypoints that are seen in the picture, by how much of the
-    person is seen; rows per file and group, and over all files when there are several.
+    `reprojection`: SMPL joints against each confident limb keypoint; a row per file, and one over all keypoints of all files when there
+    are several. `visible points`: points of the body against the keypoints visible in the picture, grouped by how much of the person is
+    visible; rows per file and group, and over all files when there are several.
+
+    Args:
+        files: npz files of `mchmr video`.
+        min_score: least score of a keypoint.
 
     Raises:
-        InputError: a file is not what `mchmr video` writes, or was made with another version of the free body.
+        InputError: a file is not one of `mchmr video`, or was made with another version of the free body.
     """
     rows: Table = {}
     visible: Table = {}
@@ -54,7 +58,7 @@ def evaluate(files: Sequence[Path], min_score: float = 0.3) -> Results:
 
 
 def distances_percent(motion: Motion, min_score: float) -> Array:
-    """(keypoints,): distance of each confident limb keypoint from the projected joint, percent of the box's height."""
+    """(keypoints,) distance of each confident limb keypoint from the projected joint, percent of the box's height."""
     found = [np.zeros(0)]
     for track in motion.tracks.values():
         keypoints = track.keypoints_px[:, list(LIMBS_IN_COCO)]
@@ -69,9 +73,9 @@ def visible_distances(motion: Motion, min_score: float) -> tuple[Array, Mask]:
     """Distances of the body's points from the keypoints.
 
     Returns:
-        (rows, 17) percent of the longer side of the person's box: COCO's points and the face's vertices of the free body, of another
-        body the SMPL joints and NaN for the face. (rows, 17) which keypoints are visible: of score `min_score` or more and inside of
-        the picture.
+        (rows, 17) percent of the longer side of the person's box: COCO's points and the face's vertices of the free body; of another body
+        the SMPL joints, and NaN for the face. (rows, 17) which keypoints are visible: of score `min_score` or more and inside of the
+        picture.
     """
     body = points_of(motion)
     distances, visible = [np.zeros((0, 17))], [np.zeros((0, 17), np.bool_)]
@@ -80,14 +84,14 @@ def visible_distances(motion: Motion, min_score: float) -> tuple[Array, Mask]:
         side = (track.box_xyxy_px[:, 2:] - track.box_xyxy_px[:, :2]).max(1).astype(np.float64)
         points = _points_px(motion, track, body)
         distances.append(np.linalg.norm(points - keypoints[..., :2], axis=-1) / side[:, None] * 100)
-        # Pixel centres are whole numbers: the picture reaches half a pixel farther.
+        # Pixel centres are integers: the picture reaches half a pixel farther.
         inside = (keypoints[..., :2] >= -0.5) & (keypoints[..., :2] <= [motion.width - 0.5, motion.height - 0.5])
         visible.append(inside.all(-1) & (keypoints[..., 2] >= min_score))
     return np.concatenate(distances), np.concatenate(visible)
 
 
 def groups_of(visible: Mask) -> Mapping[str, Mask]:
-    """How much of a person is seen.
+    """Group rows by how much of the person is visible.
 
     Args:
         visible: (rows, 17) COCO's keypoints.
@@ -102,7 +106,7 @@ def groups_of(visible: Mask) -> Mapping[str, Mask]:
 
 
 def _points_px(motion: Motion, track: Track, body: EvaluatedPoints) -> Array:
-    """(rows, 17, 2) where COCO's keypoints are on the bodies, seen through the file's camera."""
+    """(rows, 17) COCO's points of the bodies, projected with the file's camera."""
     rotations = track.rotations
     face, limbs = body.face_m(rotations, track.betas, track.transl), body.limbs_m(track.joints_m, rotations)
     seen = np.concatenate([face, limbs], 1) @ motion.K.T
@@ -115,7 +119,7 @@ def _group_rows(name: str, distances: Array, visible: Mask) -> Table:
 
 
 def _parts_row(distances: Array, visible: Mask) -> Row:
-    """Mean over all visible points of each part, and how many they are."""
+    """Mean over all visible points of each part, and their number."""
     counted = visible & np.isfinite(distances)
     row: Row = {"rows": float(len(distances))}
     for part, keypoints in PARTS.items():

@@ -1,4 +1,4 @@
-"""What an evaluation hands out: named tables of numbers, and what they are about. As JSON, the model card reads it."""
+"""Results of an evaluation: named tables of numbers and their description. The model card reads them as JSON."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 from mchmr_stream.errors import InputError
 
 Row = dict[str, float]
-"""Metric, with its unit in the name -> value; NaN where it has none."""
+"""Metric, with its unit in the name -> value; NaN without a value."""
 Table = dict[str, Row]
-"""What was measured -> its row."""
+"""Name of what was measured -> its row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,11 @@ class Results:
 
 
 def read_results(path: Path) -> Results:
-    """What `to_json` wrote. Raises InputError for anything else."""
+    """Read the JSON file of `Results.to_json`.
+
+    Raises:
+        InputError: the file is something else.
+    """
     try:
         data = json.loads(path.read_text())
         tables = {

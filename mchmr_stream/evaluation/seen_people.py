@@ -1,4 +1,4 @@
-"""What a method finds in each frame of a video, in one form for the pipeline, for files of `mchmr video` and for MediaPipe."""
+"""People detected in each frame of a video, in one form for the pipeline, for files of `mchmr video` and for MediaPipe."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _LEAST_SIDE_PX = 1.0
 
 @dataclass(frozen=True, eq=False)
 class SeenPeople:
-    """The n people of one frame. NaN for what a method does not give."""
+    """The n people of one frame. NaN for values that a method does not provide."""
 
     limbs_m: Array
-    """(n, 12, 3) COCO's points; camera axes for ours, MediaPipe's own for its"""
+    """(n, 12, 3) COCO's points; camera axes for this pipeline, MediaPipe's own axes for MediaPipe"""
     limbs_px: Array
-    """(n, 12, 2): ours projected, MediaPipe's picture landmarks"""
+    """(n, 12, 2) this pipeline's points projected, or MediaPipe's picture landmarks"""
     joints_m: Array
     """(n, 24, 3) SMPL joints, camera axes"""
     joints_px: Array
@@ -54,37 +54,40 @@ class SeenPeople:
 
     @property
     def size_wh_px(self) -> Array:
-        """(n, 2) of the boxes"""
+        """(n, 2) width and height of the boxes."""
         return np.maximum(self.boxes_xyxy_px[:, 2:] - self.boxes_xyxy_px[:, :2], _LEAST_SIDE_PX)
 
     @property
     def matched_px(self) -> Array:
-        """(n, 12, 2) by which people are told apart: the SMPL joints where there are any, else the limbs."""
+        """(n, 12, 2) points used for matching: the SMPL joints where they exist, else the limbs."""
         joints = self.joints_px[:, list(LIMBS_IN_SMPL)]
         return np.where(np.isfinite(joints), joints, self.limbs_px)
 
 
 class EvaluatedPoints:
-    """COCO's points of bodies: the free body's own, and of any other body (None) the SMPL joints and no face."""
+    """COCO's points on bodies: the free body's own; for any other body (None) the SMPL joints, without a face."""
 
     def __init__(self, body: BodyModel | None) -> None:
         self._limbs, self._face = (None, None) if body is None else (coco_points(body), face_points(body))
 
     def limbs_m(self, joints_m: NDArray, rotations: NDArray) -> Array:
-        """(n, 24, 3) joints and (n, 24, 3, 3) relative rotations -> (n, 12, 3)."""
+        """Compute the limbs: (n, 24, 3) joints and (n, 24, 3, 3) relative rotations -> (n, 12, 3)."""
         if self._limbs is None:
             return np.asarray(joints_m, np.float64)[:, list(LIMBS_IN_SMPL)]
         return self._limbs.place(joints_m, rotations)
 
     def face_m(self, rotations: NDArray, betas: NDArray, transl_m: NDArray) -> Array:
-        """(n, 5, 3); NaN where the body has no known face."""
+        """Compute nose, eyes and ears, (n, 5, 3); NaN where the body has no known face."""
         if self._face is None:
             return np.full((len(rotations), 5, 3), np.nan)
         return self._face.place(rotations, betas, transl_m)
 
 
 def seen_in_scenes(scenes: Iterable[Scene], body: str) -> dict[int, SeenPeople]:
-    """By number of the frame; frames without people are left out. `body`: the body model's name or file."""
+    """Collect the people of scenes by frame number; frames without people are left out.
+
+    `body` is the body model's name or file.
+    """
     points = EvaluatedPoints(load_body(body))
     found = {}
     for scene in scenes:
@@ -102,7 +105,11 @@ def seen_in_scenes(scenes: Iterable[Scene], body: str) -> dict[int, SeenPeople]:
 
 
 def seen_in_motion(motion: Motion) -> dict[int, SeenPeople]:
-    """The rows of a file of `mchmr video`, as `seen_in_scenes`. Raises InputError for one made with another version of the free body."""
+    """Collect the people of a file of `mchmr video`, as `seen_in_scenes` does.
+
+    Raises:
+        InputError: the file was made with another version of the free body.
+    """
     camera = Intrinsics.from_matrix(motion.K)
     points = points_of(motion)
     by_frame: dict[int, list[SeenPeople]] = {}
@@ -119,7 +126,11 @@ def seen_in_motion(motion: Motion) -> dict[int, SeenPeople]:
 
 
 def points_of(motion: Motion) -> EvaluatedPoints:
-    """Points of the body that a file was made with. Raises InputError where that was another version of the free body."""
+    """Return the points of the body with which a file was made.
+
+    Raises:
+        InputError: that was another version of the free body.
+    """
     if motion.body_model != FREE_BODY:
         return EvaluatedPoints(None)
     body = load_body(FREE_BODY)
@@ -132,9 +143,16 @@ def points_of(motion: Motion) -> EvaluatedPoints:
 
 
 def seen_by_mediapipe(video: Path, model: Path | None) -> dict[int, SeenPeople]:
-    """MediaPipe's one person of each frame. `model`: None for what ships. Raises MissingPart where MediaPipe is not installed.
+    """Run MediaPipe on a video and collect its one person of each frame.
 
-    Its box is the one around its landmarks, as far as it lies inside of the picture.
+    The box is the one around its landmarks, clipped to the picture.
+
+    Args:
+        video: the video file.
+        model: MediaPipe's model file; None for the one that ships.
+
+    Raises:
+        MissingPart: MediaPipe is not installed.
     """
     reference = MediaPipeReference(model)
     source = open_source(video, SourceSettings())
@@ -159,7 +177,7 @@ def seen_by_mediapipe(video: Path, model: Path | None) -> dict[int, SeenPeople]:
 
 
 def smoothed_alone(seen: dict[int, SeenPeople], frames: float) -> dict[int, SeenPeople]:
-    """The same with a Gaussian of `frames` over the points, for a method that gives one person; gaps are closed up."""
+    """Smooth the points of a single person with a Gaussian of `frames`; gaps are closed up."""
     if not seen:
         return {}
     everyone = _together(list(seen.values()))

@@ -1,4 +1,4 @@
-"""Metrics of predictions on rendered people: nothing here runs a network."""
+"""Metrics of stored predictions on rendered people. No network runs here."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ PerPerson = dict[str, NDArray[np.float64]]
 """Metric -> (N,), one value per person"""
 
 _LEAST_DEPTH_M = 0.15
-"""Joints nearer than this, or behind the camera, are projected as if they were here."""
+"""Joints nearer than this, or behind the camera, are projected at this depth."""
 _MARGIN = 1.35
-"""Side of the base box over the extent of the keypoints, in the layout that training uses"""
+"""Side of the base box over the extent of the keypoints, in the layout used in training"""
 _MEDIAN = ("depth error %",)
-"""Few people whose depth is far off would make a mean of these say nothing."""
+"""Metrics averaged by the median: a few people with a wrong depth would dominate a mean."""
 
 
 def evaluate(predictions: SyntheticPredictions) -> Results:
-    """Tables `errors` (people the detector found, and all; known and assumed focal length), groups, joints, confidence."""
+    """Compute tables of errors: found and all people, known and assumed focal length, groups, joints, confidence."""
     truth = predictions.truth
     found = truth["found"] > 0
     errors: Table = {}
@@ -56,7 +56,13 @@ def evaluate(predictions: SyntheticPredictions) -> Results:
 
 
 def per_person(bodies: Columns, truth: Columns, *, assumed: bool) -> PerPerson:
-    """Every metric of every person."""
+    """Compute all metrics of each person.
+
+    Args:
+        bodies: predicted columns.
+        truth: true columns.
+        assumed: the prediction used the assumed focal length.
+    """
     limbs = list(LIMBS_IN_SMPL)
     centred, aligned = errors_by_frame(bodies["joints_m"][:, limbs].astype(np.float64), truth["joints_m"][:, limbs].astype(np.float64))
     model = load_body("free")
@@ -95,7 +101,7 @@ def _row(values: PerPerson, mask: Mask) -> Row:
 
 
 def _confidence_row(bodies: Columns, values: PerPerson, mask: Mask) -> Row:
-    """Does the network know when it is wrong? Errors of the people it is surest and least sure of."""
+    """Errors of the people with the highest and the lowest confidence: a measure of whether the network's confidence is useful."""
     expected, actual = bodies["sigma_m"].mean(1)[mask], values["MPJPE mm"][mask]
     quarter = len(expected) // 4
     if quarter == 0:
@@ -110,7 +116,7 @@ def _confidence_row(bodies: Columns, values: PerPerson, mask: Mask) -> Row:
 
 
 def _groups(predictions: SyntheticPredictions) -> dict[str, Mask]:
-    """Who is in which group; a person is in one group of each kind."""
+    """Masks of people by group; each person is in one group of each kind."""
     truth = predictions.truth
     groups: dict[str, Mask] = {}
 

@@ -1,4 +1,4 @@
-"""Rendered people as the pipeline sees them, with their labels: what synthetic evaluations start from."""
+"""Rendered people with their labels, as detected by the pipeline: the input of synthetic evaluations."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from mchmr_stream.synthesis.shards import read_shards
 from mchmr_stream.training.observations.observed_people import ObservedPeople, Observer, observable
 
 STORED_VIEWS = 5
-"""Views of each person that are observed unless more are asked for: what training keeps."""
+"""Default number of observed views of each person: as many as training stores."""
 
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """A rendered person and the picture they are in."""
+    """A rendered person and the scene they are in."""
 
     scene: SyntheticScene
     person: PersonLabel
 
 
 def labelled_people(shards: Path) -> Iterator[Labelled]:
-    """Everyone who can be seen, in the order in which they are observed."""
+    """Yield all visible people, in the order of observation."""
     for scene in read_shards(shards):
         for person in scene.people:
             if observable(person):
@@ -42,7 +42,7 @@ def labelled_people(shards: Path) -> Iterator[Labelled]:
 
 
 def make_observer(encoder: str, views: int = STORED_VIEWS, seed: int = 0) -> Observer:
-    """The pipeline's detector, cropper and encoder, on the CPU."""
+    """Build the pipeline's detector, cropper and encoder on the CPU."""
     cpu = torch.device("cpu")
     net = optimise_for_inference(make_encoder(encoder), cpu, "auto")
     return Observer(MoveNetDetector(device=cpu), Cropper(layout("wide", views), device=cpu), net, seed, CropKeypoints(ThunderPoints(cpu)))
@@ -51,9 +51,18 @@ def make_observer(encoder: str, views: int = STORED_VIEWS, seed: int = 0) -> Obs
 def observed_people(
     shards: Path | None, observed: Path | None, encoder: str, views: int | None, progress: Callable[[int], None] | None = None
 ) -> ObservedPeople:
-    """From the file `observed` when it is there, else observed anew from `shards` and kept in `observed`, if that is given.
+    """Load observed people from the file `observed`, or observe them in `shards` and store them in `observed` if it is given.
 
-    Raises UsageError when there is neither, InputError when the file has fewer views than asked for.
+    Args:
+        shards: folder of rendered people.
+        observed: file of stored observations; may not exist yet.
+        encoder: the encoder's name.
+        views: crops per person; None for the default.
+        progress: called with the number of people observed.
+
+    Raises:
+        UsageError: neither `shards` nor an existing file is given.
+        InputError: the file has fewer views than requested.
     """
     if observed is not None and observed.is_file():
         people = ObservedPeople.load(observed)
@@ -71,7 +80,11 @@ def observed_people(
 
 
 def check_same_people(labels: list[Labelled], betas: NDArray[np.floating]) -> None:
-    """Raises InputError unless the labels are those of the observed people, in order; `betas` (N, 10) tell."""
+    """Check that the labels belong to the observed people, in the same order, by their betas (N, 10).
+
+    Raises:
+        InputError: they do not.
+    """
     same = len(labels) == len(betas)
     if same and labels:
         same = bool(np.allclose(np.stack([label.person.betas for label in labels]), betas, atol=1e-4))

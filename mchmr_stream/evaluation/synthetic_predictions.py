@@ -1,4 +1,4 @@
-"""Run the network's head over observed rendered people once, and keep what it said beside the truth."""
+"""Run the network's head over observed rendered people once and store its output with the ground truth."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ from mchmr_stream.training.observations.observed_people import ObservedPeople
 KNOWN, ASSUMED = "known focal", "assumed focal"
 UNKNOWN_FAMILY = "?"
 _BODY_AGREES_M = 0.01
-"""Above the millimetres of people with stretched bones, below the centimetres of another body."""
+"""Above the millimetres of people with stretched bones, below the centimetres between two body models."""
 _WHAT = "predictions written by `mchmr evaluate synthetic --predictions`"
 _TRUTH: dict[str, tuple[int, ...]] = {
     "rotations": (24, 3, 3), "betas": (10,), "joints_m": (24, 3), "pelvis_m": (3,), "focal_px": (), "assumed_focal_px": (),
     "base_px": (3,), "inside": (12,), "visible": (), "truncated": (), "female": (), "skin_tone": (), "found": (), "betas_exact": (),
 }  # fmt: skip
-"""Numbers of each person; rolled camera, joints around the pelvis. `betas_exact` is NaN where no labels told."""
+"""Shape of each column per person; rolled camera, joints relative to the pelvis. `betas_exact` is NaN without labels."""
 _BODIES: dict[str, tuple[int | None, ...]] = {
     "rotations": (24, 3, 3), "betas": (10,), "joints_m": (24, 3), "transl_m": (None, 3), "sigma_m": (24,),
 }  # fmt: skip
-"""What was predicted; `transl_m` is the pelvis as each view sees it, `sigma_m` the error the network expects of itself."""
+"""Predicted columns; `transl_m` is the pelvis as estimated in each view, `sigma_m` the error that the network predicts for itself."""
 
 Columns = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
 class SyntheticPredictions:
-    """N rendered people."""
+    """Predictions for N rendered people."""
 
     about: dict[str, Any]
     truth: Columns
     family: NDArray[np.str_]
     """(N,) pose family; UNKNOWN_FAMILY without labels"""
     predicted: dict[str, Columns]
-    """By what was known of the camera: KNOWN, ASSUMED"""
+    """By knowledge of the camera: KNOWN, ASSUMED"""
 
     def __len__(self) -> int:
         return len(self.family)
 
     def save(self, path: Path) -> None:
-        """As npz."""
+        """Write an npz file."""
         arrays: dict[str, NDArray] = {"kind": np.array("synthetic"), "about": np.array(json.dumps(self.about)), "family": self.family}
         arrays |= {f"truth.{name}": value for name, value in self.truth.items()}
         for kind, bodies in self.predicted.items():
@@ -66,7 +66,11 @@ class SyntheticPredictions:
 
 
 def load_predictions(path: Path) -> SyntheticPredictions:
-    """What `SyntheticPredictions.save` wrote. Raises InputError for anything else."""
+    """Read a file of `SyntheticPredictions.save`.
+
+    Raises:
+        InputError: the file is something else.
+    """
     kind = str(read_npz(path, ["kind"], what=_WHAT)["kind"])
     if kind != "synthetic":
         raise InputError(f"{path} holds {kind!r} predictions, expected {_WHAT}")
@@ -91,10 +95,18 @@ def load_predictions(path: Path) -> SyntheticPredictions:
 def predict(
     people: ObservedPeople, network: LoadedNetwork, *, views: int | None = None, labels: Sequence[Labelled] | None = None, data: str = ""
 ) -> SyntheticPredictions:
-    """The head's bodies and cameras of everyone, with the true focal length and with the assumed one.
+    """Predict bodies and cameras of all people, with the true focal length and with the assumed one.
 
-    `views`: only the first so many of the stored ones. `labels`, in the people's order, tell pose families.
-    Raises UsageError for more views than there are, InputError for observations that do not fit the network or the body.
+    Args:
+        people: observed people.
+        network: the network whose head is used.
+        views: use only the first views of the stored ones.
+        labels: labels in the people's order, for pose families.
+        data: description of the data, stored with the predictions.
+
+    Raises:
+        UsageError: `views` is more than the observations hold.
+        InputError: the observations do not fit the network or the body.
     """
     head = network.net.head.eval()
     count = people.views.shape[1]
@@ -132,7 +144,7 @@ def predict(
 
 
 def _check_body(people: ObservedPeople, body: BodyModel) -> None:
-    """True betas mean something only with the body they were made for: it must put most people's joints where they truly are."""
+    """Check that the true betas were made for this body: it must reproduce most people's joints."""
     joints, _ = forward_kinematics(body, people.rotations, people.betas)
     distance = (joints - joints[:, :1] - people.joints_m).norm(dim=-1).mean(1)
     if len(people) and float(distance.median()) > _BODY_AGREES_M:

@@ -1,6 +1,6 @@
-"""People cut off under the hips, beside the same people whole: does a body survive being half out of the picture?
+"""Comparison of the same people in full and cut off below the hips.
 
-The network must not squeeze a person into what it sees of them. The rendered picture is cut just below the hips and goes
+The network must not squeeze a person into the visible part of the body. The rendered picture is cut just below the hips and passes
 through the pipeline's detector, cropper and encoder again; the joints that stay visible are compared between the two.
 """
 
@@ -26,18 +26,24 @@ from mchmr_stream.synthesis.samples import SyntheticScene
 from mchmr_stream.training.observations.observed_people import Observer
 
 _UNDER_THE_HIPS = 0.1
-"""How far below the lower hip the cut lies, in lengths of the trunk as it appears."""
+"""Distance of the cut below the lower hip, in apparent lengths of the trunk."""
 _LEGS, _SHOULDERS = [8, 9, 10, 11], [0, 1]
 _MIN_VISIBLE = 0.7
 _MIN_JOINTS = 6
-"""Both shoulders, both hips and two of elbows and wrists: fewer points are aligned by almost any pose."""
+"""Both shoulders, both hips and two of elbows and wrists: almost any pose can be aligned to fewer points."""
 
 
 def evaluate(shards: Path, network: LoadedNetwork, *, views: int = STORED_VIEWS, most_people: int = 200) -> Results:
-    """Table `upper body`: the joints that stay in view, of people whom the detector finds both ways.
+    """Compute the table `upper body`: errors of the joints that stay visible, of people detected in both pictures.
 
-    `most_people` bounds the time it takes: everyone is observed twice.
-    Raises InputError when nobody in the shards stands or sits wholly inside the picture with their legs below the hips.
+    Args:
+        shards: folder of rendered people.
+        network: the network to evaluate.
+        views: crops per person.
+        most_people: limit of people; each is observed twice.
+
+    Raises:
+        InputError: no person in the shards is fully inside the picture with their legs below the hips.
     """
     pairs = list(islice(_pairs(shards), most_people))
     if not pairs:
@@ -49,7 +55,7 @@ def evaluate(shards: Path, network: LoadedNetwork, *, views: int = STORED_VIEWS,
 
 
 def compare(whole: SyntheticPredictions, cut: SyntheticPredictions) -> dict[str, Row]:
-    """Rows for the same people whole and cut, and the ratio of the two. `inside` of `cut` says which joints count."""
+    """Compute rows for the same people in full and cut, and the ratio of the two. `inside` of `cut` marks the joints that count."""
     visible = cut.truth["inside"] > 0
     found = {"whole": whole.truth["found"] > 0, "cut under the hips": cut.truth["found"] > 0}
     both = np.logical_and.reduce(list(found.values()))
@@ -69,7 +75,7 @@ def compare(whole: SyntheticPredictions, cut: SyntheticPredictions) -> dict[str,
 
 
 def _errors(people: SyntheticPredictions, visible: NDArray[np.bool_], counted: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
-    """Per counted person: MPJPE and PA-MPJPE of the visible joints (n, 2), and MPJPE of the others (n,). mm, around the hips."""
+    """MPJPE and PA-MPJPE of the visible joints (n, 2), and MPJPE of the others (n,), of counted people. mm, aligned at the hips."""
     limbs = list(LIMBS_IN_SMPL)
     predicted = people.predicted[KNOWN]["joints_m"][:, limbs].astype(np.float64)
     target = people.truth["joints_m"][:, limbs].astype(np.float64)
@@ -89,7 +95,7 @@ def _predicted(people: Sequence[Labelled], observer: Observer, network: LoadedNe
 
 
 def _pairs(shards: Path) -> Iterator[tuple[Labelled, Labelled]]:
-    """(whole, cut) of everyone who can be cut, each alone in their scene's labels."""
+    """Pairs (full, cut) of all people who can be cut, each alone in their scene's labels."""
     for labelled in labelled_people(shards):
         row = cut_row(labelled)
         if row is not None:
@@ -99,7 +105,7 @@ def _pairs(shards: Path) -> Iterator[tuple[Labelled, Labelled]]:
 
 
 def cut_row(labelled: Labelled) -> int | None:
-    """The first row that goes, just below the hips; None unless the person is whole, hardly hidden, upright, legs below the cut."""
+    """First row to remove, just below the hips; None unless the person is fully inside, hardly occluded, upright, legs below the cut."""
     person, scene = labelled.person, labelled.scene
     limbs = person.joints_px[list(LIMBS_IN_SMPL)]
     inside = ((limbs > 0) & (limbs < [scene.width, scene.height])).all()
@@ -115,9 +121,9 @@ def cut_row(labelled: Labelled) -> int | None:
 
 
 def cut_below(scene: SyntheticScene, row: int) -> SyntheticScene:
-    """The scene without the rows from `row` on. Pixels keep their places, and so do focal length and principal point; bodies stay true."""
+    """Remove the rows from `row` on. Pixel positions, focal length, principal point and true bodies do not change."""
     buffer = io.BytesIO()
-    # As PNG: a second JPEG compression would be a second change.
+    # PNG, because a second JPEG compression would be a second change.
     Image.fromarray(scene.rgb()[:row]).save(buffer, "PNG")
     people = []
     for person in scene.people:

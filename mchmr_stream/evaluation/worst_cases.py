@@ -1,4 +1,4 @@
-"""The worst cases of an evaluation: who they are, and the pictures they are in. `figures` draws them."""
+"""The people with the largest errors of an evaluation, and their pictures. `figures` draws them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mchmr_stream.metrics.joint_errors import LIMBS_IN_SMPL, anchored, centred_o
 from mchmr_stream.pipeline.factory import open_input
 
 _APART_FRAMES = 10
-"""Neighbouring frames fail alike: one of them is shown."""
+"""Neighbouring frames fail alike: only one of them is shown."""
 _LEAST_DEPTH_M = 0.15
 
 
@@ -31,18 +31,18 @@ class Case:
 
     title: str
     rgb: NDArray[np.uint8]
-    """(H, W, 3) the whole picture"""
+    """(H, W, 3) the full picture"""
     predicted_px: NDArray[np.float64]
     """(12, 2) limbs"""
     target_px: NDArray[np.float64]
-    """(12, 2) NaN where there is no truth; so in `target_m`"""
+    """(12, 2) NaN without ground truth; so in `target_m`"""
     predicted_m: NDArray[np.float64]
-    """(12, 3) camera axes, from the middle of the hips (or of the shoulders where the hips have no truth)"""
+    """(12, 3) camera axes, relative to the middle of the hips (or of the shoulders where the hips have no ground truth)"""
     target_m: NDArray[np.float64]
 
 
 def worst_real(predictions: RealPredictions, views: Sequence[RealView | RealClip], method: str, count: int = 6) -> list[Case]:
-    """The frames with the largest MPJPE of a method that knew the camera, at least 10 frames apart; worst first."""
+    """Find the frames with the largest MPJPE of a method with the known camera, at least 10 frames apart; worst first."""
     cases: list[tuple[float, Case]] = []
     by_name = {view.name: view for view in views}
     clips = [one for one in predictions.of(method) if one.view in by_name]
@@ -66,12 +66,12 @@ def worst_real(predictions: RealPredictions, views: Sequence[RealView | RealClip
 
 
 def worst_synthetic(predictions: SyntheticPredictions, labels: Sequence[Labelled], rows: Sequence[int]) -> list[Case]:
-    """The people `rows`, known focal length, drawn in their rendered pictures."""
+    """Build cases of the people `rows`, with the known focal length, in their rendered pictures."""
     bodies, truth, limbs = predictions.predicted[KNOWN], predictions.truth, list(LIMBS_IN_SMPL)
     cases = []
     for row in rows:
         scene, person = labels[row].scene, labels[row].person
-        # Labels are in the camera, predictions in the person's rolled camera; the root rotation is known in both.
+        # Labels are in camera axes, predictions in the person's rolled camera; the root rotation is known in both.
         camera_from_rolled = person.rotations[0] @ truth["rotations"][row, 0].T
         place = averaged(bodies["transl_m"][row : row + 1])[0]
         predicted = (bodies["joints_m"][row, limbs] + place) @ camera_from_rolled.T
@@ -84,7 +84,7 @@ def worst_synthetic(predictions: SyntheticPredictions, labels: Sequence[Labelled
 
 
 def worst_rows(predictions: SyntheticPredictions, count: int = 6, among: NDArray[np.bool_] | None = None) -> list[int]:
-    """People whom the detector found, by MPJPE with the known focal length, worst first. `among` (N,) leaves people out."""
+    """Rank detected people by MPJPE with the known focal length, worst first; `among` (N,) restricts the people."""
     limbs = list(LIMBS_IN_SMPL)
     error, _ = errors_by_frame(
         predictions.predicted[KNOWN]["joints_m"][:, limbs].astype(np.float64), predictions.truth["joints_m"][:, limbs].astype(np.float64)

@@ -1,1 +1,1 @@
-"""Errors of bodies as the field computes them: joints, joint angles, surfaces, and the matching of people."""
+"""Errors of bodies as defined in the field: joints, joint angles, surfaces, and the matching of people with the ground truth."""

@@ -1,4 +1,4 @@
-"""Flexion of knees, elbows and hips in degrees: what a therapist or a coach reads off a body.
+"""Flexion of knees, elbows and hips in degrees, as used in physiotherapy and sports.
 
 Flexion is 180 degrees minus the angle at the joint between its two bones: 0 for a straight limb. A hip's bones are the thigh and the
 trunk, from the middle of the hips to the middle of the shoulders.
@@ -15,17 +15,17 @@ Array = NDArray[np.float64]
 
 JOINTS = ("knee", "elbow", "hip")
 _SHOULDER, _ELBOW, _WRIST, _HIP, _KNEE, _ANKLE = 0, 2, 4, 6, 8, 10
-"""Left ones among the twelve limbs; the right one follows."""
+"""Index of the left one among the twelve limbs; the right one is the next index."""
 
 
 def flexion_deg(limbs_m: Array) -> dict[str, Array]:
-    """Flexion of both sides.
+    """Compute the flexion angles of both sides.
 
     Args:
         limbs_m: (T, 12, 3) shoulders, elbows, wrists, hips, knees, ankles, left before right; NaN where a joint is not known.
 
     Returns:
-        For each of `JOINTS` (T, 2) degrees, left and right; NaN where one of the joints that the angle is made of is NaN.
+        For each of `JOINTS` (T, 2) degrees, left and right; NaN where one of the joints that define the angle is NaN.
     """
     both = lambda first: limbs_m[:, first : first + 2]
     middle = lambda left, right: limbs_m[:, [left, right]].mean(1, keepdims=True)
@@ -38,12 +38,20 @@ def flexion_deg(limbs_m: Array) -> dict[str, Array]:
 
 
 def flexion_errors_deg(predicted_m: Array, target_m: Array) -> dict[str, Array]:
-    """For each of `JOINTS` (n,) degrees, predicted minus true, of all frames and both sides in which both are known. (T, 12, 3) each."""
+    """Compute signed errors of the flexion angles.
+
+    Args:
+        predicted_m: (T, 12, 3) limbs, m.
+        target_m: (T, 12, 3) true limbs, m.
+
+    Returns:
+        For each of `JOINTS` (n,) degrees, predicted minus true, of all frames and both sides for which both angles are known.
+    """
     predicted, target = flexion_deg(predicted_m), flexion_deg(target_m)
     differences = {joint: predicted[joint] - target[joint] for joint in JOINTS}
     return {joint: values[np.isfinite(values)] for joint, values in differences.items()}
 
 
 def _angle_deg(first: Array, second: Array) -> Array:
-    """(..., 3), (..., 3) -> (...,). By the arc tangent: the arc cosine loses half of the digits near 0 and 180 degrees."""
+    """Angle between (..., 3) and (..., 3) -> (...,) by the arc tangent, which keeps all digits near 0 and 180 degrees."""
     return np.degrees(np.arctan2(np.linalg.norm(np.cross(first, second), axis=-1), (first * second).sum(-1)))

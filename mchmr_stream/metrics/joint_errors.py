@@ -1,7 +1,7 @@
-"""Errors of predicted bodies, in millimetres, as the field computes them.
+"""Errors of predicted joints in millimetres, as defined in the field.
 
-Joints are (frames, joints, 3) metres in camera axes. A frame without a prediction is NaN and is left out of the means;
-`found` says how many there were. `valid` (frames, joints) says which joints have a truth; without it all of them have one.
+Joints are (frames, joints, 3) metres in camera axes. A frame without a prediction is NaN and is left out of the means; `found` is the
+share of frames with a prediction. `valid` (frames, joints) marks joints with ground truth; None marks all of them.
 """
 
 from __future__ import annotations
@@ -29,29 +29,37 @@ LEFT_SHOULDER, RIGHT_SHOULDER = 0, 1
 LEFT_HIP, RIGHT_HIP = 6, 7
 """Among the twelve limbs."""
 LEAST_LIMBS = 4
-"""A frame counts when so many of the twelve limbs are valid."""
+"""Least number of valid limbs (of twelve) for a frame to count."""
 LEAST_ALIGNED = 5
-"""Fewer points fit almost anything after a similarity."""
+"""Least number of points for a similarity alignment; fewer points fit almost anything."""
 
 
 @dataclass(frozen=True)
 class PoseErrors:
-    """Means over frames, mm; `acceleration` is per frame squared."""
+    """Mean errors over frames in mm; `acceleration` in mm per frame squared."""
 
     found: float
-    """share of the frames that count with a prediction"""
+    """share of the counted frames that have a prediction"""
     mpjpe: float
     pa_mpjpe: float
     acceleration: float
 
 
 def centred_on_hips(limbs: Array) -> Array:
-    """(T, 12, 3) limbs relative to the middle of the hips."""
+    """Subtract the middle of the hips from (T, 12, 3) limbs."""
     return limbs - limbs[:, [LEFT_HIP, RIGHT_HIP]].mean(1, keepdims=True)
 
 
 def anchored(limbs: Array, valid: Mask) -> Array:
-    """(T, 12, 3) limbs relative to the middle of the hips, or of the shoulders where a hip is not valid; NaN where neither pair is."""
+    """Subtract the middle of the hips, or of the shoulders where a hip is not valid.
+
+    Args:
+        limbs: (T, 12, 3) m.
+        valid: (T, 12) which limbs are valid.
+
+    Returns:
+        (T, 12, 3) m; NaN in frames where neither pair is valid.
+    """
     hips, shoulders = _anchors(valid)
     hip, shoulder = (limbs[:, list(pair)].mean(1) for pair in (_HIPS, _SHOULDERS))
     middle = np.where(hips[:, None], hip, np.where(shoulders[:, None], shoulder, np.nan))
@@ -59,9 +67,15 @@ def anchored(limbs: Array, valid: Mask) -> Array:
 
 
 def similarity_aligned(points: Array, target: Array, valid: Mask | None = None) -> Array:
-    """Each frame's points moved, turned and scaled onto the target's (Procrustes, Umeyama 1991). (T, J, 3).
+    """Align each frame's points to the target with a similarity transform (Procrustes, Umeyama 1991).
 
-    Points that are not valid are moved along, but do not take part in the fit.
+    Args:
+        points: (T, J, 3) predicted points.
+        target: (T, J, 3) true points.
+        valid: (T, J) points that take part in the fit; the others are only transformed. None for all.
+
+    Returns:
+        (T, J, 3) rotated, scaled and translated points.
     """
     weight = np.ones(points.shape[:2]) if valid is None else valid.astype(np.float64)
     total = np.maximum(weight.sum(1), 1)[:, None, None]
@@ -76,18 +90,18 @@ def similarity_aligned(points: Array, target: Array, valid: Mask | None = None) 
 
 
 def per_joint_mm(points: Array, target: Array) -> Array:
-    """(T, J) distances in mm."""
+    """Distances in mm, (T, J), of points in metres."""
     return np.linalg.norm(points - target, axis=-1) * 1e3
 
 
 def mean_where(values: Array, counted: Mask, axis: int = -1) -> Array:
-    """Mean along an axis of what is counted; NaN where nothing is."""
+    """Mean of the counted values along an axis; NaN where none is counted."""
     total = counted.sum(axis)
     return np.where(total > 0, np.where(counted, values, 0).sum(axis) / np.maximum(total, 1), np.nan)
 
 
 def errors_by_frame(predicted: Array, target: Array, valid: Mask | None = None) -> tuple[Array, Array]:
-    """MPJPE and PA-MPJPE of every frame.
+    """Compute MPJPE and PA-MPJPE of each frame.
 
     Args:
         predicted: (T, 12, 3) limbs, m; NaN in a frame without a prediction.
@@ -109,7 +123,16 @@ def errors_by_frame(predicted: Array, target: Array, valid: Mask | None = None) 
 
 
 def joint_means_mm(predicted: Array, target: Array, valid: Mask | None = None) -> Array:
-    """(12,) mean error of each limb, both sides `anchored`; arguments as for `errors_by_frame`. NaN where a joint was never compared."""
+    """Compute the mean error of each limb.
+
+    Args:
+        predicted: (T, 12, 3) limbs, m; NaN in a frame without a prediction.
+        target: (T, 12, 3) m.
+        valid: (T, 12) which of `target` are known; None for all.
+
+    Returns:
+        (12,) mm, both sides `anchored`. NaN for a joint that was never compared.
+    """
     valid = np.ones(target.shape[:2], np.bool_) if valid is None else valid
     ok = _compared(predicted, valid)
     distances = per_joint_mm(anchored(predicted[ok], valid[ok]), anchored(target[ok], valid[ok]))
@@ -117,22 +140,28 @@ def joint_means_mm(predicted: Array, target: Array, valid: Mask | None = None) -
 
 
 def right_points(points_px: Array, target_px: Array, threshold: float, counted: Mask | None = None) -> Array:
-    """PCK of each frame, (T,): the share of points within `threshold` of the longer side of the box around all true points.
+    """Compute the share of correct keypoints (PCK) of each frame.
 
-    `points_px`, `target_px` (T, J, 2); `counted` (T, J) leaves points out. A point without a prediction (NaN) is wrong; a frame
-    of which nothing is counted is NaN. True points that are NaN are no part of the box.
+    Args:
+        points_px: (T, J, 2) predicted points. A point without a prediction (NaN) is wrong.
+        target_px: (T, J, 2) true points. NaN points do not extend the box.
+        threshold: largest distance of a correct point, as a share of the longer side of the box around all true points.
+        counted: (T, J) points that count; None for all.
+
+    Returns:
+        (T,) share of correct points; NaN where no point counts.
     """
     counted = np.ones(points_px.shape[:2], np.bool_) if counted is None else counted
     known = np.isfinite(target_px)
     side = (np.where(known, target_px, -np.inf).max(1) - np.where(known, target_px, np.inf).min(1)).max(-1)
-    with np.errstate(invalid="ignore"):  # NaN compares as False: wrong, as it should be
+    with np.errstate(invalid="ignore"):  # A comparison with NaN is False: the point counts as wrong.
         right = np.linalg.norm(points_px - target_px, axis=-1) <= threshold * side[:, None]
     total = counted.sum(1)
     return np.where(total > 0, (right & counted).sum(1) / np.maximum(total, 1), np.nan)
 
 
 def pose_errors(predicted: Array, target: Array, valid: Mask | None = None, frame: NDArray[np.int64] | None = None) -> PoseErrors:
-    """Means over the frames of a clip.
+    """Compute mean errors over the frames of a clip.
 
     Args:
         predicted: (T, 12, 3) limbs, m; NaN in a frame without a prediction.
@@ -167,11 +196,11 @@ _HIPS, _SHOULDERS = (LEFT_HIP, RIGHT_HIP), (LEFT_SHOULDER, RIGHT_SHOULDER)
 
 
 def _anchors(valid: Mask) -> tuple[Mask, Mask]:
-    """(T,), (T,): are both hips valid, and both shoulders?"""
+    """For each frame (T,), (T,): whether both hips are valid, and whether both shoulders are."""
     hips, shoulders = (np.asarray(valid[:, list(pair)].all(1)) for pair in (_HIPS, _SHOULDERS))
     return hips, shoulders
 
 
 def _compared(predicted: Array, valid: Mask) -> Mask:
-    """(T,): frames that count and have a prediction."""
+    """(T,) frames that count and have a prediction."""
     return np.asarray(np.isfinite(predicted).all((1, 2))) & (valid.sum(1) >= LEAST_LIMBS)

@@ -1,4 +1,4 @@
-"""Which of the people that a method found is which person of the truth: decided in the picture, frame by frame."""
+"""Assignment of a method's detections to the people of the ground truth, in the picture and frame by frame."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from scipy.optimize import linear_sum_assignment
 from mchmr_stream.metrics.joint_errors import LEAST_LIMBS
 
 MATCH = 0.35
-"""Mean distance of the valid limbs up to which a row may be a person, in longer sides of the row's box."""
+"""Largest mean distance of the valid limbs between a row and a person, in longer sides of the row's box."""
 _NEVER = 9.0
 
 
 def match_people(points_px: NDArray[np.floating], side_px: NDArray[np.floating], target_px: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Assign people to rows one to one, so that the sum of the distances is the least (Hungarian method).
+    """Assign rows to people one to one with the least sum of distances (Hungarian method).
 
     Args:
         points_px: (n, 12, 2) limbs of the n rows of a frame.
@@ -22,7 +22,7 @@ def match_people(points_px: NDArray[np.floating], side_px: NDArray[np.floating],
         target_px: (P, 12, 2) true limbs of P people; NaN where a joint is not valid.
 
     Returns:
-        (P,) the row of each person; -1 for those who have less than `LEAST_LIMBS` valid limbs or no row nearer than `MATCH`.
+        (P,) the row of each person; -1 for a person with fewer than `LEAST_LIMBS` valid limbs or without a row nearer than `MATCH`.
     """
     rows = np.full(len(target_px), -1, np.int64)
     valid = np.isfinite(target_px).all(-1)

@@ -1,4 +1,4 @@
-"""What is measured on the skin of bodies: vertex error, stature, build."""
+"""Measures of the body surface: vertex error, stature, body mass index."""
 
 from __future__ import annotations
 
@@ -10,16 +10,24 @@ from torch import Tensor
 from mchmr_stream.body.body_model import BodyModel, skin
 
 _AT_ONCE = 64
-"""Whole bodies in memory at a time: 64 of 6890 vertices with their skinning take some 100 MB."""
+"""Bodies in memory at a time: 64 of 6,890 vertices with their skinning take some 100 MB."""
 _DENSITY_KG_M3 = 1000.0
 
 
 def vertex_error_mm(
     model: BodyModel, rotations: Tensor, betas: Tensor, target_rotations: Tensor, target_betas: Tensor
 ) -> NDArray[np.float64]:
-    """PVE of each person, (N,): mean distance of all vertices, both bodies moved so that their pelvis joints agree.
+    """Compute the mean vertex error (PVE) of each person, with the pelvis joints aligned.
 
-    Rotations (N, 24, 3, 3), betas (N, 10).
+    Args:
+        model: the body model of both sides.
+        rotations: (N, 24, 3, 3) predicted rotations.
+        betas: (N, 10) predicted shape.
+        target_rotations: (N, 24, 3, 3) true rotations.
+        target_betas: (N, 10) true shape.
+
+    Returns:
+        (N,) mm.
     """
     errors = []
     for rows in torch.arange(len(betas)).split(_AT_ONCE):
@@ -31,7 +39,7 @@ def vertex_error_mm(
 
 
 def stature_m(model: BodyModel, betas: Tensor) -> NDArray[np.float64]:
-    """(N, 10) betas -> (N,): how tall the body stands, crown to sole of the rest pose (body axes: y up)."""
+    """Compute the stature from crown to sole in the rest pose (body axes, y up): (N, 10) betas -> (N,) m."""
     heights = [torch.zeros(0)]
     for rows in betas.split(_AT_ONCE):
         y = model.v_template[:, 1] + rows.to(model.dtype) @ model.shapedirs[:, 1].T
@@ -40,12 +48,15 @@ def stature_m(model: BodyModel, betas: Tensor) -> NDArray[np.float64]:
 
 
 def body_mass_index(model: BodyModel, betas: Tensor) -> NDArray[np.float64]:
-    """(N,) kg/m^2 of the rest body, taken to weigh as much as water: volume of the closed mesh over stature squared."""
+    """Compute the body mass index of the rest body, (N,) kg/m², with the density of water.
+
+    The mass is the volume of the closed mesh; the index is mass over stature squared.
+    """
     volumes = [torch.zeros(0)]
     faces = torch.from_numpy(model.faces)
     for rows in betas.split(_AT_ONCE):
         vertices = model.v_template + torch.einsum("nb,vcb->nvc", rows.to(model.dtype), model.shapedirs)
         first, second, third = (vertices[:, faces[:, corner]] for corner in range(3))
-        # Signed volume of the tetrahedra between the origin and every triangle (divergence theorem).
+        # Signed volume of the tetrahedra between the origin and each triangle (divergence theorem).
         volumes.append((first * torch.linalg.cross(second, third)).sum((1, 2)) / 6)
     return torch.cat(volumes).double().numpy() * _DENSITY_KG_M3 / np.maximum(stature_m(model, betas), 1e-6) ** 2
