@@ -1,4 +1,4 @@
-"""The parts that can be swapped, one verb each. docs/architecture.md says how to add one."""
+"""Interfaces of the exchangeable parts. docs/architecture.md describes how to add one."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Detections,
 
 
 class Source(Protocol):
-    """Gives the frames of one input in order of time. `Pipeline.scenes` takes one of your own, too."""
+    """Yields the frames of one input in temporal order. `Pipeline.scenes` accepts any implementation."""
 
     @property
     def info(self) -> SourceInfo:
-        """What is known before the first frame."""
+        """Properties that are known before the first frame."""
         ...
 
     @property
     def warnings(self) -> list[str]:
-        """What was odd about the input so far, one line each; read after the last frame."""
+        """Irregularities of the input found so far, one line each. Read after the last frame."""
         ...
 
     def frames(self) -> Iterator[Frame]:
         """Decode the input. Called once.
 
         Yields:
-            Every frame once, upright, with square pixels. Later stages assume that there is no lens distortion.
+            Each frame once, upright, with square pixels. Later stages assume a picture without lens distortion.
 
         Raises:
-            TruncatedInput: After the last good frame: the end is missing.
+            TruncatedInput: After the last good frame, if the end of the input is missing.
         """
         ...
 
@@ -42,14 +42,14 @@ class Source(Protocol):
 
 
 class Detector(Protocol):
-    """Finds people in pictures. It has no memory: frames may come in any order and in batches of any size.
+    """Detects people in pictures. It is stateless: frames may arrive in any order and in batches of any size.
 
-    With `source.rotate=auto` it also gets pictures rotated by 90, 180 and 270 degrees; a detector without keypoints, which cannot show
-    the rotation, is best run with `source.rotate=0`.
+    With `source.rotate=auto` it also receives pictures rotated by 90, 180 and 270 degrees. A detector without keypoints cannot show the
+    rotation and is best run with `source.rotate=0`.
     """
 
     def detect(self, frames: Sequence[Frame]) -> list[Detections]:
-        """Find everyone.
+        """Detect all people.
 
         Args:
             frames: Pictures of one source.
@@ -60,61 +60,81 @@ class Detector(Protocol):
         ...
 
     def close(self) -> None:
-        """Release what is held. Called once, by `Pipeline.close`."""
+        """Release resources. Called once, by `Pipeline.close`."""
         ...
 
 
 class Tracker(Protocol):
-    """Gives people identities over time. All its state belongs to one run."""
+    """Assigns identities to people over time. All its state belongs to one run."""
 
     def update(self, detections: Detections | None, time_s: float, rgb: NDArray[np.uint8] | None = None) -> Tracks:
-        """The people of this frame. None: the detector was not asked, carry everyone.
+        """Advance to the next frame.
 
-        `rgb` is the picture, for what people look like. Rows with identity 0 may be nobody: `believed` has to be called.
+        Args:
+            detections: Detections of this frame; None if the detector did not run on it, which carries all tracks by prediction.
+            time_s: Time of the frame in seconds.
+            rgb: The picture (H, W, 3), for appearance; None leaves appearance out.
+
+        Returns:
+            The people of this frame. Rows with identity 0 are not confirmed as people yet: `believed` has to be called on them.
         """
         ...
 
     def believed(self, tracks: Tracks) -> Tracks:
-        """The rows of the last update, now with the keypoints of their crops, that are people."""
+        """Filter the rows of the last update by their keypoints.
+
+        Args:
+            tracks: Rows of the last update, with the keypoints of their crops.
+
+        Returns:
+            The rows that are people, all with an identity.
+        """
         ...
 
     def needs_confirmation(self, detections: Detections | None) -> bool:
-        """Whether an update with these detections may have to carry somebody: then `confirm` must come first."""
+        """Return whether an update with these detections may carry a track, so that `confirm` has to be called before it.
+
+        Args:
+            detections: Detections of the next frame; None if the detector does not run on it.
+        """
         ...
 
     def end_scene(self) -> None:
-        """The next frame is of another shot: forget everyone; no identity is given again."""
+        """End all tracks because the next frame belongs to another shot. No identity is used again."""
         ...
 
     def confirm(self, track_id: Int, landmarks_px: Float, presence: Float) -> None:
-        """What the network saw in the crops of the last update: it carries people whom the detector loses.
+        """Take the network's results for the crops of the last update. They carry people whom the detector misses.
 
-        `landmarks_px` (n, 17, 3) in picture pixels, `presence` (n,) in [0, 1].
+        Args:
+            track_id: (n,) identities.
+            landmarks_px: (n, 17, 3) x, y in pixels of the picture and visibility.
+            presence: (n,) probability in [0, 1] that the crop shows a person.
         """
         ...
 
 
 class MeshEstimator(Protocol):
-    """Estimates one body per person from crops. `SynchronousEstimator` is a base class that leaves only `estimate` to write."""
+    """Estimates one body per person from crops. `SynchronousEstimator` is a base class that leaves only `estimate` to implement."""
 
     @property
     def name(self) -> str:
-        """Name of the weights, as files and messages give it."""
+        """Name of the weights, as written to files and messages."""
         ...
 
     @property
     def weights_sha256(self) -> str:
-        """Hash of the weights, as files give it."""
+        """Hash of the weights, as written to files."""
         ...
 
     @property
     def crop_size_hw(self) -> tuple[int, int]:
-        """Height and width of the crops it takes, pixels; `crops.layout` must cut crops of this size."""
+        """Height and width of its crops, pixels; `crops.layout` must cut crops of this size."""
         ...
 
     @property
     def fixed_views(self) -> int | None:
-        """The only number of views it takes; None: any."""
+        """The only number of views that it supports; None: any number."""
         ...
 
     @property
@@ -124,7 +144,7 @@ class MeshEstimator(Protocol):
 
     @property
     def trained_on_smpl(self) -> bool:
-        """Whether betas are those of SMPL, which mean nothing on the free body."""
+        """True if its betas are those of SMPL, which do not apply to the free body."""
         ...
 
     @property
@@ -136,7 +156,7 @@ class MeshEstimator(Protocol):
         """Estimate a batch and wait for the result.
 
         Args:
-            batch: Crops of n people, perhaps of several frames; n may be 0.
+            batch: Crops of n people, possibly of several frames; n may be 0.
 
         Returns:
             n bodies, in the order of the batch.
@@ -155,32 +175,36 @@ class MeshEstimator(Protocol):
         ...
 
     def close(self) -> None:
-        """Release what is held. Called once, by `Pipeline.close`."""
+        """Release resources. Called once, by `Pipeline.close`."""
         ...
 
 
 class Smoother(Protocol):
-    """Removes jitter per track. May hold frames back; gives them out in order, each once."""
+    """Removes jitter per track. It may hold frames back; it returns them in order, each once."""
 
-    def push(self, bodies: Bodies) -> list[Bodies]: ...
+    def push(self, bodies: Bodies) -> list[Bodies]:
+        """Take the bodies of the next frame and return those of the frames that are now final."""
+        ...
 
     def flush(self) -> list[Bodies]:
-        """What was held back, at the end."""
+        """Return the frames that are still held back, at the end."""
         ...
 
 
 class Sink(Protocol):
-    """Takes finished scenes somewhere."""
+    """Consumes finished scenes."""
 
-    def write(self, scene: Scene) -> None: ...
+    def write(self, scene: Scene) -> None:
+        """Take the scene of the next frame."""
+        ...
 
     def close(self) -> None:
-        """Publish what was written, also after an early stop; a file appears only now, whole."""
+        """Publish what was written, also after an early stop. A file appears only now, complete."""
         ...
 
 
 class LiveSink(Protocol):
-    """Takes finished scenes of live sources. The pipeline waits while `write` runs, so slow work belongs on a thread of its own."""
+    """Consumes finished scenes of live sources. The pipeline waits while `write` runs, so slow work belongs on a separate thread."""
 
     def write(self, moment: Moment) -> None:
         """Take one result. Called for one result at a time, in the order in which they are finished.
@@ -191,5 +215,5 @@ class LiveSink(Protocol):
         ...
 
     def close(self) -> None:
-        """Called once, at the end of the run."""
+        """Release resources. Called once, at the end of the run."""
         ...

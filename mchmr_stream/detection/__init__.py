@@ -1,1 +1,4 @@
-"""Who is in the picture: `movenet`, `mediapipe` and `boxes` are detectors, made by `pipeline/factory.py`; `centernet` serves the first."""
+"""Detection of people.
+
+`movenet`, `mediapipe` and `boxes` are detectors, built by `pipeline/factory.py`; `centernet` decodes MoveNet's maps.
+"""

@@ -1,11 +1,11 @@
-"""Which way up a camera is, from the people before it: `source.rotate: auto`.
+"""Estimation of how far a camera is rotated, from the people in its pictures: `source.rotate: auto`.
 
-A detector that is trained on upright people still finds many of those who lie in the picture, badly. What gives them away is the order of
-their keypoints: seen the right way up, faces are above shoulders and shoulders above hips; otherwise hardly ever, even where the
-detector bends what it finds towards that. So a picture in which nobody stands is tried in all four turns.
+A detector trained on upright people still finds many people who lie in the picture, though poorly. The order of their keypoints reveals the
+rotation: in an upright picture faces are above shoulders and shoulders above hips. In a rotated one they hardly ever are, although the
+detector bends its results towards that order. A picture in which no person stands is therefore tried in all four rotations.
 
-One person cannot tell a camera on its side from somebody lying before an upright one. Cameras are upright far more often: as soon as
-anybody stands in the picture as filmed, those who lie count for nothing, and nothing but several frames that agree turns a camera.
+One person cannot distinguish a camera on its side from a person lying in front of an upright one. Upright cameras are far more frequent: as
+soon as a person stands in the picture as filmed, people who lie are ignored, and only several frames that agree rotate a camera.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.datatypes import KEYPOINT_NAMES, Detections, Frame
-from mchmr_stream.detection.rotated_detector import TurnedDetector
+from mchmr_stream.detection.rotated_detector import RotatedDetector
 from mchmr_stream.protocols import Detector
 
 _FACE = [KEYPOINT_NAMES.index(name) for name in KEYPOINT_NAMES[:5]]
@@ -25,37 +25,48 @@ _SHOULDERS = [KEYPOINT_NAMES.index("left_shoulder"), KEYPOINT_NAMES.index("right
 _HIPS = [KEYPOINT_NAMES.index("left_hip"), KEYPOINT_NAMES.index("right_hip")]
 
 _LEANING = 0.6
-"""Cosine of the angle to up from which on a face above shoulders, or shoulders above hips, speaks for a turn; below it, against it."""
-_PLAIN = 0.4
-"""A frame with this much evidence, and with more, says all that a frame can say."""
+"""Cosine of the angle to up above which a face above shoulders, or shoulders above hips, is evidence for a rotation; below it, evidence
+against.
+"""
+_FULL_EVIDENCE = 0.4
+"""Sum of evidence at which a frame has its maximum weight."""
 _STANDING = 0.5
-"""Share of that from which on somebody plainly stands."""
+"""Share of the maximum weight from which on a person counts as standing."""
 _KEPT, _KEPT_UNSEEN = 0.8, 0.97
-"""What is left of older evidence with each frame: a few frames that agree outweigh all before them. And with a frame where nobody stands
-in any turn that was tried, which says next to nothing."""
+"""Decay of older evidence per frame, so that a few frames that agree outweigh all before them; and per frame in which no person stands in
+any rotation tried, which is hardly evidence.
+"""
 _UPRIGHT_LEAD = 2.0
-"""Evidence for the picture as filmed ahead of that for any turn, in frames, from which on the camera is upright for good: three frames,"""
-_TURNED_LEAD = 3.0
-"""... and for a turn, from which on it is said: five frames,"""
+"""Lead of the evidence for the picture as filmed over any rotation, in frames, from which on the camera is upright for good: three frames,
+"""
+_ROTATED_LEAD = 3.0
+"""... lead of a rotation from which on it is reported: five frames,"""
 _USED_LEAD = 0.5
-"""... and from which on it is used for the time being."""
+"""... and from which on it is used provisionally."""
 _FORGOTTEN = 0.2
-"""The evidence below which a turn that was never said is not used any longer: it was one look at something."""
+"""Evidence below which a rotation that was never reported is no longer used: it was based on a single trial."""
 _CHANGED_LEAD = 2.0
-"""The lead of the picture as filmed over the turn that was said, from which on that one is dropped."""
+"""Lead of the picture as filmed over the reported rotation from which on that rotation is dropped."""
 _TRIALS = 24
-"""So many frames may be tried in all turns at first,"""
+"""Number of frames that may be tried in all rotations at first,"""
 _DETECTIONS_PER_TRIAL = 32
-"""... and for good one more for each so many detections. Where nothing is found at all they come ever more rarely, down to this rate."""
-_KEPT_BACK = 8
-"""So many trials are for frames after one that speaks against the turn in use: enough of them to change it."""
+"""... and one more per so many detections. Without any detections trials become ever less frequent, down to this rate."""
+_RESERVED_TRIALS = 8
+"""Trials reserved for frames after one that contradicts the rotation in use: enough to change it."""
 
 
-def standing(found: Detections) -> float:
-    """How much the people of a picture speak for up being where `found.up_rad` says; 0 where nobody does.
+def standing_evidence(found: Detections) -> float:
+    """Measure how strongly the people of a picture confirm the up direction `found.up_rad`.
 
-    The sum over people of score times, of face over shoulders and shoulders over hips, the mean keypoint score times uprightness. The
-    latter is 1 where they are one straight above the other, 0 at about 50 degrees, and less beyond; a person's sum is never below 0.
+    The evidence of a person is the score times the sum, over face above shoulders and shoulders above hips, of the mean keypoint score
+    times uprightness. Uprightness is 1 where one is straight above the other, 0 at about 50 degrees, and negative beyond. The evidence of a
+    person is never negative.
+
+    Args:
+        found: The people of one picture.
+
+    Returns:
+        Sum over people; 0 if no person stands.
     """
     if not len(found):
         return 0.0
@@ -69,144 +80,151 @@ _Middle = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def _middle(keypoints: NDArray[np.float64]) -> _Middle:
-    """(n, k, 3) -> their middle by score (n, 2), and mean score (n,)."""
+    """Average keypoints (n, k, 3) weighted by score; returns positions (n, 2) and mean scores (n,)."""
     scores = keypoints[..., 2:]
     return (scores * keypoints[..., :2]).sum(1) / scores.sum(1).clip(min=1e-9), scores[..., 0].mean(1)
 
 
 def _uprightness(above: _Middle, below: _Middle, up: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) in [-1, 1]: whether one is above the other, by the lower of their scores."""
+    """(n,) in [-1, 1]: alignment of the direction from `below` to `above` with up, times the lower of their scores."""
     direction = above[0] - below[0]
     cosine = direction @ up / np.linalg.norm(direction, axis=-1).clip(min=1e-9)
     return np.minimum(above[1], below[1]) * ((cosine - _LEANING) / (1 - _LEANING)).clip(-1, 1)
 
 
-class WayUp:
-    """What is known so far of which way up a camera is. Its state follows from the frames it heard of, in their order."""
+class CameraRotation:
+    """Running estimate of the camera's rotation. Its state depends only on the frames added and their order."""
 
     def __init__(self) -> None:
         self.quarters = 0
-        """clockwise, that pictures are best turned by"""
+        """Clockwise quarter turns by which pictures are best rotated"""
         self.upright = False
-        """the camera is upright for good: no frame need be told of any more"""
-        self.turned = False
-        """several frames agree that `quarters`, which is not 0, is right"""
+        """The camera is upright for good: no further frames are needed"""
+        self.confirmed = False
+        """Several frames agree that `quarters`, which is not 0, is right"""
         self._evidence = np.zeros(4)
         self._budget = float(_TRIALS)
         self._contradicted = False
         self._pause = 1
         self._since_trial = _DETECTIONS_PER_TRIAL
 
-    def wants_trial(self, found: Detections, standing_there: float) -> bool:
-        """Whether a frame should be looked at in the other turns, too.
+    def needs_trial(self, found: Detections, evidence: float) -> bool:
+        """Return whether a frame should be tried in the other rotations, too.
 
         Args:
-            found: in the picture turned by `quarters`.
-            standing_there: `standing` of that.
+            found: Detections in the picture rotated by `quarters`.
+            evidence: `standing_evidence` of them.
         """
         self._since_trial += 1
         self._budget = min(_TRIALS, self._budget + 1 / _DETECTIONS_PER_TRIAL)
         if self._contradicted or self._budget < 1:
             return self._budget >= 1
-        if standing_there / _PLAIN >= _STANDING:
-            # A turned camera is looked after: somebody may lie in an upright one, and somebody else may come and stand.
+        if evidence / _FULL_EVIDENCE >= _STANDING:
+            # A rotation is tried again at times: a person may lie in front of an upright camera, and another one may stand later.
             return self.quarters != 0 and self._since_trial >= _DETECTIONS_PER_TRIAL
-        return (len(found) > 0 and self._budget > _KEPT_BACK) or self._since_trial >= self._pause
+        return (len(found) > 0 and self._budget > _RESERVED_TRIALS) or self._since_trial >= self._pause
 
-    def hear(self, standing_in: NDArray[np.float64], *, trial: bool) -> None:
-        """Take one more frame into account.
+    def add(self, evidence: NDArray[np.float64], *, trial: bool) -> None:
+        """Add one frame.
 
         Args:
-            standing_in: (4,) `standing` in each turn, by quarters; 0 in those that were not tried.
-            trial: whether all were.
+            evidence: (4,) `standing_evidence` in each rotation, by quarters; 0 for those not tried.
+            trial: Whether all rotations were tried.
         """
-        frame = (standing_in / _PLAIN).clip(max=1)
+        frame = (evidence / _FULL_EVIDENCE).clip(max=1)
         if frame[0] >= _STANDING:
             frame[1:] = 0
-        if self.turned:
-            # Nothing but somebody who stands in the picture as filmed is a reason to think better of it: that was the likelier case.
+        if self.confirmed:
+            # Only a person who stands in the picture as filmed can revise a reported rotation: upright cameras are more frequent.
             frame[[quarters for quarters in (1, 2, 3) if quarters != self.quarters]] = 0
-        silent = bool(frame.max() < _STANDING)
+        nobody_stands = bool(frame.max() < _STANDING)
         if trial:
             self._budget -= 1
             self._since_trial = 0
-            self._pause = min(_DETECTIONS_PER_TRIAL, 2 * self._pause) if silent else 1
-        self._evidence = (_KEPT_UNSEEN if silent else _KEPT) * self._evidence + frame
+            self._pause = min(_DETECTIONS_PER_TRIAL, 2 * self._pause) if nobody_stands else 1
+        self._evidence = (_KEPT_UNSEEN if nobody_stands else _KEPT) * self._evidence + frame
         best = int(self._evidence.argmax())
         lead = self._evidence[best] - np.delete(self._evidence, best).max()
-        if best != self.quarters and lead >= (_CHANGED_LEAD if self.turned else _USED_LEAD):
-            self.quarters, self.turned = best, False
-        if not self.turned and self._evidence[self.quarters] < _FORGOTTEN:
+        if best != self.quarters and lead >= (_CHANGED_LEAD if self.confirmed else _USED_LEAD):
+            self.quarters, self.confirmed = best, False
+        if not self.confirmed and self._evidence[self.quarters] < _FORGOTTEN:
             self.quarters = 0
         if best == self.quarters:
             self.upright = best == 0 and lead >= _UPRIGHT_LEAD
-            self.turned = self.turned or (best != 0 and lead >= _TURNED_LEAD)
-        self._contradicted = not silent and int(frame.argmax()) != self.quarters
+            self.confirmed = self.confirmed or (best != 0 and lead >= _ROTATED_LEAD)
+        self._contradicted = not nobody_stands and int(frame.argmax()) != self.quarters
 
 
-class WayUpDetector:
-    """Another detector, which sees pictures the right way up as soon as the people in them show which way that is.
+class AutoRotateDetector:
+    """Runs another detector on pictures rotated upright, as soon as the people in them show the camera's rotation.
 
-    Implements `protocols.Detector`, but remembers: one object for one run of one source. What it remembers is of frames whose index is
-    larger than any before; those in between are turned as the frames around them were. So it makes no difference how many frames come
-    in one call. `say` is called with a line once it is clear that the camera is not upright (and once more should it turn out
-    to be upright after all). `close` leaves the other detector open.
+    Implements `protocols.Detector`, but has state: one object serves one run of one source. The state advances with frames whose index is
+    larger than any before. Earlier frames are rotated as the frames around them were, so the result does not depend on the number of frames
+    per call. `close` leaves the other detector open.
     """
 
-    def __init__(self, detector: Detector, say: Callable[[str], None]) -> None:
-        self._turns: list[Detector] = [detector, *(TurnedDetector(detector, quarters) for quarters in (1, 2, 3))]
-        self._say = say
-        self._said = 0
-        self._way_up = WayUp()
+    def __init__(self, detector: Detector, report: Callable[[str], None]) -> None:
+        """Wrap a detector.
+
+        Args:
+            detector: The detector for upright pictures.
+            report: Called with one line once it is clear that the camera is not upright, and again if it proves to be upright after all.
+        """
+        self._detectors: list[Detector] = [detector, *(RotatedDetector(detector, quarters) for quarters in (1, 2, 3))]
+        self._report = report
+        self._reported_quarters = 0
+        self._rotation = CameraRotation()
         self._newest = -1
         self._changes: list[tuple[int, int]] = [(-1, 0)]
-        """from which index on pictures are turned by how many quarters"""
+        """(index, quarters): from this frame index on, pictures are rotated by so many quarters"""
 
     def detect(self, frames: Sequence[Frame]) -> list[Detections]:
-        """One `Detections` per frame, in the picture as filmed."""
-        expected = self._way_up.quarters
-        found = self._turns[expected].detect(frames)
-        return [self._settled(frame, {expected: one}) for frame, one in zip(frames, found, strict=True)]
+        """Return one `Detections` per frame, in the picture as filmed."""
+        expected = self._rotation.quarters
+        found = self._detectors[expected].detect(frames)
+        return [self._detect_frame(frame, {expected: one}) for frame, one in zip(frames, found, strict=True)]
 
     def close(self) -> None:
-        """Says how the camera was taken to be, where too few frames showed it to say so before."""
-        if self._way_up.quarters:
-            self._tell()
+        """Report the estimated rotation, if too few frames showed it to report it before."""
+        if self._rotation.quarters:
+            self._report_rotation()
 
-    def _settled(self, frame: Frame, found: dict[int, Detections]) -> Detections:
-        """`found` is by turn, what is known of the frame already."""
+    def _detect_frame(self, frame: Frame, found: dict[int, Detections]) -> Detections:
+        """Detect in one frame; `found` holds its known detections by rotation."""
         if frame.index <= self._newest:
-            return self._look(frame, next(quarters for index, quarters in reversed(self._changes) if index <= frame.index), found)
+            return self._detect_rotated(frame, next(quarters for index, quarters in reversed(self._changes) if index <= frame.index), found)
         self._newest = frame.index
-        way_up, before = self._way_up, self._way_up.quarters
-        seen = self._look(frame, before, found)
-        if way_up.upright:
+        rotation, before = self._rotation, self._rotation.quarters
+        seen = self._detect_rotated(frame, before, found)
+        if rotation.upright:
             return seen
-        trial = way_up.wants_trial(seen, standing(seen))
+        trial = rotation.needs_trial(seen, standing_evidence(seen))
         found = found | {before: seen}
-        looks = {quarters: self._look(frame, quarters, found) for quarters in range(4)} if trial else {before: seen}
-        way_up.hear(np.array([standing(looks[quarters]) if quarters in looks else 0.0 for quarters in range(4)]), trial=trial)
-        if way_up.quarters != before:
-            self._changes.append((frame.index, way_up.quarters))
-        if way_up.turned or (way_up.upright and self._said):
-            self._tell()
-        return self._look(frame, way_up.quarters, looks)
+        by_rotation = {quarters: self._detect_rotated(frame, quarters, found) for quarters in range(4)} if trial else {before: seen}
+        rotation.add(
+            np.array([standing_evidence(by_rotation[quarters]) if quarters in by_rotation else 0.0 for quarters in range(4)]), trial=trial
+        )
+        if rotation.quarters != before:
+            self._changes.append((frame.index, rotation.quarters))
+        if rotation.confirmed or (rotation.upright and self._reported_quarters):
+            self._report_rotation()
+        return self._detect_rotated(frame, rotation.quarters, by_rotation)
 
-    def _look(self, frame: Frame, quarters: int, found: dict[int, Detections]) -> Detections:
-        return found[quarters] if quarters in found else self._turns[quarters].detect([frame])[0]
+    def _detect_rotated(self, frame: Frame, quarters: int, found: dict[int, Detections]) -> Detections:
+        return found[quarters] if quarters in found else self._detectors[quarters].detect([frame])[0]
 
-    def _tell(self) -> None:
-        quarters = self._way_up.quarters
-        if quarters == self._said:
+    def _report_rotation(self) -> None:
+        quarters = self._rotation.quarters
+        if quarters == self._reported_quarters:
             return
-        self._said = quarters
+        self._reported_quarters = quarters
         if quarters == 0:
-            self._say(
+            self._report(
                 "the camera is upright after all: people stand in the picture as filmed (source.rotate=0 says so from the first frame on)"
             )
             return
         how = "stands upside down" if quarters == 2 else "lies on its side"
-        self._say(
+        self._report(
             f"the camera {how}: people stand upright in the picture turned by {90 * quarters} degrees clockwise, and are looked for there "
             f"(source.rotate={90 * quarters} says so from the first frame on, source.rotate=0 denies it)"
         )

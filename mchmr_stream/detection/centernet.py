@@ -1,12 +1,12 @@
-"""From MoveNet's head maps to people, however many there are.
+"""Decoding of MoveNet's head maps into people.
 
-A person is a peak of the centre map. Each of its joints is looked for in the map of all such joints, weighted by a
-Gaussian around the place where the centre says the joint is: that keeps every person's joints apart from their
-neighbour's. Where two people still claim one peak, the one who expected it nearer gets it, and the other keeps its own
-expectation with a low score: a hidden wrist must not jump to the person in front.
+A person is a peak of the centre map. Each joint is searched in the map of all joints of its kind, weighted by a Gaussian around the
+position that the centre predicts, which separates each person's joints from the neighbour's. If two people still claim one peak, the one
+whose prediction was nearer gets it. The other keeps the predicted position with a low score: a hidden wrist must not jump to the person in
+front.
 
-Coordinates in this file are cells of the maps, measured from the top left corner of cell (0, 0); multiply by `STRIDE`
-for pixels of the network's input, measured from its top left corner. After CenterNet, arXiv 1904.07850, section 5.
+Coordinates in this file are cells of the maps, measured from the top left corner of cell (0, 0); multiply by `STRIDE` for pixels of the
+network's input, measured from its top left corner. After CenterNet, arXiv 1904.07850, section 5.
 """
 
 from __future__ import annotations
@@ -22,20 +22,22 @@ from mchmr_stream.geometry.boxes import non_maximum_suppression
 from mchmr_stream.movenet.multipose import HeadMaps
 
 _PEAK_WINDOW = 5
-"""A centre must be the largest of this many cells both ways, as in the published graph."""
+"""A centre must be the maximum of a window of this many cells in both directions, as in the published graph."""
 _MAX_BOX_OVERLAP = 0.5
-"""Of two boxes with a larger intersection over union, the weaker is the same person seen twice."""
+"""Of two boxes with a larger intersection over union the weaker one is a duplicate."""
 _SIGMA_PER_BOX_HEIGHT = 0.08
-"""How far, as a share of the box's height, a joint is looked for from where the centre expects it."""
+"""Standard deviation of the search around the predicted position of a joint, as a share of the box's height."""
 _SMALLEST_BOX_HEIGHT = 8.0
-"""Cells; smaller boxes search as far as this one."""
+"""Cells; smaller boxes search as widely as a box of this height."""
 _SAME_PEAK = 1.5
-"""Cells; two people's claims to a joint nearer than this are one peak."""
+"""Cells; two people's claims to a joint closer than this are one peak."""
 _CLEAR_KEYPOINTS = 8
 _CLEAR_SCORE = 0.6
-"""A person shows this many keypoints with this score on average, also half behind something or cut off by the picture.
-Where the best ones are weaker the person's score is lowered in proportion: bushes and table legs have likely centres, but
-no limbs. On a clip of two people in backlight this left 1 of 24 false people above 0.15 and 322 of 334 true ones."""
+"""A person shows this many keypoints with this mean score, even half occluded or truncated by the picture.
+
+Where the best ones are weaker the person's score is lowered in proportion: bushes and table legs have likely centres, but no limbs. On a
+clip of two people in backlight this left 1 of 24 false people above 0.15 and 322 of 334 true ones.
+"""
 _KEYPOINTS = len(KEYPOINT_NAMES)
 
 
@@ -51,9 +53,16 @@ class People(NamedTuple):
 
 
 def find_people(maps: HeadMaps, min_score: float) -> list[People]:
-    """The people in every picture of a batch of maps, on the CPU; `min_score` in [0, 1] is the least score.
+    """Decode the maps of a batch of pictures, on the CPU.
 
-    The maps are small and people are few: it is faster to fetch them from a GPU once than to search there.
+    The maps are small and people are few: one transfer from the GPU is faster than a search there.
+
+    Args:
+        maps: Head maps of the batch.
+        min_score: Minimum score, in [0, 1].
+
+    Returns:
+        The people of each picture.
     """
     maps = HeadMaps(*(head.cpu() for head in maps))
     probability = maps.center.float().sigmoid()[:, 0]
@@ -69,7 +78,7 @@ def find_people(maps: HeadMaps, min_score: float) -> list[People]:
 
 
 def _people_of_picture(maps: HeadMaps, probability: Tensor, is_person: Tensor) -> People:
-    """`maps` are of one picture: (channels, h, w)."""
+    """Decode the maps (channels, h, w) of one picture."""
     rows, columns = is_person.nonzero(as_tuple=True)
     certainty, order = probability[rows, columns].sort(descending=True, stable=True)
     rows, columns = rows[order], columns[order]
@@ -88,7 +97,7 @@ def _people_of_picture(maps: HeadMaps, probability: Tensor, is_person: Tensor) -
 
 
 def _find_keypoints(maps: HeadMaps, boxes: Tensor, expected_yx: Tensor) -> Tensor:
-    """Boxes (n, 4) and expected joints (n, 17, 2) -> (n, 17, 3): x, y, score."""
+    """Boxes (n, 4) and predicted joints (n, 17, 2) y, x -> keypoints (n, 17, 3) x, y, score."""
     people = len(boxes)
     height, width = maps.keypoint_heatmap.shape[1:]
     cells = torch.zeros(people, _KEYPOINTS, 2, dtype=torch.long)
@@ -110,7 +119,7 @@ def _find_keypoints(maps: HeadMaps, boxes: Tensor, expected_yx: Tensor) -> Tenso
 
 
 def _strongest_cells(heatmap: Tensor, box: Tensor, expected_yx: Tensor) -> Tensor:
-    """Where in the box each joint is most likely, given where it is expected -> (17, 2) row, column."""
+    """Most likely cell (17, 2) row, column of each joint in the box, given its predicted position."""
     height, width = heatmap.shape[1:]
     x0, y0, x1, y1 = box.tolist()
     top, bottom = _cell_range(y0, y1, height)
@@ -127,14 +136,14 @@ def _strongest_cells(heatmap: Tensor, box: Tensor, expected_yx: Tensor) -> Tenso
 
 
 def _cell_range(low: float, high: float, cells: int) -> tuple[int, int]:
-    """The cells between two coordinates and one more to each side; at least one cell, inside the map."""
+    """Cells between two coordinates and one more on each side; at least one cell, inside the map."""
     first = min(max(int(low) - 1, 0), cells - 1)
     last = min(max(int(high) + 1, first), cells - 1)
     return first, last + 1
 
 
 def _lost_claims(found_yx: Tensor, expected_yx: Tensor) -> Tensor:
-    """(n, 17) bool: somebody else found this joint at the same place and had expected it nearer to there."""
+    """(n, 17) bool: another person found this joint at the same position and had predicted it nearer to there."""
     surprise = (found_yx - expected_yx).norm(dim=-1)
     apart = (found_yx[:, None] - found_yx[None]).norm(dim=-1)
     other_is_nearer = surprise[None] < surprise[:, None]

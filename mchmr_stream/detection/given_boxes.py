@@ -1,22 +1,22 @@
-"""The user's own boxes, frame by frame, in place of a detector.
+"""Boxes from a file of the user, in place of a detector.
 
-Three forms are read; which one, the file's ending and its first characters say.
+Three formats are read; the file's ending and its first characters decide which one.
 
-MOTChallenge text (any ending but .json), one box a line, frames from 1; further columns are not read, nor is the id,
-since identities are the tracker's task. A conf of -1, the format's word for unknown, counts as 1::
+MOTChallenge text (any ending but .json), one box per line, frames from 1; further columns are ignored, and so is the id, since identities
+are the tracker's task. A conf of -1, the format's code for unknown, counts as 1::
 
     frame, id, left, top, width, height, conf
 
-JSON by frame, frames from 0; score (1) and keypoints may be left out, and a keypoint may be null::
+JSON by frame, frames from 0; score (1) and keypoints may be missing, and a keypoint may be null::
 
     {"frames": {"0": [{"box_xyxy_px": [10, 20, 110, 320], "score": 0.9, "keypoints_px": [[60, 40, 0.8], ...17]}], "1": []}}
 
-JSON list as COCO's results, `image_id` or `frame` being the frame's number from 0; score and keypoints may be left out::
+JSON list as COCO's results, `image_id` or `frame` being the frame's number from 0; score and keypoints may be missing::
 
     [{"image_id": 0, "bbox": [left, top, width, height], "score": 0.9, "keypoints": [x, y, score, ...51 numbers]}]
 
-Pixels are of the upright picture. `box_xyxy_px` and all keypoints follow this package's convention (the top left pixel's
-centre is (0, 0)); left and top of the other two are measured from the picture's corner, as their formats define.
+Pixels are of the upright picture. `box_xyxy_px` and all keypoints follow this package's convention (the top left pixel's centre is (0, 0));
+left and top of the other two are measured from the picture's corner, as their formats define.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 MAX_MOT_BYTES = 1 << 30
 MAX_JSON_BYTES = 1 << 28
-"""JSON takes about twenty times its size in memory while it is read."""
+"""JSON takes about twenty times its size in memory while it is parsed."""
 
 _KEYPOINT_VALUES = 3 * len(KEYPOINT_NAMES)
 _NO_KEYPOINTS = (math.nan, math.nan, 0.0) * len(KEYPOINT_NAMES)
@@ -47,14 +47,22 @@ _MOT_COLUMNS = "frame,id,left,top,width,height[,conf,...]"
 
 
 class BoxesDetector:
-    """Gives out the boxes of a file by `Frame.index`; a frame the file does not mention has nobody in it.
+    """Returns the boxes of a file by `Frame.index`; a frame that is not in the file has no people.
 
-    Boxes are given as they stand, also where they reach out of the picture; those entirely outside are left out, with a
-    warning. Raises InputError, with the line or entry, for a file that is too large or holds something else, UsageError
-    for a score out of range.
+    Boxes are returned unchanged, even where they extend beyond the picture. Boxes entirely outside are left out, with a warning.
     """
 
     def __init__(self, file: str | Path, min_score: float = 0.0) -> None:
+        """Read the file.
+
+        Args:
+            file: A file in one of the formats above.
+            min_score: Boxes with a lower score are left out, in [0, 1].
+
+        Raises:
+            InputError: The file is too large or invalid; the message names the line or entry.
+            UsageError: `min_score` is out of range.
+        """
         if not 0 <= min_score <= 1:
             raise UsageError(f"the least score of boxes is {min_score}, expected 0 to 1")
         self._file = Path(file)
@@ -62,11 +70,11 @@ class BoxesDetector:
         self._warned = False
 
     def detect(self, frames: Sequence[Frame]) -> list[Detections]:
-        """One `Detections` per frame."""
+        """Return one `Detections` per frame."""
         return [self._detect(frame) for frame in frames]
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no resource is held."""
 
     def _detect(self, frame: Frame) -> Detections:
         found = self._table.of_frame(frame.index)
@@ -83,17 +91,17 @@ class BoxesDetector:
 
 @dataclass(frozen=True, eq=False)
 class _BoxTable:
-    """All boxes of a file, in order of frames."""
+    """All boxes of a file, ordered by frame."""
 
     frame: Int
     boxes_xyxy_px: Float
     scores: Float
     keypoints_px: Float | None
-    """None when no box of the file has any."""
+    """None if no box of the file has keypoints."""
 
     @staticmethod
     def of_rows(rows: array[float], keypoints_of_row: dict[int, tuple[float, ...]]) -> _BoxTable:
-        """Rows of frame, x0, y0, x1, y1, score, one after the other, and 51 numbers for those with keypoints."""
+        """Build a table from concatenated rows of frame, x0, y0, x1, y1, score, and 51 numbers per row with keypoints."""
         table = np.frombuffer(rows, np.float64).reshape(-1, 6)
         order = np.argsort(table[:, 0], kind="stable")
         keypoints = None
@@ -232,7 +240,7 @@ def _coco_entry(entry: Any, where: str) -> _Entry:
 
 
 def _keypoint(xys: Sequence[float], where: str) -> tuple[float, ...]:
-    """Score 0 means that nothing is known, whatever the position says: COCO writes 0, 0, 0."""
+    """Score 0 marks an unknown keypoint at any position: COCO writes 0, 0, 0."""
     return tuple(xys) if _score(xys[2], where) > 0 else _NO_KEYPOINTS[:3]
 
 
@@ -251,7 +259,7 @@ def _numbers(values: Any, count: int, where: str) -> list[float]:
 
 
 _LARGEST = 1e7
-"""Pixels; more than any picture has, and exact to half a pixel in 32 bits."""
+"""Pixels; larger than any picture, and exact to half a pixel in 32 bits."""
 
 
 def _number(value: Any, where: str) -> float:
@@ -267,7 +275,7 @@ def _score(value: float, where: str) -> float:
 
 
 def _kind(value: Any) -> str:
-    """What a piece of JSON is, in short."""
+    """Describe a JSON value briefly."""
     if isinstance(value, list):
         return f"a list of {len(value)}"
     if isinstance(value, dict):
@@ -276,7 +284,7 @@ def _kind(value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value for a message: one line, not long."""
+    """Format a value for a message: one short line."""
     text = repr(value.strip() if isinstance(value, str) else value)
     return text if len(text) <= 40 else text[:37] + "..."
 

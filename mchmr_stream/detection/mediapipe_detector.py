@@ -1,6 +1,6 @@
-"""Google's MediaPipe: one main person per picture as a detector, and its own 3D answer to compare ours with.
+"""Google's MediaPipe as a detector of the main person of a picture, and as a 3D reference for comparisons.
 
-MediaPipe is an optional package and is imported when the first of these objects is made.
+MediaPipe is an optional package, imported when the first of these objects is constructed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mchmr_stream.errors import InputError, MissingPart, UsageError
 from mchmr_stream.network.landmarks import BLAZEPOSE_NAMES, COCO_FROM_BLAZEPOSE
 
 _BOX_MARGIN = 0.1
-"""Added to each side of the landmarks' box, as a share of its longer side: landmarks lie inside the body."""
+"""Added on each side of the landmarks' box, as a share of its longer side: landmarks lie inside the body."""
 
 
 _CONFIDENCE = 0.5
@@ -26,23 +26,31 @@ _CONFIDENCE = 0.5
 
 
 class MediaPipeDetector:
-    """The most prominent person of each frame: a box around BlazePose's 33 landmarks, 17 of them as COCO keypoints.
+    """Detects the most prominent person of each frame: a box around BlazePose's 33 landmarks, 17 of them as COCO keypoints.
 
-    A keypoint's score is MediaPipe's visibility, a person's the mean of them, since MediaPipe gives no other; `min_score`
-    is about that mean.
-    Runs on single images: unlike MediaPipe's video mode it remembers nothing, as every detector here.
-    `model_path`: a .task bundle, None for the one that ships.
-    Raises MissingPart without a working mediapipe package or the bundle, InputError for a bundle that is none.
+    A keypoint's score is MediaPipe's visibility, and a person's score their mean, since MediaPipe gives no other. It processes single
+    images: unlike MediaPipe's video mode it is stateless, like all detectors here.
     """
 
     def __init__(self, model_path: str | Path | None = None, min_score: float = 0.15) -> None:
+        """Load the model.
+
+        Args:
+            model_path: A .task bundle; None for the one that ships.
+            min_score: People with a lower mean visibility are left out, in [0, 1].
+
+        Raises:
+            MissingPart: The mediapipe package or the bundle is missing.
+            InputError: The file is not a pose landmarker bundle.
+            UsageError: `min_score` is out of range.
+        """
         if not 0 <= min_score <= 1:
             raise UsageError(f"the detector's least score is {min_score}, expected 0 to 1")
         self._min_score = min_score
         self._landmarker = _Landmarker(model_path, video=False)
 
     def detect(self, frames: Sequence[Frame]) -> list[Detections]:
-        """One `Detections` of at most one person per frame."""
+        """Return one `Detections` of at most one person per frame."""
         return [self._detect(frame) for frame in frames]
 
     def close(self) -> None:
@@ -62,23 +70,39 @@ class MediaPipeDetector:
 
 
 class MediaPipeReference:
-    """MediaPipe as its users run it, for comparisons: the person's landmarks in metres, frame after frame.
-
-    `running_mode`: video follows the person from frame to frame, image looks at each alone. Thresholds are MediaPipe's own.
-    Raises as `MediaPipeDetector`.
-    """
+    """Runs MediaPipe as its users do, for comparisons: the person's landmarks in metres, frame after frame."""
 
     def __init__(self, model_path: str | Path | None = None, running_mode: Literal["video", "image"] = "video") -> None:
+        """Load the model.
+
+        Args:
+            model_path: A .task bundle; None for the one that ships.
+            running_mode: "video" tracks the person from frame to frame, "image" processes each frame separately. Thresholds are MediaPipe's
+                own.
+
+        Raises:
+            MissingPart: The mediapipe package or the bundle is missing.
+            InputError: The file is not a pose landmarker bundle.
+            UsageError: The running mode is unknown.
+        """
         if running_mode not in ("video", "image"):
             raise UsageError(f"MediaPipe's running mode is {running_mode!r}, expected video or image")
         self._video = running_mode == "video"
         self._landmarker = _Landmarker(model_path, video=self._video)
 
     def landmarks(self, frame_rgb: NDArray[np.uint8], time_s: float) -> tuple[Float, Float] | None:
-        """(H, W, 3) RGB -> (33, 3) metres and (33, 4) picture, or None where there is nobody.
+        """Estimate the landmarks of one frame.
 
-        Metres: x right, y down, z away from the camera, from the middle of the hips. Picture: x, y in pixels, z in about
-        the same unit, visibility in [0, 1]. In video mode times must grow by a millisecond at least; raises UsageError.
+        Args:
+            frame_rgb: (H, W, 3) RGB.
+            time_s: Time of the frame in seconds. In video mode it must grow by at least a millisecond.
+
+        Returns:
+            (33, 3) metres: x right, y down, z away from the camera, from the midpoint of the hips; and (33, 4) in the picture: x, y in
+            pixels, z in about the same unit, visibility in [0, 1]. None if no person is found.
+
+        Raises:
+            UsageError: The time did not grow, in video mode.
         """
         return self._landmarker.run(frame_rgb, time_s if self._video else None)
 
@@ -87,7 +111,7 @@ class MediaPipeReference:
 
 
 class _Landmarker:
-    """The tasks API's PoseLandmarker, with arrays in and out."""
+    """PoseLandmarker of the tasks API, with arrays as input and output."""
 
     def __init__(self, model_path: str | Path | None, *, video: bool) -> None:
         mediapipe = _import_mediapipe()
@@ -116,7 +140,7 @@ class _Landmarker:
         self._last_ms: int | None = None
 
     def run(self, rgb: NDArray[np.uint8], time_s: float | None) -> tuple[Float, Float] | None:
-        """World and picture landmarks as `MediaPipeReference.landmarks`; a time means video mode."""
+        """World and picture landmarks as `MediaPipeReference.landmarks`; a time selects video mode."""
         image = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(rgb))
         if time_s is None:
             result = self._landmarker.detect(image)
@@ -157,7 +181,7 @@ def _import_mediapipe() -> Any:
 
 
 def _library_missing(error: Exception) -> MissingPart:
-    """MediaPipe brings an OpenCV that wants libraries of a desktop."""
+    """MediaPipe contains an OpenCV that depends on desktop libraries."""
     reason = " ".join(str(error).split())
     return MissingPart(
         f"MediaPipe cannot load a system library: {reason}; on Debian: apt install libgl1 libglib2.0-0 libegl1 libgles2 "

@@ -1,4 +1,4 @@
-"""Finds everyone in the picture with MoveNet MultiPose: a box and 17 keypoints each, in one pass."""
+"""Detection of all people in a picture with MoveNet MultiPose: a box and 17 keypoints each, in one pass."""
 
 from __future__ import annotations
 
@@ -20,22 +20,15 @@ from mchmr_stream.movenet.multipose import SIZE_MULTIPLE, STRIDE, HeadMaps, load
 from mchmr_stream.runtime.onednn import OneDnnModule, cpu_multiplies_bf16
 
 _SHIFT_PX = 0.36
-"""Input pixels that the network's positions lie too far left and, being trained alike, up.
+"""Input pixels by which the network's positions are too far left and, assuming the same training, up.
 
-Measured: with it the keypoints of a mirrored picture are the mirrored keypoints, in the median of 4,000 joints of six clips
-at 256, 384 and 512 px.
+Measured: with it the keypoints of a mirrored picture are the mirrored keypoints, in the median of 4,000 joints of six clips at 256, 384 and
+512 px.
 """
 
 
 class MoveNetDetector:
-    """Anyone's boxes and COCO keypoints; remembers nothing.
-
-    `weights`: a file made by tools/convert_movenet.py, None for the one that ships. `input_px`: the longer side of the
-    picture the network sees; larger finds smaller people. `min_score`: people below it are left out.
-    `precision`: auto is bf16 where the device computes faster with it, else fp32. `batch`: frames per pass on a GPU; a CPU
-    is fastest frame by frame.
-    Raises UsageError for values out of range, MissingPart and InputError for the weights.
-    """
+    """Detects people with boxes and COCO keypoints; stateless."""
 
     def __init__(
         self,
@@ -47,6 +40,21 @@ class MoveNetDetector:
         precision: Literal["auto", "fp32", "bf16"] = "auto",
         batch: int = 1,
     ) -> None:
+        """Load the network.
+
+        Args:
+            weights: A file made by tools/convert_movenet.py; None for the one that ships.
+            input_px: Longer side of the network's input, pixels. A larger input finds smaller people.
+            min_score: People below this score are left out, in [0, 1].
+            device: Device of the network.
+            precision: "auto" is bf16 where the device computes faster with it, else fp32.
+            batch: Frames per pass on a GPU. A CPU is fastest frame by frame.
+
+        Raises:
+            UsageError: A value is out of range.
+            MissingPart: The weights are missing.
+            InputError: The weights are invalid.
+        """
         if input_px < SIZE_MULTIPLE:
             raise UsageError(f"the detector's input size is {input_px} px, expected at least {SIZE_MULTIPLE}")
         if not 0 <= min_score <= 1:
@@ -68,7 +76,7 @@ class MoveNetDetector:
 
     @torch.inference_mode()
     def detect(self, frames: Sequence[Frame]) -> list[Detections]:
-        """One `Detections` per frame, best person first; boxes lie inside the picture, keypoints may lie outside."""
+        """Return one `Detections` per frame, sorted by falling score; boxes lie inside the picture, keypoints may lie outside."""
         by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
         for position, frame in enumerate(frames):
             by_size[frame.height, frame.width].append(position)
@@ -84,7 +92,7 @@ class MoveNetDetector:
         return [found[position] for position in range(len(frames))]
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no resource is held."""
 
 
 def size_inside(size_hw: tuple[int, int], input_px: int) -> tuple[int, int]:
@@ -95,9 +103,16 @@ def size_inside(size_hw: tuple[int, int], input_px: int) -> tuple[int, int]:
 
 
 def network_input(rgb: NDArray[np.uint8], inside_hw: tuple[int, int]) -> Tensor:
-    """(H, W, 3) -> (1, 3, h, w) uint8: the picture scaled to `inside_hw`, black to the right and below up to a multiple of 32.
+    """Scale a picture to `inside_hw` and pad it with black on the right and below to a multiple of 32.
 
-    Antialiased bilinear on bytes: PyTorch has a vector path for just this, eight times as fast as on floats.
+    The scaling is antialiased bilinear on bytes: PyTorch has a vectorised path for it, eight times as fast as on floats.
+
+    Args:
+        rgb: (H, W, 3).
+        inside_hw: Height and width of the scaled picture.
+
+    Returns:
+        (1, 3, h, w) uint8.
     """
     picture = torch.from_numpy(rgb).permute(2, 0, 1)[None]
     scaled = F.interpolate(picture, inside_hw, mode="bilinear", antialias=True)
@@ -106,9 +121,9 @@ def network_input(rgb: NDArray[np.uint8], inside_hw: tuple[int, int]) -> Tensor:
 
 
 def _in_picture(people: People, size_hw: tuple[int, int], inside_hw: tuple[int, int]) -> Detections:
-    """From cells to the pixels of the picture; people of whom the picture shows nothing are dropped."""
+    """Convert cells to pixels of the picture; people outside the picture are dropped."""
     height, width = size_hw
-    # Scaling maps borders to borders, and the first pixel's centre is half a pixel from the border.
+    # Scaling maps borders to borders; the first pixel's centre is half a pixel inside.
     picture_from_input = np.array([width / inside_hw[1], height / inside_hw[0]], np.float32)
     to_picture: Callable[[Float], Float] = lambda cells_xy: (cells_xy * STRIDE + _SHIFT_PX) * picture_from_input - 0.5
 

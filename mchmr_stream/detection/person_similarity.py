@@ -1,4 +1,4 @@
-"""How alike two people in the picture are: overlap of boxes, agreement of keypoints, size of the body. All pairs at once."""
+"""Similarity of people in a picture: overlap of boxes, agreement of keypoints and body size, for all pairs at once."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ FloatArray = NDArray[np.floating]
 COCO_SIGMAS = np.array(
     [0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089]
 )
-"""How exactly people place each COCO keypoint, as a fraction of the root of the person's area (cocodataset.org, keypoints-eval)."""
+"""Accuracy with which annotators place each COCO keypoint, as a fraction of the root of the person's area (cocodataset.org,
+keypoints-eval).
+"""
 
 VISIBLE_SCORE = 0.2
-"""Keypoints below this score say too little about where they are to be compared."""
+"""Keypoints below this score are too uncertain in position to be compared."""
 
 MIN_COMMON_KEYPOINTS = 5
-"""Fewer visible keypoints than this in common can agree by chance."""
+"""Fewer common visible keypoints than this may agree by chance."""
 
 ROOT_AREA_PER_SIZE = 0.5
-"""Square root of a person's area over the longer side of the box: COCO's unit of length, but steady when the arms go out."""
+"""Square root of a person's area over the longer side of the box: COCO's unit of length, but independent of spread arms."""
 
 _BONES = (
     ("left_shoulder", "right_shoulder", "left_hip", "right_hip", 0.29),
@@ -33,17 +35,25 @@ _BONES = (
     ("left_shoulder", "left_shoulder", "left_elbow", "left_elbow", 0.186),
     ("right_shoulder", "right_shoulder", "right_elbow", "right_elbow", 0.186),
 )
-"""Bones from the middle of two keypoints to the middle of two others, as a share of stature (Drillis and Contini, 1964)."""
+"""Bones from the midpoint of two keypoints to the midpoint of two others, as a share of stature (Drillis and Contini, 1964)."""
 _BONE_ENDS = np.array([[KEYPOINT_NAMES.index(name) for name in bone[:4]] for bone in _BONES])
 _BONE_SHARES = np.array([bone[4] for bone in _BONES])
 
 
 def keypoint_similarity(a_px: FloatArray, b_px: FloatArray, size_px: FloatArray, slack_px: FloatArray | float = 0.0) -> NDArray[np.float64]:
-    """Object keypoint similarity of every pair of people: (n, 17, 3), (m, 17, 3) -> (n, m) in [0, 1].
+    """Compute the object keypoint similarity (OKS) of every pair of people.
 
-    Mean over the keypoints visible in both of exp(-d^2 / (2 (s k)^2 + 2 slack^2)), with k = 2 sigma of COCO and
-    s = ROOT_AREA_PER_SIZE * `size_px` (m,) of the second person's box. `slack_px`, (m,) or one number, is a further standard deviation for
-    limbs that moved since `b_px` was seen; 0 gives COCO's measure. NaN where fewer than MIN_COMMON_KEYPOINTS are in common.
+    It is the mean, over the keypoints visible in both, of exp(-d^2 / (2 (s k)^2 + 2 slack^2)), with k = 2 sigma of COCO and s =
+    ROOT_AREA_PER_SIZE * `size_px`.
+
+    Args:
+        a_px: (n, 17, 3) x, y in pixels and score.
+        b_px: (m, 17, 3) likewise.
+        size_px: (m,) longer side of the second person's box.
+        slack_px: Additional standard deviation (m,), or one number, for limbs that moved since `b_px` was observed. 0 gives COCO's measure.
+
+    Returns:
+        (n, m) in [0, 1]; NaN for fewer than MIN_COMMON_KEYPOINTS common keypoints.
     """
     a, b = np.asarray(a_px, np.float64), np.asarray(b_px, np.float64)
     seen_a, seen_b = _visible(a), _visible(b)
@@ -58,17 +68,23 @@ def keypoint_similarity(a_px: FloatArray, b_px: FloatArray, size_px: FloatArray,
 
 
 def body_size(keypoints_px: FloatArray) -> NDArray[np.float64]:
-    """(n, 17, 3) -> (n,) stature in pixels as the bones have it; NaN where fewer than three bones are visible.
+    """Estimate stature from the lengths of the visible bones.
 
-    Every visible bone divided by its share of the stature is a guess that foreshortening only makes smaller; the second
-    largest is taken, as one may be wrong. Unlike a box it does not depend on posture: it tells a child from an adult.
+    Each visible bone divided by its share of stature is an estimate that foreshortening can only lower. The second largest is taken, as one
+    may be wrong. Unlike a box it does not depend on posture, so it distinguishes a child from an adult.
+
+    Args:
+        keypoints_px: (n, 17, 3) x, y in pixels and score.
+
+    Returns:
+        (n,) pixels; NaN for fewer than three visible bones.
     """
     keypoints = np.asarray(keypoints_px, np.float64)
     points = np.where(_visible(keypoints)[..., None], keypoints[..., :2], np.nan)[:, _BONE_ENDS]
     bones = (points[:, :, 0] + points[:, :, 1] - points[:, :, 2] - points[:, :, 3]) / 2
-    guesses = np.hypot(bones[..., 0], bones[..., 1]) / _BONE_SHARES
-    second = np.sort(np.nan_to_num(guesses, nan=-1.0), axis=-1)[:, -2]
-    return np.where(np.isfinite(guesses).sum(-1) >= 3, second, np.nan)
+    estimates = np.hypot(bones[..., 0], bones[..., 1]) / _BONE_SHARES
+    second = np.sort(np.nan_to_num(estimates, nan=-1.0), axis=-1)[:, -2]
+    return np.where(np.isfinite(estimates).sum(-1) >= 3, second, np.nan)
 
 
 def person_similarity(
@@ -78,9 +94,17 @@ def person_similarity(
     known_landmarks_px: FloatArray,
     slack_px: FloatArray,
 ) -> NDArray[np.float64]:
-    """People of a frame (n) against people expected there (m) -> (n, m) in [0, 1].
+    """Compare the people of a frame (n) with the people expected in it (m).
 
-    Mean of overlap and keypoint similarity; the overlap alone where there are not enough keypoints to compare.
+    Args:
+        boxes_xyxy_px: (n, 4).
+        keypoints_px: (n, 17, 3).
+        known_boxes_xyxy_px: (m, 4).
+        known_landmarks_px: (m, 17, 3).
+        slack_px: (m,) as for `keypoint_similarity`.
+
+    Returns:
+        (n, m) in [0, 1]: mean of overlap and keypoint similarity; the overlap alone for too few common keypoints.
     """
     overlap = box_iou(boxes_xyxy_px, known_boxes_xyxy_px)
     pose = keypoint_similarity(keypoints_px, known_landmarks_px, box_size(known_boxes_xyxy_px), slack_px)
@@ -95,10 +119,21 @@ def same_person(
     min_overlap: float = 0.7,
     min_keypoint_similarity: float = 0.65,
 ) -> NDArray[np.bool_]:
-    """Which pairs (n, m) are one person found twice at the same moment.
+    """Find the pairs that are one person detected twice at the same moment.
 
-    Keypoints decide where both have them: two people who cross can share most of a box, but not their joints, and a
-    box around the upper body only is the same person as the box around all of it.
+    Keypoints decide for pairs that have them: two people who cross can share most of a box, but not their joints, and a box around the
+    upper body is the same person as the box around all of it.
+
+    Args:
+        boxes_xyxy_px: (n, 4).
+        keypoints_px: (n, 17, 3).
+        other_boxes_xyxy_px: (m, 4).
+        other_keypoints_px: (m, 17, 3).
+        min_overlap: Minimum intersection over union, for pairs without common keypoints.
+        min_keypoint_similarity: Minimum keypoint similarity, for pairs with common keypoints.
+
+    Returns:
+        (n, m).
     """
     pose = keypoint_similarity(keypoints_px, other_keypoints_px, box_size(other_boxes_xyxy_px))
     overlap = box_iou(boxes_xyxy_px, other_boxes_xyxy_px)

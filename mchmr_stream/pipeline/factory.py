@@ -192,15 +192,15 @@ def build_upright_detector(settings: Settings, detector: Detector, say: Callable
 
     `say` is called with a line when people show that the camera is not upright.
     """
-    from mchmr_stream.detection.auto_rotate import WayUpDetector
-    from mchmr_stream.detection.rotated_detector import TurnedDetector, UpGiven
+    from mchmr_stream.detection.auto_rotate import AutoRotateDetector
+    from mchmr_stream.detection.rotated_detector import FixedUpDetector, RotatedDetector
 
     rotate, boxes = settings.source.rotate, settings.detector.kind == "boxes"
     if rotate == "auto" and not boxes:
-        return WayUpDetector(detector, say)
+        return AutoRotateDetector(detector, say)
     quarters = 0 if rotate == "auto" else rotate // 90
     # (Boxes that somebody gave come without a look at the picture.)
-    return UpGiven(detector, quarters) if boxes else TurnedDetector(detector, quarters)
+    return FixedUpDetector(detector, quarters) if boxes else RotatedDetector(detector, quarters)
 
 
 def _crop_keypoints(settings: Settings, device: torch.device) -> CropKeypoints | None:

@@ -17,9 +17,9 @@ from mchmr_stream.config import Settings, SourceSettings, settings_from
 from mchmr_stream.cropping.base_box import base_boxes
 from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.datatypes import Detections, Float, Frame, Scene, SourceInfo
-from mchmr_stream.detection.auto_rotate import WayUpDetector
+from mchmr_stream.detection.auto_rotate import AutoRotateDetector
 from mchmr_stream.detection.keyframes import interpolate
-from mchmr_stream.detection.rotated_detector import turned_back, turned_frame, up_rad
+from mchmr_stream.detection.rotated_detector import rotate_back, rotate_frame, up_rad
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.jobs.video_job import process_video
@@ -48,7 +48,7 @@ def test_a_pixel_found_in_the_turned_picture_is_where_it_is_in_the_one_filmed(qu
     rgb = np.zeros((5, 8, 3), np.uint8)
     rgb[1, 6] = 255
     rgb[3:5, 2:6, 1] = 100
-    turned = turned_frame(Frame(7, 0.5, rgb), quarters)
+    turned = rotate_frame(Frame(7, 0.5, rgb), quarters)
     assert (turned.index, turned.time_s) == (7, 0.5)
     (y,), (x,) = np.nonzero(turned.rgb[..., 0])
     rows, columns = np.nonzero(turned.rgb[..., 1] == 100)
@@ -56,7 +56,7 @@ def test_a_pixel_found_in_the_turned_picture_is_where_it_is_in_the_one_filmed(qu
     keypoints[..., 2] = 0
     keypoints[0, 3] = x, y, 0.7
     box = np.array([[columns.min(), rows.min(), columns.max(), rows.max()]], np.float32)
-    back = turned_back(Detections(box, np.array([0.9], np.float32), keypoints), quarters, 8, 5)
+    back = rotate_back(Detections(box, np.array([0.9], np.float32), keypoints), quarters, 8, 5)
     np.testing.assert_array_equal(back.keypoints_px[0, 3], np.array([6, 1, 0.7], np.float32))
     np.testing.assert_array_equal(back.boxes_xyxy_px, [[2, 3, 5, 4]])
     assert np.isnan(np.delete(back.keypoints_px[0], 3, 0)[:, :2]).all()
@@ -69,10 +69,10 @@ def test_four_quarters_are_no_turn_and_quarters_add_up() -> None:
     for quarters in (1, 2, 3):
         step = frame
         for _ in range(quarters):
-            step = turned_frame(step, 1)
-        np.testing.assert_array_equal(turned_frame(frame, quarters).rgb, step.rgb)
-        np.testing.assert_array_equal(turned_frame(step, 4 - quarters).rgb, rgb)
-    np.testing.assert_array_equal(turned_frame(frame, 1).rgb[0, -1], rgb[0, 0], "clockwise: top left goes to the top right")
+            step = rotate_frame(step, 1)
+        np.testing.assert_array_equal(rotate_frame(frame, quarters).rgb, step.rgb)
+        np.testing.assert_array_equal(rotate_frame(step, 4 - quarters).rgb, rgb)
+    np.testing.assert_array_equal(rotate_frame(frame, 1).rgb[0, -1], rgb[0, 0], "clockwise: top left goes to the top right")
 
 
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
@@ -84,7 +84,7 @@ def test_crops_of_people_who_stand_in_the_turned_picture_are_turned_to_where_up_
     if not trunk_seen:
         keypoints[0, 11:, 2] = 0
     found = Detections(np.array([[270, 110, 330, 290]], np.float32), np.array([0.9], np.float32), keypoints)
-    back = turned_back(found, quarters, width, height)
+    back = rotate_back(found, quarters, width, height)
     tracker = people_tracker()
     for tracks in (tracker.update(back, 0.0), tracker.update(None, 0.1)):
         assert len(tracks) == 1
@@ -169,7 +169,7 @@ def back(points_px: Float, boxes: Float, quarters: int, width: int, height: int)
     turned = []
     for point in np.moveaxis(points_px, 1, 0):
         keypoints = np.concatenate([np.repeat(point[:, None], 17, 1), np.ones((len(point), 17, 1))], -1).astype(np.float32)
-        found = turned_back(Detections(boxes, np.ones(len(boxes), np.float32), keypoints), quarters, width, height)
+        found = rotate_back(Detections(boxes, np.ones(len(boxes), np.float32), keypoints), quarters, width, height)
         turned.append(found.keypoints_px[:, 0, :2])
     return np.stack(turned, 1), found.boxes_xyxy_px
 
@@ -194,7 +194,7 @@ def test_said_in_report_and_result_and_forgotten_by_the_next_run(quick_pipeline:
 
 def test_who_lies_beside_somebody_standing_does_not_turn_the_camera(quick_pipeline: Pipeline) -> None:
     said: list[str] = []
-    detector = WayUpDetector(quick_pipeline.components.detector, said.append)
+    detector = AutoRotateDetector(quick_pipeline.components.detector, said.append)
     for number in range(6):
         standing = people_picture(number, [(0.1 * number - 0.3, 0.3, 4.0)])
         lying = filmed(people_picture(0, [(0.0, 0.3, 4.0)])[:, 40:280], 1)
@@ -205,7 +205,7 @@ def test_who_lies_beside_somebody_standing_does_not_turn_the_camera(quick_pipeli
         np.testing.assert_array_equal(found.boxes_xyxy_px, quick_pipeline.components.detector.detect([frame])[0].boxes_xyxy_px)
     detector.close()
     assert said == []
-    by_itself = WayUpDetector(quick_pipeline.components.detector, said.append)
+    by_itself = AutoRotateDetector(quick_pipeline.components.detector, said.append)
     assert by_itself.detect([alone])[0].up_rad == up_rad(1), "it is seen, and alone it would"
 
 
@@ -259,7 +259,7 @@ def ups(found: Sequence[Detections]) -> list[int]:
 
 def test_an_upright_camera_costs_nothing() -> None:
     stage, said = Stage([[0], [0, 1], [0], [0], [0, 3, 3]] + [[1]] * 50), []
-    detector = WayUpDetector(stage, said.append)
+    detector = AutoRotateDetector(stage, said.append)
     found = detector.detect(stage.frames())
     assert stage.looks == [(index, 0) for index in range(55)]
     assert ups(found) == [0] * 55, "three frames with somebody standing settle it, whoever lies down later"
@@ -270,7 +270,7 @@ def test_an_upright_camera_costs_nothing() -> None:
 def test_how_many_frames_come_in_one_call_makes_no_difference(batch: int) -> None:
     """Nor that some in between are asked about later."""
     stage, said = Stage([[]] * 6 + [[1], [1, 1], [], [1]] * 8), []
-    detector = WayUpDetector(stage, said.append)
+    detector = AutoRotateDetector(stage, said.append)
     ahead = stage.frames()[::2]
     found: dict[int, Detections] = {}
     for start in range(0, len(ahead), batch):
@@ -284,7 +284,7 @@ def test_how_many_frames_come_in_one_call_makes_no_difference(batch: int) -> Non
 
 def test_somebody_lying_alone_turns_the_camera_only_until_somebody_stands() -> None:
     stage, said = Stage([[3]] * 60 + [[3, 0]] * 60 + [[3]] * 30), []
-    detector = WayUpDetector(stage, said.append)
+    detector = AutoRotateDetector(stage, said.append)
     found = ups(detector.detect(stage.frames()))
     assert found[:60] == [3] * 60
     assert set(found[100:]) == {0}, "upright for good"
@@ -297,7 +297,7 @@ def test_doubt_costs_little_for_long(person: list[int]) -> None:
     count = 2000
     people = [[person[index // 2 % len(person)]] if person else [] for index in range(count)]
     stage = Stage(people)
-    detector = WayUpDetector(stage, [].append)
+    detector = AutoRotateDetector(stage, [].append)
     for frame in stage.frames():
         detector.detect([frame])
     assert len(stage.looks) <= count * 1.1 + 100
@@ -305,14 +305,14 @@ def test_doubt_costs_little_for_long(person: list[int]) -> None:
 
 def test_a_turn_that_was_said_stays_when_the_detector_takes_somebody_to_be_upside_down_for_a_while() -> None:
     stage, said = Stage([[1]] * 10 + [[3]] * 40 + [[2]] * 10), []
-    detector = WayUpDetector(stage, said.append)
+    detector = AutoRotateDetector(stage, said.append)
     assert ups(detector.detect(stage.frames())) == [1] * 60
     assert len(said) == 1
 
 
 def test_a_glimpse_of_something_is_forgotten() -> None:
     stage, said = Stage([[]] * 3 + [[1]] + [[]] * 80), []
-    detector = WayUpDetector(stage, said.append)
+    detector = AutoRotateDetector(stage, said.append)
     assert ups(detector.detect(stage.frames()))[-1] == 0
     detector.close()
     assert said == []
@@ -350,7 +350,7 @@ def test_a_man_at_a_desk_shows_how_each_of_four_cameras_is_mounted(
     if not path.exists():
         pytest.skip(f"{path} is not there")
     said: list[str] = []
-    detector = WayUpDetector(quick_pipeline.components.detector, said.append)
+    detector = AutoRotateDetector(quick_pipeline.components.detector, said.append)
     source = open_source(path, SourceSettings(end_s=5))
     found = [detector.detect([frame])[0] for frame in source.frames()]
     source.close()
