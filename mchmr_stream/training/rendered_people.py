@@ -22,10 +22,10 @@ _BOX_TO_BASE = 1.2
 
 
 class SyntheticReader:
-    """Everyone in the shards of some folders who can be seen well enough. Pictures stay compressed, in memory."""
+    """Reader of all sufficiently visible people in the shards of some folders. Pictures stay compressed in memory."""
 
     def __init__(self, folders: Sequence[Path], name: str = "synthetic") -> None:
-        """Raises InputError where a folder holds no shards, or nobody to be seen."""
+        """Raises InputError if a folder holds no shards, or no visible person."""
         self.name = name
         self._people: list[tuple[SyntheticScene, PersonLabel]] = [
             (scene, person) for folder in folders for scene in read_shards(folder) for person in scene.people if observable(person)

@@ -1,1 +1,1 @@
-"""What both kinds of training share: the loop, losses, settings, the run log, several processes."""
+"""Parts common to both kinds of training: loop, losses, settings, run log, distributed training."""

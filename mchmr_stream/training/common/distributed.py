@@ -1,8 +1,8 @@
-"""Several processes that train one network: who they are, and what they tell each other.
+"""Distributed training of one network: ranks and their communication.
 
-A process is started by torchrun, which says in the environment how many there are; without it there is one. Each computes on its
-rows of a batch. What the losses read is gathered, so that every process sees the loss of the *whole* batch (the
-contrastive loss compares everybody with everybody), and gradients are added up: the step is that of one process with all rows.
+torchrun starts the processes and gives their number in the environment; without it there is one. Each process computes its rows of a
+batch. The inputs of the losses are gathered, so that each process computes the loss of the *full* batch (the contrastive loss compares
+all people with each other), and gradients are summed: the step equals that of one process with all rows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mchmr_stream.network.weights import pick_device
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among `count`."""
+    """The rank of this process among `count` processes."""
 
     rank: int
     count: int
@@ -31,25 +31,29 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """The one that writes and speaks."""
+        """Whether this process writes files and logs."""
         return self.rank == 0
 
     def rows(self, batch: int) -> range:
-        """This process's rows of a batch. Raises UsageError when they cannot be shared out evenly."""
+        """Return the rows of a batch that this process computes.
+
+        Raises:
+            UsageError: the batch cannot be divided evenly.
+        """
         if batch % self.count:
             raise UsageError(f"{batch} people per step cannot be shared out evenly to {self.count} processes; make it a multiple of them")
         each = batch // self.count
         return range(self.rank * each, (self.rank + 1) * each)
 
     def gather(self, values: Tensor) -> Tensor:
-        """(n, ...) of every process, one after the other -> (count n, ...); gradients flow to this process's own rows.
+        """Concatenate the values of all processes: (n, ...) -> (count n, ...); gradients flow to this process's own rows.
 
-        Every process must compute the same of the result, as a gradient is not sent anywhere.
+        Each process must compute the same from the result, as the gradient is not communicated.
         """
         return values if self.count == 1 else _Gather.apply(values, self)
 
     def add_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Add up the gradients of all processes, in place."""
+        """Sum the gradients of all processes, in place."""
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if self.count == 1 or not gradients:
             return
@@ -59,7 +63,7 @@ class Ranks:
             gradient.copy_(part.view_as(gradient))
 
     def any(self, answer: bool) -> bool:
-        """Whether one of the processes says so; all get the same answer."""
+        """Return True on all processes if `answer` is True on any."""
         if self.count == 1:
             return answer
         said = torch.tensor(float(answer), device=self.device)
@@ -72,7 +76,11 @@ ALONE = Ranks(0, 1, torch.device("cpu"))
 
 @contextmanager
 def open_ranks(device: str) -> Iterator[Ranks]:
-    """The processes that torchrun started, connected; or this one alone. Raises MissingPart when the device is not there."""
+    """Connect to the processes that torchrun started, or yield this process alone.
+
+    Raises:
+        MissingPart: the device is not available.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Ranks(0, 1, pick_device(device))
@@ -102,7 +110,7 @@ class _Gather(torch.autograd.Function):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes. A process's value moves everybody's, so its gradient is the sum of everybody's."""
+    """The sum over all processes. Each process's value contributes to all results, so its gradient is the sum of all gradients."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -118,10 +126,10 @@ class _Sum(torch.autograd.Function):
 
 
 class SharedBatchNorm(nn.Module):
-    """A batch norm whose mean and variance in training are those of the rows of all processes, as many in each.
+    """A batch norm whose training mean and variance are computed over all processes, each with the same number of rows.
 
-    torch's own (SyncBatchNorm) runs on GPUs only, and what is not run on two CPU processes is not tested here. It takes the
-    place of `norm`, whose parameters and running values it shares under the same names.
+    torch's own SyncBatchNorm runs on GPUs only, so that two CPU processes could not test it. This one replaces `norm` and shares its
+    parameters and running values under the same names.
     """
 
     def __init__(self, norm: nn.modules.batchnorm._BatchNorm, ranks: Ranks) -> None:
@@ -136,7 +144,7 @@ class SharedBatchNorm(nn.Module):
         self._count = ranks.count
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, ...)."""
+        """Normalise x (B, C, ...)."""
         shape = (1, -1) + (1,) * (x.ndim - 2)
         if not self.training:
             return nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
@@ -155,7 +163,7 @@ class SharedBatchNorm(nn.Module):
 
 
 def share_batch_norms(module: nn.Module, ranks: Ranks) -> None:
-    """Every batch norm below `module` becomes a `SharedBatchNorm`; with one process nothing changes."""
+    """Replace each batch norm below `module` by a `SharedBatchNorm`; with one process nothing changes."""
     if ranks.count == 1:
         return
     for name, child in module.named_children():

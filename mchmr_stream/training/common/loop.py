@@ -1,7 +1,7 @@
-"""The course of a training run, whatever is trained: steps, records, checkpoints, weights, going on.
+"""The training loop of all trainers: steps, records, checkpoints, weights, resuming.
 
-The output folder holds `checkpoint.pt` (everything, to go on from), NAME.safetensors (the averaged weights at the last
-checkpoint), `progress.jsonl`, `progress.png`, `tensorboard/` where that package is installed, and `kept/` where settings ask for it.
+The output folder holds `checkpoint.pt` (the full state, to resume from), NAME.safetensors (the averaged weights at the last
+checkpoint), `progress.jsonl`, `progress.png`, `tensorboard/` where that package is installed, and `kept/` where settings request it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CHECKPOINT = "checkpoint.pt"
 
 
 class Training(Protocol):
-    """What the loop drives."""
+    """A trainer that the loop drives."""
 
     name: str
     """of the weights' file, without its ending"""
@@ -48,27 +48,39 @@ class Training(Protocol):
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
+        """Learning rate of the next step."""
 
     def train_step(self) -> dict[str, float]:
-        """One step; returns the losses. Raises MchmrError, and changes nothing, when they or their gradients are not finite."""
+        """Run one step and return the losses.
+
+        Raises:
+            MchmrError: the losses or their gradients are not finite; the state is unchanged.
+        """
 
     def test(self) -> dict[str, float]:
-        """Errors of the averaged network on people it does not train on; empty where there are none."""
+        """Compute errors of the averaged network on test people; empty without test people."""
 
     def averaged(self) -> MultiCropNet:
-        """The averaged network (reads the file of a frozen encoder: needs safetensors)."""
+        """Return the averaged network. A frozen encoder is read from its file, which needs safetensors."""
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next step depends on, and "settings". Raises MchmrError when the weights are no longer finite."""
+        """Return all state that the next step depends on, and "settings".
+
+        Raises:
+            MchmrError: the weights are not finite.
+        """
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue exactly where `state` was taken. Raises UsageError when it is of another network."""
+        """Restore `state`, so that training resumes exactly.
+
+        Raises:
+            UsageError: the state is of another network.
+        """
 
 
 @dataclass(frozen=True)
 class Leg:
-    """Where a run stands when it returns."""
+    """State of a run when the loop returns."""
 
     step: int
     steps: int
@@ -81,7 +93,17 @@ class Leg:
 
 
 def check_folder(out: Path, resume: bool, read: Sequence[Path | None], name: str) -> None:
-    """Raises UsageError where a run whose weights are called `name` would overwrite another one, or a file that it `read`s."""
+    """Check that a run named `name` overwrites neither another run nor a file that it `read`s.
+
+    Args:
+        out: output folder.
+        resume: the run resumes the one in `out`.
+        read: input files and folders; None entries are ignored.
+        name: name of the weights.
+
+    Raises:
+        UsageError: it would.
+    """
     kept = [out / "kept" / path.name for path in read if path is not None]
     refuse_to_replace(read, [out / f"{name}.safetensors", out / _CHECKPOINT, *kept], "choose another folder with --out")
     if not resume and (out / _CHECKPOINT).is_file():
@@ -89,7 +111,11 @@ def check_folder(out: Path, resume: bool, read: Sequence[Path | None], name: str
 
 
 def go_on(training: Training, out: Path, report: Report) -> None:
-    """Continue from the checkpoint in `out`, if there is one. Raises InputError when it cannot be read."""
+    """Resume from the checkpoint in `out`, if there is one.
+
+    Raises:
+        InputError: the checkpoint cannot be read.
+    """
     path = out / _CHECKPOINT
     if not path.is_file():
         return
@@ -106,7 +132,7 @@ def go_on(training: Training, out: Path, report: Report) -> None:
 
 
 def provenance(config: str, settings: RunSettings, device: torch.device) -> dict[str, Any]:
-    """What made the weights, for their header."""
+    """Describe the run for the weights' header: config, settings, device, code revision."""
     return {
         "config": config,
         "settings": settings.to_dict(),
@@ -117,7 +143,7 @@ def provenance(config: str, settings: RunSettings, device: torch.device) -> dict
 
 
 def revision() -> str:
-    """Of the code that trains; with a mark where files differ from it; empty where there is no git."""
+    """Return the git revision of this code, marked where files differ from it; empty without git."""
     try:
         git = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         return subprocess.run(git, capture_output=True, text=True, check=False, cwd=Path(__file__).parent).stdout.strip()
@@ -126,7 +152,7 @@ def revision() -> str:
 
 
 class Loop:
-    """Steps, records and checkpoints. Of several processes all step, and the first one writes and speaks."""
+    """Steps, records and checkpoints. All processes step; the first one writes files and logs."""
 
     def __init__(
         self,
@@ -146,7 +172,7 @@ class Loop:
         self._since_record: list[dict[str, float]] = []
 
     def until(self, minutes: float | None, stopped: Callable[[], bool]) -> Leg:
-        """Train until the steps are done, `minutes` have passed or `stopped` says so; a checkpoint is there then."""
+        """Train until all steps are done, `minutes` have passed or `stopped` returns True, then write a checkpoint."""
         training, settings = self._training, self._training.settings
         self._start, self._first = time.monotonic(), training.step
         saved_at, saved_step, weights = self._start, -1, None
@@ -179,7 +205,7 @@ class Loop:
                 self._log.close()
 
     def _record(self, more: Record) -> Record:
-        """One line of the log: means over the steps since the last one."""
+        """One record of the log: means over the steps since the last one."""
         steps, self._since_record = self._since_record, []
         means = {name: sum(step[name] for step in steps) / len(steps) for name in steps[0]} if steps else {}
         minutes = self._minutes_before + (time.monotonic() - self._start) / 60
@@ -204,7 +230,7 @@ class Loop:
         return weights
 
     def _write_weights(self, name: str) -> Path | None:
-        """The averaged weights, where the package that writes them is installed."""
+        """Write the averaged weights, if safetensors is installed."""
         weights = self._out / f"{name}.safetensors"
         try:
             save_network(weights, self._training.averaged(), self._made_by | {"step": self._training.step}, half=self._training.half)

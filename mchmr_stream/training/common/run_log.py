@@ -1,4 +1,4 @@
-"""What a training run says of itself: progress.jsonl always, and drawn from it progress.png and TensorBoard's event files.
+"""Log of a training run: progress.jsonl, and drawn from it progress.png and TensorBoard's event files.
 
 One record per line: `step`, `minutes` of training so far, `learning_rate`, the losses (means over the steps since the last
 record), and the errors on test people where a checkpoint measured them ("test ...").
@@ -22,7 +22,7 @@ _NOT_LOSSES = ("step", "minutes", "learning_rate", "gradient")
 
 
 class RunLog:
-    """Keeps the records of the folder `out`. `from_step`: records after this step belong to steps that will be done again."""
+    """The records of the folder `out`. Records after `from_step` are dropped, because those steps are repeated."""
 
     def __init__(self, out: Path, from_step: int) -> None:
         self._path, self._picture = out / "progress.jsonl", out / "progress.png"
@@ -39,7 +39,7 @@ class RunLog:
         return self.records[-1]["minutes"] if self.records else 0.0
 
     def add(self, record: Record) -> None:
-        """Append one line."""
+        """Append one record."""
         self.records.append(record)
         with self._path.open("a") as stream:
             stream.write(json.dumps(record) + "\n")
@@ -49,7 +49,7 @@ class RunLog:
                     self._events.add_scalar(_tag(name), value, int(record["step"]))
 
     def draw(self) -> None:
-        """Write progress.png anew; without matplotlib say so, once."""
+        """Write progress.png; without matplotlib log that once."""
         if self._events is not None:
             self._events.flush()
         if not self._can_draw or not self.records:
@@ -66,7 +66,11 @@ class RunLog:
 
 
 def read_records(path: Path) -> list[Record]:
-    """The records of a progress.jsonl; none when the file is not there. Raises InputError when it holds something else."""
+    """Read the records of a progress.jsonl; none if the file does not exist.
+
+    Raises:
+        InputError: the file holds something else.
+    """
     if not path.is_file():
         return []
     records = []
@@ -77,13 +81,13 @@ def read_records(path: Path) -> list[Record]:
             records.append({name: float(value) for name, value in record.items()} | {"step": int(record["step"])})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if number == len(lines) - 1:
-                break  # the machine stopped in the middle of writing it
+                break  # the process was interrupted while it wrote this line
             raise InputError(f"{path}, line {number + 1} is no record of a training run ({error}); move the file away") from error
     return records
 
 
 def draw_progress(records: Sequence[Record], path: Path) -> None:
-    """Losses, errors on test people and learning rate over steps. Raises ImportError without matplotlib."""
+    """Plot losses, errors on test people and learning rate over steps. Raises ImportError without matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -129,7 +133,7 @@ def _event_writer(folder: Path, from_step: int) -> Any:
     except ImportError:
         log.info("tensorboard is not installed: no event files are written")
         return None
-    # purge_step hides what an earlier leg wrote beyond the checkpoint that this one starts from.
+    # purge_step hides events that an earlier leg wrote after the checkpoint from which this one resumes.
     return SummaryWriter(str(folder), purge_step=from_step + 1 if from_step else None)
 
 

@@ -1,7 +1,7 @@
-"""What a training run is made of; read from YAML (configs/train_*.yaml).
+"""Settings of a training run, read from YAML (configs/train_*.yaml).
 
-Plain dataclasses, and the libraries that read and check YAML are loaded only for that: a packed run (`packing`) must start
-on a machine that has torch and numpy only.
+They are plain dataclasses, and the libraries that read and check YAML are imported only in functions: a packed run (`packing`) must
+start on a machine with torch and numpy only.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from mchmr_stream.training.observations.landmark_samples import SamplerSettings
 
 MANY = 10**9
 Range = tuple[tuple[str, ...], float, float]
-"""Names of settings, their lowest and their highest value."""
+"""Names of settings, their least and largest value."""
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """How much each loss counts."""
+    """Weights of the losses."""
 
     joints_3d: float = 10.0
     vertices: float = 5.0
@@ -37,7 +37,7 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What every training run has. Everything random comes from `seed`. Raises UsageError for a number out of its range."""
+    """Settings of all training runs. All random numbers follow from `seed`. Raises UsageError for a value out of its range."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
@@ -54,9 +54,9 @@ class RunSettings:
     checkpoint_every: int = 250
     """steps"""
     checkpoint_minutes: float = 5.0
-    """a checkpoint is also written when this much time has passed since the last one"""
+    """a checkpoint is also written when this time has passed since the last one"""
     keep_every: int = 0
-    """steps between copies of the averaged weights that are kept, for `mchmr average`; 0: none"""
+    """steps between copies of the averaged weights that are stored, for `mchmr average`; 0: none"""
 
     precisions: ClassVar[tuple[str, ...]] = ("bf16", "fp32")
     ranges: ClassVar[tuple[Range, ...]] = (
@@ -77,7 +77,11 @@ class RunSettings:
             raise UsageError(f"training setting precision is {self.precision!r}, expected {' or '.join(self.precisions)}")
 
     def network_config(self) -> NetworkConfig:
-        """Raises UsageError for a name the network does not have."""
+        """Build the network's configuration.
+
+        Raises:
+            UsageError: a name does not exist in `NetworkConfig`.
+        """
         known = {each.name for each in fields(NetworkConfig)}
         unknown = sorted(set(self.network) - known)
         if unknown:
@@ -85,32 +89,32 @@ class RunSettings:
         return NetworkConfig(**self.network)
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers, strings, lists and dictionaries, as JSON has them."""
+        """Convert to numbers, strings, lists and dictionaries, as in JSON."""
         return _plain(asdict(self))
 
 
 @dataclass(frozen=True)
 class TrainSettings(RunSettings):
-    """A run that trains a head on what a frozen encoder saw."""
+    """Settings of training a head on features of a frozen encoder."""
 
     landmark_people: int = 448
-    """people per step drawn without pictures"""
+    """people per step sampled without pictures"""
     rendered_people: int = 64
     """people per step from rendered pictures"""
     pose_pool: int = 200_000
-    """poses drawn once from the library at the start"""
+    """poses sampled once from the library at the start"""
     own_poses_share: float = 0.3
-    """of them that come from the user's own files, where some are given"""
+    """share of them that comes from the user's own files, if there are any"""
     views: int = 5
-    """views of each person, the first so many of those that were observed"""
+    """views of each person: the first ones of those observed"""
     observed_views: int = 5
-    """views that rendered people are looked at with, when a run gathers its data"""
+    """views with which rendered people are observed"""
     single_view_share: float = 0.5
     """share of steps with a random subset of the views"""
     assumed_focal_share: float = 0.5
-    """share of people whose focal length is not told"""
+    """share of people whose focal length is not given to the network"""
     keypoints_dropped: float = 0.15
-    """share of rendered people whose detector keypoints are hidden"""
+    """share of rendered people whose detector keypoints are removed"""
     losses: LossWeights = field(default_factory=LossWeights)
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
 
@@ -125,7 +129,11 @@ class TrainSettings(RunSettings):
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> TrainSettings:
-        """Inverse of `to_dict`; what is missing takes its default. Raises InputError for names that do not exist."""
+        """Build settings from the output of `to_dict`; missing names get their defaults.
+
+        Raises:
+            InputError: a name does not exist.
+        """
         try:
             values = dict(data)
             losses = LossWeights(**values.pop("losses", {}))
@@ -140,12 +148,20 @@ _Settings = TypeVar("_Settings", bound=RunSettings)
 
 
 def load_train_settings(path: Path) -> TrainSettings:
-    """Read and check. Raises UsageError."""
+    """Read and check a file.
+
+    Raises:
+        UsageError: the file is not valid.
+    """
     return settings_from(read_yaml(path, "training settings"), str(path), TrainSettings)
 
 
 def read_yaml(path: Path, what: str) -> dict[str, Any]:
-    """The names and values of a YAML file. Raises UsageError."""
+    """Read the names and values of a YAML file; `what` describes it in messages.
+
+    Raises:
+        UsageError: the file is not valid.
+    """
     import yaml
 
     try:
@@ -158,7 +174,11 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
 
 
 def settings_from(data: Mapping[str, Any], whose: str, kind: type[_Settings]) -> _Settings:
-    """Check what was read from YAML. Raises UsageError."""
+    """Check values read from YAML; `whose` describes them in messages.
+
+    Raises:
+        UsageError: a name or a value is not valid.
+    """
     from pydantic import TypeAdapter, ValidationError
 
     try:

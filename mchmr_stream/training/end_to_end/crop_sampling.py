@@ -1,7 +1,6 @@
-"""Who is shown in which step of a training run from pictures, and how: all of it follows from the seed and the number of the draw.
+"""Sampling of people and augmentations for training from pictures, determined by the seed and the number of the draw.
 
-So a run goes on where it stopped with nothing but its step, draws do not depend on how many processes share them, and
-pictures may be read by any number of workers.
+So a run resumes from its step alone, draws do not depend on the number of processes, and any number of workers may read pictures.
 """
 
 from __future__ import annotations
@@ -29,28 +28,28 @@ from mchmr_stream.training.rendered_people import SyntheticReader
 log = logging.getLogger(__name__)
 
 _TRIES = 20
-"""Pictures in a row that cannot be read before a run gives up."""
+"""Unreadable pictures in a row after which a run fails."""
 
 
 SYNTHETIC = "synthetic"
-"""What rendered people are called among data sets."""
+"""Name of rendered people among the data sets."""
 
 
 class MixedPeople:
-    """An endless stream of people out of one data set or several, see `datasets.mixture`."""
+    """An endless sequence of people from one or several data sets, see `datasets.mixture`."""
 
     def __init__(self, readers: Mapping[str, LabelReader], shares: Mapping[str, float] | None, seed: int) -> None:
-        """`shares` by name; None: everybody alike often. Raises UsageError for shares that make no sense."""
+        """`shares` by name; None samples all people equally often. Raises UsageError for invalid shares."""
         self._readers = dict(readers)
         self._mixture = Mixture({name: len(reader) for name, reader in readers.items()}, shares, seed)
 
     def at(self, place: int) -> tuple[LabelReader, int]:
-        """Who stands there: a reader and a person in it. Always the same for the same place."""
+        """Return a reader and an index of a person in it, always the same for the same place."""
         name, person = self._mixture.at(place)
         return self._readers[name], person
 
     def lines(self) -> list[str]:
-        """What is mixed, for people."""
+        """Describe the mixture for the log."""
         sizes = zip(self._mixture.names, self._mixture.sizes, self._mixture.quotas, strict=True)
         return [f"{name}: {size} people, {quota / BLOCK:.1%} of what is shown".replace("%", " %") for name, size, quota in sizes]
 
@@ -58,10 +57,19 @@ class MixedPeople:
 def open_people(
     shares: Mapping[str, float], seed: int, shards: Sequence[Path], sets: Path | None, *, unchecked: bool = False
 ) -> MixedPeople:
-    """Rendered people in `shards` and the data sets in the folder `sets` that have a share; without shares, all there is.
+    """Open rendered people in `shards` and the data sets in the folder `sets` that have a share; without shares, all data.
 
-    Data sets are checked first (`datasets.checking`); one that fails is refused with MchmrError, unless `unchecked`.
-    Raises UsageError where there is nobody or a share has no data, InputError for data that cannot be read.
+    Args:
+        shares: share of each data set by name.
+        seed: seed of the mixture.
+        shards: folders of rendered people.
+        sets: folder of data sets.
+        unchecked: skip the check of data sets (`datasets.checking`).
+
+    Raises:
+        MchmrError: a data set fails the check.
+        UsageError: there are no people, or a share has no data.
+        InputError: data cannot be read.
     """
     wanted = set(shares) if shares else {SYNTHETIC, *(sets_in(sets) if sets is not None else ())}
     readers: dict[str, LabelReader] = {}
@@ -78,14 +86,18 @@ def open_people(
 
 
 class Draws(Dataset[CutPeople]):
-    """Draw number k of a run, for every k."""
+    """Sampled people by number of the draw."""
 
     def __init__(self, people: MixedPeople, layout: Layout, augmentation: Augmentation, body: BodyKind, seed: int) -> None:
         self._people, self._augmentation, self._body, self._seed = people, augmentation, body, seed
         self._cropper = Cropper(layout)
 
     def __getitem__(self, number: int) -> CutPeople:
-        """Raises InputError when one picture after the other cannot be read; single ones are passed over with a warning."""
+        """Return draw `number`; single unreadable pictures are skipped with a warning.
+
+        Raises:
+            InputError: several pictures in a row cannot be read.
+        """
         for attempt in range(_TRIES):
             reader, index = self._people.at(number + attempt)
             shown = draw_shown(self._augmentation, np.random.default_rng([self._seed, 0, number]))
@@ -99,18 +111,28 @@ class Draws(Dataset[CutPeople]):
 
 
 def batches(draws: Draws, step: int, accumulate: int, people: int, rows: Sequence[int], workers: int, pin: bool) -> Iterator[CutPeople]:
-    """The batches from a step on, `accumulate` for each step; of the `people` of each only the `rows`. Never ends."""
+    """Yield batches from a step on, without end.
+
+    Args:
+        draws: the sampled people.
+        step: first step.
+        accumulate: batches per step.
+        people: people per batch, of all processes.
+        rows: rows of each batch that this process computes.
+        workers: processes that read pictures.
+        pin: pin memory for copies to a GPU.
+    """
     first = step * accumulate
     sampler = ([number * people + row for row in rows] for number in itertools.count(first))
     loader = DataLoader(
         draws, batch_sampler=sampler, collate_fn=CutPeople.joined, num_workers=workers, pin_memory=pin,
-        generator=torch.Generator(),  # its own: the loader draws a seed that nothing here uses
+        generator=torch.Generator(),  # its own generator: the loader draws a seed from it that nothing uses
     )  # fmt: skip
     return iter(loader)
 
 
 def batches_as_labelled(reader: LabelReader, layout: Layout, body: BodyKind, most: int, people: int) -> Iterator[CutPeople]:
-    """At most so many people, evenly spread over the data set, as labelled, so many at once."""
+    """Yield batches of `people` people as labelled, at most `most` in total, evenly spread over the data set."""
     cropper = Cropper(layout)
     chosen = torch.linspace(0, len(reader) - 1, min(most, len(reader))).long().unique().split(people)
     for rows in chosen:

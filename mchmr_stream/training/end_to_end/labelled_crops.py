@@ -1,8 +1,7 @@
-"""A labelled person in a picture -> V crops as a network sees them, and the labels in the same camera.
+"""Crops and labels of a labelled person in a picture, in one camera.
 
-Everything that changes how a person is shown changes the labels with it. Turning is done by rolling the camera about its
-axis, mirroring about the picture's vertical through the middle: both are pictures of a true camera, so the relations
-between the local cameras of the crops stay exact.
+Augmentations change the labels together with the crops. Rotation rolls the camera about its axis, and flipping mirrors the picture
+about its vertical middle line: both are pictures of a true camera, so the relations between the crop cameras stay exact.
 """
 
 from __future__ import annotations
@@ -25,21 +24,21 @@ from mchmr_stream.synthesis.poses import mirrored as mirrored_pose
 from mchmr_stream.training.end_to_end.network_settings import Augmentation
 
 _MOST_SD = 2.0
-"""Turns and shifts are drawn from a normal distribution that is cut off here."""
+"""Rotations and shifts are sampled from a normal distribution truncated at this many standard deviations."""
 
 
 @dataclass(frozen=True)
 class DrawnPerson:
-    """How a person is shown otherwise than labelled."""
+    """Augmentation of one person."""
 
     mirrored: bool = False
     roll_rad: float = 0.0
     scale: float = 1.0
-    """of the base box's side"""
+    """factor on the base box's side"""
     shift: tuple[float, float] = (0.0, 0.0)
-    """of the base box's centre, in its sides"""
+    """of the base box's centre, in sides of the box"""
     gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """of each colour channel"""
+    """factor on each colour channel"""
 
 
 AS_LABELLED = DrawnPerson()
@@ -47,12 +46,12 @@ AS_LABELLED = DrawnPerson()
 
 @dataclass(frozen=True, eq=False)
 class CutPeople:
-    """n people, as tensors; lengths in metres, pixels in each person's rolled plane, axes of their rolled camera."""
+    """Tensors of n people; lengths in metres, pixels in each person's rolled plane, axes of their rolled camera."""
 
     crops: Tensor
     """(n, V, 3, height, width) uint8"""
     gain: Tensor
-    """(n, 3): what the crops' channels are to be multiplied with"""
+    """(n, 3): factor on the crops' channels"""
     views_px: Tensor
     """(n, V, 3)"""
     focal_px: Tensor
@@ -68,7 +67,7 @@ class CutPeople:
     has_pose: Tensor
     """(n,) 0 or 1"""
     has_betas: Tensor
-    """(n,) 1 where betas are known, and of the body that is trained"""
+    """(n,) 1 where betas are known and belong to the trained body"""
 
     def __len__(self) -> int:
         return len(self.focal_px)
@@ -77,20 +76,20 @@ class CutPeople:
         return CutPeople(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
     def pin_memory(self) -> CutPeople:
-        """For a loader that copies to a GPU in the background."""
+        """Pin memory, for a loader that copies to a GPU in the background."""
         return CutPeople(**{field.name: getattr(self, field.name).pin_memory() for field in fields(self)})
 
     @staticmethod
     def joined(people: list[CutPeople]) -> CutPeople:
-        """All of them, in order."""
+        """Concatenate people, in order."""
         return CutPeople(**{field.name: torch.cat([getattr(one, field.name) for one in people]) for field in fields(CutPeople)})
 
 
 def draw_shown(augmentation: Augmentation, rng: np.random.Generator) -> DrawnPerson:
-    """One way of showing somebody, at random."""
+    """Sample an augmentation."""
     normal = lambda most: float(np.clip(rng.normal(), -most, most))
     turned = rng.random() < augmentation.turn
-    # Every number is drawn whether it is used or not: a setting changes what it says and nothing else.
+    # All numbers are drawn whether they are used or not, so that one setting does not change the others' random numbers.
     angle, scale, shift = normal(_MOST_SD), normal(1.0), (normal(_MOST_SD), normal(_MOST_SD))
     gain = rng.uniform(1 - augmentation.colour, 1 + augmentation.colour, 3)
     return DrawnPerson(
@@ -103,7 +102,7 @@ def draw_shown(augmentation: Augmentation, rng: np.random.Generator) -> DrawnPer
 
 
 def cut_person(label: LabelledPerson, rgb: NDArray[np.uint8], cropper: Cropper, shown: DrawnPerson, body: BodyKind) -> CutPeople:
-    """One person of a picture, as batch of one. `body`: whose betas count as known."""
+    """Cut the crops of one person, as a batch of one; `body` is the kind of body whose betas count as known."""
     camera = label.camera(rgb.shape[1], rgb.shape[0])
     if shown.mirrored:
         label, camera = mirrored_label(label, rgb.shape[1]), replace(camera, cx=rgb.shape[1] - 1 - camera.cx)
@@ -126,7 +125,7 @@ def cut_person(label: LabelledPerson, rgb: NDArray[np.uint8], cropper: Cropper, 
 
 
 def mirrored_label(label: LabelledPerson, width: int) -> LabelledPerson:
-    """The same person in the mirrored picture: left is right, and x runs the other way. The body is taken to be symmetric."""
+    """The person in the mirrored picture: left and right are exchanged and x is negated. The body is assumed to be symmetric."""
     points_px, points_m = (points[list(MIRRORED_POINTS)].copy() for points in (label.points_px, label.points_m))
     points_px[:, 0] = width - 1 - points_px[:, 0]
     points_m[:, 0] *= -1
@@ -135,7 +134,7 @@ def mirrored_label(label: LabelledPerson, width: int) -> LabelledPerson:
         K = K.copy()
         K[0, 2] = width - 1 - K[0, 2]
     centre = np.array([width - 1 - label.centre_px[0], label.centre_px[1]], np.float32)
-    # Where the body stands cannot be told without its rest pelvis, and nothing here asks.
+    # The mirrored translation depends on the rest pelvis; it is left unset because no caller uses it.
     return replace(
         label, centre_px=centre, K=K, points_px=points_px, points_m=points_m, pose=mirrored_pose(label.pose), transl_m=None
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a training run from pictures is made of: encoder and head learn together (configs/paper_*.yaml)."""
+"""Settings of training encoder and head together from pictures (configs/paper_*.yaml)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mchmr_stream.training.common.train_settings import MANY, Range, RunSettings
 
 @dataclass(frozen=True)
 class NetworkLossWeights:
-    """How much each published loss counts (`paper_losses`); the defaults are the authors'."""
+    """Weights of the published losses (`paper_losses`); the defaults are the authors'."""
 
     joints_2d: float = 300.0
     joints_3d: float = 300.0
@@ -25,48 +25,48 @@ class NetworkLossWeights:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How a person is shown otherwise than labelled; the defaults are the authors'. All crops of a person change together."""
+    """Augmentation settings; the defaults are the authors'. All crops of a person change together."""
 
     flip: float = 0.5
     """share of people mirrored"""
     turn: float = 0.4
-    """share of people turned: the camera rolls about its axis, so that the cameras of all crops still agree"""
+    """share of people rotated: the camera rolls about its axis, so that the cameras of all crops still agree"""
     turn_sd_deg: float = 30.0
-    """at most twice that"""
+    """limited to twice this value"""
     scale_sd: float = 0.25
-    """of the base box's side, at most that much to either side of 1"""
+    """of the base box's side, limited to this much on both sides of 1"""
     shift_sd: float = 0.0
-    """of the base box's place, in its sides, at most twice that; the authors have none"""
+    """of the base box's centre, in its sides, limited to twice this value; the authors have none"""
     colour: float = 0.4
-    """each channel is multiplied by 1 +- that, evenly drawn"""
+    """each channel is multiplied by a uniform factor in 1 +- this value"""
 
 
 @dataclass(frozen=True)
 class NetworkTrainSettings(RunSettings):
-    """A run that trains the paper's network, encoder and all. Raises UsageError for a number out of its range."""
+    """Settings of training the paper's network, encoder included. Raises UsageError for a value out of its range."""
 
     people: int = 20
-    """per step, in all processes together"""
+    """per step, over all processes"""
     accumulate: int = 1
-    """a step adds up the gradients of so many batches of `people` each; batch norms and contrasts see one batch"""
+    """a step sums the gradients of this many batches of `people` each; batch norms and contrastive loss use one batch"""
     learning_rate: float = 1e-4
     weight_decay: float = 0.0
     warmup_steps: int = 1
     schedule: str = "constant"
     """of the learning rate after its warm-up: constant or cosine"""
     gradient_limit: float = 0.0
-    """a longer gradient is shortened to this norm; 0: never, as published. From nothing, where depths run away, some 5000 help"""
+    """gradients are clipped to this norm; 0: never, as published. Training from scratch, where depths diverge, needs some 5000"""
     ema: float = 0.0
     body: str = "free"
-    """whose betas and vertices are learnt: free, or the path of an SMPL file; other labels teach pose and points alone"""
+    """body of the betas and vertices that are trained: free, or the path of an SMPL file; other labels train pose and points only"""
     vertex_step: int = 1
-    """the vertex loss reads each n-th vertex"""
+    """the vertex loss uses every n-th vertex"""
     freeze_norms: bool = False
-    """the encoder's batch norms keep their means and variances, for batches that are too small to have any"""
+    """the encoder's batch norms keep their means and variances, for batches that are too small to estimate them"""
     test_people: int = 500
-    """how many of the test people are measured at a checkpoint, evenly spread"""
+    """number of test people measured at a checkpoint, evenly spread"""
     shares: dict[str, float] = field(default_factory=dict)
-    """how often each data set is shown, by name (rendered people: synthetic); empty: everybody alike often"""
+    """sampling share of each data set by name (rendered people: synthetic); empty: all people equally often"""
     losses: NetworkLossWeights = field(default_factory=NetworkLossWeights)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -89,11 +89,15 @@ class NetworkTrainSettings(RunSettings):
 
 
 def learns_from_pictures(data: dict[str, Any]) -> bool:
-    """Whether settings as read from YAML are of such a run."""
+    """Return whether settings read from YAML are of this kind of run."""
     network = data.get("network")
     return isinstance(network, dict) and network.get("head") == "paper"
 
 
 def picture_settings_from(data: dict[str, Any], path: Path) -> NetworkTrainSettings:
-    """Check. Raises UsageError."""
+    """Check settings read from YAML.
+
+    Raises:
+        UsageError: a name or a value is not valid.
+    """
     return settings_from(data, str(path), NetworkTrainSettings)

@@ -1,7 +1,7 @@
-"""The paper's network in training, encoder and all, in one process or in several (`ranks`); `loop` drives it.
+"""Trainer of the paper's network, encoder included, in one or several processes (`ranks`); `loop` drives it.
 
-Deterministic for a seed, a device, a thread count and a machine; a restored run goes on exactly. With several processes a step
-is that of one process with all rows, but for the order of sums and for dropout, which every process draws for itself.
+Deterministic for a seed, a device, a thread count and a machine; a restored run resumes exactly. With several processes a step equals
+that of one process with all rows, except for the order of sums and for dropout, which each process samples for itself.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from mchmr_stream.training.frozen_encoder.head_trainer import learning_rate_shar
 
 _SMPL_VERTICES = 6890
 _RELATIVE_TO_STEP = 1_000_003
-"""Seeds of steps: of one run and another they should not fall together."""
+"""A large prime, so that seeds of steps of two runs differ."""
 
 
 def trainer_name(settings: NetworkTrainSettings) -> str:
-    """What the weights of a run are called."""
+    """Return the name of a run's weights."""
     return f"paper_{settings.network_config().encoder}"
 
 
 class NetworkTrainer:
-    """Everything that a run from pictures changes. `start` is the network to start from; None: a new one."""
+    """All state of a run from pictures. `start` is the initial network; None creates a new one."""
 
     half = False
 
@@ -83,15 +83,19 @@ class NetworkTrainer:
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
+        """Learning rate of the next step."""
         settings = self.settings
         constant = settings.schedule == "constant" and self.step >= settings.warmup_steps
         return settings.learning_rate * (1.0 if constant else learning_rate_share(self.step, settings.warmup_steps, settings.steps))
 
     def train_step(self) -> dict[str, float]:
-        """One step; returns the losses. Raises MchmrError, and changes nothing, when they or their gradients are not finite."""
+        """Run one step and return the losses.
+
+        Raises:
+            MchmrError: the losses or their gradients are not finite; the state is unchanged.
+        """
         settings = self.settings
-        # Dropout's randomness comes from the step alone, so there is no generator whose state a checkpoint would have to hold.
+        # Dropout is seeded with the step alone, so that a checkpoint holds no generator state.
         torch.manual_seed((settings.seed * _RELATIVE_TO_STEP + self.step) * self._ranks.count + self._ranks.rank)
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate
@@ -139,7 +143,7 @@ class NetworkTrainer:
             self.net.encoder.eval()
 
     def _losses(self, batch: CutPeople) -> dict[str, Tensor]:
-        """All losses of the whole batch, by the names that `PictureLosses` has."""
+        """All losses of the full batch, by the names of `PictureLosses`."""
         said, embedding = self._forward(self.net, batch)
         gather = self._ranks.gather
         said, embedding = ViewBodies(*map(gather, said)), gather(embedding)
@@ -147,19 +151,19 @@ class NetworkTrainer:
         return self._terms(said, embedding, replace(batch, **{name: self._real(value) for name, value in labels.items()}))
 
     def _forward(self, net: MultiCropNet, batch: CutPeople) -> tuple[ViewBodies, Tensor]:
-        """What the network says of this process's rows: bodies and cameras, and the embedding of the contrastive loss."""
+        """Forward pass of this process's rows: bodies and cameras, and the embedding for the contrastive loss."""
         n, count = batch.crops.shape[:2]
         crops = (batch.crops.to(self._dtype) / 255 * self._real(batch.gain)[:, None, :, None, None]).clamp(max=1)
         with torch.autocast(batch.crops.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
             encoded = net.encoder(crops.flatten(0, 1))
-        # The positional encoding turns by up to 2^31 half turns: from here on nothing may be rounded to 16 bits.
+        # The positional encoding's angles reach 2^31 half turns: from here on nothing may be rounded to 16 bits.
         features = encoded.features.to(self._dtype).unflatten(0, (n, count))
         assert isinstance(net.head, PaperHead)
         said = net.head.regress(features, box_info(self._real(batch.views_px), self._real(batch.focal_px)))
         return said, net.head.embed(features)
 
     def _terms(self, said: ViewBodies, embedding: Tensor, batch: CutPeople) -> dict[str, Tensor]:
-        # A shared body is the same for all views: one is enough.
+        # A shared body is the same for all views: it is computed once.
         per_view = self.settings.network_config().bodies == "per_view"
         rotations, betas = (value if per_view else value[:, :1] for value in (said.rotations, said.betas))
         vertices, points = self._posed(rotations, betas)
@@ -181,7 +185,7 @@ class NetworkTrainer:
         }  # fmt: skip
 
     def _posed(self, rotations: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, V, 24, 3, 3), (n, V, 10) -> every n-th vertex (n, V, N, 3) and the 48 points (n, V, 48, 3), around the pelvis."""
+        """(n, V, 24, 3, 3), (n, V, 10) -> every n-th vertex (n, V, N, 3) and the 48 points (n, V, 48, 3), relative to the pelvis."""
         shape = rotations.shape[:2]
         vertices, joints = skin(self._body, rotations.flatten(0, 1), betas.flatten(0, 1))
         vertices, joints = vertices - joints[:, :1], joints - joints[:, :1]
@@ -193,7 +197,7 @@ class NetworkTrainer:
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """The average follows the network; the first steps, which are far off, are soon forgotten."""
+        """Update the average; its decay grows, so that the first steps are soon forgotten."""
         keep = min(self.settings.ema, (1 + self.step) / (10 + self.step))
         now, average = self.net.state_dict(), self.average.state_dict()
         real = [name for name, value in now.items() if value.is_floating_point()]
@@ -203,7 +207,11 @@ class NetworkTrainer:
 
     @torch.inference_mode()
     def test(self) -> dict[str, float]:
-        """Errors of the averaged network on test people, as labelled: twelve limbs, as `trainer.validate` has them."""
+        """Compute errors of the averaged network on test people, as labelled: twelve limbs, as in `head_trainer.validate`.
+
+        Raises:
+            InputError: the test people have no usable truth.
+        """
         if self._test_people is None:
             return {}
         predicted, target = [], []
@@ -223,14 +231,18 @@ class NetworkTrainer:
         return {"MPJPE mm": errors.mpjpe, "PA-MPJPE mm": errors.pa_mpjpe}
 
     def averaged(self) -> MultiCropNet:
-        """The averaged network, with ordinary batch norms, on the CPU."""
+        """Return the averaged network on the CPU, with ordinary batch norms."""
         with torch.random.fork_rng(devices=[]):
             net = new_network(self.settings)
         net.load_state_dict({name: value.cpu() for name, value in self.average.state_dict().items()})
         return net
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next step depends on. Raises MchmrError when the weights are no longer finite."""
+        """Return all state that the next step depends on.
+
+        Raises:
+            MchmrError: the weights are not finite.
+        """
         for name, values in self.net.state_dict().items():
             if not torch.isfinite(values).all():
                 raise MchmrError(f"the weights {name} are not finite at step {self.step}; resume with a lower learning_rate")
@@ -243,9 +255,11 @@ class NetworkTrainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue exactly where `state` was taken, with any number of processes.
+        """Restore `state`, so that training resumes exactly, with any number of processes.
 
-        Raises InputError for the checkpoint of a run of another kind, UsageError for another network.
+        Raises:
+            InputError: the checkpoint is of a run of another kind.
+            UsageError: it is of another network.
         """
         if "net" not in state:
             raise InputError("the checkpoint is of a run that trains a head on a frozen encoder; choose another folder with --out")
@@ -260,12 +274,12 @@ class NetworkTrainer:
 
 
 def new_network(settings: NetworkTrainSettings) -> MultiCropNet:
-    """As the settings say, drawn at random, ready to be saved."""
+    """Build a randomly initialised network from the settings, ready to be saved."""
     return MultiCropNet(settings.network_config()).eval()
 
 
 def _thinned(body: BodyModel, step: int) -> tuple[BodyModel, LabelledPoints, int]:
-    """The body with each `step`-th vertex and those that labelled points lie at; the points on it; how many vertices are each n-th."""
+    """The body with each `step`-th vertex and those of labelled points; the points on it; the number of the thinned vertices."""
     points = LabelledPoints.of(body.to("cpu"))
     every = torch.arange(0, body.vertex_count, step)
     kept = torch.cat([every, points.vertices])
@@ -276,7 +290,7 @@ def _thinned(body: BodyModel, step: int) -> tuple[BodyModel, LabelledPoints, int
 
 
 def body_kind(body: BodyModel) -> BodyKind:
-    """Whose betas it takes."""
+    """Return the kind of betas that a body takes."""
     if body.name == FREE_BODY:
         return "free"
     return "smpl" if body.vertex_count == _SMPL_VERTICES else "smplx"
@@ -298,7 +312,7 @@ _ANNOTATED = _hips_where_smpl_has_them()
 
 
 def _either(target: Tensor, confidence: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each person SMPL's 24 joints where they are labelled, else the 24 annotated points; the hips are at `SMPL_HIPS` in both.
+    """SMPL's 24 joints of each person where they are labelled, else the 24 annotated points; the hips are at `SMPL_HIPS` in both.
 
     target (n, 48, 3), confidence (n, 48), points (n, V, 48, 3) -> (n, 24, 3), (n, 24), (n, V, 24, 3).
     """

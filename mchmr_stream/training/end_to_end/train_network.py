@@ -1,4 +1,4 @@
-"""Train the paper's network on labelled pictures: one run, in one leg or in several (`loop`), in one process or in several.
+"""Train the paper's network on labelled pictures: one run, in one or several legs (`loop`) and processes.
 
 torchrun --nproc-per-node 8 -m mchmr_stream train configs/paper_resnet50.yaml ...
 """
@@ -50,15 +50,33 @@ def run(
     progress: Callable[[int, int], None] | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Leg:
-    """Train as `config` says until its steps are done, `minutes` have passed or `stopped` says so; then a checkpoint is there.
+    """Train until all steps are done, `minutes` have passed or `stopped` returns True, then write a checkpoint.
 
-    `shards`: folders of `mchmr synth`; `sets`: a folder of data sets (`datasets.opening`), mixed as the settings' `shares` say;
-    one that fails the check is refused unless `unchecked`.
-    Measured on while training are `test_shards`, or the test split of `test_set` among the sets.
-    `start`: weights to start from, a network of the same shape or an encoder, as
-    `mchmr import-weights` writes them. `workers`: processes that read pictures for each process that trains.
-    Raises UsageError when the request makes no sense, InputError for data or weights that cannot be read, MchmrError when the
-    loss or its gradients are no longer finite; the last checkpoint then stays as it is.
+    Args:
+        config: the settings' YAML file.
+        shards: folders of `mchmr synth`.
+        sets: a folder of data sets (`datasets.opening`), mixed by the settings' `shares`.
+        unchecked: also accept data sets that fail the check.
+        out: output folder.
+        test_shards: folder of rendered people to measure on during training.
+        test_set: data set among `sets` whose test split is measured during training.
+        start: initial weights: a network of the same shape or an encoder, as written by `mchmr import-weights`.
+        resume: continue the run in `out`.
+        device: torch device or "auto".
+        minutes: time limit of this leg.
+        seed: overrides the settings' seed.
+        workers: picture-reading processes per training process.
+        report: called with lines for the log.
+        progress: called with (steps done, steps) after each step.
+        stopped: ends training when it returns True.
+
+    Returns:
+        The state at the end.
+
+    Raises:
+        UsageError: the arguments contradict each other.
+        InputError: data or weights cannot be read.
+        MchmrError: the loss or its gradients are not finite; the last checkpoint is kept.
     """
     settings = picture_settings_from(read_yaml(config, "training settings"), config)
     if seed is not None:
@@ -84,9 +102,11 @@ def run(
 
 
 def starting_network(path: Path, settings: NetworkTrainSettings) -> MultiCropNet:
-    """The network that training starts from: the one of a file, or a new one with the encoder of a file.
+    """Load the initial network from a file, or create a new one with the encoder of a file.
 
-    Raises UsageError for another network than the settings', InputError for a file that is neither.
+    Raises:
+        UsageError: the network is not that of the settings.
+        InputError: the file is neither a network nor an encoder.
     """
     torch.manual_seed(settings.seed)
     header = read_header(path)
@@ -124,4 +144,4 @@ def _where(ranks: Ranks) -> str:
 
 
 def _say_nothing(line: str) -> None:
-    """All processes come to the same lines; the first one says them."""
+    """A report that discards its lines: all processes produce the same ones, and the first one logs them."""

@@ -1,6 +1,6 @@
-"""One training run's state and its step: model, optimiser, averages and generators, all of which a checkpoint holds.
+"""State and step of one training run of the head: model, optimiser, averages and generators, all of which a checkpoint holds.
 
-Needs torch and numpy only. Deterministic for a seed, a device, a thread count and a machine; a restored run goes on exactly.
+Needs torch and numpy only. Deterministic for a seed, a device, a thread count and a machine; a restored run resumes exactly.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ _CPU = torch.device("cpu")
 
 
 def new_head(config: NetworkConfig) -> MultiCropHead:
-    """An untrained head that fits its encoder; the encoder's own weights are not read."""
+    """Build an untrained head that fits its encoder; the encoder's weights are not read."""
     encoder = make_encoder(config.encoder, pretrained=False)
     return MultiCropHead(config, encoder.feature_dim, min(encoder.landmark_count, len(BLAZEPOSE_NAMES)))
 
 
 class HeadTrainer:
-    """Everything on one device. `sampler` draws people without pictures, `rendered` holds the ones with; one may be None.
+    """All state of a run, on one device.
 
-    `test` are rendered people to measure on.
+    `sampler` samples people without pictures and `rendered` holds rendered people; one of them may be None. `test` are rendered people for
+    measuring errors.
     """
 
     name = "mchmr_default"
@@ -63,9 +64,9 @@ class HeadTrainer:
         torch.manual_seed(settings.seed)
         self.settings, self.sampler, self.rendered, self.body, self.device = settings, sampler, rendered, body, device
         self._test = test
-        # People whom the detector misses are seldom tracked; hidden keypoints stand for the moments when they are.
+        # People that the detector misses are rarely tracked; people whose keypoints are removed stand for frames in which it misses them.
         self._usable = torch.nonzero(rendered.found())[:, 0] if rendered is not None else None
-        # The few numbers that steer a step are drawn on the CPU: reading them back from a GPU would make it wait.
+        # Random numbers that control a step are drawn on the CPU: reading them from a GPU would synchronise with it.
         self.generator = torch.Generator().manual_seed(settings.seed + 1)
         self.head = new_head(settings.network_config()).to(device)
         self._start_from_mean_pose()
@@ -74,19 +75,19 @@ class HeadTrainer:
         self.step = 0
 
     def averaged(self) -> MultiCropNet:
-        """The averaged head within the whole network, encoder and its weights included (reads a file: needs safetensors)."""
+        """Return the averaged head within the full network, with the encoder's weights from its file (needs safetensors)."""
         with torch.random.fork_rng(devices=[]):
             net = MultiCropNet(self.settings.network_config())
         net.head = self.average
         return net
 
     def test(self) -> dict[str, float]:
-        """Errors of the averaged head on rendered people it does not train on; empty where there are none."""
+        """Compute errors of the averaged head on the test people; empty without test people."""
         return validate(self.average, self._test, self.body, self.settings.views) if self._test is not None else {}
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
+        """Learning rate of the next step."""
         return self.settings.learning_rate * learning_rate_share(self.step, self.settings.warmup_steps, self.settings.steps)
 
     def _start_from_mean_pose(self) -> None:
@@ -106,14 +107,18 @@ class HeadTrainer:
         return TrainingBatch.joined(parts, self.head.feature_dim)
 
     def _views(self) -> list[int]:
-        """All views in order, or some in any order: one set of weights for every V."""
+        """All views in order, or a random subset in random order: one set of weights serves all numbers of views."""
         everything: list[int] = torch.randperm(self.settings.views, generator=self.generator).tolist()
         if float(torch.rand(1, generator=self.generator)) >= self.settings.single_view_share:
             return sorted(everything)
         return everything[: int(torch.randint(1, self.settings.views + 1, (1,), generator=self.generator))]
 
     def train_step(self) -> dict[str, float]:
-        """One step; returns the losses. Raises MchmrError, and changes nothing, when they or their gradients are not finite."""
+        """Run one step and return the losses.
+
+        Raises:
+            MchmrError: the losses or their gradients are not finite; the state is unchanged.
+        """
         settings = self.settings
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate
@@ -143,7 +148,11 @@ class HeadTrainer:
         return dict(zip([*terms, "total", "gradient"], numbers, strict=True))
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next step depends on. Raises MchmrError when the weights are no longer finite."""
+        """Return all state that the next step depends on.
+
+        Raises:
+            MchmrError: the weights are not finite.
+        """
         for name, values in self.head.state_dict().items():
             if not torch.isfinite(values).all():
                 raise MchmrError(f"the weights {name} are not finite at step {self.step}; resume with a lower learning_rate")
@@ -162,9 +171,10 @@ class HeadTrainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue exactly where `state` was taken; on another kind of device with other random people.
+        """Restore `state`, so that training resumes exactly; on another kind of device with other random people.
 
-        Raises UsageError when the network of the settings is not the one of the state.
+        Raises:
+            UsageError: the state is of another network than the settings'.
         """
         before = TrainSettings.from_dict(state["settings"])
         if before.network_config() != self.settings.network_config():
@@ -183,13 +193,13 @@ class HeadTrainer:
             if self.device.type == "cuda":
                 torch.cuda.set_rng_state(state["cuda"], self.device)
         elif self.sampler is not None:
-            # The generators of a CPU and a GPU cannot take over each other's state.
+            # The generators of a CPU and a GPU have different states.
             self.sampler.generator.manual_seed(self.settings.seed + 3 + self.step)
             log.warning("the checkpoint was made on %s: it goes on, but with other random people", state.get("device", "cpu"))
 
 
 def _check_views(settings: TrainSettings, sampler: LandmarkSampler | None, rendered: ObservedPeople | None) -> None:
-    """Raises UsageError when fewer views were observed than the settings ask for, or the fusion does not bear how they are drawn."""
+    """Raises UsageError if fewer views were observed than the settings need, or the fusion does not support random subsets."""
     for views in ([rendered.views] if rendered is not None else []) + ([sampler.bank.residuals.views] if sampler is not None else []):
         if views.shape[1] < settings.views:
             raise UsageError(f"training setting views is {settings.views}, but {views.shape[1]} views of each person were observed")
@@ -202,14 +212,14 @@ def _check_views(settings: TrainSettings, sampler: LandmarkSampler | None, rende
 
 
 def learning_rate_share(step: int, warmup: int, steps: int) -> float:
-    """Linear warm-up, then a cosine down to a thousandth."""
+    """Return the factor on the learning rate: linear warm-up, then a cosine down to a thousandth."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup)))) + 1e-3
 
 
 def loss_terms(out: HeadOutput, batch: TrainingBatch, focal_px: Tensor, told: Tensor, body: SparseBody) -> dict[str, Tensor]:
-    """All losses by the names that `LossWeights` has."""
+    """All losses by the names of `LossWeights`."""
     joints, _, vertices = body.pose(out.rotations, out.betas)
     transl = full_from_local(out.views_cam, batch.views_px, focal_px)
     target = batch.joints_m + batch.pelvis_m[:, None]
@@ -230,7 +240,7 @@ def loss_terms(out: HeadOutput, batch: TrainingBatch, focal_px: Tensor, told: Te
 
 @torch.inference_mode()
 def validate(head: MultiCropHead, people: ObservedPeople, body: SparseBody, views: int = VIEWS) -> dict[str, float]:
-    """Errors on rendered people whom the detector found, known focal length. All on one device."""
+    """Compute errors on rendered people that the detector found, with the known focal length. All on one device."""
     head.eval()
     predicted, target = [], []
     for rows in torch.nonzero(people.found())[:, 0].split(256):

@@ -1,4 +1,4 @@
-"""Train the head on rendered people and on millions of samples without pictures: one run, in one leg or in several (`loop`).
+"""Train the head on rendered people and on millions of samples without pictures: one run, in one or several legs (`loop`).
 
 A packed run (`packing`) needs torch and numpy only.
 """
@@ -46,14 +46,34 @@ def run(
     progress: Callable[[int, int], None] | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Leg:
-    """Train as `config` says until its steps are done, `minutes` have passed or `stopped` says so; then a checkpoint is there.
+    """Train until all steps are done, `minutes` have passed or `stopped` returns True, then write a checkpoint.
 
-    Reads either `data` (poses and bodies), `shards` (what `mchmr synth` wrote; one or more folders) and perhaps `poses` (files and
-    folders of the user's own), or `packed`, whose own settings hold where `config` is None. `seed` overrides the config's. `report`
-    gets a line at every checkpoint, `progress` (steps done, steps) after every step. On one CPU a run in legs gives the same
-    weights as one in one go, bit for bit.
-    Raises UsageError when the request makes no sense, MchmrError when the loss or its gradients are no longer finite; the
-    last checkpoint then stays as it is.
+    The run reads either `data`, `shards` and optionally `poses`, or `packed`. On one CPU a run in several legs gives the same weights as
+    one
+    without interruption, bit for bit.
+
+    Args:
+        config: the settings' YAML file; None takes the packed run's settings.
+        data: folder of poses and bodies.
+        shards: folders of `mchmr synth`.
+        out: output folder.
+        test_shards: folder of rendered people to measure on during training.
+        poses: files and folders of the user's own poses.
+        packed: folder of a packed run.
+        resume: continue the run in `out`.
+        device: torch device or "auto".
+        minutes: time limit of this leg.
+        seed: overrides the settings' seed.
+        report: called with a line at each checkpoint.
+        progress: called with (steps done, steps) after each step.
+        stopped: ends training when it returns True.
+
+    Returns:
+        The state at the end.
+
+    Raises:
+        UsageError: the arguments contradict each other.
+        MchmrError: the loss or its gradients are not finite; the last checkpoint is kept.
     """
     check_folder(out, resume, [config, *poses], HeadTrainer.name)
     on = pick_device(device)
@@ -78,7 +98,7 @@ def pack_run(
     seed: int | None = None,
     report: Report = log.info,
 ) -> int:
-    """Write what the run would read to `folder` (see `packing`), and do not train; returns the bytes written."""
+    """Write the data of a run to `folder` (see `packing`) without training; returns the number of bytes."""
     folders = [shards] if isinstance(shards, Path) else shards
     refuse_to_replace([config, data, *folders, test_shards, *poses], packed_files(folder), "choose another folder with --pack")
     settings, training_data = _read(config, data, shards, test_shards, poses, None, seed, out, report)

@@ -1,1 +1,1 @@
-"""Rendered people as detector, keypoint network and encoder observe them: the training data of the head."""
+"""Rendered people as observed by detector, keypoint network and encoder: the training data of the head."""

@@ -1,4 +1,4 @@
-"""What one training step reads, whether it was rendered or drawn without pictures."""
+"""The batch of one training step, of rendered people or of people sampled without pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mchmr_stream.network.observations import Observations
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatch:
-    """n people, everything in each person's rolled camera. Lengths in metres, pixels in the rolled plane."""
+    """A batch of n people, in each person's rolled camera. Lengths in metres, pixels in the rolled plane."""
 
     seen: Observations
     views_px: Tensor
@@ -24,7 +24,7 @@ class TrainingBatch:
     focal_px: Tensor
     """(n,) true"""
     assumed_focal_px: Tensor
-    """(n,) what is taken when the camera is unknown"""
+    """(n,) assumed where the camera is unknown"""
     rotations: Tensor
     """(n, 24, 3, 3)"""
     betas: Tensor
@@ -40,11 +40,11 @@ class TrainingBatch:
         return len(self.base_px)
 
     def rows(self, index: Tensor) -> TrainingBatch:
-        """Some of the people."""
+        """Select some of the people."""
         return self._each(lambda value: value[index])
 
     def choose_views(self, index: Sequence[int]) -> TrainingBatch:
-        """Some of the views, in any order."""
+        """Select some of the views, in any order."""
         pick = torch.tensor(index, device=self.base_px.device)
         seen = self.seen._replace(
             features=self.seen.features[:, pick],
@@ -55,7 +55,7 @@ class TrainingBatch:
         return _replaced(self, seen=seen, views_px=self.views_px[:, pick])
 
     def with_focal(self, focal_px: Tensor) -> tuple[TrainingBatch, Tensor]:
-        """The same people as they look to someone who takes `focal_px` for the focal length; and that focal length."""
+        """Return the same people as observed under the focal length `focal_px`, and that focal length."""
         info = box_info(self.base_px[:, None], focal_px)[:, 0]
         return _replaced(self, seen=self.seen._replace(base_info=info)), focal_px
 
@@ -68,7 +68,7 @@ class TrainingBatch:
 
     @staticmethod
     def joined(batches: Sequence[TrainingBatch], feature_dim: int) -> TrainingBatch:
-        """One batch after the other. A batch without pictures has no features worth the memory; it gets zeros."""
+        """Concatenate batches. A batch without pictures has no features; it gets zeros."""
         padded = [
             batch.seen._replace(features=torch.nn.functional.pad(batch.seen.features, (0, feature_dim - batch.seen.features.shape[-1])))
             for batch in batches

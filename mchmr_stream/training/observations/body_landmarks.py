@@ -1,7 +1,7 @@
-"""Where the detectors' landmarks are on the free body: BlazePose's 33 and COCO's 17 points as joints and vertices.
+"""Landmarks on the free body: BlazePose's 33 and COCO's 17 points as joints and vertices.
 
-These are *nominal* places: what a detector calls a shoulder is a centimetre or two off the joint. Measured residuals of
-the detectors on rendered people carry that difference, so nothing here needs to be exact.
+These are *nominal* places: a detector's shoulder is one to two centimetres off the joint. Measured residuals of the detectors on
+rendered people include that difference, so these places need not be exact.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _VERTEX = {
     "right_thumb": 6191, "right_index": 5782, "right_pinky": 6133, "left_thumb": 2746, "left_index": 2319, "left_pinky": 2673,
     "left_heel": 3387, "right_heel": 6787, "left_foot_index": 3216, "right_foot_index": 6617,
 }  # fmt: skip
-"""Vertex numbers of SMPL's topology that `smplx` uses too; the free body keeps its landmarks at them."""
+"""Vertex numbers of SMPL's topology as in `smplx`; the free body has its landmarks at the same vertices."""
 
 
 def _vertex_of(name: str) -> int:
@@ -48,7 +48,7 @@ def _plan(names: tuple[str, ...]) -> tuple[list[int], list[int]]:
 
 
 class SparseBody:
-    """The free body reduced to its landmarks and every n-th vertex: what training needs, at a hundredth of the cost."""
+    """The free body reduced to its landmarks and every n-th vertex, at a hundredth of the cost: all that training needs."""
 
     def __init__(self, model: BodyModel, vertex_step: int = 46) -> None:
         places33, vertices33 = _plan(BLAZEPOSE_NAMES)
@@ -72,7 +72,15 @@ class SparseBody:
         return self
 
     def pose(self, rotations: Tensor, betas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """-> joints (n, 24, 3), landmarks (n, 33, 3), vertices (n, v, 3), all relative to the pelvis, metres."""
+        """Pose bodies.
+
+        Args:
+            rotations: (n, 24, 3, 3) relative rotations.
+            betas: (n, 10) shape.
+
+        Returns:
+            Joints (n, 24, 3), landmarks (n, 33, 3) and vertices (n, v, 3), all relative to the pelvis, metres.
+        """
         vertices, joints = skin(self.model, rotations, betas)
         pelvis = joints[:, :1]
         vertices, joints = vertices - pelvis, joints - pelvis
@@ -80,5 +88,5 @@ class SparseBody:
         return joints, landmarks, vertices[:, self._landmark_count :]
 
     def keypoints(self, landmarks: Tensor) -> Tensor:
-        """The 17 COCO keypoints among the 33 landmarks."""
+        """Select the 17 COCO keypoints of the 33 landmarks."""
         return landmarks[:, self._coco]

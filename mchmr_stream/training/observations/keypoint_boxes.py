@@ -1,4 +1,4 @@
-"""The pipeline's rule for base box and roll (`cropping.base_box`) for people who are drawn without a picture."""
+"""The pipeline's rule for base box and roll (`cropping.base_box`) for people sampled without a picture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LEAST_PX, _MOST_PX = 8.0, 1e5
 
 
 def base_of_keypoints(points_plane: Tensor, score: Tensor, layout: Layout, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Base boxes of people whose tracker knows nothing but their keypoints.
+    """Compute base boxes from keypoints alone.
 
     Args:
         points_plane: (n, 17, 2) keypoints in the plane.
@@ -22,8 +22,8 @@ def base_of_keypoints(points_plane: Tensor, score: Tensor, layout: Layout, insid
         inside: (n, 17) 1 for points inside of the picture; the others do not count. None: all.
 
     Returns:
-        Base boxes in the rolled plane (n, 3) and rolls (n,), on the device of the points. The tracker's box is taken to be what
-        `KEYPOINTS_OVER_BOX` says of the keypoints with a score.
+        Base boxes in the rolled plane (n, 3) and rolls (n,), on the device of the points. The tracker's box is estimated as
+        `KEYPOINTS_OVER_BOX` times the extent of the keypoints with a score.
     """
     scores = score if inside is None else score * inside
     keypoints = torch.cat([points_plane, score[..., None]], -1).double().cpu().numpy()

@@ -1,8 +1,8 @@
-"""Where on the body the detectors put their landmarks: for each an offset from its nominal place that moves with a bone.
+"""Offsets of the detectors' landmarks on the body: each is an offset from the nominal place that moves with a bone.
 
-What a detector calls a hip or a shoulder is one to four centimetres off the joint, always to the same side. That is no mistake
-that comes and goes but a definition, and a network must learn it at full strength, however much the mistakes around it are
-weakened (`SamplerSettings.strength`). So it is measured on rendered people and taken out of the residuals.
+A detector's hip or shoulder is one to four centimetres off the joint, always to the same side. That is a definition and not a random
+error, and a network must learn it at full strength, however much the random errors are weakened (`SamplerSettings.strength`). So it is
+measured on rendered people and subtracted from the residuals.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from mchmr_stream.training.observations.body_landmarks import SparseBody
 log = logging.getLogger(__name__)
 
 MIN_SCORE, MIN_BASE_PX = 0.4, 250
-"""Points and people that count: seen clearly, and large enough for half a pixel not to matter."""
+"""Least score of points and least base side of people that count: clearly visible, and large enough for half a pixel not to matter."""
 _MIN_POINTS = 30
-"""A point that was seen more seldom keeps its nominal place."""
+"""A point with fewer observations keeps its nominal place."""
 _ROUNDS = 3
 _KEPT_SHARE = 0.5
-"""Share of people, those whose landmarks fit best, on whom the places are measured in the end: where a detector is unsure it draws
-limbs towards the middle of the body, and that must not be taken for where it sees them."""
+"""Share of people, those whose landmarks fit best, of the final estimate: an uncertain detector draws limbs towards the middle of the
+body, which must not be measured as an offset.
+"""
 _MIRROR = torch.tensor([-1.0, 1.0, 1.0])
 
 
 def _bone_of(name: str) -> int:
-    """The joint whose rotation carries a landmark: for limb joints the one above, so that a bent elbow does not swing its own point."""
+    """The joint whose rotation moves a landmark: for limb joints the parent, so that a bent elbow does not move its own point."""
     if name in JOINT_NAMES:
         return PARENTS[JOINT_NAMES.index(name)]
     side = "left" if "left" in name else "right"
@@ -56,15 +57,24 @@ class LandmarkPlaces(NamedTuple):
 
     @staticmethod
     def nominal() -> LandmarkPlaces:
-        """Everything where `SparseBody` has it."""
+        """Zero offsets: all points at the places of `SparseBody`."""
         return LandmarkPlaces(torch.zeros(len(BLAZEPOSE_NAMES), 3), torch.zeros(len(COCO_FROM_BLAZEPOSE), 3))
 
     def to(self, device: torch.device) -> LandmarkPlaces:
-        """The same on another device."""
+        """Copy to another device."""
         return LandmarkPlaces(self.landmarks_m.to(device), self.keypoints_m.to(device))
 
     def place(self, landmarks_m: Tensor, rotations: Tensor, body: SparseBody) -> tuple[Tensor, Tensor]:
-        """Nominal landmarks (n, 33, 3) of bodies with these rotations (n, 24, 3, 3) -> landmarks (n, 33, 3), keypoints (n, 17, 3)."""
+        """Apply the offsets.
+
+        Args:
+            landmarks_m: (n, 33, 3) nominal landmarks.
+            rotations: (n, 24, 3, 3) of the bodies.
+            body: the body.
+
+        Returns:
+            Landmarks (n, 33, 3) and keypoints (n, 17, 3).
+        """
         turned = outer_rotations(rotations)[:, _BONES]
         landmarks = landmarks_m + (turned @ self.landmarks_m[..., None])[..., 0]
         keypoints = body.keypoints(landmarks_m) + (body.keypoints(turned) @ self.keypoints_m[..., None])[..., 0]
@@ -72,7 +82,7 @@ class LandmarkPlaces(NamedTuple):
 
 
 class Sightings(NamedTuple):
-    """Points that detectors saw on people who are known."""
+    """Points that detectors found on people with known bodies."""
 
     rotations: Tensor
     """(n, 24, 3, 3) camera axes"""
@@ -89,8 +99,11 @@ class Sightings(NamedTuple):
 
 
 def measure(seen: Sightings, body: SparseBody) -> LandmarkPlaces:
-    """The offsets that project best on the people who fit best: the geometric median of the 2D residuals, left and right
-    mirrored into one. With too few people the nominal places, and a warning."""
+    """Estimate the offsets with the least reprojection residuals on the people with the best fit.
+
+    The estimate is the geometric median of the 2D residuals, with left and right mirrored into one. With too few people the nominal places
+    are returned, with a warning.
+    """
     if len(seen.rotations) < _MIN_POINTS:
         log.warning("%d people are seen whole, too few to measure where detectors put landmarks: nominal places", len(seen.rotations))
         return LandmarkPlaces.nominal().to(seen.rotations.device)
@@ -126,7 +139,7 @@ def _offsets(nominal_m: Tensor, turned: Tensor, seen: Sightings, points_px: Tens
             per_metre = seen.focal_px[rows] / depth[:, 0] / seen.side_px[rows]
             residual_m = points_px[rows, each, :2] / seen.focal_px[rows, None] * depth - place[:, :2]
             residuals.append(residual_m * per_metre[:, None])
-            # d(x/z) along the bone's axes, the small change of z included.
+            # d(x/z) along the bone's axes, with the small change of z.
             eye = torch.eye(2, device=place.device).expand(len(place), 2, 2)
             towards = torch.cat([eye, -(place[:, :2] / depth)[..., None]], -1)
             slopes.append(towards @ turned[rows, each] * flip.to(place.device) * per_metre[:, None, None])
@@ -141,7 +154,7 @@ def _offsets(nominal_m: Tensor, turned: Tensor, seen: Sightings, points_px: Tens
 
 
 def geometric_fit(slope: Tensor, residual: Tensor, rounds: int = 20, soften: float = 0.005) -> Tensor:
-    """The x (3,) with the least sum of |residual - slope x| over (n, 2, 3) slopes and (n, 2) residuals (Weiszfeld's iteration)."""
+    """Minimise sum |residual - slope x| over x (3,), for (n, 2, 3) slopes and (n, 2) residuals (Weiszfeld's iteration)."""
     offset = torch.zeros(3, device=slope.device)
     for _ in range(rounds):
         weight = 1 / ((residual - slope @ offset).norm(dim=-1) + soften)
@@ -152,7 +165,7 @@ def geometric_fit(slope: Tensor, residual: Tensor, rounds: int = 20, soften: flo
 
 
 def outer_rotations(rotations: Tensor) -> Tensor:
-    """Relative rotations (n, 24, 3, 3), the root first -> rotations of every joint in the root's axes."""
+    """Convert relative rotations (n, 24, 3, 3), the root first, to rotations of all joints in the root's axes."""
     turned = [rotations[:, 0]]
     for joint in range(1, rotations.shape[1]):
         turned.append(turned[PARENTS[joint]] @ rotations[:, joint])

@@ -1,9 +1,9 @@
-"""Samples without pictures: random poses, bodies and cameras, seen through the detectors' real mistakes.
+"""Samples without pictures: random poses, bodies and cameras, with measured residuals of the detectors.
 
-A detector's mistake depends on the pose, on what is hidden and on what is cut off; no formula says how. So mistakes are
-borrowed: `ResidualBank` holds what MoveNet and the encoder said of rendered people minus where the points truly were,
-and a random body takes over the mistakes of one of the rendered people whose pose, seen from the camera, is nearest.
-Millions of bodies can be drawn this way for the price of a few thousand renders.
+A detector's error depends on the pose, on occlusion and on truncation, and no formula describes it. So measured errors are reused:
+`ResidualBank` holds the output of MoveNet and the encoder on rendered people minus the true points, and a random body gets the residuals
+of one of the rendered people whose pose in camera axes is nearest. Millions of bodies can be sampled this way for the cost of a few
+thousand renders.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ PICTURE_SIZES = ((1920, 1080), (1280, 720), (1440, 1080), (1080, 1920), (1000, 1
 _OPENCV_FROM_UP = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
 """Bodies stand with y up and face +z; the camera looks along +z with y down."""
 _MIN_LIMBS_INSIDE = 4
-"""A person of whom less is in the picture is drawn farther away instead."""
+"""A person with fewer limb joints in the picture is placed farther away."""
 
 
 def _parts_of(names: tuple[str, ...]) -> Tensor:
-    """For every landmark the limb it belongs to, an index into _PARTS."""
+    """Index into _PARTS of the limb of each landmark."""
     leg = ("hip", "knee", "ankle", "heel", "foot")
     head = ("nose", "eye", "ear", "mouth")
 
@@ -56,28 +56,29 @@ _PART_OF_LANDMARK, _PART_OF_KEYPOINT = _parts_of(BLAZEPOSE_NAMES), _parts_of(KEY
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """How bodies and cameras are drawn."""
+    """Settings of the sampled bodies and cameras."""
 
     beta_sd: float = 1.3
     limbs_exchanged: float = 0.0
-    """chance of each limb, the trunk and the head to come from another pose: rare combinations become as known as common ones"""
+    """probability for each limb, the trunk and the head to be taken from another pose, so that rare combinations are also trained"""
     pose_noise_rad: tuple[float, ...] = (0.0,)
-    """standard deviations of noise on every joint's axis-angle, one drawn per person"""
+    """standard deviations of noise on each joint's axis-angle, one of them sampled per person"""
     truncated_share: float = 0.25
     neighbours: int = 20
     keypoints_dropped: float = 0.1
-    """share of people of whom the detector said nothing, as for carried people and skipped frames"""
+    """share of people without detector keypoints, as for carried tracks and frames between keyframes"""
     mixed_share: float = 0.7
-    """share of people whose limbs take their mistakes from different rendered people"""
+    """share of people whose limbs get their residuals from different rendered people"""
     visibility_noise: float = 0.7
     """standard deviation on the logit of visibility, once per person and once per landmark"""
     point_noise: float = 0.004
     """standard deviation on every point, in base sides"""
     strength: tuple[float, float] = (0.4, 1.1)
-    """mistakes are scaled by a factor drawn from this range: rendered people are harder to see than filmed ones, whose median
-    landmark error on our validation views is two thirds as large"""
+    """residuals are scaled by a factor sampled from this range: errors on rendered people are larger than on filmed ones, whose median
+    landmark error on our validation views is two thirds as large
+    """
     strength_power: float = 1.0
-    """over 1, most people are seen well and few badly: low + (high - low) u^power"""
+    """over 1, most people have small residuals and few large ones: low + (high - low) u^power"""
     failures_kept: float = 0.25
     """share of complete failures (median error over `failure_error`) that stays in the bank"""
     failure_error: float = 0.1
@@ -85,7 +86,7 @@ class SamplerSettings:
 
 
 class Residuals(NamedTuple):
-    """What the detectors said of rendered people minus the truth at `LandmarkPlaces`; base coordinates, rolled plane. A row per person."""
+    """Output of the detectors on rendered people minus the truth at `LandmarkPlaces`; base coordinates, rolled plane. A row per person."""
 
     joints_m: Tensor
     """(n, 24, 3) rolled camera, pelvis at 0"""
@@ -104,7 +105,7 @@ class Residuals(NamedTuple):
 
 
 class ResidualBank:
-    """Residuals, found again by pose as seen from the camera and by which joints the picture's border cuts off."""
+    """Residuals indexed by pose in camera axes and by which joints are outside of the picture."""
 
     def __init__(self, residuals: Residuals, settings: SamplerSettings, seed: int) -> None:
         limbs = slice(5, 17)
@@ -124,8 +125,18 @@ class ResidualBank:
         return torch.cat([joints_m.flatten(1), inside * cut_off_counts_as_m], 1)
 
     def borrow(self, joints_m: Tensor, inside: Tensor, neighbours: int, mixed_share: float, generator: torch.Generator) -> Residuals:
-        """For each of n people the residuals of one of the nearest rendered ones, or for `mixed_share` of them of another
-        one for each limb: a few thousand whole patterns would be learnt by heart, and the pose of their owner with them.
+        """Return, for each of n people, the residuals of one of the nearest rendered people.
+
+        A share `mixed_share` of the people gets the residuals of a different rendered person for each limb: a few thousand complete
+        patterns
+        would be memorised together with the poses they belong to.
+
+        Args:
+            joints_m: (n, 24, 3) joints in the rolled camera, pelvis at 0.
+            inside: (n, 12) limb joints inside the picture, 0 or 1.
+            neighbours: number of nearest rendered people to sample from.
+            mixed_share: see above.
+            generator: random numbers.
         """
         n = len(joints_m)
         near = torch.cdist(self._keys(joints_m, inside), self._key).topk(min(neighbours, len(self._key)), largest=False).indices
@@ -148,7 +159,10 @@ class ResidualBank:
 
 
 class LandmarkSampler:
-    """Draws `TrainingBatch`es. `poses` (N, 24, 3) axis-angle with the root in a world whose y is up; bank and body are where they are."""
+    """Sampler of `TrainingBatch`es.
+
+    `poses` (N, 24, 3) are axis-angle with the root in a world whose y is up; all tensors stay on the device of bank and body.
+    """
 
     def __init__(
         self,
@@ -165,7 +179,7 @@ class LandmarkSampler:
         self.generator = torch.Generator(self.device).manual_seed(seed)
 
     def batch(self, n: int) -> TrainingBatch:
-        """n people."""
+        """Sample n people."""
         rotations, betas = self._bodies(n)
         joints, landmarks, vertices = self.body.pose(rotations, betas)
         size, focal, pelvis = self._cameras(joints)
@@ -175,7 +189,7 @@ class LandmarkSampler:
         coco = _project(keypoints_m + pelvis[:, None], focal)
         inside = lambda points: points.abs().lt(size[:, None] / 2).all(-1).float()
         limbs = _project(joints[:, list(LIMBS_IN_SMPL)] + pelvis[:, None], focal)
-        # Mistakes were stored relative to the box and roll of their person; the true points give the matching ones here.
+        # Residuals are relative to the box and roll of their person; the true points give the corresponding box here.
         base, roll = base_of_keypoints(coco, inside(coco), self.layout)
         back = roll_matrix(-roll)
         borrowed = self._blurred(
@@ -190,7 +204,7 @@ class LandmarkSampler:
         landmark_errors = turn(borrowed.landmark_error, roll[:, None, None]) * (base[:, 2, None, None] * strength)[:, None]
         seen_landmarks = plane[:, None] + landmark_errors
 
-        # What the pipeline would do: the box of what was detected, or of the landmarks of the frame before.
+        # As in the pipeline: the box of the detected keypoints, or of the landmarks of the previous frame.
         guess = torch.where((score > 0).any(1)[:, None, None], keypoints, self.body.keypoints(seen_landmarks[:, 0]))
         guess_score = torch.where((score > 0).any(1)[:, None], score, self.body.keypoints(borrowed.visibility[:, 0, :, None])[..., 0])
         jitter = self._randn(n, 1, 2) * 0.01 * base[:, 2, None, None]
@@ -225,7 +239,7 @@ class LandmarkSampler:
         )
 
     def _blurred(self, borrowed: Residuals) -> Residuals:
-        """A little noise of its own on everything borrowed."""
+        """Add independent noise to all residuals."""
         n, views, count = borrowed.visibility.shape
         logit = torch.logit(borrowed.visibility, eps=1e-4)
         logit = logit + self.settings.visibility_noise * (self._randn(n, 1, 1) + self._randn(n, 1, count))
@@ -258,7 +272,7 @@ class LandmarkSampler:
         return picked + noise
 
     def _cameras(self, joints: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Picture size (n, 2), focal length (n,) and where the pelvis stands (n, 3); some people hang over the border."""
+        """Picture size (n, 2), focal length (n,) and pelvis position (n, 3); some people are partly outside of the picture."""
         n = len(joints)
         sizes = torch.tensor(PICTURE_SIZES, dtype=torch.float32, device=self.device)
         size = sizes[self._randint(len(sizes), n)]
@@ -292,7 +306,7 @@ class LandmarkSampler:
 
 
 def _project(points_m: Tensor, focal_px: Tensor) -> Tensor:
-    """(n, k, 3) -> (n, k, 2) plane. Points beside or behind the camera land far outside on their own side."""
+    """(n, k, 3) -> (n, k, 2) plane. Points beside or behind the camera are projected far outside on their own side."""
     return points_m[..., :2] / points_m[..., 2:].clamp(min=0.15) * focal_px[:, None, None]
 
 

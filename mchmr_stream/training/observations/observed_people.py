@@ -1,7 +1,7 @@
-"""Rendered people as the pipeline sees them: detector, cropper and encoder run once, and the result is kept.
+"""Rendered people as observed by the pipeline: detector, cropper and encoder run once, and the result is stored.
 
-The encoder is frozen, so a rendered person costs its encoding once and then trains for ever. The same observations minus
-the truth are the residuals that samples without pictures borrow (`landmark_samples`).
+The encoder is frozen, so each rendered person is encoded once and then used in all steps. The same observations minus the truth are the
+residuals that samples without pictures use (`landmark_samples`).
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from mchmr_stream.training.observations.body_landmarks import SparseBody
 from mchmr_stream.training.observations.landmark_offsets import LandmarkPlaces, Sightings, measure
 from mchmr_stream.training.observations.landmark_samples import Residuals
 
-if TYPE_CHECKING:  # kept out of a packed training run, which has torch and numpy only
+if TYPE_CHECKING:  # not imported in a packed training run, which has torch and numpy only
     from mchmr_stream.detection.movenet_detector import MoveNetDetector
     from mchmr_stream.keypoints.crop_keypoints import CropKeypoints
     from mchmr_stream.synthesis.samples import PersonLabel, SyntheticScene
 
 _MATCH_WITHIN = 0.15
-"""Mean keypoint distance over box size up to which a detection is taken for a labelled person."""
+"""Largest mean keypoint distance over box size at which a detection is assigned to a labelled person."""
 _MIN_VISIBLE, _MAX_TRUNCATED = 0.35, 0.75
-"""A person less visible than this is nobody's training sample."""
+"""Least visible share and largest truncated share of a training sample."""
 _WHOLE = 0.9
-"""Visible share from which nothing is guessed: landmarks that cannot be seen are drawn towards the middle of the body."""
+"""Visible share from which a person counts as fully visible: landmarks that are not visible are drawn towards the middle of the body."""
 
 
 @dataclass(frozen=True, eq=False)
 class ObservedPeople:
-    """N rendered people: what was seen and what is true. Everything in each person's rolled camera; arrays as tensors."""
+    """Observations and truth of N rendered people, in each person's rolled camera; tensors."""
 
     features: Tensor
     """(N, V, C) float16"""
@@ -73,23 +73,27 @@ class ObservedPeople:
         return len(self.base_px)
 
     def save(self, path: Path) -> None:
-        """As npz."""
+        """Write an npz file."""
         np.savez(path, **{field.name: getattr(self, field.name).numpy() for field in fields(self)})
 
     @staticmethod
     def load(path: Path) -> ObservedPeople:
-        """Raises InputError for anything but a file of `save`."""
+        """Read a file of `save`.
+
+        Raises:
+            InputError: the file is something else.
+        """
         names = [field.name for field in fields(ObservedPeople)]
         arrays = read_npz(path, names, what="observations written by training")
         return ObservedPeople(**{name: torch.from_numpy(arrays[name]) for name in names})
 
     def to(self, device: torch.device) -> ObservedPeople:
-        """The same on another device."""
+        """Copy to another device."""
         return ObservedPeople(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
     def batch(self, rows: Tensor, body: SparseBody) -> TrainingBatch:
-        """Some people as a training batch."""
-        # Where bones were stretched the vertices of the betas fit only nearly; the joints are the true ones.
+        """Select people as a training batch."""
+        # Where bones were stretched the vertices of the betas fit only approximately; the joints are the true ones.
         _, _, vertices = body.pose(self.rotations[rows], self.betas[rows])
         seen = Observations(
             features=self.features[rows].float(),
@@ -106,11 +110,11 @@ class ObservedPeople:
         )  # fmt: skip
 
     def found(self) -> Tensor:
-        """(N,) bool: the detector found this person."""
+        """(N,) bool: people with a detection."""
         return (self.keypoints[..., 2] > 0).any(1)
 
     def places(self, body: SparseBody) -> LandmarkPlaces:
-        """Where on the body the detectors see their landmarks, measured on those of these people who are seen whole."""
+        """Measure the detectors' landmark offsets on the people that are fully visible."""
         rows = torch.nonzero(self.found() & (self.group[:, 0] > _WHOLE) & (self.group[:, 1] < 1 - _WHOLE))[:, 0]
         nominal = body.pose(self.rotations[rows], self.betas[rows])[1] + self.pelvis_m[rows][:, None]
         base = self.base_px[rows]
@@ -119,7 +123,7 @@ class ObservedPeople:
         return measure(Sightings(self.rotations[rows], nominal, self.focal_px[rows], base[:, 2], landmarks, keypoints), body)
 
     def residuals(self, body: SparseBody, places: LandmarkPlaces) -> Residuals:
-        """Observations minus truth, of the people the detector found."""
+        """Compute the residuals, observations minus truth, of the people with a detection."""
         rows = torch.nonzero(self.found())[:, 0]
         base = self.base_px[rows]
 
@@ -141,12 +145,12 @@ class ObservedPeople:
 
 
 def observable(person: PersonLabel) -> bool:
-    """Whether enough of a labelled person can be seen for them to be observed at all."""
+    """Return whether enough of a labelled person is visible for an observation."""
     return person.visible_fraction >= _MIN_VISIBLE and person.truncated_fraction <= _MAX_TRUNCATED
 
 
 class Observer:
-    """Runs the pipeline's own detector, cropper and encoder on labelled scenes."""
+    """Runs the pipeline's detector, cropper and encoder on labelled scenes."""
 
     def __init__(
         self,
@@ -156,13 +160,13 @@ class Observer:
         seed: int,
         keypoints: CropKeypoints | None = None,
     ) -> None:
-        """`keypoints` finds each person's keypoints in a crop, as in the pipeline; None: the detector's are taken."""
+        """`keypoints` refines each person's keypoints in a crop, as in the pipeline; None uses the detector's."""
         self._detector, self._cropper, self._encoder, self._keypoints = detector, cropper, encoder, keypoints
         self._rng = np.random.default_rng(seed)
 
     @torch.inference_mode()
     def observe(self, scenes: Iterable[SyntheticScene], progress: Callable[[int], None] | None = None) -> ObservedPeople:
-        """Everyone in the scenes who can be seen. One scene at a time, as in a video."""
+        """Observe all visible people of the scenes, one scene at a time, as in a video."""
         columns: dict[str, list[Tensor]] = {field.name: [] for field in fields(ObservedPeople)}
         done = 0
         for scene in scenes:
@@ -197,7 +201,7 @@ class Observer:
         group = [[p.visible_fraction, p.truncated_fraction, float(p.sex == "female"), p.skin_tone] for p in people]
         return {
             "features": seen.features.half(), "landmarks": seen.landmarks, "world": seen.world,
-            # Whom the detector missed has no keypoints here, though a crop around the guessed place may show some.
+            # A person without a detection has no keypoints here, although a crop at the guessed place may show some.
             "keypoints": seen.keypoints * tensor(tracks.observed)[:, None, None],
             "views": seen.views, "views_px": views_px, "base_px": base_px, "base_info": seen.base_info, "focal_px": focal_px,
             "assumed_focal_px": torch.full((n,), float(np.hypot(scene.width, scene.height))),
@@ -206,7 +210,7 @@ class Observer:
         }  # fmt: skip
 
     def tracks(self, detections: Detections, people: list[PersonLabel]) -> Tracks:
-        """Detections that belong to labelled people; a person not found is placed as if carried from the frame before."""
+        """Assign detections to labelled people; a person without one is placed like a carried track."""
         n = len(people)
         boxes = np.stack([person.box_xyxy_px for person in people]).astype(np.float32)
         keypoints = np.full((n, 17, 3), np.nan, np.float32)

@@ -1,12 +1,12 @@
 """Training data as one small folder, for a machine with torch, numpy and a GPU, and nothing else.
 
-    settings.json       the run's settings, and what the data was made from
+    settings.json       the run's settings, and the sources of the data
     rendered.npz        observations and truth of rendered people; test.npz the same of test people, if any
     poses.npz           the pool of poses
 
-Float16 wherever a number is of order one (observations in base sides, rotations, joints in metres, poses); pixels keep
-float32. What the network does not read (`use_features`, `use_world`) is left out. Residuals are not stored: they follow
-from the rest. The body is not stored either: it ships with the package.
+Numbers of order one are float16 (observations in base sides, rotations, joints in metres, poses); pixels are float32. Inputs that the
+network does not use (`use_features`, `use_world`) are left out. Residuals are not stored, because they are computed from the rest. The
+body is not stored, because it ships with the package.
 """
 
 from __future__ import annotations
@@ -31,12 +31,16 @@ _FIELDS = [field.name for field in fields(ObservedPeople)]
 
 
 def packed_files(folder: Path) -> list[Path]:
-    """Every file that a pack may have."""
+    """List all files that a pack may have."""
     return [folder / name for name in ("rendered.npz", "test.npz", "poses.npz", "settings.json")]
 
 
 def pack(data: TrainingData, settings: TrainSettings, folder: Path) -> int:
-    """Write `folder`; returns its size in bytes. Raises UsageError when it would be larger than 50 MB."""
+    """Write `folder` and return its size in bytes.
+
+    Raises:
+        UsageError: it would be larger than 50 MB.
+    """
     arrays = {"rendered": _arrays(data.rendered, settings)}
     if data.test is not None:
         arrays["test"] = _arrays(data.test, settings)
@@ -55,7 +59,11 @@ def pack(data: TrainingData, settings: TrainSettings, folder: Path) -> int:
 
 
 def load_packed(folder: Path) -> tuple[TrainSettings, TrainingData]:
-    """Raises InputError when `folder` is no pack, or was made for another body."""
+    """Read a pack.
+
+    Raises:
+        InputError: `folder` is no pack, or was made for another body.
+    """
     try:
         about = json.loads((folder / "settings.json").read_text())
         settings, body = TrainSettings.from_dict(about["settings"]), about["body"]
@@ -86,7 +94,7 @@ def _people(path: Path) -> ObservedPeople:
     arrays = read_npz(path, _FIELDS, what="packed training data")
     if arrays["world"].shape[-1] == 0:
         arrays["world"] = np.zeros((*arrays["world"].shape[:-1], 3), np.float16)
-    half = lambda name: name == "features"  # as ObservedPeople keeps them; `batch` widens them row by row
+    half = lambda name: name == "features"  # as in ObservedPeople; `batch` converts them to float32 row by row
     return ObservedPeople(**{
         name: torch.from_numpy(array if half(name) or array.dtype != np.float16 else array.astype(np.float32))
         for name, array in arrays.items()

@@ -1,6 +1,6 @@
-"""What a training run reads: rendered people as the pipeline sees them, and a pool of poses.
+"""Data of a training run: observed rendered people and a pool of poses.
 
-`gather` makes it from the developers' data and from what `mchmr synth` wrote; `packing` brings it to another machine.
+`gather` makes it from the developers' data and from the output of `mchmr synth`; `packing` stores it for another machine.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """On the CPU."""
+    """Training data on the CPU."""
 
     rendered: ObservedPeople
     test: ObservedPeople | None
     poses: Tensor | None
-    """(n, 24, 3) axis-angle; None where the settings draw nobody without pictures"""
+    """(n, 24, 3) axis-angle; None where the settings sample no people without pictures"""
     shards: str
     """names of the folders with rendered people, for the record"""
     own_poses: str = ""
@@ -47,9 +47,20 @@ def gather(
     report: Report = log.info,
     own_poses: Sequence[Path] = (),
 ) -> TrainingData:
-    """Observe the rendered people under each of `shards` (kept in `out`, done once) and draw the poses, the user's own among them.
+    """Observe the rendered people (stored in `out`, done once) and sample the poses, the user's own among them.
 
-    Raises UsageError when two folders have the same name or poses would not be used, InputError when a folder holds no shards.
+    Args:
+        settings: the run's settings.
+        data: folder of poses.
+        shards: folders of rendered people.
+        test_shards: folder of rendered people for measuring errors.
+        out: output folder.
+        report: called with lines for the log.
+        own_poses: files and folders of the user's poses.
+
+    Raises:
+        UsageError: two folders have the same name, or poses would not be used.
+        InputError: a folder holds no shards.
     """
     if own_poses and not settings.landmark_people:
         raise UsageError("poses are for people without pictures, and the settings draw none of those (landmark_people is 0)")
@@ -73,9 +84,10 @@ def gather(
 
 
 def prepare(shards: Path, out: Path, encoder: str, views: int, seed: int, report: Report = log.info) -> ObservedPeople:
-    """Observe every rendered person under `shards` with so many views, once; kept in `out`.
+    """Observe all rendered people under `shards` once and store them in `out`.
 
-    Raises UsageError when what is kept there was observed with fewer.
+    Raises:
+        UsageError: the stored observations have fewer views.
     """
     if out.is_file():
         kept = ObservedPeople.load(out)
@@ -104,7 +116,7 @@ def prepare(shards: Path, out: Path, encoder: str, views: int, seed: int, report
 
 
 def pose_pool(data: Path, settings: TrainSettings, own_poses: Sequence[Path] = ()) -> Tensor:
-    """(settings.pose_pool, 24, 3) axis-angle poses of the training split."""
+    """Sample (settings.pose_pool, 24, 3) axis-angle poses of the training split."""
     from mchmr_stream.synthesis.poses import PoseLibrary, PoseSettings
     from mchmr_stream.synthesis.rig import load_render_body
 
@@ -115,5 +127,5 @@ def pose_pool(data: Path, settings: TrainSettings, own_poses: Sequence[Path] = (
 
 
 def joined(people: Sequence[ObservedPeople]) -> ObservedPeople:
-    """All of them, in order."""
+    """Concatenate people, in order."""
     return ObservedPeople(**{field.name: torch.cat([getattr(some, field.name) for some in people]) for field in fields(ObservedPeople)})
