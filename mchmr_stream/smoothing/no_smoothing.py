@@ -1,4 +1,4 @@
-"""Bodies as the network gave them."""
+"""No smoothing: bodies as the network estimates them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from mchmr_stream.datatypes import Bodies
 
 
 class NoSmoother:
-    """Hands everything on at once; implements `protocols.Smoother`."""
+    """Return each frame unchanged and at once; implements `protocols.Smoother`."""
 
     def push(self, bodies: Bodies) -> list[Bodies]:
         return [bodies]

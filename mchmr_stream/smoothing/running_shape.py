@@ -1,4 +1,4 @@
-"""Betas do not change while somebody is filmed: one robust estimate per track."""
+"""Betas are constant for a person: one robust estimate per track."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mchmr_stream.smoothing.segments import NOT_SMOOTHED, Sample
 Array = NDArray[np.float64]
 
 _FORGET_S = 10.0
-"""Shapes of people not seen for this long are dropped: identities do not come back after so long."""
+"""Shapes of people not detected for this long are dropped: no identity returns after so long."""
 _KEPT = 64
-"""Rows of a track that are remembered; when they are full, every second one goes and half as many are taken from then on."""
+"""Rows kept per track. When they are full, every second one is dropped and half as many are taken from then on."""
 
 
 @dataclass
@@ -30,19 +30,19 @@ class _PersonShape:
 
 
 class RunningShape:
-    """Weighted geometric median of the betas of every track so far: single rows that are far off do not move it."""
+    """Weighted geometric median of the betas of each track so far; single outliers do not move it."""
 
     def __init__(self) -> None:
         self._people: dict[int, _PersonShape] = {}
 
     def add(self, sample: Sample) -> None:
-        """Take in a frame."""
-        for row in np.flatnonzero(sample.stretch != NOT_SMOOTHED):
+        """Add a frame."""
+        for row in np.flatnonzero(sample.segment != NOT_SMOOTHED):
             person = self._people.setdefault(int(sample.bodies.track_id[row]), _PersonShape())
             person.last_s = sample.time_s
             if person.seen % person.every == 0:
                 person.rows.append(sample.bodies.betas[row].astype(np.float64))
-                person.weights.append(1 / sample.place_noise[row])
+                person.weights.append(1 / sample.transl_noise[row])
                 person.betas = robust_shape(np.stack(person.rows), np.array(person.weights))
             person.seen += 1
             if len(person.rows) >= _KEPT:
@@ -50,7 +50,7 @@ class RunningShape:
         self._people = {track: one for track, one in self._people.items() if abs(sample.time_s - one.last_s) <= _FORGET_S}
 
     def of(self, bodies: Bodies) -> Array:
-        """(n, 10)"""
+        """(n, 10) betas of each row: those of its track so far."""
         betas = bodies.betas.astype(np.float64)
         for row, track in enumerate(bodies.track_id):
             if int(track) in self._people:

@@ -1,4 +1,4 @@
-"""What every smoother keeps per person: unbroken stretches of a track, what is smoothed of a body, and how far it is trusted."""
+"""What the smoother keeps per person: unbroken segments of a track, the smoothed values, and their measurement noise."""
 
 from __future__ import annotations
 
@@ -12,50 +12,58 @@ from mchmr_stream.datatypes import Bodies
 Array = NDArray[np.float64]
 
 NOT_SMOOTHED = -1
-"""Stretch of rows that hold something not finite or lie behind the camera: they are handed on untouched."""
+"""Segment of rows with values that are not finite, or behind the camera. They are returned unchanged."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One frame's people as they are smoothed."""
+    """One frame's people as the smoother processes them."""
 
     bodies: Bodies
-    stretch: NDArray[np.int64]
-    """(n,) rows of different frames belong together when their numbers are equal; `NOT_SMOOTHED` never do"""
+    segment: NDArray[np.int64]
+    """(n,) rows of different frames belong together when their numbers are equal, except `NOT_SMOOTHED`"""
     noise: Array
-    """(n, 24) variance of the rotations over that of a usual row; infinite where they are rejected"""
-    place_noise: Array
-    """(n,) the same for the place"""
+    """(n, 24) variance of the rotations relative to a typical row; infinite where they are rejected"""
+    transl_noise: Array
+    """(n,) the same for the translation"""
     rotations: Array
     """(n, 24, 3, 3)"""
-    place_m: Array
+    transl_m: Array
     """(n, 3): `transl`"""
 
     @property
     def time_s(self) -> float:
         return self.bodies.time_s
 
-    def to_bodies(self, rotations: Array, place_m: Array, betas: Array) -> Bodies:
-        """The record again, with smoothed numbers (n, ...); rows that were not smoothed keep theirs.
+    def to_bodies(self, rotations: Array, transl_m: Array, betas: Array) -> Bodies:
+        """Convert back to a record with smoothed values.
 
-        A row of which nothing was believed is marked `interpolated`: what it holds comes from other frames.
+        A row whose rotations were all rejected is marked `interpolated`: its values come from other frames.
+
+        Args:
+            rotations: (n, 24, 3, 3).
+            transl_m: (n, 3) translations, metres.
+            betas: (n, 10).
+
+        Returns:
+            The record; rows that were not smoothed keep their values.
         """
-        smooth = self.stretch != NOT_SMOOTHED
+        smooth = self.segment != NOT_SMOOTHED
         bodies = self.bodies
         return replace(
             bodies,
             global_orient=_choose(smooth, rotations[:, 0], bodies.global_orient),
             body_pose=_choose(smooth, rotations[:, 1:], bodies.body_pose),
-            transl=_choose(smooth, place_m, bodies.transl),
+            transl=_choose(smooth, transl_m, bodies.transl),
             betas=_choose(smooth, betas, bodies.betas),
             interpolated=bodies.interpolated | (smooth & np.isinf(self.noise).all(-1)),
         )
 
 
 class TrackSegments:
-    """Numbers the unbroken stretches of every track. A frame of an earlier time than the last begins them all anew.
+    """Number the unbroken segments of each track. A frame of an earlier time than the last restarts all of them.
 
-    Over a gap longer than `max_gap_s` nothing is averaged: the person has moved on in a way that nobody saw.
+    Nothing is averaged over a gap longer than `max_gap_s`: the motion in between is unknown.
     """
 
     def __init__(self, max_gap_s: float) -> None:
@@ -65,25 +73,34 @@ class TrackSegments:
 
     @property
     def alive(self) -> set[int]:
-        """Stretches that may still go on."""
-        return {stretch for _, stretch in self._last.values()}
+        """Segments that may still continue."""
+        return {segment for _, segment in self._last.values()}
 
     def sample(self, bodies: Bodies, noise: Array, joint_noise: Array) -> Sample:
-        """The next frame's people, ready to be smoothed; `noise` is (n,), `joint_noise` (n, 24) comes on top for rotations."""
+        """Prepare the next frame for smoothing.
+
+        Args:
+            bodies: The frame's bodies.
+            noise: (n,) variance factors of the rows.
+            joint_noise: (n, 24) variance factors of the rotations on top of the rows'.
+
+        Returns:
+            The sample.
+        """
         usable = bodies.usable()
         self._last = {track: seen for track, seen in self._last.items() if 0 <= bodies.time_s - seen[0] <= self._max_gap_s + 1e-6}
-        stretch = np.full(len(bodies), NOT_SMOOTHED, np.int64)
+        segment = np.full(len(bodies), NOT_SMOOTHED, np.int64)
         for row in np.flatnonzero(usable):
             track = int(bodies.track_id[row])
             if track not in self._last:
                 self._next += 1
-            stretch[row] = self._last[track][1] if track in self._last else self._next
-            self._last[track] = (bodies.time_s, int(stretch[row]))
+            segment[row] = self._last[track][1] if track in self._last else self._next
+            self._last[track] = (bodies.time_s, int(segment[row]))
 
         rotations = bodies.rotations.astype(np.float64)
         return Sample(
             bodies,
-            stretch,
+            segment,
             noise[:, None] * joint_noise,
             noise,
             np.where(usable[:, None, None, None], rotations, np.eye(3)),

@@ -1,4 +1,4 @@
-"""How quickly each part of a body can change its mind: time constants of the smoothers, in seconds."""
+"""Time constants of the smoother in seconds, per joint."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _TIME_CONSTANTS_S = {
     "left_wrist": 0.035, "right_wrist": 0.035, "left_hand": 0.035, "right_hand": 0.035,
 }  # fmt: skip
 TIME_CONSTANTS_S: NDArray[np.float64] = np.array([_TIME_CONSTANTS_S[name] for name in JOINT_NAMES])
-"""(24,): motion that changes within this time is taken for noise. Trunk slow, arms quick."""
+"""(24,) Motion faster than this is treated as noise. The trunk is slow, the arms are quick."""
 
 OTHER_SIDE: NDArray[np.int64] = np.array(
     [JOINT_NAMES.index(name.replace("left", "*").replace("right", "left").replace("*", "right")) for name in JOINT_NAMES]
 )
-"""(24,): the joint on the other side; that of the middle ones is themselves."""
+"""(24,) index of the joint on the other side; joints in the middle map to themselves."""
 LIMBS: NDArray[np.int64] = np.flatnonzero(np.arange(len(JOINT_NAMES)) != OTHER_SIDE)
-"""Joints that there are two of."""
+"""Joints that exist on both sides."""

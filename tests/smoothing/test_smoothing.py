@@ -152,7 +152,7 @@ def test_memory_does_not_grow_with_the_number_of_people_ever_seen(make: Callable
     smoother = make()
     for i in range(400):
         smoother.push(frame(i, i * 0.1, [i + 1], swinging(0.0)[None], walking(0.0)[None]))
-    kept = smoother._stretches._last, smoother._shape._people, smoother._people  # type: ignore[attr-defined]
+    kept = smoother._segments._last, smoother._shape._people, smoother._people  # type: ignore[attr-defined]
     assert max(map(len, kept)) < 150
 
 
