@@ -19,8 +19,8 @@ import cv2
 from measuring import Ratio, Result, arguments, drawn, in_turns, middle, need
 
 from mchmr_stream.config import SourceSettings
+from mchmr_stream.runtime.versions import usable_cores
 from mchmr_stream.sources import open_source
-from mchmr_stream.speed.machine import cores
 
 
 def with_av(clip: Path, kind: str, threads: int, most: int) -> int:
@@ -90,7 +90,7 @@ def main() -> None:
         rounds = in_turns(dict(rates(ways)), args.repeats)
         with av.open(str(clip)) as container:
             video = container.streams.video[0]
-            about = f"{video.codec_context.name}, {video.width}x{video.height}, {frames} frames, {cores()} cores"
+            about = f"{video.codec_context.name}, {video.width}x{video.height}, {frames} frames, {usable_cores()} cores"
     if not has_gstreamer:
         about += "; GStreamer is not installed here"
     result = Result("decoding", "Which way of decoding is fastest?", ("", "frames/s", "ratio to our source"), about)

@@ -26,7 +26,7 @@ from mchmr_stream.pipeline.factory import open_input
 from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.protocols import MeshEstimator
 from mchmr_stream.runtime.threads import torch_threads
-from mchmr_stream.speed.machine import cores
+from mchmr_stream.runtime.versions import usable_cores
 from mchmr_stream.speed.recorded_calls import First, record
 from mchmr_stream.speed.stages import people_together
 
@@ -70,7 +70,7 @@ def main() -> None:
         source.close()
     batches = {people: people_together(recording.batches, people) for people in args.people}
 
-    teams = sorted({max(1, cores() // 2), cores()})
+    teams = sorted({max(1, usable_cores() // 2), usable_cores()})
     sides: dict[str, Callable[[], float]] = {}
     absent: list[str] = []
     with ExitStack() as kept:
@@ -144,7 +144,7 @@ def triton(views: int) -> Iterator[str | None]:
         yield None
         return
     with tempfile.TemporaryDirectory() as folder:
-        options = ModelOptions(device="cpu", threads=cores(), prepared_views=views)
+        options = ModelOptions(device="cpu", threads=usable_cores(), prepared_views=views)
         write_python_repository(Path(folder), load_network("default"), "default", options)
         with TritonServer(binary, Path(folder)) as server:
             server.wait()

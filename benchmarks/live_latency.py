@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from mchmr_stream.config import load_settings
 from mchmr_stream.datatypes import Moment
 from mchmr_stream.live.run import LiveRun
+from mchmr_stream.runtime.versions import machine, versions
 from mchmr_stream.speed.drawn_clip import write_clip
-from mchmr_stream.speed.machine import machine, versions
 
 WARM_UP_S = 10.0
 FPS = 30

@@ -22,8 +22,8 @@ from typing import Any
 from mchmr_stream.config import Settings, load_settings
 from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.runtime.malloc import keep_freed_memory
+from mchmr_stream.runtime.versions import machine, versions
 from mchmr_stream.speed.drawn_clip import write_clip
-from mchmr_stream.speed.machine import machine, versions
 from mchmr_stream.speed.whole_run import run_scenes
 
 RESULTS = Path(__file__).parent / "results"

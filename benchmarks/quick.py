@@ -23,7 +23,7 @@ from vs_mediapipe import theirs
 
 from mchmr_stream.errors import MissingPart
 from mchmr_stream.pipeline.pipeline import Pipeline
-from mchmr_stream.speed.machine import cores
+from mchmr_stream.runtime.versions import usable_cores
 from mchmr_stream.speed.whole_run import run_scenes, run_with_files
 
 _FRAMES = 30
@@ -89,7 +89,7 @@ def main() -> int:
     ratios = measure(args.overrides, args.repeats)
     result = Result("quick", "A few ratios to compare the next run with", ("ratio", "median", "least", "most"))
     result.ratios = ratios
-    result.about = f"Drawn people, 1280x720, {_FRAMES} frames, {cores()} cores; `make bench-quick` compares with these."
+    result.about = f"Drawn people, 1280x720, {_FRAMES} frames, {usable_cores()} cores; `make bench-quick` compares with these."
     result.rows = [[name, f"{one.median:.2f}", f"{min(one.rounds):.2f}", f"{max(one.rounds):.2f}"] for name, one in ratios.items()]
     args.no_save = args.no_save or (before is not None and not args.save)
     result.finish(args)

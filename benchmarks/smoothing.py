@@ -19,7 +19,6 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,7 @@ from mchmr_stream.jobs.video_job import process_video
 from mchmr_stream.metrics.joint_errors import LIMBS_IN_SMPL, pose_errors
 from mchmr_stream.motion.motion import Motion, load
 from mchmr_stream.pipeline.factory import build_smoother
+from mchmr_stream.runtime.versions import cpu_name, versions
 from mchmr_stream.synthesis.clip_files import read_labels, run_clips
 from mchmr_stream.synthesis.clips import ClipSettings
 
@@ -64,7 +64,7 @@ def main() -> None:
     args = parser.parse_args()
     views = load_views(args.data) if args.synthetic is None else rendered_views(args.data, args.synthetic)
     motions = [unsmoothed(view, args.raw) for view in views]
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}; {len(views)} views, {motions[0].fps:g} fps")
+    print(f"{cpu_name()}, Python {platform.python_version()}; {len(views)} views, {motions[0].fps:g} fps")
     table: dict[str, dict[str, dict[str, float]]] = {}
     print("| fps | method | MPJPE mm | PA-MPJPE mm | accel mm/frame^2 | lag ms |\n|---|---|---|---|---|---|")
     for rate, every in RATES.items():
@@ -85,8 +85,8 @@ def keep(path: Path, part: str, results: dict[str, Any]) -> None:
     packages = ("mchmr-stream", "torch", "numpy", "scipy", "filterpy")
     about = {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "versions": {name: version(name) for name in packages},
+        "machine": f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "versions": versions(packages),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**content, part: {**about, **results}}, indent=1) + "\n")

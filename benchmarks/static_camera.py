@@ -18,7 +18,6 @@ import json
 import platform
 import time
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +31,7 @@ from mchmr_stream.datatypes import JOINT_NAMES, KEYPOINT_NAMES
 from mchmr_stream.errors import InputError
 from mchmr_stream.jobs.video_job import process_video
 from mchmr_stream.motion.motion import Motion, Track, load
+from mchmr_stream.runtime.versions import cpu_name, machine, versions
 from mchmr_stream.synthesis.clip_files import ClipLabels, read_labels
 from mchmr_stream.world.foot_chains import sole_vertices
 from mchmr_stream.world.world_motion import ground
@@ -73,7 +73,7 @@ def main() -> None:
         "true bodies": lambda name: true_motion(labels[name], body),
         "mchmr video": lambda name: estimated(args.clips / f"{name}.mp4", labels[name], args.out),
     }
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}; {len(labels)} clips")
+    print(f"{cpu_name()}, Python {platform.python_version()}; {len(labels)} clips")
     for source, motion_of in sources.items():
         rows = results[source] = []
         for name, label in labels.items():
@@ -87,10 +87,8 @@ def main() -> None:
         cells = [cell for rows in results.values() for cell in (mean(rows, before), mean(rows, after))]
         print(f"| {line} | {' | '.join(cells)} |")
     if args.json is not None:
-        versions = {name: metadata.version(name) for name in ("mchmr-stream", "numpy", "scipy", "torch")}
-        machine = {"machine": platform.machine(), "processor": platform.processor(), "python": platform.python_version(), **versions}
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        content = {"date": time.strftime("%Y-%m-%d"), "machine": machine, "columns": COLUMNS, "people": results}
+        content = {"date": time.strftime("%Y-%m-%d"), "machine": machine() | versions(), "columns": COLUMNS, "people": results}
         args.json.write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -22,7 +22,6 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.geometry.crops import image_from_rolled
 from mchmr_stream.pipeline.factory import build_scene_cuts, build_tracker
 from mchmr_stream.pipeline.pipeline import Pipeline
+from mchmr_stream.runtime.versions import cpu_name, versions
 from mchmr_stream.sources import open_source
 from mchmr_stream.synthesis.clip_files import ClipLabels, read_labels, run_clips
 from mchmr_stream.synthesis.clips import ClipSettings
@@ -113,8 +113,8 @@ def about_this_run(pipeline: Pipeline, tuned: dict[str, float]) -> dict[str, Any
     packages = ("mchmr-stream", "trackers", "supervision", "trackeval", "torch", "numpy")
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{_processor()}, {platform.system()}, Python {platform.python_version()}",
-        "versions": {name: version(name) for name in packages},
+        "machine": f"{cpu_name()}, {platform.system()}, Python {platform.python_version()}",
+        "versions": versions(packages),
         "weights_sha256": pipeline.names()["weights_sha256"],
         "tracker": pipeline.settings.tracker.model_dump(),
         "bytetrack_tuned": tuned,
@@ -324,11 +324,6 @@ def _numbered(truth: list[list[int]], found: list[list[int]], similarities: list
         "tracker_ids": [np.array([of_found[name] for name in frame], np.int64) for frame in found],
         "similarity_scores": similarities,
     }
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

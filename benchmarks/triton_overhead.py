@@ -35,6 +35,7 @@ from mchmr_stream.network.weights import load_network
 from mchmr_stream.pipeline.factory import open_input
 from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.runtime.concurrency import Stopwatch
+from mchmr_stream.runtime.versions import cpu_name
 from mchmr_stream.serving.model_repository import ModelOptions, write_python_repository
 from mchmr_stream.serving.server_metrics import model_work
 from mchmr_stream.serving.tritonserver import TritonServer
@@ -189,16 +190,8 @@ def main() -> None:
             result["four to one, median"] = statistics.median(row["ratio"] for row in shared)
             for _, pipeline in pipelines.values():
                 pipeline.close()
-    result["machine"] = {"cores": os.cpu_count(), "cpu": _cpu(), "python": platform.python_version(), "torch": torch.__version__}
+    result["machine"] = {"cores": os.cpu_count(), "cpu": cpu_name(), "python": platform.python_version(), "torch": torch.__version__}
     print(json.dumps(result, indent=2))
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

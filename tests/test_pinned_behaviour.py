@@ -23,7 +23,7 @@ from mchmr_stream.cli import main
 from mchmr_stream.cli.demo import get_clip
 from mchmr_stream.errors import MissingPart
 from mchmr_stream.motion.motion import COLUMNS, FRAME_COLUMNS, HEADER, WORLD_COLUMNS
-from mchmr_stream.speed.machine import cpu_name
+from mchmr_stream.runtime.versions import cpu_name
 from mchmr_stream.triton.wire_format import OUTPUT_SPECS, input_specs
 
 REFERENCE, INTERFACE = DATA / "pinned_demo.npz", DATA / "pinned_interface.json"

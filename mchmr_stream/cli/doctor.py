@@ -10,7 +10,6 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from mchmr_stream import __version__
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.errors import MchmrError
+from mchmr_stream.runtime.versions import package_version
 
 if TYPE_CHECKING:
     from mchmr_stream.config import Settings
@@ -125,10 +125,7 @@ def _is_there(module: str) -> bool:
 
 
 def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "version unknown (no package metadata)"
+    return package_version(distribution) or "version unknown (no package metadata)"
 
 
 def _files(settings: Settings) -> Iterator[Finding]:

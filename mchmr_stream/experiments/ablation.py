@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import platform
 import re
 import signal
 import time
@@ -29,6 +28,7 @@ from mchmr_stream.files.atomic import temporary_beside
 from mchmr_stream.network.model import MultiCropHead
 from mchmr_stream.network.weights import load_network, pick_device
 from mchmr_stream.runtime.threads import torch_threads
+from mchmr_stream.runtime.versions import cpu_name
 from mchmr_stream.training.common.loop import Report, revision
 from mchmr_stream.training.common.train_settings import TrainSettings, load_train_settings, read_yaml, settings_from
 from mchmr_stream.training.frozen_encoder import train_head
@@ -303,10 +303,7 @@ def _machine(device: str) -> str:
     on = pick_device(device)
     if on.type == "cuda":
         return torch.cuda.get_device_name(on)
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return cpu_name()
 
 
 def _slug(name: str) -> str:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,10 @@ from mchmr_stream.datatypes import Bodies, Scene, SourceInfo
 from mchmr_stream.files.atomic import check_folder, publish, temporary_beside, write_errors
 from mchmr_stream.motion.motion import Motion
 from mchmr_stream.motion.output_paths import OutputPaths
+from mchmr_stream.runtime.versions import system_name, versions
 from mchmr_stream.sinks.people_summary import PersonSeen
 
 REPORT_SCHEMA = 1
-_PACKAGES = ("mchmr-stream", "torch", "numpy", "av", "kornia", "scipy")
 
 
 class ReportSink:
@@ -146,7 +144,7 @@ class ReportSink:
             "names": dict(self._names),
             "settings": dict(self._settings),
             "setting_files": self._made_of.get("setting_files", {}),
-            "versions": _versions(),
+            "versions": versions() | {"system": f"{system_name()}, {os.cpu_count()} cores"},
         }
 
 
@@ -177,13 +175,3 @@ def _read(report: Path) -> dict[str, Any]:
 def _percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
     p50, p95, p99 = np.percentile(np.asarray(seconds, np.float64) * 1000, [50, 95, 99])
     return {"p50": round(p50, 3), "p95": round(p95, 3), "p99": round(p99, 3), "calls": len(seconds)}
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions

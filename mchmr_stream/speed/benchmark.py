@@ -19,7 +19,7 @@ from mchmr_stream.pipeline.factory import build_alignment, build_fitter, open_in
 from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.protocols import Source
 from mchmr_stream.runtime.threads import torch_threads
-from mchmr_stream.speed.machine import cores, machine, versions
+from mchmr_stream.runtime.versions import machine, usable_cores, versions
 from mchmr_stream.speed.recorded_calls import First, Recording, record
 from mchmr_stream.speed.resource_usage import Usage
 from mchmr_stream.speed.stages import (
@@ -126,12 +126,12 @@ def _run(
     return {
         "views": settings.crops.views,
         "settings": settings.model_dump(mode="json"),
-        "threads": {"torch, in the pipeline": team, "cores": cores()},
+        "threads": {"torch, in the pipeline": team, "cores": usable_cores()},
         "people_per_frame": round(in_flow.people / in_flow.frames, 3),
         "whole": _whole(bodies, [name for name in alone if name in ON_THE_WAY], alone),
         "whole with overlay": _whole(files, list(alone), alone) if files else None,
         "stages": {name: _stage(name, own, every, in_flow, recording.people_per_frame) for name, (own, every) in alone.items()},
-        "network by batch": _by_batch(pipeline, recording, batches, cores()),
+        "network by batch": _by_batch(pipeline, recording, batches, usable_cores()),
         "triton": triton,
     }
 
@@ -180,14 +180,14 @@ def _stages_alone(
         work["align"] = aligning(recording, new_alignment)
     if settings.output.overlay:
         work["render"] = rendering(recording)
-        with torch_threads(cores()):
+        with torch_threads(usable_cores()):
             work["encode"] = encoding(recording, info)
     alone = {}
     for name, calls in work.items():
         step(f"{name} alone")
         own = run_alone(calls, team)
-        takes_torch = name not in _OWN_THREADS and cores() != team
-        alone[name] = own, run_alone(calls, cores()) if takes_torch else own
+        takes_torch = name not in _OWN_THREADS and usable_cores() != team
+        alone[name] = own, run_alone(calls, usable_cores()) if takes_torch else own
     return alone
 
 
@@ -208,7 +208,7 @@ def _whole(runs: Sequence[WholeRun], stages: Sequence[str], alone: dict[str, tup
     slowest = min(best, key=lambda name: best[name])
     slowest_rate = best[slowest]
     stage_cpu_s = sum(alone[name][0].cpu_s_per_frame for name in stages)
-    cpu_rate = cores() / stage_cpu_s if stage_cpu_s else float("inf")
+    cpu_rate = usable_cores() / stage_cpu_s if stage_cpu_s else float("inf")
     p50, p95, p99 = middle.percentiles_ms()
     return {
         "frames": middle.frames,
