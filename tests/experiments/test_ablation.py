@@ -86,7 +86,7 @@ def test_runs_are_trained_once_measured_and_read_again(body, tmp_path, monkeypat
     with Image.open(tmp_path / "page" / "images" / "table.png") as picture:
         assert min(picture.size) > 200
 
-    monkeypatch.setattr(ablation.train, "run", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(ablation.train_head, "run", lambda *_, **__: pytest.fail("trained again"))
     arguments[-1] = "1"
     assert main(arguments) == 0
     again = json.loads((tmp_path / "out" / "RESULTS.json").read_text())["runs"]
