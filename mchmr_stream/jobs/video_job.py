@@ -211,7 +211,7 @@ class _Outputs:
     def __init__(self, paths: OutputPaths, run: _Run) -> None:
         self.run, self.watch = run, Stopwatch()
         source, settings, pipeline, earlier = run.source, run.settings, run.pipeline, run.earlier
-        self.info: SourceInfo = earlier.whole(source.info) if earlier is not None else source.info
+        self.info: SourceInfo = earlier.with_total_frames(source.info) if earlier is not None else source.info
         self.frames = 0
         self.complete = False
         self.message: str | None = None

@@ -1,1 +1,1 @@
-"""The file STEM.npz: its columns, reading, writing, editing, and resuming it."""
+"""The file STEM.npz: columns, reading, writing, editing, resuming."""

@@ -1,4 +1,4 @@
-"""What a run keeps in its hidden folder, so that little is lost should it be killed: the table as far as it is on the disk."""
+"""The checkpoint in a run's hidden folder: the part of the table that is safely on disk, for the case that the run is killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,18 @@ _COUNTS = ("rows", "frame_count", "views")
 
 
 def save(folder: Path, header: Mapping[str, NDArray], *, rows: int, frames: int, views: int) -> None:
-    """Say that so many rows and frames of the columns in `folder` are whole. Raises OSError when the disk refuses."""
+    """Record that so many rows and frames of the columns in `folder` are complete.
+
+    Args:
+        folder: The run's hidden folder, which holds one file per column.
+        header: The arrays of `HEADER`.
+        rows: Complete rows.
+        frames: Complete frames.
+        views: V, crops per person.
+
+    Raises:
+        OSError: The disk is full or not writable.
+    """
     temporary = folder / f"{NAME}.part"
     counts = dict(zip(_COUNTS, (rows, frames, views), strict=True))
     with temporary.open("wb") as file:
@@ -29,7 +40,17 @@ def save(folder: Path, header: Mapping[str, NDArray], *, rows: int, frames: int,
 
 
 def read(folder: Path) -> dict[str, NDArray]:
-    """The arrays of a STEM.npz as far as they were kept; columns stay on the disk. Raises InputError where they are damaged."""
+    """Read the arrays of a STEM.npz as far as they were recorded; columns stay on disk.
+
+    Args:
+        folder: The run's hidden folder.
+
+    Returns:
+        Arrays by name.
+
+    Raises:
+        InputError: The checkpoint is damaged.
+    """
     kept = read_npz(folder / NAME, [*HEADER, *_COUNTS], optional=[MADE_OF], what="a checkpoint")
     rows, frames, views = (int(kept.pop(name)) for name in _COUNTS)
     for name, column in (COLUMNS | FRAME_COLUMNS).items():

@@ -1,4 +1,4 @@
-"""A table on disk while it grows: one file per column in a folder, so that memory stays small however long the video is."""
+"""A growing table on disk: one file per column in a folder, so that memory stays small for any length of video."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ from mchmr_stream.motion.motion import Column
 
 
 class ColumnSpool:
-    """Columns that grow at their end. `views` is V, the length of what has none in its `Column`. Raises OSError when the disk refuses."""
+    """Columns that grow at their end.
+
+    Args:
+        folder: An existing folder.
+        columns: The columns by name.
+        views: V, the length of axes that are None in a `Column`.
+
+    Raises:
+        OSError: The disk is full or not writable.
+    """
 
     def __init__(self, folder: Path, columns: Mapping[str, Column], views: int) -> None:
         self._folder, self._views = folder, views
@@ -23,33 +32,36 @@ class ColumnSpool:
         self.add(columns)
 
     def add(self, columns: Mapping[str, Column]) -> None:
-        """Further columns, empty."""
+        """Add empty columns."""
         for name, column in columns.items():
             self._columns[name] = column
             self._files[name] = (self._folder / name).open("wb")
 
     def append(self, name: str, values: NDArray) -> None:
-        """Rows of one column; the caller keeps columns equally long."""
+        """Append rows to one column; the caller keeps the columns equally long."""
         self._files[name].write(np.ascontiguousarray(values, self._columns[name].dtype).tobytes())
 
     def sync(self) -> None:
-        """All rows are on the disk, whatever happens to this process or to the system."""
+        """Write all rows through to the disk, so that they survive a crash of the process or the system."""
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
 
     def close(self) -> None:
+        """Close all files."""
         for file in self._files.values():
             file.close()
 
     def shape(self, name: str, rows: int) -> tuple[int, ...]:
+        """Shape of a column of so many rows."""
         return (rows, *(self._views if length is None else length for length in self._columns[name].shape))
 
     def path(self, name: str) -> Path:
+        """File of a column."""
         return self._folder / name
 
     def column(self, name: str, rows: int) -> NDArray:
-        """The first `rows` of a column, on disk: what is written there is kept."""
+        """Memory-map the first `rows` of a column, writable."""
         self._files[name].flush()
         shape, dtype = self.shape(name, rows), self._columns[name].dtype
         return np.memmap(self.path(name), dtype, "r+", shape=shape) if rows else np.zeros(shape, dtype)

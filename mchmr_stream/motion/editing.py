@@ -1,6 +1,6 @@
-"""Who is who, put right in a finished STEM.npz: merge, split, rename, select.
+"""Corrections of identities in a finished STEM.npz: merge, split, rename, select.
 
-What was found in a row stays as it is; only `track_id` changes, and which rows there are.
+The bodies in the rows stay as they are; only `track_id` and the selection of rows change.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from mchmr_stream.motion.motion import Motion, Track, doubts_s
 from mchmr_stream.motion.npz_writer import NpzSink
 
 LARGEST_ID = 2**31 - 1
-"""Other programs keep numbers of people in 32 bits."""
+"""Other programs store identities in 32 bits."""
 
 
 @dataclass(frozen=True)
 class TrackSummary:
-    """One person in a few numbers, for a list."""
+    """Summary of one person, for a list."""
 
     track_id: int
     first_s: float
@@ -38,13 +38,13 @@ class TrackSummary:
     distance_m: float
     """Median, of the pelvis from the camera"""
     place_px: tuple[float, float]
-    """Middle of the box in the first frame"""
+    """Middle of the box in the person's first frame"""
     doubts_s: tuple[float, ...]
-    """When the person may have become somebody else"""
+    """Times at which the track may have changed over to another person"""
 
 
 def summaries(motion: Motion) -> list[TrackSummary]:
-    """In order of first appearance."""
+    """Summaries of all tracks, in order of first appearance."""
     return [_summary(motion, track) for track in motion.tracks.values()]
 
 
@@ -66,7 +66,19 @@ def _summary(motion: Motion, track: Track) -> TrackSummary:
 
 
 def merge(motion: Motion, into: int, other: int) -> Motion:
-    """`other` was `into` all along. Raises UsageError when both are there in one frame: nobody is in two places."""
+    """Merge two tracks of one person.
+
+    Args:
+        motion: The content of a file.
+        into: The identity that stays.
+        other: The identity that is given up.
+
+    Returns:
+        The motion with one track fewer.
+
+    Raises:
+        UsageError: Both tracks have a row in the same frame, or one does not exist.
+    """
     first, second = _track(motion, into), _track(motion, other)
     if into == other:
         raise UsageError(f"person {into} cannot be merged with themselves")
@@ -81,9 +93,18 @@ def merge(motion: Motion, into: int, other: int) -> Motion:
 
 
 def split(motion: Motion, identity: int, time_s: float) -> tuple[Motion, int]:
-    """From `time_s` on it is somebody else. Returns the number of the new person, one that nobody has.
+    """Split a track in two.
 
-    Raises UsageError when one of the two would have no rows.
+    Args:
+        motion: The content of a file.
+        identity: The track.
+        time_s: First time of the new track.
+
+    Returns:
+        The motion, and the new, unused identity of the rows from `time_s` on.
+
+    Raises:
+        UsageError: One of the two tracks would be empty.
     """
     track = _track(motion, identity)
     later = track.time_s >= time_s
@@ -99,7 +120,19 @@ def split(motion: Motion, identity: int, time_s: float) -> tuple[Motion, int]:
 
 
 def rename(motion: Motion, identity: int, to: int) -> Motion:
-    """Another number for the same person. Raises UsageError when somebody has it."""
+    """Change a track's identity.
+
+    Args:
+        motion: The content of a file.
+        identity: The track.
+        to: The new identity.
+
+    Returns:
+        The motion with the new identity.
+
+    Raises:
+        UsageError: Another track has the new identity, or it is out of range.
+    """
     track = _track(motion, identity)
     if not 1 <= to <= LARGEST_ID:
         raise UsageError(f"the new number of person {identity} is {to}, expected 1 to {LARGEST_ID}")
@@ -109,13 +142,22 @@ def rename(motion: Motion, identity: int, to: int) -> Motion:
 
 
 def select(motion: Motion, identities: Sequence[int]) -> Motion:
-    """Only these people. Frames stay, also those that are now without anybody."""
+    """Keep only these tracks. All frames stay, also those without people."""
     kept = {identity: _track(motion, identity) for identity in identities}
     return _with(motion, kept)
 
 
 def write(path: Path, motion: Motion) -> None:
-    """As a STEM.npz, like one from a run. Raises UsageError when the folder is not there, MchmrError when the disk refuses."""
+    """Write a STEM.npz like one from a run.
+
+    Args:
+        path: The file; its folder exists.
+        motion: The content.
+
+    Raises:
+        UsageError: The folder does not exist.
+        MchmrError: The disk is full or not writable.
+    """
     K = motion.K
     views = {track.views_cam.shape[1] for track in motion.tracks.values()}
     sink = NpzSink(

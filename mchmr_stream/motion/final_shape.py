@@ -1,9 +1,9 @@
-"""At the end of a run every person gets one shape: all that was seen of them is known then.
+"""One shape per person at the end of a run, when all estimates are known.
 
-Every row says, as `betas_frame`, what shape the network saw in that frame alone, and, as `transl_mean_body`, where a body of mean
-shape looks as this one does. From these two follow, whatever shape the rows were written with: one robust mean per person, where
-a body of that shape must stand to look the same, its joints, and their pixels. So a run that was stopped and resumed ends
-as one that was not.
+Each row holds in `betas_frame` the shape that the network estimated from that frame alone, and in `transl_mean_body` the look-alike
+translation of a body of mean shape. These two do not depend on the shape that the rows were written with. From them follow one robust
+mean shape per person, the look-alike translation for that shape, the joints and their pixels. A run that was stopped and resumed
+therefore ends like one that was not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ _ROWS_AT_ONCE = 4096
 
 
 def apply_final_shape(columns: Mapping[str, NDArray], body: BodyModel, intrinsics: Intrinsics) -> None:
-    """Rewrite `betas`, `transl`, `joints_m` and `joints_px` of a whole table in place. `columns` are those of `motion.COLUMNS`, N rows."""
+    """Rewrite `betas`, `transl`, `joints_m` and `joints_px` of a whole table in place.
+
+    Args:
+        columns: The columns `motion.COLUMNS`, N rows.
+        body: The body model.
+        intrinsics: The camera.
+    """
     identities, owner = np.unique(columns["track_id"], return_inverse=True)
     by_owner = np.argsort(owner, kind="stable")
     ends = np.cumsum(np.bincount(owner, minlength=len(identities)))
@@ -40,7 +46,7 @@ def apply_final_shape(columns: Mapping[str, NDArray], body: BodyModel, intrinsic
 
 
 def _shape(columns: Mapping[str, NDArray], rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(10,) of one person. Rows without picture evidence have no say, unless there are no others."""
+    """(10,) betas of one person. Rows without picture evidence are ignored, unless there are no others."""
     looks = rows[~columns["interpolated"][rows] & np.isfinite(columns["betas_frame"][rows]).all(-1)]
     if not len(looks):
         return columns["betas"][rows[-1]].astype(np.float64)

@@ -1,6 +1,6 @@
-"""STEM.npz: what is in it, and reading it back. docs/output.md explains every column; `motion.npz_writer` writes them.
+"""STEM.npz: its columns and reading. docs/output.md explains each column; `motion.npz_writer` writes them.
 
-The file is a table: one row per person and frame, in order of frames. `load` takes it apart into people.
+The file is a table with one row per person and frame, in order of frames. `load` splits it by person.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ONE_DOUBT_S = 1.0
 
 @dataclass(frozen=True)
 class Column:
-    """One value per row: its type, and its shape without the leading N; None stands for any length."""
+    """One value per row: its type, and its shape without the leading N; None means any length."""
 
     dtype: DTypeLike
     shape: tuple[int | None, ...] = ()
@@ -59,7 +59,7 @@ COLUMNS: dict[str, Column] = {
 """One row per person and frame."""
 
 _LATER_COLUMNS = ("joint_sd_m", "identity_doubt")
-"""Files of earlier versions do not have them: they read as NaN and False."""
+"""Columns that files of earlier versions lack: they are read as NaN or False."""
 
 WORLD_COLUMNS: dict[str, Column] = {
     "world_global_orient": Column(np.float32, (3, 3)),
@@ -81,7 +81,7 @@ HEADER = (
 """Once per file."""
 
 MADE_OF = "made_of"
-"""Once per file, as JSON (`content.MadeOf.plain`): input and files of settings. Files of earlier versions do not have it."""
+"""Once per file, as JSON (`content.MadeOf.plain`): the input and the files that settings name. Files of earlier versions lack it."""
 
 WORLD_HEADER = ("world_from_camera", "world_info")
 """Once per file that has `WORLD_COLUMNS`."""
@@ -89,12 +89,12 @@ WORLD_HEADER = ("world_from_camera", "world_info")
 
 @dataclass(frozen=True, eq=False)
 class WorldTrack:
-    """One person in the world (y up, floor at 0), an estimate; rows are those of the `Track`. See docs/world.md."""
+    """One person in world coordinates (y up, floor at 0), an estimate; rows are those of the `Track`. See docs/world.md."""
 
     world_global_orient: Float
     """(F, 3, 3)"""
     world_body_pose: Float
-    """(F, 23, 3, 3): as `body_pose` but for legs and feet, which hold their place while they stand"""
+    """(F, 23, 3, 3): as `body_pose` except for legs and feet, which are locked to the floor during contact"""
     world_betas: Float
     """(F, 10): the same in every row"""
     world_transl: Float
@@ -105,20 +105,22 @@ class WorldTrack:
     """(F, 4): left heel, left ball, right heel, right ball"""
 
     def only(self, rows: NDArray) -> WorldTrack:
+        """The same with some of the rows: indices or a mask (F,)."""
         return WorldTrack(**{name: getattr(self, name)[rows] for name in WORLD_COLUMNS})
 
     def followed_by(self, other: WorldTrack) -> WorldTrack:
+        """Rows of this track, then those of `other`."""
         return WorldTrack(**{name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in WORLD_COLUMNS})
 
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """Where the standing camera is, an estimate."""
+    """Estimated pose of the standing camera."""
 
     world_from_camera: NDArray[np.float64]
     """(4, 4) rigid; world: metres, y up, floor at 0"""
     info: dict[str, Any]
-    """What it is based on and how good: docs/world.md"""
+    """Evidence and quality of the estimate: docs/world.md"""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -273,7 +275,7 @@ class Motion(Described):
 
 
 def doubts_s(doubtful_s: Iterable[float]) -> list[float]:
-    """When an identity may have changed: the first of each run of doubtful times; less than a second between two is one run."""
+    """Start times of doubts about an identity: doubtful times less than a second apart count as one doubt."""
     begins: list[float] = []
     last_s = -math.inf
     for time_s in doubtful_s:
@@ -314,9 +316,17 @@ def load(path: str | Path) -> Motion:
 
 
 def motion_of(arrays: dict[str, NDArray], path: str | Path) -> Motion:
-    """What the arrays of a STEM.npz say: `HEADER`, `COLUMNS`, `FRAME_COLUMNS`, and all of the world or nothing of it.
+    """Build a `Motion` from the arrays of a STEM.npz.
 
-    Raises InputError in one line, which names `path`, when they do not fit together.
+    Args:
+        arrays: `HEADER`, `COLUMNS`, `FRAME_COLUMNS`, and all or none of the world's.
+        path: File named in errors.
+
+    Returns:
+        The content, person by person.
+
+    Raises:
+        InputError: The arrays do not fit together.
     """
     has_world = WORLD_HEADER[0] in arrays
     for columns, first in ((COLUMNS | (WORLD_COLUMNS if has_world else {}), "frame"), (FRAME_COLUMNS, "frames")):
@@ -344,14 +354,14 @@ def motion_of(arrays: dict[str, NDArray], path: str | Path) -> Motion:
 
 
 def _unknown(name: str, rows: int) -> NDArray:
-    """A later column as files without it read: NaN, or False."""
+    """Default values of a column that earlier files lack: NaN, or False."""
     column = COLUMNS[name]
     dtype = np.dtype(column.dtype)
     return np.full((rows, *(length or 0 for length in column.shape)), np.nan if dtype.kind == "f" else False, dtype)
 
 
 def _tracks(arrays: dict[str, NDArray], has_world: bool) -> dict[int, Track]:
-    # A stable sort by identity keeps every person's rows in order of frames and costs one pass for any number of people.
+    # A stable sort by identity keeps each person's rows in order of frames and takes one pass for any number of people.
     order = np.argsort(arrays["track_id"], kind="stable")
     identities, starts = np.unique(arrays["track_id"][order], return_index=True)
     rows_of = dict(zip(identities.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}

@@ -1,7 +1,7 @@
-"""STEM.npz: everything that was found, as numbers. The columns are `motion.COLUMNS`; docs/output.md explains them.
+"""Writer of STEM.npz. The columns are `motion.COLUMNS`; docs/output.md explains them.
 
-Rows go to one file per column in a folder beside the output and are joined at the end, so that memory stays small however
-long the video is.
+Rows are appended to one file per column in a folder beside the output and joined at the end, so that memory stays small for any length
+of video.
 """
 
 from __future__ import annotations
@@ -36,13 +36,27 @@ _COPY_BYTES = 1 << 20
 
 
 class NpzSink:
-    """Writes STEM.npz of schema 1. Readable with ``np.load(path, allow_pickle=False)`` and `mchmr_stream.motion.motion.load`.
+    """Write STEM.npz of schema 1, readable with ``np.load(path, allow_pickle=False)`` and `mchmr_stream.motion.motion.load`.
 
-    `views` is V, the crops per person. Names and hashes say what made the numbers, `made_of` of what (`content.MadeOf.plain`).
-    `one_shape_of`: the body that scenes are posed with; every person gets one shape at the close. None: every row keeps what it was
-    written with. `grounded`: takes the finished people at the close, returns them with a world, or None where there is none. The file is
-    published once, with all of this in it.
-    Raises UsageError when the folder of `path` is not there, MchmrError when the disk refuses.
+    The file is published once, complete.
+
+    Args:
+        path: The file; its folder exists.
+        intrinsics: The camera.
+        info: The source: picture size and frame rate.
+        views: V, crops per person.
+        body_model: Name of the body model.
+        body_model_sha256: Hash of its file.
+        weights: Name of the network's weights.
+        weights_sha256: Their hash.
+        settings: All settings of the run.
+        made_of: Input and files of settings (`content.MadeOf.plain`).
+        one_shape_of: Body model of the scenes: each person gets one shape on closing. None: rows keep the shape they were written with.
+        grounded: Called on closing with the finished motion; returns it with world coordinates, or None if they cannot be estimated.
+
+    Raises:
+        UsageError: The folder does not exist.
+        MchmrError: The disk is full or not writable.
     """
 
     def __init__(
@@ -91,11 +105,11 @@ class NpzSink:
             self._spool = ColumnSpool(Path(self._folder.name), COLUMNS | FRAME_COLUMNS, views)
 
     def note_rate(self, fps: float) -> None:
-        """The source's rate, where it is known better than at the beginning."""
+        """Set the source's frame rate, where it is known more exactly than at the beginning."""
         self._header["fps"] = np.array(fps, np.float64)
 
     def add_world(self, world: World) -> None:
-        """The file will have a world, too: of motion that has one, written by `extend`. To be called before that."""
+        """Add the world's columns, before `extend` is called with a motion that has a world."""
         self._header["world_from_camera"] = np.asarray(world.world_from_camera, np.float64)
         self._header["world_info"] = np.array(json.dumps(world.info))
         self._columns = COLUMNS | WORLD_COLUMNS
@@ -103,9 +117,13 @@ class NpzSink:
             self._spool.add(WORLD_COLUMNS)
 
     def extend(self, motion: Motion) -> None:
-        """Go on after an earlier run: its rows and frames come first. To be called before the first `write`.
+        """Continue an earlier run: add its rows and frames, before the first `write`.
 
-        Raises UsageError when its numbers were made in another way than those that follow would be.
+        Args:
+            motion: The earlier run's content.
+
+        Raises:
+            UsageError: It was made with another picture size, camera, number of crops, body model or weights.
         """
         self._refuse_other(motion)
         tracks = list(motion.tracks.values())
@@ -123,6 +141,7 @@ class NpzSink:
         self._frames += len(motion.frames)
 
     def write(self, scene: Scene) -> None:
+        """Append the rows of one frame."""
         if self._columns is not COLUMNS:
             raise ValueError("scenes have no world; a file with one is written from motion that has one")
         bodies = scene.bodies
@@ -137,13 +156,18 @@ class NpzSink:
         self._frames += 1
 
     def checkpoint(self) -> None:
-        """Keep what was written for a later run, should this one be killed; `jobs/killed_run.py` finds it."""
+        """Make the rows so far safe for a later run, in case this one is killed; `jobs/killed_run.py` finds them."""
         with write_errors(self.path):
             self._spool.sync()
             checkpoint.save(Path(self._folder.name), self._header, rows=self._rows, frames=self._frames, views=self._views)
 
     def replace_rows(self, frames: Iterable[Bodies], body: BodyModel) -> None:
-        """Put the bodies of a second pass into the rows that the first one wrote. To be called after the last `write`."""
+        """Replace rows by the bodies of a second pass, after the last `write`.
+
+        Args:
+            frames: Bodies by frame. People without a row are ignored.
+            body: The body model.
+        """
         with write_errors(self.path):
             table = self._table(COLUMNS)
             for bodies in frames:
@@ -154,7 +178,7 @@ class NpzSink:
                     table[name][rows] = values
 
     def close(self) -> None:
-        """Join what was written and publish it; a file without rows is a file too."""
+        """Join the columns and publish the file, also when it has no rows."""
         if self._closed:
             return
         self._closed = True
@@ -175,7 +199,7 @@ class NpzSink:
             raise failure
 
     def discard(self) -> None:
-        """Give up: nothing is published, nothing is left behind."""
+        """Stop without publishing anything and remove the temporary folder."""
         if self._closed:
             return
         self._closed = True
@@ -227,11 +251,11 @@ class NpzSink:
         return transl_to_look_alike(self._body, rotations, bodies.betas, bodies.transl, np.zeros_like(bodies.betas))
 
     def _table(self, columns: Mapping[str, Column]) -> dict[str, NDArray]:
-        """Whole columns, on disk."""
+        """Whole columns, memory-mapped."""
         return {name: self._spool.column(name, self._frames if name in FRAME_COLUMNS else self._rows) for name in columns}
 
     def _add_grounded(self) -> Exception | None:
-        """The world of everybody, from all rows. An error is returned, not raised: the file is published without a world then."""
+        """Add the world columns of all rows. An error is returned, not raised, so that the file is published without a world."""
         if self._grounded is None or not self._rows:
             return None
         try:
@@ -256,7 +280,7 @@ class NpzSink:
             archive.writestr(f"{name}.npy", content.getvalue())
         for name, column in (self._columns | FRAME_COLUMNS).items():
             shape = self._spool.shape(name, self._frames if name in FRAME_COLUMNS else self._rows)
-            # A column of hours may pass 2 GiB, and the zip header is written before its size is known.
+            # A column of hours may exceed 2 GiB, and the zip header is written before its size is known.
             with archive.open(f"{name}.npy", "w", force_zip64=True) as target, self._spool.path(name).open("rb") as spooled:
                 descr = npy.dtype_to_descr(np.dtype(column.dtype))
                 npy.write_array_header_1_0(target, {"descr": descr, "fortran_order": False, "shape": shape})

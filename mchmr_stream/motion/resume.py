@@ -1,7 +1,7 @@
-"""Go on where an earlier run stopped: same rows before, same identities after.
+"""Resuming an earlier run with the same rows before and the same identities after.
 
-A run that stopped leaves whole files up to its last frame. The next one starts a little earlier, so that tracker and
-smoother are warm when new frames begin; the frames that both runs saw say which new identity is which old one.
+A stopped run leaves complete files up to its last frame. The next run starts a little earlier, so that tracker and smoother are warmed
+up at the first new frame. Frames that both runs processed map new identities to old ones.
 """
 
 from __future__ import annotations
@@ -26,18 +26,27 @@ from mchmr_stream.motion.motion import Motion, load
 log = logging.getLogger(__name__)
 
 WARM_UP_S = 1.5
-"""How much of the earlier run is gone through again: more than smoothers look back."""
+"""Length of the earlier run that is processed again: more than the smoothers' memory."""
 _LOST_MARGIN_S = 0.5
-"""The tracker brings back whom it lost not long ago; it must have had the time to see and to lose them."""
+"""The tracker recovers people lost within `tracker.max_lost_s`; the warm-up must be long enough to detect and lose them."""
 _MIN_OVERLAP = 0.3
-"""Intersection over union from which on two boxes of one frame may be one person's."""
+"""Intersection over union from which on two boxes of one frame may belong to one person."""
 
 
 class EarlierRun:
-    """What an earlier run left: its STEM.npz and STEM.json. Raises InputError when the first is damaged.
+    """The output of an earlier run: its STEM.npz and STEM.json.
 
-    `settings` and `made_of` are those to go on with; UsageError where they are not those it was begun with. An input that has grown at its
-    end since then is gone on with.
+    An input that has grown at its end since then is continued.
+
+    Args:
+        bodies: The STEM.npz.
+        report: The STEM.json.
+        settings: Settings of the run that continues it.
+        made_of: Input of the run that continues it.
+
+    Raises:
+        InputError: The STEM.npz is damaged.
+        UsageError: Settings or input differ from those of the earlier run.
     """
 
     def __init__(self, bodies: Path, report: Path, settings: Settings, made_of: MadeOf) -> None:
@@ -49,25 +58,25 @@ class EarlierRun:
         self._refuse_other_settings(settings, made_of.setting_files, begun.setting_files if begun is not None else {})
         has_grown = begun is not None and begun.content != made_of.content
         self.complete = not has_grown and _is_complete(report, self.motion)
-        """Whether there is nothing left to do."""
+        """Whether nothing is left to do."""
         times_s = self.motion.frames_time_s
         warm_up_s = max(WARM_UP_S, settings.tracker.max_lost_s + _LOST_MARGIN_S)
         self._renamed: dict[int, int] = {}
         self._first = int(np.searchsorted(times_s, times_s[-1] - warm_up_s)) if len(times_s) else 0
 
     def settings_to_resume(self, settings: Settings) -> Settings:
-        """The same, but beginning at the warm-up: at a frame that the earlier run used, so that `every` keeps its step."""
+        """Settings that start at the warm-up, at a frame that the earlier run used, so that `every` keeps its phase."""
         if not len(self.motion.frames):
             return settings
         start_s = float(self.motion.frames_time_s[self._first])
         return settings.model_copy(update={"source": settings.source.model_copy(update={"start_s": start_s})})
 
-    def whole(self, info: SourceInfo) -> SourceInfo:
-        """Of a source that begins at the warm-up: with the number of frames that both runs have together."""
+    def with_total_frames(self, info: SourceInfo) -> SourceInfo:
+        """`info` of a source that starts at the warm-up, with the number of frames of both runs together."""
         return info if info.frame_count is None else dataclasses.replace(info, frame_count=self._first + info.frame_count)
 
     def only_new(self, scenes: Generator[Scene]) -> Generator[Scene]:
-        """The scenes after the last frame of the earlier run, with its identities where people are the same."""
+        """Scenes after the last frame of the earlier run, with its identities for the same people."""
         last_frame = int(self.motion.frames[-1]) if len(self.motion.frames) else -1
         earlier_boxes = self._boxes_by_frame()
         overlap_sums: dict[tuple[int, int], float] = {}
@@ -92,7 +101,7 @@ class EarlierRun:
                 yield dataclasses.replace(scene, bodies=dataclasses.replace(scene.bodies, track_id=track_id))
 
     def only_new_bodies(self, frames: Iterable[Bodies]) -> Iterator[Bodies]:
-        """Bodies of the frames that `only_new` gave, with the identities that it gave them."""
+        """Bodies of the frames that `only_new` returned, with the same identities."""
         last_frame = int(self.motion.frames[-1]) if len(self.motion.frames) else -1
         for bodies in frames:
             if bodies.frame > last_frame:
@@ -100,18 +109,18 @@ class EarlierRun:
                 yield dataclasses.replace(known, track_id=np.array([self._renamed[int(track)] for track in known.track_id], np.int64))
 
     def _begun_with(self) -> MadeOf | None:
-        """What the file says it was made of; None, with a warning, where it says nothing."""
-        said = self.motion.made_of
-        if not said:
+        """The recorded input; None, with a warning, where the file records none."""
+        recorded = self.motion.made_of
+        if not recorded:
             log.warning(
                 "%s was written by an earlier version, which did not say of what; it is taken to be of this input (else use --overwrite)",
                 self.path,
             )
             return None
         try:
-            content = Content.from_plain(said) if "sampled_sha256" in said else None
-            setting_files = {str(name): Content.from_plain(one) for name, one in said["setting_files"].items()}
-            return MadeOf(Path(str(said["name"])), (), content, setting_files)
+            content = Content.from_plain(recorded) if "sampled_sha256" in recorded else None
+            setting_files = {str(name): Content.from_plain(one) for name, one in recorded["setting_files"].items()}
+            return MadeOf(Path(str(recorded["name"])), (), content, setting_files)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{self.path}: made_of does not name an input ({error}); use --overwrite") from error
 
@@ -124,7 +133,7 @@ class EarlierRun:
             )
 
     def _refuse_other_settings(self, settings: Settings, files: Mapping[str, Content], begun_files: Mapping[str, Content]) -> None:
-        """A setting that the file does not know yet had its default. Files that settings name count by their content."""
+        """Compare settings: one that the file lacks had its default; files that settings name are compared by content."""
         defaults = Settings().model_dump(mode="json")
         for section, values in settings.model_dump(mode="json").items():
             kept = self.motion.settings.get(section)
@@ -141,7 +150,7 @@ class EarlierRun:
                 )
 
     def _boxes_by_frame(self) -> dict[int, list[tuple[int, Float]]]:
-        """Everyone's boxes in the frames that are gone through again."""
+        """Boxes of all people in the frames of the warm-up."""
         boxes: dict[int, list[tuple[int, Float]]] = {}
         frames = self.motion.frames[self._first :]
         for identity, track in self.motion.tracks.items():
@@ -152,7 +161,7 @@ class EarlierRun:
 
 
 def _pairs(overlap_sums: dict[tuple[int, int], float]) -> dict[int, int]:
-    """New identity -> earlier one, each once, the pairs with most in common first."""
+    """New identity -> earlier one, one to one, largest overlap first."""
     pairs: dict[int, int] = {}
     for (identity, earlier), overlap in sorted(overlap_sums.items(), key=lambda item: -item[1]):
         if overlap > 0 and identity not in pairs and earlier not in pairs.values():
@@ -163,7 +172,7 @@ def _pairs(overlap_sums: dict[tuple[int, int], float]) -> dict[int, int]:
 def _is_complete(report: Path, motion: Motion) -> bool:
     try:
         content = json.loads(report.read_text())
-        # The files appear one after another: a report of other frames, or of another input, is of another run.
+        # The files are published one after another: a report with other frames or another input belongs to another run.
         is_of_this_run = content["frames"] == len(motion.frames) and _input_hash(content["source"]) == _input_hash(motion.made_of)
         return bool(content["complete"]) and is_of_this_run
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -171,11 +180,11 @@ def _is_complete(report: Path, motion: Motion) -> bool:
         return False
 
 
-def _input_hash(said: Mapping[str, Any]) -> str | None:
-    return said.get("sampled_sha256")
+def _input_hash(recorded: Mapping[str, Any]) -> str | None:
+    return recorded.get("sampled_sha256")
 
 
 def _overlap(a: Float, b: Float) -> float:
-    """Intersection over union of two boxes; 0 where too little for them to be one person's."""
+    """Intersection over union of two boxes; 0 where it is too small for one person."""
     iou = float(box_iou(a[None], b[None])[0, 0])
     return iou if iou > _MIN_OVERLAP else 0.0

@@ -9,15 +9,15 @@ from mchmr_stream.datatypes import Bodies
 
 
 def rows_of(bodies: Bodies, frame: NDArray[np.int64], track_id: NDArray[np.int64]) -> tuple[Bodies, NDArray[np.int64]]:
-    """The people of one frame who are in a table, and their rows in it.
+    """Find the people of one frame in a table.
 
     Args:
-        bodies: of one frame.
+        bodies: Bodies of one frame.
         frame: (N,) of the table's rows, rising.
         track_id: (N,) of the table's rows.
 
     Returns:
-        n of the bodies, and (n,) rows.
+        The n bodies that have a row, and the indices (n,) of their rows.
     """
     first, end = np.searchsorted(frame, [bodies.frame, bodies.frame + 1])
     is_same = bodies.track_id[:, None] == track_id[first:end]

@@ -379,8 +379,8 @@ def test_expected_frames_are_those_of_both_runs(tmp_path: Path) -> None:
     start_s = earlier.settings_to_resume(Settings()).source.start_s
     assert start_s is not None
     rest = dataclasses.replace(INFO, frame_count=1000 - round(start_s * FPS))
-    assert earlier.whole(rest).frame_count == 1000
-    assert earlier.whole(dataclasses.replace(INFO, frame_count=None)).frame_count is None
+    assert earlier.with_total_frames(rest).frame_count == 1000
+    assert earlier.with_total_frames(dataclasses.replace(INFO, frame_count=None)).frame_count is None
 
 
 def test_closing_the_new_scenes_closes_what_they_come_from(tmp_path: Path) -> None:
