@@ -1,1 +1,1 @@
-"""Labelled pictures of people, from the files that the field passes around: one record, one reader protocol, a mixture."""
+"""Labelled pictures of people from the file layouts of the field: one record, one reader protocol, a mixture."""

@@ -1,4 +1,4 @@
-"""The .npz layout of BEDLAM's labels, in which AGORA's are passed around too.
+"""The .npz layout of BEDLAM's labels, also used for AGORA's labels.
 
 | key | shape | meaning |
 |---|---|---|
@@ -11,8 +11,8 @@
 | trans_cam, cam_ext | (N, 3), (N, 4, 4) | transl in the camera is trans_cam plus the last column of cam_ext |
 | gender | (N,) | m, f, male, female, neutral |
 
-imgname, center, scale, pose_cam and shape must be there. Pictures of its close-ups are stored lying on their side; K says how they
-stand, and they are turned when they are read.
+imgname, center, scale, pose_cam and shape are required. BEDLAM's close-ups are stored rotated by a quarter turn; K is of the upright
+picture, and they are rotated when they are read.
 """
 
 from __future__ import annotations
@@ -31,7 +31,15 @@ _SMPL, _SMPLX_BODY = 72, 66
 
 
 def read_bedlam(path: Path, *, frames: bool) -> Columns:
-    """`frames`: the pictures are frames of films, named by number. Raises InputError for another layout."""
+    """Read a label file.
+
+    Args:
+        path: the npz file.
+        frames: the pictures are frames of films, named by number.
+
+    Raises:
+        InputError: the file has another layout.
+    """
     found = read_npz(path, NEEDED, optional=OPTIONAL, what="labels in BEDLAM's layout")
     images = texts(found["imgname"], path, "imgname")
     n = len(images)

@@ -1,7 +1,7 @@
-"""Is a data set whole and sound: what it holds, what is missing, what cannot be true. Training asks before it starts.
+"""Check of a data set for completeness and plausibility, also run before each training.
 
-Every label file is read; that each picture is there is asked of the file system; a sample of pictures is opened and compared with
-its labels. Findings are faults, which mean that labels and pictures do not belong together, or remarks, which a user should know.
+All label files are read, the existence of all pictures is checked in the file system, and a sample of pictures is opened and compared
+with its labels. Findings are faults (labels and pictures do not belong together) or remarks for the user.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from mchmr_stream.datasets.opening import Split, label_files, open_file, parts_o
 from mchmr_stream.errors import InputError, MchmrError
 
 SAMPLED = 200
-"""Pictures that are opened of each data set; and how many people's places are projected."""
+"""Number of pictures opened per data set, and of people whose positions are projected."""
 
 _FOCAL_RANGE = (0.2, 20.0)
-"""A focal length over the longer side of the picture: fields of view of 136 degrees and of 3."""
+"""Valid focal length over the longer side of the picture: fields of view of 136 degrees and of 3."""
 _MIDDLE_OFF = 0.25
-"""How far the principal point may lie from the middle of the picture, in its width (height)."""
+"""Largest distance of the principal point from the middle of the picture, in its width (height)."""
 _PELVIS_OFF = 0.75
-"""How far a person's projected pelvis may lie from the middle of the box, in its sides; 0.5 is its edge."""
+"""Largest distance of a person's projected pelvis from the middle of the box, in its sides; 0.5 is its edge."""
 _SOME = 0.02
-"""A share of people below which a fault of single labels is a remark."""
+"""Share of people up to which a fault of single labels is a remark."""
 _NAMED = 3
 
 
 @dataclass(frozen=True)
 class SetFinding:
-    """One thing about one data set."""
+    """A fault or remark about one data set."""
 
     fault: bool
     text: str
@@ -43,14 +43,14 @@ class SetFinding:
 
 @dataclass(frozen=True, eq=False)
 class SetReport:
-    """What was found of one data set."""
+    """Contents and findings of one data set."""
 
     name: str
     files: int
     reader: JoinedReader | ColumnReader | None
     """None where no label file could be read"""
     counts: dict[str, int] = field(default_factory=dict)
-    """people, pictures, and how many people have what"""
+    """numbers of people, of pictures, and of people with each kind of label"""
     findings: tuple[SetFinding, ...] = ()
 
     @property
@@ -59,12 +59,16 @@ class SetReport:
 
 
 def check_folder(root: Path, split: Split = "all") -> list[SetReport]:
-    """Of every data set in the folder. Raises InputError when it is no folder."""
+    """Check all data sets in the folder.
+
+    Raises:
+        InputError: `root` is no folder.
+    """
     return [check_set(root, name, split) for name in sets_in(root)]
 
 
 def missing_sets(root: Path) -> list[str]:
-    """For every known data set without labels in the folder: what it is, where it goes, and who hands it out."""
+    """List the known data sets without labels in the folder: description, expected place and source."""
     there = sets_in(root)
     return [
         f"{name} ({known.title}): labels {known.labels} in {root / name / ('' if name == '3dpw' else 'labels')}; {known.obtained}"
@@ -74,7 +78,7 @@ def missing_sets(root: Path) -> list[str]:
 
 
 def check_set(root: Path, name: str, split: Split = "all") -> SetReport:
-    """Read every label file of DIR/NAME and look at its pictures. Files that cannot be read are faults, and the others are used."""
+    """Read all label files of DIR/NAME and check its pictures. Unreadable files are faults, and the others are used."""
     folder = root / name
     files = label_files(folder, split)
     findings, parts = [], []
@@ -96,7 +100,11 @@ def check_set(root: Path, name: str, split: Split = "all") -> SetReport:
 
 
 def require_sound(reports: Iterable[SetReport], *, force: bool) -> None:
-    """Raises MchmrError with the first faults when a set has any, unless `force`."""
+    """Refuse data sets with faults, unless `force`.
+
+    Raises:
+        MchmrError: a set has faults; the message shows the first ones.
+    """
     bad = [report for report in reports if not report.sound]
     if bad and not force:
         first = "; ".join(f"{report.name}: {next(finding.text for finding in report.findings if finding.fault)}" for report in bad)
@@ -119,7 +127,7 @@ def _counts(parts: Iterable[ColumnReader]) -> dict[str, int]:
 
 
 def _of_labels(part: ColumnReader) -> list[SetFinding]:
-    """What labels alone show: cameras that are none, people who are not where their boxes are."""
+    """Findings from labels alone: invalid cameras, people far from their boxes."""
     c = part.columns
     findings = []
     if c.K is not None:
@@ -147,7 +155,7 @@ def _of_labels(part: ColumnReader) -> list[SetFinding]:
 
 
 def _pelvis_m(part: ColumnReader) -> NDArray[np.floating] | None:
-    """Where people are in the camera, to some 0.3 m (transl is that of the body's origin)."""
+    """Positions of people in the camera, accurate to some 0.3 m (transl is that of the body's origin)."""
     c = part.columns
     if c.placed and c.points_m is not None and c.points_m_at is not None and 0 in c.points_m_at:
         place: NDArray[np.floating] = c.points_m[:, int(np.flatnonzero(c.points_m_at == 0)[0]), :3]
@@ -156,7 +164,7 @@ def _pelvis_m(part: ColumnReader) -> NDArray[np.floating] | None:
 
 
 def missing_pictures(reader: ColumnReader | JoinedReader) -> dict[str, int]:
-    """Pictures that are not there, and how many people are in each."""
+    """Find missing pictures, with the number of people in each."""
     missing: dict[str, int] = {}
     listed: dict[str, set[str]] = {}
     for part in parts_of(reader):
@@ -164,7 +172,7 @@ def missing_pictures(reader: ColumnReader | JoinedReader) -> dict[str, int]:
         for image, count in zip(images.tolist(), people.tolist(), strict=True):
             below, _, name = image.rpartition("/")
             folder = os.path.join(part.pictures, below)
-            if folder not in listed:  # whole folders at once: asking for hundreds of thousands of files one by one is slow
+            if folder not in listed:  # list full folders at once: checking hundreds of thousands of files one by one is slow
                 listed[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
             if name not in listed[folder]:
                 missing[os.path.join(folder, name)] = count
@@ -172,7 +180,7 @@ def missing_pictures(reader: ColumnReader | JoinedReader) -> dict[str, int]:
 
 
 def _of_pictures(reader: ColumnReader | JoinedReader) -> tuple[int, list[SetFinding]]:
-    """How many pictures the labels name; missing ones, and what a sample of the others shows."""
+    """Number of pictures that the labels name, findings on missing ones and on a sample of the others."""
     total = sum(len(np.unique(part.columns.images)) for part in parts_of(reader))
     missing = missing_pictures(reader)
     findings = []
@@ -221,7 +229,7 @@ def _of_sample(reader: ColumnReader | JoinedReader, missing: set[str]) -> list[S
 
 
 def picture_of(reader: ColumnReader | JoinedReader, index: int) -> str:
-    """Where a person's picture is."""
+    """Path of a person's picture."""
     if isinstance(reader, ColumnReader):
         return str(reader.picture(index))
     part, row = reader.place(index)
@@ -229,7 +237,7 @@ def picture_of(reader: ColumnReader | JoinedReader, index: int) -> str:
 
 
 def _some(part: ColumnReader, wrong: NDArray[np.bool_], what: str) -> list[SetFinding]:
-    """A fault when it is true of more than a few people."""
+    """A fault if more than a few people are affected, otherwise a remark."""
     if not wrong.any():
         return []
     examples = part.columns.images[wrong][:_NAMED].tolist()

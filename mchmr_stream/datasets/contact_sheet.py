@@ -1,4 +1,4 @@
-"""A picture to look at: people of a data set with their labels drawn, so that a wrong camera or a swapped side is seen at once."""
+"""A sheet of pictures of a data set with their labels drawn, so that a wrong camera or exchanged sides are visible at once."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ _BONES = (
 
 
 def contact_sheet(reader: LabelReader, bodies: LabelledBodies, count: int = 20) -> Image.Image:
-    """`count` people spread evenly over the data set. White: base box; orange, blue: 2D points of the left and right; yellow: the
-    labelled body, projected, where labels say how and where it stands. A picture that cannot be read is a grey tile.
+    """Draw `count` people spread evenly over the data set.
+
+    White: base box; orange, blue: 2D points of the left and right; yellow: the labelled body, projected, if pose and position are labelled.
+    A picture that cannot be read is a grey tile.
     """
     chosen = np.unique(np.linspace(0, len(reader) - 1, min(count, len(reader))).astype(int)).tolist()
     sheet = Image.new("RGB", (_COLUMNS * TILE_PX, math.ceil(len(chosen) / _COLUMNS) * TILE_PX), (90, 90, 90))
@@ -78,7 +80,7 @@ def _tile(reader: LabelReader, index: int, bodies: LabelledBodies) -> Image.Imag
 
 
 def _vocabularies(label: LabelledPerson) -> list[tuple[NDArray[np.floating], tuple[str, ...], list[tuple[int, int]]]]:
-    """Annotated points, or SMPL's where there are only those."""
+    """The annotated points, or SMPL's if only those are labelled."""
     annotated, smpl = label.points_px[ANNOTATED_POINTS], label.points_px[SMPL_POINTS]
     bones = [(ANNOTATED_NAMES.index(a), ANNOTATED_NAMES.index(b)) for a, b in _BONES]
     if (annotated[:, 2] > 0).any():
@@ -93,7 +95,7 @@ def _bones(draw: ImageDraw.ImageDraw, points: NDArray, seen: NDArray[np.bool_], 
 
 
 def _body_px(label: LabelledPerson, rgb: NDArray[np.uint8], bodies: LabelledBodies) -> NDArray[np.float64] | None:
-    """The 24 joints of the labelled body in the picture; None where its pose, its place or the camera is not known."""
+    """The 24 joints of the labelled body in the picture; None if its pose, its position or the camera is not known."""
     if not (label.has_pose and label.has_betas) or (label.K is None and label.focal_px is None):
         return None
     model = bodies.of(label.body, label.gender)

@@ -11,7 +11,7 @@
 | meta | dictionary | gender: N texts |
 | has_smpl | (N,) | where smpl counts |
 
-image_path and bbox_xywh must be there. Dictionaries in an .npz are pickles; they are read without running anything
+image_path and bbox_xywh are required. Dictionaries in an .npz are pickles; they are read without executing code
 (`files.safe_pickle.load_plain`).
 """
 
@@ -39,7 +39,7 @@ _NAMES = 190
 _HANDS = {"left_hand": 188, "right_hand": 189}
 _LIMBS = tuple(name for name in ANNOTATED_NAMES if name in JOINT_NAMES and "hip" not in name and name not in ("neck", "pelvis", "head"))
 _SMPL_PLACES = [*range(22), *_HANDS.values()]
-"""Where SMPL's 24 joints are among the 190."""
+"""Indices of SMPL's 24 joints among the 190."""
 _ANNOTATED_PLACES = {
     "right_hip": 144, "left_hip": 145, "neck": 146, "head_top": 147, "pelvis": 148, "thorax": 149, "spine": 150, "jaw": 151, "head": 152,
     "nose": 55, "right_eye": 56, "left_eye": 57, "right_ear": 58, "left_ear": 59, **{name: JOINT_NAMES.index(name) for name in _LIMBS},
@@ -48,7 +48,15 @@ _SMPL_HIPS = [1, 2]
 
 
 def read_humandata(path: Path, *, frames: bool) -> Columns:
-    """`frames`: the pictures are frames of films, named by number. Raises InputError for another layout."""
+    """Read a label file.
+
+    Args:
+        path: the npz file.
+        frames: the pictures are frames of films, named by number.
+
+    Raises:
+        InputError: the file has another layout.
+    """
     optional = ("keypoints2d", "keypoints2d_mask", "keypoints3d", "keypoints3d_mask", "has_smpl")
     found = read_npz(path, NEEDED, optional=optional, what=_WHAT)
     images = texts(found["image_path"], path, "image_path")
@@ -76,7 +84,7 @@ def read_humandata(path: Path, *, frames: bool) -> Columns:
         if name in found:
             known[ours], known[f"{ours}_at"] = _points(found, path, name, n, width)
     if "gender" in meta:
-        # A list of texts comes as one; a single text is for everybody.
+        # A list of texts has one per person; a single text holds for all people.
         told = meta["gender"]
         known["gender"] = genders(np.array([told] * n if isinstance(told, str) else told, np.str_), path)
         if len(known["gender"]) != n:
@@ -88,7 +96,7 @@ def read_humandata(path: Path, *, frames: bool) -> Columns:
 
 
 def _points(found: dict[str, NDArray], path: Path, name: str, n: int, width: int) -> tuple[NDArray, NDArray[np.int64]]:
-    """Of the 190 points the ones that labels have. Limbs are SMPL's joints where SMPL's hips are there too, else annotated points."""
+    """The points, among the 190, that are labelled. Limbs are SMPL's joints if SMPL's hips are labelled too, else annotated points."""
     mask = found.get(f"{name}_mask")
     there = np.ones(_NAMES, np.bool_) if mask is None else numbers(mask, path, f"{name}_mask", _NAMES) > 0
     values = numbers(found[name], path, name, n, None, width)
@@ -106,7 +114,7 @@ def _points(found: dict[str, NDArray], path: Path, name: str, n: int, width: int
 
 
 def _dictionary(path: Path, name: str) -> dict[str, Any]:
-    """A pickled dictionary of the archive; empty where there is none."""
+    """A pickled dictionary of the archive; empty if it does not exist."""
     try:
         with zipfile.ZipFile(path) as archive:
             if f"{name}.npy" not in archive.namelist():

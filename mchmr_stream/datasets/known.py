@@ -1,12 +1,12 @@
-"""The data sets of the paper and its peers: what they are called, which files say what, and who hands them out.
+"""The data sets of the paper and of comparable methods: names, label files and sources.
 
 A data folder holds one folder for each set, by its short name:
 
     DIR/NAME/labels/*.npz                                labels in any of the layouts
-    DIR/3dpw/sequenceFiles/{train,validation,test}/*.pkl   3DPW as it comes
-    DIR/NAME/...                                         pictures, at the paths that the labels name
+    DIR/3dpw/sequenceFiles/{train,validation,test}/*.pkl   3DPW as distributed
+    DIR/NAME/...                                         pictures, at the paths in the labels
 
-Other folders with `labels/` in them are data sets of the user's own.
+Other folders with `labels/` in them are the user's own data sets.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class KnownSet:
 
     title: str
     films: bool
-    """its pictures are frames of films, so that sequence and frame can be read off their names"""
+    """its pictures are frames of films, so that sequence and frame follow from their names"""
     labels: str
-    """files that labels usually come in"""
+    """usual label files"""
     obtained: str
-    """who hands it out"""
+    """where to obtain it"""
 
 
 KNOWN: dict[str, KnownSet] = {
@@ -67,5 +67,5 @@ _HELD_OUT = re.compile(r"(^|[_\-.])(test|val|valid|validation)([_\-.\d]|$)|proto
 
 
 def is_held_out(stem: str) -> bool:
-    """Whether a label file's name says that it is for testing or validation."""
+    """Return whether a label file's name marks it as a test or validation set."""
     return _HELD_OUT.search(stem) is not None

@@ -1,4 +1,4 @@
-"""The labels of one file as columns, whatever its layout was, and the reader that serves them."""
+"""Labels of one file as columns, independent of its layout, and the reader on top of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _GENDERS: dict[str, Gender] = {"f": "female", "m": "male"}
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """N people. A column that is None is not in the file; columns hold no NaN (`sound`)."""
+    """Labels of N people. A column that is not in the file is None; columns hold no NaN after `sound`."""
 
     images: NDArray[np.str_]
     """(N,) paths below the picture folder"""
@@ -36,17 +36,17 @@ class Columns:
     focal_px: Reals | None = None
     """(N,)"""
     points_px: Reals | None = None
-    """(N, k, 3) of the points `points_px_at`"""
+    """(N, k, 3) of the points `points_px_at`: x, y, confidence"""
     points_px_at: NDArray[np.int64] | None = None
     points_m: Reals | None = None
-    """(N, k, 4) of the points `points_m_at`, camera axes"""
+    """(N, k, 4) of the points `points_m_at`, camera axes: x, y, z, confidence"""
     points_m_at: NDArray[np.int64] | None = None
     placed: bool = False
-    """whether points_m say where the person is in the camera"""
+    """whether points_m are positions in the camera and not relative ones"""
     pose: Reals | None = None
     """(N, 24, 3)"""
     has_pose: Bool | None = None
-    """(N,); None: all that have a pose column"""
+    """(N,); None: all people, if there is a pose column"""
     betas: Reals | None = None
     """(N, 10)"""
     has_betas: Bool | None = None
@@ -59,13 +59,13 @@ class Columns:
     person: Int | None = None
     body: BodyKind = "smpl"
     notes: tuple[str, ...] = field(default=())
-    """what was left out or switched off when the file was read, one line each"""
+    """labels that were dropped or disabled when the file was read, one line each"""
 
     def __len__(self) -> int:
         return len(self.images)
 
     def rows(self, index: NDArray) -> Columns:
-        """Some of the people: indices or a mask."""
+        """Select some of the people by indices or a mask."""
         per_person = {
             item.name: getattr(self, item.name)[index]
             for item in fields(self)
@@ -75,9 +75,12 @@ class Columns:
 
 
 def sound(columns: Columns, path: Path) -> Columns:
-    """The same without NaN: people without a usable box are left out, other labels that are not finite are switched off.
+    """Remove NaN: people without a usable box are dropped, other labels that are not finite are disabled.
 
-    Both are told in `notes`. Raises InputError when nobody is left or a picture lies outside the picture folder.
+    Both are reported in `notes`.
+
+    Raises:
+        InputError: no person is left, or a picture is outside of the picture folder.
     """
     for image in np.unique(columns.images).tolist():
         if not image or image.startswith("/") or "\\" in image or ".." in image.split("/"):
@@ -134,7 +137,7 @@ class ColumnReader:
     """A `LabelReader` of one label file."""
 
     def __init__(self, name: str, columns: Columns, pictures: Path) -> None:
-        """`pictures`: the folder that the labels' paths start from."""
+        """`pictures`: the folder to which the labels' paths are relative."""
         self.name, self.columns, self.pictures = name, columns, pictures
 
     def __len__(self) -> int:
@@ -167,7 +170,7 @@ class ColumnReader:
         return LabelledPerson(self.name, image, c.centre_px[index], float(c.side_px[index]), body=c.body, **known)  # type: ignore[arg-type]
 
     def picture(self, index: int) -> Path:
-        """Where the person's picture is."""
+        """Path of the person's picture."""
         return self.pictures / str(self.columns.images[index])
 
     def image(self, index: int) -> NDArray[np.uint8]:
@@ -185,19 +188,19 @@ class ColumnReader:
 
 
 def upright(rgb: NDArray[np.uint8], K: NDArray[np.float64] | None) -> NDArray[np.uint8]:
-    """BEDLAM stores its portrait pictures lying on their side: one whose camera is portrait while it is not is turned clockwise."""
+    """Rotate BEDLAM's portrait pictures upright: they are stored as landscape, with a portrait camera."""
     if K is not None and rgb.shape[1] > rgb.shape[0] and K[1, 2] > 1.2 * K[0, 2]:
         return np.ascontiguousarray(np.rot90(rgb, -1))
     return rgb
 
 
 def joined(reader_name: str, parts: Sequence[ColumnReader]) -> JoinedReader | ColumnReader:
-    """One reader of several files."""
+    """Combine several files to one reader."""
     return parts[0] if len(parts) == 1 else JoinedReader(reader_name, parts)
 
 
 class JoinedReader:
-    """Several files of one data set, one after the other."""
+    """Several files of one data set in sequence."""
 
     def __init__(self, name: str, parts: Sequence[ColumnReader]) -> None:
         self.name, self.parts = name, tuple(parts)
@@ -207,7 +210,7 @@ class JoinedReader:
         return int(self._ends[-1])
 
     def place(self, index: int) -> tuple[ColumnReader, int]:
-        """The file and the row in it."""
+        """Return the file and the row in it."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         part = int(np.searchsorted(self._ends, index, side="right"))
@@ -229,7 +232,11 @@ def _scattered(values: Reals, places: NDArray[np.int64] | None) -> Float:
 
 
 def texts(values: NDArray, path: Path, name: str) -> NDArray[np.str_]:
-    """A column of text, also where it was written as bytes. Raises InputError for anything else, and when it is empty."""
+    """Convert a column to text, also from bytes.
+
+    Raises:
+        InputError: the column is empty or of another type.
+    """
     if not values.size:
         raise InputError(f"{path}: {name} is empty, expected one line of text for each person")
     if values.ndim != 1 or values.dtype.kind not in "US":
@@ -238,12 +245,16 @@ def texts(values: NDArray, path: Path, name: str) -> NDArray[np.str_]:
 
 
 def genders(values: NDArray, path: Path) -> NDArray[np.str_]:
-    """m, male, f, female in any case; everything else is neutral."""
+    """Normalise genders: m, male, f, female in any case; everything else is neutral."""
     return np.array([_GENDERS.get(value[:1].lower(), "neutral") for value in texts(values, path, "gender").tolist()], np.str_)
 
 
 def numbers(values: NDArray, path: Path, name: str, *shape: int | None) -> NDArray[np.float64]:
-    """A numeric column of the shape, None for any length. Raises InputError."""
+    """Convert a numeric column of the given shape, None for any length.
+
+    Raises:
+        InputError: type or shape differ.
+    """
     fits = values.ndim == len(shape) and all(want in (None, got) for got, want in zip(values.shape, shape, strict=True))
     if not fits or values.dtype.kind not in "fiub":
         wanted = ", ".join("any" if want is None else str(want) for want in shape)
@@ -252,14 +263,18 @@ def numbers(values: NDArray, path: Path, name: str, *shape: int | None) -> NDArr
 
 
 def flat_numbers(values: NDArray, path: Path, name: str, people: int) -> NDArray[np.float64]:
-    """A numeric column of one or more axes as (people, all of a person's numbers). Raises InputError."""
+    """Convert a numeric column of one or more axes to (people, all numbers of a person).
+
+    Raises:
+        InputError: type or length differ.
+    """
     if values.ndim < 1 or len(values) != people or values.dtype.kind not in "fiub":
         raise InputError(f"{path}: {name} is {values.dtype} of shape {values.shape}, expected numbers for {people} people")
     return np.asarray(values, np.float64).reshape(people, -1)
 
 
 def frames_of(images: NDArray[np.str_]) -> tuple[NDArray[np.str_], Int]:
-    """Sequence and frame number from the names of frames: what stands before the last digits of the name, and these digits."""
+    """Split the names of frames into sequence and frame number: the text before the last digits of the name, and these digits."""
     sequences, frames = [], []
     for image in images.tolist():
         stem = image.rpartition(".")[0] or image

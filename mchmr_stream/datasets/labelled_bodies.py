@@ -1,4 +1,4 @@
-"""Which body model the labels of a person are of: SMPL or SMPL-X, female, male or neutral, from files of the user's."""
+"""Body models of labels: SMPL or SMPL-X, female, male or neutral, from the user's files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHORT: dict[Gender, str] = {"female": "f", "male": "m", "neutral": "neutral"}
 
 @dataclass(frozen=True, eq=False)
 class LabelledBodies:
-    """Bodies by kind and gender, loaded when first asked for. With `folder` None the free body stands in for every one of them."""
+    """Bodies by kind and gender, loaded on first use. With `folder` None the free body replaces all of them."""
 
     folder: Path | None = None
     """holds SMPL_FEMALE.npz or .pkl and so on, SMPLX_FEMALE.npz and so on, or SMPL's files under their first names"""
@@ -27,7 +27,12 @@ class LabelledBodies:
         return self.folder is None
 
     def of(self, kind: BodyKind, gender: Gender) -> BodyModel:
-        """Raises MissingPart when the folder has no file for it, InputError when the file is no body."""
+        """Load a body.
+
+        Raises:
+            MissingPart: the folder has no file for it.
+            InputError: the file is no body.
+        """
         path = None if self.folder is None or kind == "free" else _find(self.folder, kind, gender)
         if path not in self._loaded:
             self._loaded[path] = load_body("free" if path is None else path)

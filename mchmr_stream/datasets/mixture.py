@@ -1,10 +1,10 @@
-"""Several data sets as one endless stream of people, mixed by ratio.
+"""Several data sets as one endless sequence of people, mixed by ratio.
 
-What stands at place k of the stream depends on the seed, the sizes and the shares alone: a run goes on where it stopped by asking for
-the next place, and any number of processes read disjoint places without talking to each other. No state is kept on disk.
+The person at place k of the sequence depends only on the seed, the sizes and the shares: a run resumes from its next place, and any
+number of processes read disjoint places without communication. No state is stored on disk.
 
-Every BLOCK of a thousand places holds each set as often as its share says, at least once, in an order that is drawn anew for each
-block; shares are thereby rounded to thousandths. Each set is read in a fresh random order every time it has been through.
+Each BLOCK of a thousand places holds each set as often as its share says, at least once, in a new random order per block; shares are
+thereby rounded to thousandths. Each set is read in a new random order in each pass.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ BLOCK = 1000
 
 
 class Mixture:
-    """Place in the stream -> (which set, which person of it)."""
+    """Map from the place in the sequence to (data set, index of the person in it)."""
 
     def __init__(self, sizes: Mapping[str, int], shares: Mapping[str, float] | None = None, seed: int = 0) -> None:
         """`shares` need not sum to one; None: by size. A set without a share is left out.
 
-        Raises UsageError for shares that are negative or all zero, of sets that are not there, or of sets without people.
+        Raises UsageError for shares that are negative or all zero, of unknown sets, or of sets without people.
         """
         shares = dict(sizes) if shares is None else dict(shares)
         unknown = sorted(set(shares) - set(sizes))
@@ -41,13 +41,13 @@ class Mixture:
         if len(self.names) > BLOCK:
             raise UsageError(f"{len(self.names)} data sets are mixed, expected at most {BLOCK}")
         self.quotas = _apportioned(np.array([shares[name] for name in self.names], np.float64))
-        """how many of every thousand places each set has"""
+        """number of each set's places per thousand"""
         self.seed = seed
         self._block: tuple[int, NDArray[np.int64], NDArray[np.int64]] | None = None
         self._orders: dict[int, tuple[int, NDArray[np.int64]]] = {}
 
     def at(self, place: int) -> tuple[str, int]:
-        """The set's name and the person's number in it."""
+        """Return the set's name and the person's index in it."""
         block, offset = divmod(place, BLOCK)
         chosen, drawn_before = self._drawn(block)
         which = int(chosen[offset])
@@ -55,12 +55,12 @@ class Mixture:
         return self.names[which], int(self._order(which, epoch)[row])
 
     def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> list[tuple[str, int]]:
-        """What process `rank` of `ranks` reads at a step of `size` people each."""
+        """Return the people that process `rank` of `ranks` reads at a step of `size` people each."""
         first = (step * ranks + rank) * size
         return [self.at(place) for place in range(first, first + size)]
 
     def _drawn(self, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Which set at each place of a block, and how often that set was drawn before. The last block is kept."""
+        """The set at each place of a block, and how often that set was drawn before. The last block is cached."""
         if self._block is None or self._block[0] != block:
             chosen = self._generator(0, block).permutation(np.repeat(np.arange(len(self.names)), self.quotas))
             drawn = np.zeros(BLOCK, np.int64)
@@ -70,7 +70,7 @@ class Mixture:
         return self._block[1:]
 
     def _order(self, which: int, epoch: int) -> NDArray[np.int64]:
-        """Of one round through a set; the last one is kept."""
+        """The order of one pass through a set; the last one is cached."""
         if which not in self._orders or self._orders[which][0] != epoch:
             self._orders[which] = epoch, self._generator(1, which, epoch).permutation(self.sizes[which])
         return self._orders[which][1]

@@ -1,4 +1,4 @@
-"""From a data folder (`known` says how it is laid out) to readers."""
+"""Open readers of the data sets in a data folder (layout in `known`)."""
 
 from __future__ import annotations
 
@@ -21,18 +21,22 @@ _SEQUENCES = "sequenceFiles"
 
 
 def sets_in(root: Path) -> list[str]:
-    """Names of the data sets of which the folder has labels, in order. Raises InputError when it is no folder."""
+    """List the data sets with labels in the folder, in order.
+
+    Raises:
+        InputError: `root` is no folder.
+    """
     if not root.is_dir():
         raise InputError(f"{root} is no folder, expected one with a folder for each data set (docs/datasets.md)")
     return sorted(path.name for path in root.iterdir() if (path / "labels").is_dir() or (path / _SEQUENCES).is_dir())
 
 
 def label_files(folder: Path, split: Split = "all") -> list[Path]:
-    """The label files of one data set's folder.
+    """List the label files of one data set's folder.
 
-    `train` are those whose names do not say test, val, valid, validation or protocol; `validation` and `test` the ones that say so,
-    3DPW's by their folder. Where there are files in `labels` they are taken, and 3DPW's own sequence files only where there are none:
-    they would say the same of the same people.
+    `train` are those whose names do not contain test, val, valid, validation or protocol; `validation` and `test` the ones that do, for
+    3DPW
+    by their folder. 3DPW's own sequence files are used only if there are no files in `labels`, because both describe the same people.
     """
     files = sorted((folder / "labels").glob("*.npz"))
     if split != "all":
@@ -47,9 +51,17 @@ def _says(words: str):  # type: ignore[no-untyped-def]
 
 
 def open_set(root: Path, name: str, split: Split = "all", files: Sequence[Path] | None = None) -> ColumnReader | JoinedReader:
-    """The reader of DIR/NAME. `files` names label files instead of the split's.
+    """Open the reader of DIR/NAME.
 
-    Raises UsageError when there are none, InputError when one cannot be read.
+    Args:
+        root: data folder.
+        name: short name of the data set.
+        split: selects label files.
+        files: label files to use instead of the split's.
+
+    Raises:
+        UsageError: there are no label files.
+        InputError: one of them cannot be read.
     """
     folder = root / name
     chosen = label_files(folder, split) if files is None else list(files)
@@ -61,7 +73,11 @@ def open_set(root: Path, name: str, split: Split = "all", files: Sequence[Path] 
 
 
 def open_file(path: Path, name: str, folder: Path) -> ColumnReader:
-    """One label file of data set `name`, whose pictures are below `folder`. Raises InputError for an unknown layout."""
+    """Open one label file of data set `name`, whose pictures are below `folder`.
+
+    Raises:
+        InputError: the layout is unknown.
+    """
     if path.suffix == ".pkl":
         return ColumnReader(name, read_3dpw(path), folder)
     columns = _read_npz_layout(path, frames=KNOWN[name].films if name in KNOWN else False)
@@ -87,7 +103,7 @@ def _read_npz_layout(path: Path, *, frames: bool) -> Columns:
 
 
 def _pictures(folder: Path, stem: str, columns: Columns) -> Path:
-    """The folder that the labels' paths start from: the set's, or one in it named images or like the label file (BEDLAM: its png)."""
+    """The folder to which the labels' paths are relative: the set's, or one in it named images or like the label file (BEDLAM: its png)."""
     some = columns.images[:: max(1, len(columns) // 4)][:4].tolist()
     for candidate in (folder, folder / "images", folder / stem / "png", folder / stem):
         if any((candidate / image).is_file() for image in some):
@@ -96,5 +112,5 @@ def _pictures(folder: Path, stem: str, columns: Columns) -> Path:
 
 
 def parts_of(reader: ColumnReader | JoinedReader) -> Iterable[ColumnReader]:
-    """The files behind a reader."""
+    """Return the single-file readers of a reader."""
     return (reader,) if isinstance(reader, ColumnReader) else reader.parts

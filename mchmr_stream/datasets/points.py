@@ -1,8 +1,8 @@
-"""The points that labels speak of, and where they are on a body.
+"""The labelled points, and their positions on a body.
 
-Two vocabularies cover the data sets: SMPL's 24 joints (rendered and fitted data: BEDLAM, AGORA, 3DPW) and the 24 annotated
-points that SPIN gathered from Human3.6M, MPI-INF-3DHP, COCO, MPII and LSP. Every label has room for both, in this order, and
-a confidence of 0 where a data set does not have a point.
+Two sets of points cover the data sets: SMPL's 24 joints (rendered and fitted data: BEDLAM, AGORA, 3DPW) and the 24 annotated points
+that SPIN gathered from Human3.6M, MPI-INF-3DHP, COCO, MPII and LSP. Each label holds both, in this order, with a confidence of 0 for
+points that a data set does not have.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ ANNOTATED_HIPS = (ANNOTATED_NAMES.index("left_hip"), ANNOTATED_NAMES.index("righ
 """Left and right among ANNOTATED_POINTS"""
 
 LIMBS_AND_HEAD = tuple(len(JOINT_NAMES) + place for place in (*range(13), ANNOTATED_NAMES.index("head")))
-"""The 14 points that errors are published for: LSP's, with Human3.6M's head for LSP's crown."""
+"""The 14 points of published errors: LSP's, with Human3.6M's head for LSP's crown."""
 
 MIRRORED_POINTS = tuple(
     POINT_NAMES.index(
         name.replace("left", "\0").replace("right", "left").replace("\0", "right")
     ) for name in POINT_NAMES
 )  # fmt: skip
-"""Which point each becomes in a mirrored picture."""
+"""Index of the point that each one becomes in a mirrored picture."""
 
 _FROM_JOINTS = {
     **{name: (name,) for name in ANNOTATED_NAMES if name in JOINT_NAMES and "hip" not in name and name not in ("neck", "pelvis", "head")},
     "right_hip": ("right_hip",), "left_hip": ("left_hip",), "neck": ("neck",), "pelvis": ("left_hip", "right_hip"),
     "thorax": ("left_shoulder", "right_shoulder"), "spine": ("spine1", "spine2"), "jaw": ("head",),
 }  # fmt: skip
-"""Points that are a joint or the middle of two. From "right_hip" on they stand in for regressed points, see `LabelledPoints`."""
+"""Points that are a joint or the middle of two. From "right_hip" on they replace regressed points, see `LabelledPoints`."""
 _FROM_VERTEX = {"nose": 332, "right_eye": 6260, "left_eye": 2800, "right_ear": 4071, "left_ear": 583}
 """SMPL's topology, which the free body shares."""
 _REGRESSED = ("right_hip", "left_hip", "neck", "head_top", "pelvis", "thorax", "spine", "jaw", "head")
@@ -63,25 +63,33 @@ _MAX_VERTICES = 200_000
 
 @dataclass(frozen=True, eq=False)
 class LabelledPoints:
-    """Where the 48 points are on one body, linear in its joints and vertices.
+    """Positions of the 48 points on one body, linear in its joints and vertices.
 
-    Wrists, elbows, shoulders, knees and ankles are SMPL's joints and the face its vertices, as everywhere in the field. Hips,
-    neck, crown, pelvis, thorax, spine, jaw and head are regressed from vertices with J_regressor_extra, a file of SPIN's that
-    cannot ship. Without it they are stood in for: SMPL's hips and neck, the middle of the hips (pelvis) and of the shoulders
-    (thorax), the middle of spine1 and spine2 (spine), the head joint (jaw), the highest vertex at rest (crown), and the middle
-    of head joint and crown (head). They differ from the regressed points by centimetres.
+    Wrists, elbows, shoulders, knees and ankles are SMPL's joints and the face its vertices, as usual in the field. Hips, neck, crown,
+    pelvis, thorax, spine, jaw and head are regressed from vertices with J_regressor_extra, a file of SPIN's that cannot ship. Without it
+    they are approximated: SMPL's hips and neck, the middle of the hips (pelvis) and of the shoulders (thorax), the middle of spine1 and
+    spine2 (spine), the head joint (jaw), the highest vertex at rest (crown), and the middle of head joint and crown (head). They differ
+    from the regressed points by centimetres.
     """
 
     from_joints: Tensor
     """(24, 24): annotated points from SMPL's joints"""
     vertices: Tensor
-    """which vertices are read besides, (k,)"""
+    """(k,) vertices used besides the joints"""
     from_vertices: Tensor
     """(24, k)"""
 
     @staticmethod
     def of(body: BodyModel, regressor_extra: NDArray[np.float64] | None = None) -> LabelledPoints:
-        """For a body of SMPL's topology; `regressor_extra` (9, vertices), see `load_regressor`. Raises InputError when they do not fit."""
+        """Build the points for a body of SMPL's topology.
+
+        Args:
+            body: the body model.
+            regressor_extra: (9, vertices), see `load_regressor`.
+
+        Raises:
+            InputError: body and regressor do not fit.
+        """
         needed = max(_FROM_VERTEX.values()) + 1
         if body.vertex_count < needed:
             raise InputError(f"body {body.name} has {body.vertex_count} vertices, expected SMPL's 6890: labelled points name its vertices")
@@ -108,7 +116,7 @@ class LabelledPoints:
         return LabelledPoints(joints.to(body.dtype), used, columns[:, used].to(body.dtype))
 
     def place(self, joints_m: Tensor, vertices_m: Tensor) -> Tensor:
-        """joints (..., 24, 3) and all vertices (..., V, 3) of posed bodies -> (..., 48, 3), in the same axes."""
+        """Compute joints (..., 24, 3) and all vertices (..., V, 3) of posed bodies -> points (..., 48, 3), in the same axes."""
         annotated = self.from_joints @ joints_m + self.from_vertices @ vertices_m[..., self.vertices, :]
         return torch.cat([joints_m, annotated], -2)
 
@@ -117,9 +125,12 @@ class LabelledPoints:
 
 
 def load_regressor(path: Path, rows: int, what: str) -> NDArray[np.float64]:
-    """A matrix (rows, vertices) that makes points of vertices, from an .npy file: J_regressor_extra has 9 rows, J_regressor_h36m 17.
+    """Load a matrix (rows, vertices) that regresses points from vertices, from an .npy file.
 
-    Raises InputError when the file is missing or holds anything else.
+    J_regressor_extra has 9 rows, J_regressor_h36m 17. `what` describes the file in messages.
+
+    Raises:
+        InputError: the file is missing or holds something else.
     """
     try:
         with path.open("rb") as file:

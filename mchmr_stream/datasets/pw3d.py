@@ -2,7 +2,7 @@
 
 | key | shape, for each person in a list where marked * | meaning |
 |---|---|---|
-| sequence | text | its name; pictures are imageFiles/SEQUENCE/image_00000.jpg and on |
+| sequence | text | its name; pictures are imageFiles/SEQUENCE/image_00000.jpg and following |
 | poses* | (frames, 72) | SMPL, root in world axes |
 | betas* | (10 and more) | of the gendered SMPL body |
 | genders* | m or f | |
@@ -12,7 +12,7 @@
 | poses2d* | (frames, 3, 18) | OpenPose's 18 points: x, y, confidence |
 | jointPositions* | (frames, 72) | SMPL's 24 joints in world axes, metres |
 
-Read without running anything of the pickle (`files.safe_pickle.load_plain`). The box is SPIN's: 1.2 times the longer extent of
+Read without executing code of the pickle (`files.safe_pickle.load_plain`). The box is SPIN's: 1.2 times the longer extent of
 the 2D points; where a frame has none, of the projected joints.
 """
 
@@ -42,7 +42,11 @@ _WHAT = "3DPW's sequence files"
 
 
 def read_3dpw(path: Path) -> Columns:
-    """One sequence. Raises InputError for damage, another layout, or a pickle that asks to run something."""
+    """Read one sequence.
+
+    Raises:
+        InputError: the file is damaged, has another layout, or its pickle would execute code.
+    """
     if path.stat().st_size > MAX_FILE_BYTES:
         raise InputError(f"{path} has {path.stat().st_size} bytes, expected at most {MAX_FILE_BYTES} in one of {_WHAT}")
     with path.open("rb") as file:
@@ -71,7 +75,7 @@ def _person(content: dict[str, Any], person: int, frames: int, camera_from_world
         return _array(values[person], path, name, *shape)
 
     valid = np.flatnonzero(of("campose_valid", None)[:frames] > 0)
-    # A person may have been recorded for fewer frames than the camera.
+    # A person may have fewer recorded frames than the camera.
     valid = valid[valid < min(len(of("poses", None, 72)), len(of("poses2d", None, 3, 18)), len(of("jointPositions", None, 72)))]
     turn, shift = camera_from_world[valid, :3, :3], camera_from_world[valid, :3, 3]
     pose = of("poses", None, 72)[valid].reshape(-1, 24, 3)

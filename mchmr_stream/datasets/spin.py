@@ -1,4 +1,4 @@
-"""The .npz layout of SPIN's preprocessing, which CLIFF's pseudo ground truth and many others keep.
+"""The .npz layout of SPIN's preprocessing, also used for CLIFF's pseudo ground truth and many others.
 
 | key | shape | meaning |
 |---|---|---|
@@ -11,7 +11,7 @@
 | gender | (N,) | m or f |
 | global_t, focal_l | (N, 3), (N,) | CLIFF's: transl and focal length of the whole picture |
 
-imgname, center and scale must be there. OpenPose's detections (`openpose`) are not labels and are not read.
+imgname, center and scale are required. OpenPose's detections (`openpose`) are not labels and are not read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,15 @@ _ANNOTATED = np.arange(POINT_COUNT)[ANNOTATED_POINTS]
 
 
 def read_spin(path: Path, *, frames: bool) -> Columns:
-    """`frames`: the pictures are frames of films, named by number. Raises InputError for another layout."""
+    """Read a label file.
+
+    Args:
+        path: the npz file.
+        frames: the pictures are frames of films, named by number.
+
+    Raises:
+        InputError: the file has another layout.
+    """
     found = read_npz(path, NEEDED, optional=OPTIONAL, what="labels in SPIN's layout")
     images = texts(found["imgname"], path, "imgname")
     n = len(images)

@@ -1,1 +1,1 @@
-"""Ablations: the network trained with one thing changed at a time."""
+"""Ablations: trainings of the network with one changed setting each."""

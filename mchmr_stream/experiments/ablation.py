@@ -1,7 +1,7 @@
-"""Ablations: the network trained with one thing changed at a time, at a fixed budget and with several seeds.
+"""Ablations: trainings of the network with one changed setting each, with a fixed budget and several seeds.
 
-A variant is a YAML file (configs/ablations/): a `name`, what the paper says of it, and the training settings in which it
-differs from the base. Every run is a training of its own in a folder of its own; what is finished is not done again.
+A variant is a YAML file (configs/ablations/): a `name`, the paper's statement about it, and the training settings in which it differs
+from the base. Each run is a training of its own in its own folder; finished runs are not repeated.
 """
 
 from __future__ import annotations
@@ -37,29 +37,33 @@ from mchmr_stream.training.observations.body_landmarks import SparseBody
 from mchmr_stream.training.observations.packing import load_packed
 
 BASE = "base"
-"""The variant that the others are compared with."""
+"""The variant to which the others are compared."""
 TESTED_VIEWS = (1, 3, 5, 7)
 _PAPER_SAYS = ("worse", "better")
 
 
 @dataclass(frozen=True)
 class AblationVariant:
-    """What differs from the base."""
+    """Differences of one variant from the base."""
 
     name: str
     changes: Mapping[str, Any]
     """training settings, as in their file"""
     paper: str | None = None
-    """what the paper says of it against its whole method: "worse", "better", or nothing"""
+    """the paper's result for it against the full method: "worse", "better", or None"""
 
     def of(self, base: TrainSettings) -> TrainSettings:
-        """The settings of this variant. Raises UsageError for a setting there is not."""
+        """Apply the changes to the base's settings.
+
+        Raises:
+            UsageError: a setting does not exist.
+        """
         return settings_from(_merged(base.to_dict(), self.changes), f"of the variant {self.name!r}", TrainSettings)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One run, as a process of its own can be told of it."""
+    """One run; pickled for a process of its own."""
 
     variant: str
     seed: int
@@ -73,7 +77,11 @@ class _Job:
 
 
 def load_variant(path: Path) -> AblationVariant:
-    """Read and check. Raises UsageError."""
+    """Read and check a variant's file.
+
+    Raises:
+        UsageError: the file is not valid.
+    """
     data = read_yaml(path, "variant")
     name, paper = data.pop("name", None), data.pop("paper", None)
     if not isinstance(name, str) or not re.sub(r"\W", "", name):
@@ -84,7 +92,7 @@ def load_variant(path: Path) -> AblationVariant:
 
 
 def tested_views(settings: TrainSettings) -> list[int]:
-    """The numbers of views a run can be tested with: up to its own, for a concatenation just its own."""
+    """List the numbers of views for testing a run: up to its own; for a concatenation only its own."""
     if settings.network_config().fixed_views is not None:
         return [settings.views]
     return [views for views in TESTED_VIEWS if views <= settings.views]
@@ -105,12 +113,27 @@ def ablate(
     report: Report = print,
     stopped: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Train and measure every variant with every seed, as far as that is not done; True when all of it is done.
+    """Train and measure all variants with all seeds; finished runs are not repeated.
 
-    The base is what the pack `packed` was made with, or `config`; `steps` overrides its number. Runs lie in folders of `out`,
-    RESULTS.json there and the page `table` with its plot are written anew after each. `real`: a folder of real views, observed
-    once, to be measured on as well. `processes` run side by side, each on its share of the cores.
-    Raises UsageError when the request makes no sense or a run was made with other settings.
+    Args:
+        variants: the variants' YAML files.
+        packed: pack of training data; its settings are the base.
+        out: folder of the runs; RESULTS.json is rewritten there after each run.
+        table: the page, rewritten with its plot after each run.
+        config: settings of the base instead of the pack's.
+        steps: overrides the number of steps.
+        seeds: seeds of the runs of each variant.
+        real: folder of real views, observed once, to measure on as well.
+        processes: number of parallel runs, each on its share of the cores.
+        device: torch device or "auto".
+        report: called with lines for the log.
+        stopped: ends the runs when it returns True.
+
+    Returns:
+        True when all runs are finished.
+
+    Raises:
+        UsageError: the arguments contradict each other, or a run was made with other settings.
     """
     chosen = sorted((load_variant(path) for path in variants), key=lambda variant: variant.name != BASE)
     _check_names(chosen)
@@ -169,7 +192,7 @@ def _check_names(variants: Sequence[AblationVariant]) -> None:
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `changes`, groups within groups."""
+    """`base` updated with `changes`, recursively."""
     both = lambda name, value: isinstance(value, dict) and isinstance(base.get(name), dict)
     return {**base, **{name: _merged(base[name], value) if both(name, value) else value for name, value in changes.items()}}
 
@@ -182,7 +205,7 @@ def _real_views(folder: Path, out: Path, views: int, device: str) -> Path:
 
 
 def _results(jobs: Sequence[_Job], processes: int, stopped: Callable[[], bool]) -> Iterator[tuple[_Job, Run]]:
-    """What every run gave, as it comes; what was measured before comes first. Ends early when `stopped` says so."""
+    """Results of all runs as they finish, stored ones first. Ends early when `stopped` returns True."""
     waiting = []
     for job in jobs:
         result = _finished(job)
@@ -198,7 +221,7 @@ def _results(jobs: Sequence[_Job], processes: int, stopped: Callable[[], bool]) 
                 return
             yield job, result
         return
-    # Spawned: a forked process could inherit a lock that a thread of torch holds.
+    # spawn: a forked process could inherit a lock that a thread of torch holds.
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_start_process, initargs=(stop,)) as pool:
@@ -216,11 +239,11 @@ def _results(jobs: Sequence[_Job], processes: int, stopped: Callable[[], bool]) 
 
 
 _stop: Any = None
-"""In a process of the pool: the event that asks it to leave."""
+"""In a process of the pool: the event that requests it to end."""
 
 
 def _start_process(stop: Any) -> None:
-    """Ctrl-C reaches every process of a terminal; the one that asks the others to stop is the first."""
+    """Ignore Ctrl-C, which reaches all processes of a terminal; the first process stops the others."""
     global _stop
     _stop = stop
     for number in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
@@ -233,7 +256,7 @@ def _in_process(job: _Job) -> Run | None:
 
 
 def _finished(job: _Job) -> Run | None:
-    """What was measured before. Raises UsageError when that was made with other settings or other data."""
+    """The stored result of a run. Raises UsageError when it was made with other settings or other data."""
     path = job.folder / "result.json"
     if not path.is_file():
         return None
@@ -248,7 +271,7 @@ def _finished(job: _Job) -> Run | None:
 
 
 def _train_and_measure(job: _Job, stopped: Callable[[], bool]) -> Run | None:
-    """None when it was stopped; the same job goes on from there."""
+    """Train and measure one run; None when it was stopped, after which the same job resumes it."""
     result = _finished(job)
     weights, checkpoint = job.folder / "mchmr_default.safetensors", job.folder / "checkpoint.pt"
     _, data = load_packed(job.packed)
@@ -280,7 +303,7 @@ def _train_and_measure(job: _Job, stopped: Callable[[], bool]) -> Run | None:
         head, observed = _head(weights), load_observed(job.real)
         result["real"] = {str(count): real_errors(head, observed, body, count) for count in views}
     _write(job.folder / "result.json", json.dumps(result, indent=1) + "\n")
-    # The weights stay, to be measured on other views; what only the next step of training needs takes five times the room.
+    # The weights stay for measurements with other views; the rest of the checkpoint takes five times the space.
     checkpoint.unlink(missing_ok=True)
     return result
 
@@ -299,7 +322,7 @@ def _line(result: Run) -> str:
 
 
 def _machine(device: str) -> str:
-    """What trains, in words."""
+    """Description of the training device."""
     on = pick_device(device)
     if on.type == "cuda":
         return torch.cuda.get_device_name(on)
@@ -311,7 +334,7 @@ def _slug(name: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """The file is there whole or not at all."""
+    """Write a file atomically."""
     part = temporary_beside(path)
     part.write_text(text)
     part.replace(path)

@@ -1,4 +1,4 @@
-"""What ablations gave, for people: docs/ablations.md with its plot. No number in it is typed by hand."""
+"""Report on ablations: docs/ablations.md with its plot. All its numbers are generated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mchmr_stream.files.atomic import temporary_beside
 log = logging.getLogger(__name__)
 
 Run = dict[str, Any]
-"""`settings`, `pack`, `seconds`, `revision`; `rendered` and perhaps `real`: by number of views, as text for JSON, the errors in mm"""
+"""`settings`, `pack`, `seconds`, `revision`; `rendered` and optionally `real`: errors in mm by number of views (as text, for JSON)"""
 METRICS = ("MPJPE mm", "PA-MPJPE mm")
 _TITLES = {"rendered": "Rendered people", "real": "Real views"}
 _BASE = "base"
@@ -25,18 +25,18 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class AblationResults:
-    """All runs so far, by variant and seed."""
+    """All finished runs, by variant and seed."""
 
     about: Mapping[str, Any]
     paper: Mapping[str, str | None]
-    """by variant, what the paper says of it"""
+    """by variant, the paper's result"""
     runs: dict[str, dict[str, Run]]
 
     def to_json(self) -> str:
         return json.dumps({"about": self.about, "paper": self.paper, "runs": self.runs}, indent=1) + "\n"
 
     def errors(self, name: str, kind: str, metric: str, views: int | None = None) -> dict[str, float]:
-        """By seed, with so many views; None: as many as the variant was trained with."""
+        """Return errors by seed, with this number of views; None: the number of the variant's training."""
         measured = {seed: run[kind] for seed, run in self.runs[name].items() if kind in run}
         count = {seed: str(views) if views is not None else max(errors, key=int) for seed, errors in measured.items()}
         return {seed: errors[count[seed]][metric] for seed, errors in measured.items() if count[seed] in errors}
@@ -50,7 +50,10 @@ class Interval(NamedTuple):
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """By Student's t: values are taken for independent and normal, as the errors of runs with different seeds nearly are."""
+    """Compute the interval by Student's t.
+
+    The values are assumed independent and normal, as errors of runs with different seeds nearly are.
+    """
     from scipy import stats
 
     if len(values) < 2:
@@ -60,13 +63,13 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def difference(results: AblationResults, name: str, kind: str, metric: str) -> Interval | None:
-    """How much worse than the base, seed by seed: runs of one seed saw the same people. None without a common seed."""
+    """Compute the increase over the base, paired by seed, as runs of one seed use the same people. None without a common seed."""
     one, base = results.errors(name, kind, metric), results.errors(_BASE, kind, metric)
     return interval([one[seed] - base[seed] for seed in one if seed in base]) if one.keys() & base.keys() else None
 
 
 def write_report(results: AblationResults, table: Path) -> None:
-    """The page `table`, and the plot in images/ beside it; without matplotlib say so."""
+    """Write the page `table`, and the plot in images/ next to it; without matplotlib log that."""
     table.parent.mkdir(parents=True, exist_ok=True)
     picture = table.parent / "images" / f"{table.stem}.png"
     try:
@@ -79,7 +82,7 @@ def write_report(results: AblationResults, table: Path) -> None:
 
 
 def page(results: AblationResults, picture: str) -> str:
-    """The text of the page."""
+    """Format the text of the page."""
     about, done = results.about, sum(map(len, results.runs.values()))
     parts = [
         "# Ablations\n",
@@ -101,7 +104,7 @@ def page(results: AblationResults, picture: str) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation over the seeds."""
+    """Format mean and standard deviation over the seeds."""
     if not values or not all(map(math.isfinite, values)):
         return ""
     mean = f"{statistics.fmean(values):.1f}"
@@ -109,7 +112,7 @@ def spread(values: Sequence[float]) -> str:
 
 
 def verdict(says: str, found: Interval) -> str:
-    """Whether an interval of "how much worse" agrees with what the paper says."""
+    """Compare an interval of the increase with the paper's result."""
     if abs(found.mean) <= found.half:
         return "not decided"
     return "reproduces" if (found.mean > 0) == (says == "worse") else "the opposite"
@@ -171,7 +174,7 @@ def _notes(results: AblationResults) -> str:
 
 
 def draw(results: AblationResults, path: Path) -> None:
-    """Mean, 95 % interval and every run, for each variant with its own number of views. Raises ImportError without matplotlib."""
+    """Plot mean, 95 % interval and all runs of each variant, with its own number of views. Raises ImportError without matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

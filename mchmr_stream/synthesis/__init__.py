@@ -1,5 +1,5 @@
-"""Rendered, dressed people with exact labels, to train and test the network on. Nothing here runs at inference.
+"""Rendered, dressed people with exact labels, for training and testing the network. Not used at inference.
 
-rig (the body) -> shapes, poses, garments, textures, wardrobe (who) -> people, cameras (where) -> lighting, rooms,
-backgrounds, raster, render, effects (the picture) -> generator -> shards (files).
+Body: rig. Person: random_shapes, poses, garments, textures, wardrobe, people. Camera: random_cameras. Picture: lighting, rooms,
+backgrounds, textured_rasterizer, render, image_effects. Then generator, and shards (files).
 """

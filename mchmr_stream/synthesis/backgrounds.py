@@ -1,4 +1,4 @@
-"""What is behind people: panoramas, pictures, and rooms that are always available. Each comes with its light.
+"""Backgrounds: panoramas, pictures, and generated rooms that are always available. Each comes with its light.
 
 A folder may hold pictures (png, jpg, webp) and panoramas: OpenEXR files, or the `*.exr.js` modules of the npm package
 `@pmndrs/assets` (18 CC0 panoramas: `npm pack @pmndrs/assets@1.7.0`, unpack, use its `hdri` folder). Debian's
@@ -31,12 +31,12 @@ _LARGEST_PX = 1600
 
 @dataclass(frozen=True, eq=False)
 class Backdrop:
-    """A scene without people."""
+    """A background without people."""
 
     rgb: Tensor
     """(height, width, 3) display values 0..255"""
     depth_m: Tensor
-    """(height, width) of things that can hide people; infinite elsewhere"""
+    """(height, width) of objects that can occlude people; infinite elsewhere"""
     light: Light
     name: str
 
@@ -47,12 +47,12 @@ class BackgroundBank:
     def __init__(self, folder: Path | None) -> None:
         self._pictures: list[tuple[str, np.ndarray]] = []
         self._panoramas: list[tuple[str, np.ndarray, np.ndarray]] = []
-        """name, radiance, and the same much smaller: enough to light by"""
+        """name, radiance, and a small copy of it for lighting"""
         if folder is None:
             return
         if not folder.is_dir():
             raise InputError(f"background folder {folder} does not exist; leave it out to use drawn rooms only")
-        # Links are followed: a folder of pictures is often put together from links.
+        # Links are followed: a folder of pictures often consists of links.
         for path in sorted(Path(root) / name for root, _, names in os.walk(folder, followlinks=True) for name in names):
             if path.name.endswith((".exr", ".exr.js")):
                 radiance = _read_panorama(path)
@@ -63,10 +63,13 @@ class BackgroundBank:
             raise InputError(f"no pictures or .exr panoramas found under {folder}; leave it out to use drawn rooms only")
 
     def draw(self, rng: np.random.Generator, camera: SceneCamera, standing_m: np.ndarray, moving: bool = False) -> Backdrop:
-        """A backdrop for this camera. `standing_m` (n, 3): points of the world that must not be inside a wall.
+        """Draw a background for this camera.
 
-        `moving`: of a camera that moves; a flat picture, which would go with it, is then never drawn. Where `standing_m` holds
-        everyone and the camera of all frames, the same random numbers give the same surroundings in every frame.
+        Args:
+            rng: random numbers. If `standing_m` is the same for all frames, equal random numbers give the same background in all of them.
+            camera: the camera.
+            standing_m: (n, 3) points of the world, of all people and camera positions of all frames, that must not be inside a wall.
+            moving: the camera moves; flat pictures, which would move with it, are then not used.
         """
         flat = bool(self._pictures) and not moving
         kinds = ["room"] * 2 + ["panorama"] * 2 * bool(self._panoramas) + ["picture"] * flat
@@ -107,7 +110,7 @@ class BackgroundBank:
 
 
 def view_directions(camera: SceneCamera) -> Tensor:
-    """(height, width, 3) unit vectors from the camera through each pixel, in world axes."""
+    """Unit vectors (height, width, 3) from the camera through each pixel, in world axes."""
     k = camera.intrinsics
     x = (torch.arange(camera.width) - k.cx) / k.fx
     y = (torch.arange(camera.height) - k.cy) / k.fy
@@ -117,7 +120,7 @@ def view_directions(camera: SceneCamera) -> Tensor:
 
 
 def random_crop(rng: np.random.Generator, picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A random part of a picture (h, w, 3) uint8 at random scale, perhaps mirrored -> (height, width, 3) float32 0..255."""
+    """Cut a random part of a picture (h, w, 3) uint8 at random scale, possibly mirrored -> (height, width, 3) float32 0..255."""
     scale = rng.uniform(0.4, 1.0) * min(picture.shape[0] / height, picture.shape[1] / width)
     part_h, part_w = scale * height, scale * width
     top, left = rng.uniform(0, picture.shape[0] - part_h), rng.uniform(0, picture.shape[1] - part_w)
@@ -127,7 +130,7 @@ def random_crop(rng: np.random.Generator, picture: np.ndarray, height: int, widt
 
 
 def _display(radiance: np.ndarray, brightness: float) -> np.ndarray:
-    """Linear radiance -> display values 0..255, exposed for its own middle (Reinhard's curve)."""
+    """Linear radiance -> display values 0..255, exposed for its median (Reinhard's curve)."""
     exposed = radiance * brightness * 0.5 / max(float(np.exp(np.log(radiance.mean(-1) + 1e-4).mean())), 1e-4)
     return 255 * (exposed * (1 + exposed / 9) / (1 + exposed)).clip(0, 1) ** 0.5
 
@@ -145,7 +148,7 @@ def _read_picture(path: Path) -> np.ndarray:
 
 def _read_panorama(path: Path) -> np.ndarray:
     """(h, w, 3) float32 linear radiance of an OpenEXR file with half-float planes, plain or inside a JavaScript data URI."""
-    import av  # a panorama is the one thing here that Pillow cannot read
+    import av  # only panoramas need it: Pillow cannot read them
 
     content = path.read_bytes()
     try:
@@ -167,14 +170,14 @@ def _read_panorama(path: Path) -> np.ndarray:
 
 
 def _shrunk(radiance: np.ndarray, step: int = 8) -> np.ndarray:
-    """Block means, for lighting; blocks are cut at the right and lower border."""
+    """Block means, for lighting; incomplete blocks at the right and lower border are dropped."""
     height, width = (max(n // step, 1) for n in radiance.shape[:2])
     step_h, step_w = radiance.shape[0] // height, radiance.shape[1] // width
     return radiance[: height * step_h, : width * step_w].reshape(height, step_h, width, step_w, 3).mean((1, 3))
 
 
 def _without_ringing(radiance: np.ndarray) -> np.ndarray:
-    """Lossy compression leaves black specks beside very bright parts: raise what is far under its surroundings' median."""
+    """Remove black specks that lossy compression leaves near bright parts: raise values far under their surroundings' median."""
     padded = np.pad(radiance, ((1, 1), (1, 1), (0, 0)), mode="edge")
     height, width = radiance.shape[:2]
     around = np.stack([padded[i : i + height, j : j + width] for i in range(3) for j in range(3)])

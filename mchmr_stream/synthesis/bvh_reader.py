@@ -1,7 +1,7 @@
-"""Reading BVH motion capture: a tree of joints with offsets, and rows of channels. A strict reader of a loose format.
+"""Strict reader of BVH motion capture files: a tree of joints with offsets, and rows of channels.
 
-The libraries on PyPI that read it keep every joint of every frame as an object, which is minutes for a long take, and trust
-sizes that a file claims; hence this one.
+The BVH readers on PyPI keep each joint of each frame as an object, which takes minutes for a long take, and trust sizes that a file
+claims.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Bvh:
-    """One file. J joints, parents before their children; lengths in the file's own unit."""
+    """Contents of one file. J joints, parents before their children; lengths in the file's own unit."""
 
     names: tuple[str, ...]
     parents: tuple[int, ...]
@@ -34,7 +34,7 @@ class Bvh:
     offsets: Array
     """(J, 3) from the parent"""
     end_offsets: dict[int, Array]
-    """of the end site under a joint, (3,) from it"""
+    """joint -> (3,) offset of its end site"""
     channels: tuple[tuple[str, ...], ...]
     """of each joint, for example ("Zrotation", "Xrotation", "Yrotation")"""
     motion: Array
@@ -42,7 +42,7 @@ class Bvh:
     frame_time_s: float
 
     def rotations(self, frames: slice = slice(None)) -> Array:
-        """(T, J, 3, 3): world from joint. A joint's channels turn it about its own axes, in the order in which they stand."""
+        """Compute rotations (T, J, 3, 3): world from joint. A joint's channels rotate about its own axes, in the order of the file."""
         motion = self.motion[frames]
         turned = np.empty((len(motion), len(self.names), 3, 3))
         column = 0
@@ -57,7 +57,7 @@ class Bvh:
         return turned
 
     def places(self, rotations: Array) -> Array:
-        """(J, 3, 3) world from joint -> (J, 3): where the joints are, the root at 0."""
+        """Compute joint positions, the root at 0: (J, 3, 3) world from joint -> (J, 3)."""
         placed = np.zeros((len(self.names), 3))
         for joint, parent in enumerate(self.parents):
             if parent >= 0:
@@ -66,7 +66,11 @@ class Bvh:
 
 
 def read_bvh(path: Path) -> Bvh:
-    """Raises InputError in one line for anything that is not a whole BVH file of sensible size."""
+    """Read a file.
+
+    Raises:
+        InputError: it is not a complete BVH file of plausible size.
+    """
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -88,7 +92,7 @@ def read_bvh(path: Path) -> Bvh:
 
 
 class _Tree:
-    """The HIERARCHY part, word by word. Raises ValueError."""
+    """Parser of the HIERARCHY part. Raises ValueError."""
 
     def __init__(self, words: list[str]) -> None:
         self.names: list[str] = []
@@ -97,7 +101,7 @@ class _Tree:
         self.channels: list[tuple[str, ...]] = []
         self.end_offsets: dict[int, Array] = {}
         self._words, self._next = words, 1
-        # Joints whose braces are open; the number of an end site's joint stands there negative, less one.
+        # Stack of joints with open braces; an end site is stored as the negated number of its joint, minus one.
         open_: list[int] = []
         while self._next < len(words):
             word = self._take()

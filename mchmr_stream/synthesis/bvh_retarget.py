@@ -1,11 +1,11 @@
-"""From the skeleton of a BVH file to the 24 joints of SMPL, by the names of its joints and a pose in which it stands straight.
+"""Conversion of a BVH skeleton to the 24 joints of SMPL, by joint names and a reference pose in which it stands straight.
 
-Skeletons differ in names, bone lengths, axes and in the pose that zero rotations mean (T-pose, arms down, legs apart). So
-rotations are compared in the world. Let a joint have turned by D since the reference pose, and let A be the smallest rotation
-that brings its bone in the reference pose to where SMPL's T-pose has it (nothing for trunk, neck and head). Then SMPL's joint,
-in the world, is ``R = D A^-1``: every limb bone points exactly where the file's does.
+Skeletons differ in names, bone lengths, axes and in the pose of zero rotations (T-pose, arms down, legs apart). So rotations are
+compared in world axes. Let D be a joint's rotation since the reference pose, and let A be the smallest rotation that brings its bone in
+the reference pose to its direction in SMPL's T-pose (the identity for trunk, neck and head). Then SMPL's joint, in world axes, is
+``R = D A^-1``: each limb bone has exactly the direction of the file's.
 
-What the file does not tell is not recovered: twist about a limb is taken to be none in the reference pose.
+Twist about a limb in the reference pose is not in the file and is assumed to be zero.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ _LIMBS: dict[str, tuple[str, ...]] = {
     "ankle": ("ankle", "foot"),
     "foot": ("toebase", "toe", "toes", "ball", "foot"),
 }
-"""SMPL's joint of one side -> what files call it, the surest name first. A joint is taken once: a "shoulder" is the collar where
-there is an "arm" too (Mixamo, MotionBuilder), and the shoulder where there is none (3ds Max, SMPL)."""
+"""SMPL's joint of one side -> names in files, the most specific first. A joint is used once: a "shoulder" is the collar if there is also
+an "arm" (Mixamo, MotionBuilder), and the shoulder otherwise (3ds Max, SMPL).
+"""
 _HEADS = ("head", "face", "skull", "cranium")
 _NEEDED = ("shoulder", "elbow", "hip", "knee", "ankle")
 _PREFIX = re.compile(r"^(.*:|mixamorig\d*|cc_base|bip\d*)", re.IGNORECASE)
@@ -48,13 +49,22 @@ _NEXT = {"shoulder": "elbow", "elbow": "wrist", "hip": "knee", "knee": "ankle", 
 _BEFORE = {"elbow": "shoulder", "wrist": "elbow", "knee": "hip", "ankle": "knee", "foot": "ankle"}
 _FRAMES_AT_ONCE = 4096
 _SNAP_DEG = 25.0
-"""A skeleton that faces nearly along an axis is taken to face along it."""
+"""A skeleton that faces within this angle of an axis is assumed to face along it."""
 
 
 def smpl_poses(bvh: Bvh, path: Path, rest_joints_m: Array) -> NDArray[np.float32]:
-    """(T, 24, 3) axis-angle, root included, y up; `rest_joints_m` (24, 3) of SMPL's T-pose. Hands are not read.
+    """Convert a file to SMPL poses.
 
-    Raises InputError in one line when joints are missing or no pose is found in which the skeleton stands.
+    Args:
+        bvh: the file's contents.
+        path: its name, for messages.
+        rest_joints_m: (24, 3) of SMPL's T-pose.
+
+    Returns:
+        (T, 24, 3) axis-angle, root included, y up. Hands are not read.
+
+    Raises:
+        InputError: joints are missing, or the skeleton stands in no pose of the file.
     """
     joints = find_joints(bvh, path)
     reference, world = _reference(bvh, joints, path)
@@ -73,7 +83,7 @@ def smpl_poses(bvh: Bvh, path: Path, rest_joints_m: Array) -> NDArray[np.float32
 
 
 def _in_world(since: Array, joints: dict[str, int], trunk: Sequence[int], aligned: dict[str, Array]) -> Array:
-    """Turns since the reference pose (T, J, 3, 3) -> SMPL's joints in the world (T, 24, 3, 3)."""
+    """Rotations since the reference pose (T, J, 3, 3) -> SMPL's joints in world axes (T, 24, 3, 3)."""
     rotations = np.empty((len(since), 24, 3, 3))
     spine = dict(zip(("spine1", "spine2", "spine3"), np.moveaxis(_spine(since, trunk, joints["pelvis"]), 1, 0), strict=True))
     for number, name in enumerate(JOINT_NAMES):
@@ -87,16 +97,20 @@ def _in_world(since: Array, joints: dict[str, int], trunk: Sequence[int], aligne
 
 
 def _local(rotations: Array) -> Array:
-    """(T, 24, 3, 3) in the world -> (T, 24, 3) axis-angle, each joint as its parent sees it."""
+    """(T, 24, 3, 3) in world axes -> (T, 24, 3) axis-angle, each joint relative to its parent."""
     local = rotations.copy()
     local[:, 1:] = np.swapaxes(rotations[:, PARENTS[1:]], 2, 3) @ rotations[:, 1:]
     return np.asarray(axis_angle_from_matrix(local), np.float64)
 
 
 def find_joints(bvh: Bvh, path: Path) -> dict[str, int]:
-    """SMPL's name -> number in the file, for those that are there: limbs and head by name, pelvis and neck by where they are.
+    """Find SMPL's joints in the file: limbs and head by name, pelvis and neck by their place in the tree.
 
-    Raises InputError when a limb or the head is missing.
+    Returns:
+        SMPL's name -> number in the file, for the joints found.
+
+    Raises:
+        InputError: a limb or the head is missing.
     """
     found: dict[str, int] = {}
     names = [_side_and_rest(name) for name in bvh.names]
@@ -128,7 +142,7 @@ def find_joints(bvh: Bvh, path: Path) -> dict[str, int]:
 
 
 def _side_and_rest(name: str) -> tuple[str, str]:
-    """LeftUpLeg, lUpLeg, up_leg.L -> left, upleg. No side for the middle of the body."""
+    """LeftUpLeg, lUpLeg, up_leg.L -> left, upleg. The side is empty for the middle of the body."""
     words = [word.lower() for word in _WORD.findall(_PREFIX.sub("", name.strip()))]
     if words and len(words[0]) > 5 and words[0].startswith(("left", "right")):
         cut = 4 if words[0].startswith("left") else 5
@@ -140,9 +154,9 @@ def _side_and_rest(name: str) -> tuple[str, str]:
 
 
 def _reference(bvh: Bvh, joints: dict[str, int], path: Path) -> tuple[Array, Array]:
-    """The pose in which the skeleton stands, (J, 3, 3) world from joint, and (3, 3) SMPL's axes from the file's.
+    """The reference pose, (J, 3, 3) world from joint, and (3, 3) SMPL's axes from the file's.
 
-    It is the one of zero rotations, or else the first frame, as some files have it.
+    It is that of zero rotations, or else the first frame, as in some files.
     """
     zero = np.broadcast_to(np.eye(3), (len(bvh.names), 3, 3))
     world = _axes(bvh.places(zero), joints)
@@ -159,7 +173,7 @@ def _reference(bvh: Bvh, joints: dict[str, int], path: Path) -> tuple[Array, Arr
 
 
 def _axes(places: Array, joints: dict[str, int]) -> Array | None:
-    """(3, 3) rotation to y up, facing +z, from the axes in which a skeleton stands; None where it does not stand."""
+    """(3, 3) rotation to y up, facing +z, from the axes of a standing skeleton; None if it does not stand."""
     of = lambda name: places[joints[name]]
     feet = (of("left_ankle") + of("right_ankle")) / 2
     body = of("head") - feet
@@ -183,8 +197,8 @@ def _axes(places: Array, joints: dict[str, int]) -> Array | None:
 def _alignments(joints: dict[str, int], places: Array, tips: dict[int, Array], rest_joints_m: Array) -> dict[str, Array]:
     """Limb joint -> (3, 3), the smallest rotation from its bone's direction in the reference pose to SMPL's.
 
-    `tips`: joint -> (3,) from it to its end site or only child, which counts where the next joint is missing, as of an arm that ends at
-    the wrist. A joint without a bone of its own (a wrist, toes) takes that of the bone before it.
+    `tips`: joint -> (3,) from it to its end site or only child, used if the next joint is missing, as for an arm that ends at the wrist. A
+    joint without a bone of its own (a wrist, toes) uses that of the previous bone.
     """
     aligned: dict[str, Array] = {}
     for side in ("left", "right"):
@@ -204,7 +218,10 @@ def _alignments(joints: dict[str, int], places: Array, tips: dict[int, Array], r
 
 
 def smallest_rotation(start: Array, end: Array) -> Array:
-    """(3,), (3,) -> (3, 3) that turns the direction of `start` into that of `end`; half a turn about any axis when they are opposite."""
+    """Compute the smallest rotation (3, 3) from the direction of `start` (3,) to that of `end` (3,).
+
+    Opposite directions give half a turn about any axis.
+    """
     a, b = start / np.linalg.norm(start), end / np.linalg.norm(end)
     axis, cosine = np.cross(a, b), float(a @ b)
     sine = float(np.linalg.norm(axis))
@@ -221,13 +238,13 @@ def _chest(bvh: Bvh, joints: dict[str, int]) -> int:
 
 
 def _where_they_part(bvh: Bvh, joints: Sequence[int]) -> int:
-    """The lowest joint that all of them hang from."""
+    """The lowest common ancestor of the joints."""
     others = [set(_upwards(bvh, joint)) for joint in joints[1:]]
     return next(joint for joint in _upwards(bvh, joints[0]) if all(joint in other for other in others))
 
 
 def _between(bvh: Bvh, above: int, joint: int) -> list[int]:
-    """Joints on the way down to `joint`, it included, without `above`."""
+    """Joints on the path down to `joint`, including it, without `above`."""
     path = list(takewhile(lambda number: number != above, _upwards(bvh, joint)))
     return path[::-1]
 
@@ -239,7 +256,7 @@ def _upwards(bvh: Bvh, joint: int) -> Iterator[int]:
 
 
 def _spine(since: Array, path: Sequence[int], pelvis: int) -> Array:
-    """(T, 3, 3, 3) of spine1, spine2, spine3: the first, middle and last joint of the file's trunk, shared out where it has fewer."""
+    """(T, 3, 3, 3) of spine1, spine2, spine3: the first, middle and last joint of the file's trunk, interpolated if it has fewer."""
     if len(path) >= 3:
         return since[:, [path[0], path[len(path) // 2], path[-1]]]
     if len(path) == 2:
@@ -250,6 +267,6 @@ def _spine(since: Array, path: Sequence[int], pelvis: int) -> Array:
 
 
 def _part_way(start: Array, end: Array, share: float) -> Array:
-    """(T, 3, 3), (T, 3, 3) -> `share` of the way from one to the other."""
+    """(T, 3, 3), (T, 3, 3) -> rotation interpolated by `share`."""
     step = axis_angle_from_matrix(np.swapaxes(start, 1, 2) @ end)
     return np.asarray(start @ matrix_from_axis_angle(step * share), np.float64)

@@ -1,8 +1,8 @@
-"""Motion for synthetic clips: a stretch of a captured clip at any frame rate, and where it leads over the ground.
+"""Motion for synthetic clips: a section of a captured clip at any frame rate, with its path over the ground.
 
-The pose data hold rotations only, no translation. Where a person goes is derived: whatever touches the ground does not
-slide on it, so the pelvis moves by the opposite of how the lowest joints move relative to it. Walking clips thereby walk
-at the speed of their own legs. What this cannot give is flight: jumps and runs stay in touch with the ground.
+The pose data hold rotations only, no translation. The path is derived: a body part that touches the ground does not slide on it, so the
+pelvis moves by the opposite of the motion of the lowest joints relative to it. The speed of walking clips thereby follows from the legs.
+Flight cannot be derived: jumps and runs stay in contact with the ground.
 """
 
 from __future__ import annotations
@@ -33,46 +33,47 @@ _NOT_ON_THE_GROUND = (
     "spin_kick",
     "spinkick",
 )
-"""Clips (by parts of their names) that need the air, or things that are not there; and kaykit, whose arms are stylised."""
+"""Clips (by parts of their names) with flight or with objects that are not rendered; and kaykit, whose arms are stylised."""
 _SUPPORTS = (
     ((7, 0.08), (10, 0.02)), ((8, 0.08), (11, 0.02)), ((0, 0.10),), ((4, 0.05),), ((5, 0.05),), ((15, 0.10),), ((20, 0.03),), ((21, 0.03),),
 )  # fmt: skip
-"""What a body rests on: feet (ankle and toes), pelvis, knees, head, hands; joints, and how high each is above the ground then, m."""
+"""Body parts that support the body: feet (ankle and toes), pelvis, knees, head, hands; joints, and their height above the ground, m."""
 _JOINT_OF = [joint for support in _SUPPORTS for joint, _ in support]
 _HEIGHT_OF = np.array([height for support in _SUPPORTS for _, height in support])
 _SUPPORT_OF = np.repeat(np.arange(len(_SUPPORTS)), [len(support) for support in _SUPPORTS])
 _CONTACT_M = 0.005
-"""A support higher than the lowest by this much counts for a third; likewise the ankle or the toes within a foot."""
+"""A support higher than the lowest by this much has a third of its weight; likewise the ankle or the toes within a foot."""
 _FINE_FPS = 60.0
-"""Ways are derived at least at this rate, so that they do not depend on the clip's."""
+"""Paths are derived at least at this rate, so that they do not depend on the clip's."""
 _SMOOTHED_S = 0.06
 _FASTEST_M_S = 7.0
-"""A joint that moves faster is a fault of the capture, or too rare a motion to bother: a sprinter's foot does 20, a walker's 4."""
+"""A joint that moves faster is a capture error or a rare motion: a sprinter's foot reaches 20, a walker's 4."""
 
 
 @dataclass(frozen=True, eq=False)
 class CapturedMotion:
-    """One person's poses over a clip, and the way over the ground before anybody turns or places it."""
+    """One person's poses over a clip, and the path over the ground before it is rotated and placed."""
 
     axis_angle: np.ndarray
     """(frames, 24, 3) float32, root in a world with y up"""
     path_m: np.ndarray
     """(frames, 2) x and z of the pelvis"""
     joints_m: np.ndarray
-    """(frames, 24, 3) on that way, resting on the ground but for a centimetre or two"""
+    """(frames, 24, 3) on that path, on the ground within a centimetre or two"""
     clip: str
     mirrored: bool
 
     @property
     def length_m(self) -> float:
-        """From start to end, straight."""
+        """Straight distance from start to end."""
         return float(np.linalg.norm(self.path_m[-1] - self.path_m[0]))
 
 
 def resampled(axis_angle: np.ndarray, fps: float, times_s: np.ndarray) -> np.ndarray:
-    """(T, 24, 3) at `fps` -> (n, 24, 3) at `times_s`, on the shortest rotation between the two frames around each time.
+    """Interpolate (T, 24, 3) axis-angle at `fps` to (n, 24, 3) at `times_s`, on the shortest rotation between neighbouring frames.
 
-    Raises UsageError for times outside of the clip.
+    Raises:
+        UsageError: times are outside of the clip.
     """
     last = len(axis_angle) - 1
     place = np.asarray(times_s, np.float64) * fps
@@ -87,7 +88,15 @@ def resampled(axis_angle: np.ndarray, fps: float, times_s: np.ndarray) -> np.nda
 
 
 def ground_path(joints_m: np.ndarray, fps: float) -> np.ndarray:
-    """(frames, 24, 3) joints around a pelvis that stays at one place, y up -> (frames, 2) x and z of the pelvis, from 0."""
+    """Derive the path over the ground.
+
+    Args:
+        joints_m: (frames, 24, 3) joints around a fixed pelvis, y up.
+        fps: frame rate.
+
+    Returns:
+        (frames, 2) x and z of the pelvis, from 0.
+    """
     if len(joints_m) < 2:
         return np.zeros((len(joints_m), 2))
     points = joints_m[:, _JOINT_OF]
@@ -95,7 +104,7 @@ def ground_path(joints_m: np.ndarray, fps: float) -> np.ndarray:
     supports = range(len(_SUPPORTS))
     mean = np.stack([height[:, support == _SUPPORT_OF].mean(1) for support in supports], 1)
     low = np.stack([height[:, support == _SUPPORT_OF].min(1) for support in supports], 1)
-    # A swinging foot's toes pass close over the ground, its ankle does not: the mean of both tells which foot stands.
+    # A swinging foot's toes are close to the ground, its ankle is not: the mean of both identifies the standing foot.
     above = (mean - mean.min(1, keepdims=True))[:, _SUPPORT_OF] + height - low[:, _SUPPORT_OF]
     weight = np.exp(-above / _CONTACT_M)
     weight = np.minimum(weight[1:], weight[:-1]) + 1e-12
@@ -112,10 +121,19 @@ def draw_motion(
     fits: Callable[[CapturedMotion], bool],
     tries: int = 200,
 ) -> CapturedMotion:
-    """A random stretch of a random clip, perhaps mirrored, that `fits`.
+    """Draw a random section of a random clip, possibly mirrored, for which `fits` is True.
 
-    `course_s` (frames,): which time of the stretch each frame shows; plain ``arange(frames) / fps`` plays it as it was captured.
-    Raises UsageError when no clip is long enough, or none of `tries` stretches will do.
+    Args:
+        rng: random numbers.
+        library: the poses.
+        rest_joints_m: (24, 3) of the T-pose.
+        fps: frame rate.
+        course_s: (frames,) time of the section in each frame; ``arange(frames) / fps`` plays it as captured.
+        fits: condition on the motion.
+        tries: number of sections that are tried.
+
+    Raises:
+        UsageError: no clip is long enough, or none of the sections fits.
     """
     seconds = float(course_s.max())
     long_enough = (name for name in library.clip_names if (library.clip_frames(name) - 1) / library.clip_fps(name) >= seconds + 0.05)
@@ -144,17 +162,17 @@ def draw_motion(
 
 
 def gets_on(motion: CapturedMotion, seconds: float) -> bool:
-    """By at least half a metre per second, as the crow flies."""
+    """Return whether the motion covers at least half a metre per second, in a straight line."""
     return motion.length_m >= 0.5 * seconds
 
 
 def _on_the_ground(angles: np.ndarray, rest_joints_m: Tensor, fps: float, finer: int, clip: str, flip: bool) -> CapturedMotion:
-    """`angles` come `finer` times denser than the frames."""
+    """Motion on the ground from `angles`, which are `finer` times denser than the frames."""
     rotations = torch.as_tensor(matrix_from_axis_angle(angles.astype(np.float64)), dtype=torch.float32)
     joints = forward_kinematics(rotations, rest_joints_m.expand(len(angles), 24, 3))[0].double().numpy()
     joints = joints - joints[:, :1]
     path = ground_path(joints, fps * finer)
-    # Smoothed, for the lowest point changes from one foot to the other at once.
+    # Smoothed, because the lowest point changes abruptly from one foot to the other.
     lift = _smoothed(-(joints[:, _JOINT_OF, 1] - _HEIGHT_OF).min(1)[:, None], _SMOOTHED_S * fps * finer)
     joints = joints + np.concatenate([path[:, :1], lift, path[:, 1:]], 1)[:, None]
     return CapturedMotion(angles[::finer], path[::finer], joints[::finer], clip, flip)

@@ -1,4 +1,4 @@
-"""Synthetic clips on disk: clip_0000.mp4 (H.264), clip_0000.npz (what is true in every frame), and a contact sheet.
+"""Files of synthetic clips: clip_0000.mp4 (H.264), clip_0000.npz (labels of all frames), and a contact sheet.
 
 The npz has F frames and P people; nothing is pickled. A person outside of the picture keeps its labels, has a box of NaN
 and a visible fraction of 0. Arrays are those of `ClipLabels`, under its names.
@@ -33,10 +33,10 @@ _COLOURS = ("#ff595e", "#1982c4", "#8ac926", "#ffca3a")
 
 @dataclass(frozen=True, eq=False)
 class ClipLabels:
-    """What is true in a clip. Camera axes and pixels as in `mchmr_stream.datatypes`; metres."""
+    """Ground truth of a clip. Camera axes and pixels as in `mchmr_stream.datatypes`; metres."""
 
     identity: np.ndarray
-    """(P,) int64: numbers that no two people of the same series share"""
+    """(P,) int64: numbers that are unique in a series"""
     rotations: Float
     """(F, P, 24, 3, 3): root in camera axes"""
     betas: Float
@@ -48,13 +48,13 @@ class ClipLabels:
     joints_px: Float
     """(F, P, 24, 2)"""
     keypoints_px: Float
-    """(F, P, 17, 3): COCO's; third number 1 where seen"""
+    """(F, P, 17, 3): COCO's; third number 1 where visible"""
     box_xyxy_px: Float
-    """(F, P, 4) of everything drawn inside the picture, hidden or not"""
+    """(F, P, 4) of all drawn parts inside the picture, occluded or not"""
     visible_fraction: Float
-    """(F, P) of the silhouette inside the picture, how much is not hidden"""
+    """(F, P) share of the silhouette inside the picture that is not occluded"""
     truncated_fraction: Float
-    """(F, P) of the skin's area, how much is outside of the picture"""
+    """(F, P) share of the skin's area outside of the picture"""
     K: NDArray[np.float64]
     """(F, 3, 3)"""
     world_from_camera: NDArray[np.float64]
@@ -82,10 +82,26 @@ def run_clips(
     settings: ClipSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Write `count` clips to the folder `out`, and `contact.png`: some frames of the first ones with boxes; returns the mp4 files.
+    """Write `count` clips to the folder `out`, and `contact.png` with some frames of the first ones and their boxes.
 
-    Arguments as for `shards.run_synth`; `progress` is called with the frames done and all frames. Same arguments, same labels.
-    Raises UsageError for a count that is not positive or an `out` that already holds clips, InputError for bad data.
+    Equal arguments give equal labels.
+
+    Args:
+        data: the developers' data folder.
+        out: output folder.
+        count: number of clips.
+        seed: seed of the series.
+        backgrounds: see `backgrounds`.
+        poses: settings of the poses.
+        settings: settings of the clips.
+        progress: called with the frames done and all frames.
+
+    Returns:
+        The mp4 files.
+
+    Raises:
+        UsageError: `count` is not positive, or `out` already holds clips.
+        InputError: the data are invalid.
     """
     if count < 1:
         raise UsageError(f"count is {count}, expected at least 1 clip")
@@ -121,7 +137,7 @@ def run_clips(
 
 
 def write_labels(path: Path, frames: list[ClipFrame], fps: float, index: int) -> Path:
-    """Labels of one clip, the `index`-th of its series, as npz."""
+    """Write the labels of one clip, the `index`-th of its series, as npz."""
     first = frames[0]
     each = lambda name: np.stack([[np.asarray(getattr(person, name)) for person in frame.people] for frame in frames]).astype(np.float32)
     once = lambda name: np.array([getattr(person, name) for person in first.people])
@@ -144,22 +160,26 @@ def write_labels(path: Path, frames: list[ClipFrame], fps: float, index: int) ->
 
 
 def read_labels(path: Path) -> ClipLabels:
-    """Raises InputError when the file was not written by `write_labels`."""
+    """Read labels.
+
+    Raises:
+        InputError: the file was not written by `write_labels`.
+    """
     return ClipLabels(**read_npz(path, [each.name for each in fields(ClipLabels)], what="labels written by `mchmr synth --clips`"))
 
 
 class _ClipVideo:
-    """H.264 with constant frame rate; the file appears only when it is whole."""
+    """H.264 with constant frame rate; the file is written atomically."""
 
     def __init__(self, path: Path, camera: SceneCamera, fps: float) -> None:
-        import av  # heavy, and only clips need it
+        import av  # imported here because it is heavy and only clips need it
 
         self._path, self._part = path, path.with_suffix(".part.mp4")
         self._container = av.open(str(self._part), "w")
         self._stream = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         self._stream.width, self._stream.height, self._stream.pix_fmt = camera.width, camera.height, "yuv420p"
         self._stream.options = {"crf": _QUALITY, "preset": "medium"}
-        self._stream.codec_context.thread_count = 1  # with more the bytes depend on the machine
+        self._stream.codec_context.thread_count = 1  # with more threads the bytes depend on the machine
         self._frame_from = av.VideoFrame.from_ndarray
 
     def __enter__(self) -> _ClipVideo:
@@ -186,7 +206,7 @@ def _world_from_camera(camera: SceneCamera) -> np.ndarray:
 
 
 def _marked(frame: ClipFrame) -> Image.Image:
-    """The picture with everyone's box and number, small."""
+    """A small copy of the picture with the boxes and numbers of all people."""
     picture = Image.fromarray(frame.rgb)
     draw = ImageDraw.Draw(picture)
     for number, person in enumerate(frame.people):

@@ -1,7 +1,7 @@
-"""Moving people: clips of one to four people who walk their own ways, cross, hide each other, enter and leave.
+"""Clips of one to four moving people who cross, occlude each other, enter and leave.
 
-Each clip follows from its seed alone. Who somebody is (build, clothes) stays the same over the clip; poses are real motion
-(`motion`); the camera stands, or pans and drifts slowly. Pictures are sharp: there is no motion blur.
+Each clip is determined by its seed. Body and clothes of a person stay the same over the clip; poses are captured motion
+(`captured_motion`); the camera is fixed, or pans and drifts slowly. Pictures are sharp: there is no motion blur.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from mchmr_stream.synthesis.wardrobe import DressedMesh
 _FLIP = np.diag([1.0, -1.0, -1.0])
 _NEAREST_M = 0.8
 _APART_M = 0.25
-"""Between any joints of two people."""
+"""Least distance between joints of two people."""
 _PLACES = 40
-"""Places that are tried for each further person."""
+"""Positions that are tried for each further person."""
 _STAGED_TRIES = 3000
-"""Stretches of motion that are tried for a role: few people in the library sit down."""
+"""Sections of motion that are tried for a role: the library has few sitting people."""
 _STAGED_SPREAD_M = 0.12
-"""How far from where their role says people may be put, standard deviation; more once many have found no room."""
+"""Standard deviation of positions from those of the role; it grows after many failed tries."""
 CameraMotion = Literal["still", "moving", "mixed"]
 
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """What clips are like."""
+    """Settings of clips."""
 
     seconds: float = 4.0
     fps: float = 25.0
@@ -55,11 +55,11 @@ class ClipSettings:
     """of 1, 2, ... people"""
     walking_probability: float = 0.65
     crossing_probability: float = 0.75
-    """of a further person being placed where it crosses the others in the picture most"""
+    """probability that a further person is placed where they cross the others in the picture most"""
     border_probability: float = 0.35
-    """of a further person who walks passing the left or right border of the picture: it enters or leaves"""
+    """probability that a further person walks across the left or right border of the picture, and so enters or leaves"""
     staging: str | None = None
-    """one of `STAGINGS`: its people and ways instead of random ones"""
+    """one of `STAGINGS`: its people and paths instead of random ones"""
     camera: CameraMotion = "mixed"
     pan_deg_s: float = 6.0
     """at most"""
@@ -94,17 +94,17 @@ class Actor:
     motion: CapturedMotion
     yaw_rad: float
     offset_m: np.ndarray
-    """(2,) x and z: where the motion's start is put"""
+    """(2,) x and z: start of the motion"""
 
     def joints_m(self) -> np.ndarray:
-        """(frames, 24, 3) in the world, but for the height: skin, not joints, will stand on the ground."""
+        """Joints (frames, 24, 3) in the world, except for the height: the skin, not the joints, is put on the ground later."""
         joints = self.motion.joints_m @ _about_y(self.yaw_rad).T
         return joints + np.array([self.offset_m[0], 0, self.offset_m[1]])
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A clip before it is drawn."""
+    """A clip before rendering."""
 
     index: int
     fps: float
@@ -121,7 +121,7 @@ class Clip:
 
 @dataclass(frozen=True, eq=False)
 class ClipFrame:
-    """A picture of a clip, and what is true in it: one label per actor, in order, also of those outside of the picture."""
+    """A picture of a clip with its ground truth: one label per actor, in order, also of those outside of the picture."""
 
     rgb: np.ndarray
     """(height, width, 3) uint8"""
@@ -130,7 +130,7 @@ class ClipFrame:
 
 
 class ClipGenerator:
-    """Makes clip after clip. Raises InputError for bad data, UsageError for settings that no motion fits."""
+    """Generator of clips. Raises InputError for invalid data, UsageError for settings that no motion fits."""
 
     def __init__(self, settings: SynthSettings, clips: ClipSettings | None = None) -> None:
         self.settings = clips or ClipSettings()
@@ -138,7 +138,7 @@ class ClipGenerator:
 
     @torch.no_grad()
     def compose(self, seed: int, index: int) -> Clip:
-        """Draw people, their motion and ways, and the camera of clip number `index` of the series `seed`."""
+        """Draw people, their motion and paths, and the camera of clip number `index` of the series `seed`."""
         rng = np.random.default_rng([seed, index])
         settings = self.settings
         cameras = _draw_cameras(rng, settings)
@@ -158,7 +158,7 @@ class ClipGenerator:
 
     @torch.no_grad()
     def render(self, clip: Clip) -> Iterator[ClipFrame]:
-        """The frames, drawn one after the other."""
+        """Render the frames one after the other."""
         look = np.random.default_rng(clip.look_seed)
         exposure = draw_exposure(look, self.settings.effects)
         noise = float(look.uniform(*self.settings.noise_levels)) if look.random() < self.settings.noise_probability else 0.0
@@ -194,7 +194,7 @@ class ClipGenerator:
         return Actor(identity, scenes.wardrobe.dress(identity.outfit), motion, 0.0, np.zeros(2))
 
     def _cast(self, rng: np.random.Generator, roles: tuple[Role, ...], cameras: tuple[SceneCamera, ...]) -> tuple[Actor, ...]:
-        """Somebody for every role, at its place. Raises UsageError when people run into each other however it is tried."""
+        """An actor at the place of each role. Raises UsageError when people collide in all tries."""
         actors: list[Actor] = []
         for role in roles:
             found = None
@@ -225,10 +225,10 @@ class ClipGenerator:
         return replace(actor, yaw_rad=float(yaw), offset_m=spot - there)
 
     def _place(self, rng: np.random.Generator, actor: Actor, cameras: tuple[SceneCamera, ...], others: list[Actor]) -> Actor | None:
-        """Turn and move an actor; None when it would run into somebody wherever it was tried.
+        """Rotate and move an actor; None if they collide with another in all tries.
 
-        At a random moment the pelvis is at a random place of the stage, around the world's origin, that the camera sees, or
-        at the border of what it sees.
+        At a random moment the pelvis is at a random position of the stage, around the world's origin, inside the camera's view or at its
+        border.
         """
         frames, stage = len(cameras), float(cameras[0].position_m[2])
         walks = actor.motion.length_m > 0.5
@@ -271,7 +271,7 @@ class ClipGenerator:
         return person.moved_by(torch.tensor([pelvis[0], height, pelvis[2]], dtype=torch.float32))
 
     def _lift_m(self, actor: Actor) -> float:
-        """How much higher than its joints suggest an actor stands, for soles and flesh: the median over some frames."""
+        """Height of an actor's soles and flesh below its joints: the median over some frames."""
         motion = actor.motion
         lifts = []
         for frame in np.linspace(0, len(motion.path_m) - 1, 5).astype(int):
@@ -282,7 +282,7 @@ class ClipGenerator:
 
 
 def _draw_cameras(rng: np.random.Generator, settings: ClipSettings) -> tuple[SceneCamera, ...]:
-    """One camera per frame, looking along -z at the origin from a few metres away. A still one is the same object throughout."""
+    """One camera per frame, facing along -z at the origin from a few metres away. A fixed one is the same object in all frames."""
     long_side = int(rng.integers(settings.long_side_px[0], settings.long_side_px[1] + 1)) // 16 * 16
     aspect = float(rng.choice(settings.aspects))
     short_side = round(long_side * min(aspect, 1 / aspect) / 2) * 2
@@ -345,7 +345,7 @@ def _inside(pixel: np.ndarray, camera: SceneCamera) -> bool:
 
 
 def _overlap(a_px: np.ndarray, b_px: np.ndarray) -> float:
-    """Share of frames in which the boxes of two people's joints touch while their middles are less than half a box apart."""
+    """Share of frames in which the boxes of two people's joints overlap with their middles less than half a box apart."""
     low = np.maximum(a_px.min(1), b_px.min(1))
     high = np.minimum(a_px.max(1), b_px.max(1))
     return float((low < high).all(-1).mean())

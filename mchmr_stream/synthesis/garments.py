@@ -1,9 +1,9 @@
-"""Meshes that a person wears, each on the render body's rig: MakeHuman proxies, and garments cut from the skin itself.
+"""Meshes of clothes on the render body's rig: MakeHuman proxies, and garments cut from the skin itself.
 
-A proxy (`.mhclo` + `.obj`) ties each of its vertices to three body vertices plus an offset, so it follows every body shape
-linearly. MakeHuman states the offsets in its own rest pose (arms down); they are turned into our T-pose with one rotation
-per joint, found by fitting the garments' own vertices in both poses (Kabsch).
-A fitted garment is a part of the skin pushed out along its normals: T-shirts, shorts, leggings, which the proxies lack.
+A proxy (`.mhclo` + `.obj`) ties each of its vertices to three body vertices plus an offset, so it follows all body shapes linearly.
+MakeHuman gives the offsets in its own rest pose (arms down); they are transformed to this T-pose with one rotation per joint, fitted to
+the garments' own vertices in both poses (Kabsch). A fitted garment is a part of the skin offset along its normals: T-shirts, shorts,
+leggings, which the proxies lack.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ARM_JOINTS = (13, 14, 16, 17, 18, 19, 20, 21, 22, 23)
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """A part of a dressed person at rest. `v` vertices, `f` triangles."""
+    """A part of a dressed person at rest: `v` vertices, `f` triangles."""
 
     template_m: Tensor
     """(v, 3)"""
@@ -35,13 +35,13 @@ class Mesh:
     weights: Tensor
     """(v, 24)"""
     normals: Tensor
-    """(v, 3) unit, of the mean shape: shading does not need better"""
+    """(v, 3) unit, of the mean shape, which is accurate enough for shading"""
     faces: Tensor
     """(f, 3) int64"""
     corner_uv: Tensor
     """(f, 3, 2) float32"""
     slot: Tensor
-    """(f,) int64: which material of the part, from 0"""
+    """(f,) int64: index of the part's material"""
     slots: int
     double_sided: bool
 
@@ -54,7 +54,7 @@ class Proxy:
     mesh: Mesh
     texture: Path
     hidden_skin: np.ndarray
-    """(SKIN_VERTICES,) True where the skin under it must not be drawn"""
+    """(SKIN_VERTICES,) True for skin under the garment, which must not be drawn"""
 
 
 @dataclass(eq=False)
@@ -71,7 +71,11 @@ class _Parsed:
 
 
 def load_proxies(folder: Path, body: RenderBody) -> dict[str, Proxy]:
-    """Every `clothes/*/*.mhclo` and `hair/*/*.mhclo` under `folder`, by name. Raises InputError when there is none."""
+    """Load all `clothes/*/*.mhclo` and `hair/*/*.mhclo` under `folder`, by name.
+
+    Raises:
+        InputError: there is none.
+    """
     files = sorted([*folder.glob("clothes/*/*.mhclo"), *folder.glob("hair/*/*.mhclo")])
     if not files:
         raise InputError(f"no clothes found under {folder}, expected clothes/*/*.mhclo and hair/*/*.mhclo")
@@ -81,10 +85,17 @@ def load_proxies(folder: Path, body: RenderBody) -> dict[str, Proxy]:
 
 
 def fitted_garment(body: RenderBody, normals: np.ndarray, kind: str, length: float, thickness_m: float) -> tuple[Mesh, np.ndarray]:
-    """Part of the skin, pushed out.
+    """Cut a garment from the skin.
 
-    `kind` is "top" (`length` 0..1: from no sleeves to the wrists) or "bottom" (0..1: from the crotch to the ankles).
-    `normals` (19158, 3) of the rest body. Returns the mesh and (SKIN_VERTICES,) True for skin that it surely hides.
+    Args:
+        body: the render body.
+        normals: (19158, 3) of the rest body.
+        kind: "top" or "bottom".
+        length: 0..1; of a top from no sleeves to the wrists, of a bottom from the crotch to the ankles.
+        thickness_m: offset from the skin.
+
+    Returns:
+        The mesh, and (SKIN_VERTICES,) True for skin that it certainly hides.
     """
     depth = _depth_inside(body, kind, length)
     quads = body.quads[(body.quads < SKIN_VERTICES).all(1)]
@@ -101,7 +112,7 @@ def fitted_garment(body: RenderBody, normals: np.ndarray, kind: str, length: flo
 
 
 def triangles(quads: np.ndarray) -> np.ndarray:
-    """(q, 4) -> (2 q, 3)."""
+    """Split quads (q, 4) into triangles (2 q, 3)."""
     return np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
 
 
@@ -216,10 +227,11 @@ def _texture_of(material: Path) -> Path:
 
 
 def _turns_to_tpose(parsed: list[_Parsed], body: RenderBody) -> np.ndarray:
-    """(24, 3, 3): how the space around each joint is turned between MakeHuman's rest pose and ours. Only the arms are.
+    """(24, 3, 3): rotation of the space around each joint from MakeHuman's rest pose to this one; not the identity for arms only.
 
-    For each arm joint the garment vertices that hang on it, in MakeHuman's rest pose (the .obj) and in ours (through the
-    tied body vertices), give the rotation of least squares. Joints with too few vertices take their parent's.
+    For each arm joint the garment vertices with their largest weight there, in MakeHuman's rest pose (the .obj) and in this one (through
+    the
+    tied body vertices), give the least-squares rotation. Joints with too few vertices take their parent's.
     """
     weights, template = body.weights.numpy(), body.template_m.numpy()
     owner = np.concatenate([_blend_rows(part, weights).argmax(1) for part in parsed])
@@ -265,8 +277,7 @@ def _proxy(part: _Parsed, body: RenderBody, turns: np.ndarray) -> Proxy:
 
 
 def _slots(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(f,): 1 for the connected pieces of a suit that lie below the waist (trousers, skirts), else 0: so that top and
-    bottom can be coloured apart."""
+    """(f,): 1 for the connected pieces of a suit below the waist (trousers, skirts), else 0, to colour top and bottom separately."""
     label = np.arange(len(vertices))
     while True:
         lowest = label[faces].min(1)

@@ -1,6 +1,6 @@
-"""Synthetic people: `SceneGenerator` makes scene after scene, each from its own seed, so any one can be made again alone.
+"""Generator of synthetic scenes; each scene has its own seed and can be reproduced alone.
 
-A scene is composed (`compose`: who, which pose, which camera, where) and then rendered (`render`). Moving clips are in `clips`.
+A scene is composed (`compose`: people, poses, camera, positions) and then rendered (`render`). Moving clips are in `clips`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from mchmr_stream.synthesis.wardrobe import Wardrobe
 
 _KEYPOINT_JOINTS = (16, 17, 18, 19, 20, 21, 1, 2, 4, 5, 7, 8)
 _SEEN_SLACK_M = (0.04,) * 5 + (0.14, 0.14, 0.1, 0.1, 0.1, 0.1, 0.18, 0.18, 0.12, 0.12, 0.12, 0.12)
-"""How far under the surface a COCO keypoint lies at most: a nearer surface there means something hides it."""
+"""Largest depth of each COCO keypoint under the surface: a surface nearer than that occludes it."""
 
 
 @dataclass(frozen=True)
 class SynthSettings:
-    """Everything that can be chosen."""
+    """Settings of the generator."""
 
     data: Path
     """folder with body/, people/ and poses/ (the developers' data; not shipped)"""
@@ -46,7 +46,7 @@ class SynthSettings:
 
 @dataclass(frozen=True, eq=False)
 class Composition:
-    """A scene before it is drawn."""
+    """A scene before rendering."""
 
     camera: SceneCamera
     people: tuple[PosedPerson, ...]
@@ -56,7 +56,7 @@ class Composition:
 
 
 class SceneGenerator:
-    """Holds what every scene needs: body, poses, clothes, backgrounds."""
+    """Generator with the data common to all scenes: body, poses, clothes, backgrounds."""
 
     def __init__(self, settings: SynthSettings) -> None:
         self.settings = settings
@@ -67,13 +67,13 @@ class SceneGenerator:
         self.backgrounds = BackgroundBank(settings.backgrounds)
 
     def scene(self, seed: int, index: int) -> SyntheticScene:
-        """Scene number `index` of the series `seed`."""
+        """Generate scene number `index` of the series `seed`."""
         rng = np.random.default_rng([seed, index])
         return self.render(self.compose(rng), index)
 
     @torch.no_grad()
     def compose(self, rng: np.random.Generator) -> Composition:
-        """Draw people, poses, camera and places."""
+        """Draw people, poses, camera and positions at random."""
         settings = self.settings.cameras
         camera, shot = draw_camera(rng, settings), draw_shot(rng, settings)
         chances = np.array(settings.people_probability)
@@ -89,7 +89,7 @@ class SceneGenerator:
 
     @torch.no_grad()
     def draw(self, composition: Composition) -> tuple[Drawing, str]:
-        """The picture before lens and sensor, and the backdrop's name."""
+        """Render the picture before lens and sensor effects; also returns the backdrop's name."""
         rng = np.random.default_rng(composition.backdrop_seed)
         people = list(composition.people)
         standing = torch.cat([person.joints_m for person in people]).numpy().astype(np.float64)
@@ -100,7 +100,7 @@ class SceneGenerator:
 
     @torch.no_grad()
     def render(self, composition: Composition, index: int = 0) -> SyntheticScene:
-        """Draw, degrade, compress and label."""
+        """Render, degrade, compress and label."""
         drawing, background = self.draw(composition)
         rng = np.random.default_rng(composition.effects_seed)
         jpeg = encode_jpeg(rng, degrade(rng, drawing.rgb, self.settings.effects), self.settings.effects)
@@ -117,7 +117,7 @@ class SceneGenerator:
         return person
 
     def label(self, person: PosedPerson, number: int, camera: SceneCamera, drawing: Drawing) -> PersonLabel:
-        """What is true of a person, the `number`-th of those drawn."""
+        """Compute the labels of a person, the `number`-th of those drawn."""
         betas = torch.as_tensor(person.identity.build.betas)[None]
         rest_pelvis = self.body.rest_joints(betas)[0, 0]
         joints = camera.camera_points(person.joints_m)
@@ -138,7 +138,7 @@ class SceneGenerator:
 
 
 def generate(settings: SynthSettings, seed: int, count: int | None = None) -> Iterator[SyntheticScene]:
-    """Scenes 0, 1, ... of the series `seed`; `count` of them, or without end. The same seed gives the same scenes."""
+    """Yield scenes 0, 1, ... of the series `seed`; `count` of them, or without end. Equal seeds give equal scenes."""
     if seed < 0 or (count is not None and count < 0):
         raise UsageError(f"seed and count are {seed} and {count}, expected numbers that are not negative")
     generator = SceneGenerator(settings)
@@ -149,7 +149,7 @@ def generate(settings: SynthSettings, seed: int, count: int | None = None) -> It
 
 
 def _keypoints_px(keypoints_m: Tensor, camera: SceneCamera, depth_m: Tensor) -> Tensor:
-    """(17, 3) camera axes -> (17, 3): x, y px, and 1 where nothing lies clearly nearer to the camera there."""
+    """(17, 3) camera axes -> (17, 3): x, y px, and 1 where no surface is clearly nearer to the camera."""
     points = project(keypoints_m, camera.intrinsics)
     column, row = points.round().long().unbind(-1)
     inside = (keypoints_m[:, 2] > 0) & (column >= 0) & (column < camera.width) & (row >= 0) & (row < camera.height)

@@ -1,4 +1,4 @@
-"""What lens, sensor and file format do to a picture. Mild on average: most pictures stay sharp and well exposed."""
+"""Effects of lens, sensor and file format on a picture. Mild on average: most pictures stay sharp and well exposed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class EffectSettings:
-    """How often each fault occurs, and how strong it gets."""
+    """Frequencies and strengths of the effects."""
 
     backlight_probability: float = 0.06
     defocus_probability: float = 0.25
@@ -29,13 +29,13 @@ class EffectSettings:
 
 
 def draw_exposure(rng: np.random.Generator, settings: EffectSettings) -> float:
-    """Mean brightness of white on people, linear: around 0.9, under half of that against the light."""
+    """Draw the mean brightness of white on people, linear: around 0.9, under half of that against the light."""
     exposure = float(np.exp(rng.normal(np.log(0.9), 0.22)))
     return exposure * float(rng.uniform(0.25, 0.5)) if rng.random() < settings.backlight_probability else exposure
 
 
 def degrade(rng: np.random.Generator, rgb: Tensor, settings: EffectSettings) -> Tensor:
-    """(height, width, 3) display values 0..255 -> the same, after lens and sensor."""
+    """Apply lens and sensor effects to (height, width, 3) display values 0..255."""
     picture = rgb.permute(2, 0, 1)[None]
     if rng.random() < settings.low_resolution_probability:
         small = functional.interpolate(picture, scale_factor=float(rng.uniform(0.4, 0.85)), mode="bilinear", antialias=True)
@@ -57,7 +57,7 @@ def degrade(rng: np.random.Generator, rgb: Tensor, settings: EffectSettings) -> 
 
 
 def encode_jpeg(rng: np.random.Generator, rgb: Tensor, settings: EffectSettings) -> bytes:
-    """(height, width, 3) 0..255 -> a JPEG file of random quality."""
+    """Encode (height, width, 3) 0..255 as a JPEG file of random quality."""
     stream = io.BytesIO()
     picture = Image.fromarray(rgb.round().to(torch.uint8).numpy())
     picture.save(stream, "JPEG", quality=int(rng.integers(settings.jpeg_quality[0], settings.jpeg_quality[1] + 1)))
@@ -75,7 +75,7 @@ def _gaussian(picture: Tensor, sigma: float) -> Tensor:
 
 
 def _smear(picture: Tensor, length_px: int, angle_rad: float) -> Tensor:
-    """Mean of copies moved along a line, as a moving camera gives."""
+    """Motion blur of a moving camera: the mean of copies shifted along a line."""
     height, width = picture.shape[2:]
     reach = length_px // 2 + 1
     padded = functional.pad(picture, (reach, reach, reach, reach), mode="replicate")

@@ -1,4 +1,4 @@
-"""Soft light of a scene as nine spherical-harmonic colours plus a few distant lamps, in world axes (y up).
+"""Light of a scene as nine spherical-harmonic colours plus a few distant lamps, in world axes (y up).
 
 Irradiance from spherical harmonics: Ramamoorthi and Hanrahan, "An Efficient Representation for Irradiance Environment
 Maps", 2001. Values are irradiance over pi, so white in uniform light of radiance 1 reflects 1.
@@ -18,7 +18,7 @@ _LOBE = np.array([1.0, 2 / 3, 2 / 3, 2 / 3, 0.25, 0.25, 0.25, 0.25, 0.25])
 
 @dataclass(frozen=True, eq=False)
 class Light:
-    """All light that falls on people."""
+    """The light on people."""
 
     harmonics: Tensor
     """(9, 3) radiance coefficients, linear colour"""
@@ -28,14 +28,14 @@ class Light:
     """(lamps, 3)"""
 
     def irradiance(self, normals: Tensor) -> Tensor:
-        """(p, 3) unit normals in world axes -> (p, 3) linear colour, never negative."""
+        """Compute the irradiance of (p, 3) unit normals in world axes -> (p, 3) linear colour, never negative."""
         soft = _basis(normals) @ (self.harmonics * torch.as_tensor(_LOBE, dtype=normals.dtype, device=normals.device)[:, None])
         lamps = (normals @ self.lamp_directions.T).clamp(min=0) @ self.lamp_colours
         return (soft + lamps).clamp(min=0.01)
 
 
 def light_of_panorama(radiance: np.ndarray, yaw_rad: float) -> Light:
-    """The light of an equirectangular picture (h, w, 3), linear, turned about the vertical like the picture itself."""
+    """Compute the light of an equirectangular picture (h, w, 3), linear, rotated about the vertical like the picture itself."""
     height, width = radiance.shape[:2]
     polar = (np.arange(height) + 0.5) / height * np.pi
     azimuth = (np.arange(width) + 0.5) / width * 2 * np.pi - np.pi - yaw_rad
@@ -43,14 +43,14 @@ def light_of_panorama(radiance: np.ndarray, yaw_rad: float) -> Light:
     directions = np.stack([sin * np.sin(azimuth), np.broadcast_to(cos, (height, width)), sin * np.cos(azimuth)], -1)
     solid_angle = sin * (np.pi / height) * (2 * np.pi / width)
     basis = _basis(torch.as_tensor(directions.reshape(-1, 3))).numpy()
-    # A sun of thousands of units would leave everything else black: hold it at a hundred times the median.
+    # The sun, thousands of times brighter, would leave the rest black: it is clipped at a hundred times the median.
     held = np.minimum(radiance, 100 * np.median(radiance)).reshape(-1, 3)
     harmonics = basis.T @ (held * np.broadcast_to(solid_angle, (height, width)).reshape(-1, 1))
     return Light(torch.as_tensor(harmonics, dtype=torch.float32), torch.zeros(0, 3), torch.zeros(0, 3))
 
 
 def drawn_light(rng: np.random.Generator, tint: np.ndarray) -> Light:
-    """Light without a picture: a coloured surround, brighter above than below, and one to three soft lamps."""
+    """Draw light without a picture: coloured surroundings, brighter above than below, and one to three soft lamps."""
     harmonics = np.zeros((9, 3))
     harmonics[0] = tint * rng.uniform(0.5, 0.9) / 0.282095
     harmonics[1] = tint * rng.uniform(0.1, 0.45)

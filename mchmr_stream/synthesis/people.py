@@ -1,4 +1,4 @@
-"""One synthetic person: who it is, and the same person posed in the world."""
+"""A synthetic person: an identity, and the same person posed in the world."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mchmr_stream.synthesis.wardrobe import DressedMesh, Outfit
 
 @dataclass(frozen=True, eq=False)
 class Identity:
-    """What stays the same when a person moves."""
+    """Properties of a person that do not change with the pose."""
 
     build: BodyShape
     outfit: Outfit
@@ -24,7 +24,7 @@ class Identity:
 
 @dataclass(frozen=True, eq=False)
 class PosedPerson:
-    """A person in the world (y up, ground at y = 0, metres), standing where `moved_by` put it."""
+    """A person in the world (y up, ground at y = 0, metres), at the position of `moved_by`."""
 
     identity: Identity
     pose: Pose
@@ -35,28 +35,28 @@ class PosedPerson:
     parts_m: tuple[Tensor, ...]
     """vertices of each part of the dressed mesh, the body first"""
     normals: tuple[Tensor, ...]
-    """of the same, not quite unit"""
+    """of the same, not exactly unit length"""
     mesh: DressedMesh
 
     def moved_by(self, offset_m: Tensor) -> PosedPerson:
-        """The same person elsewhere."""
+        """Translate the person."""
         parts = tuple(part + offset_m for part in self.parts_m)
         return PosedPerson(self.identity, self.pose, self.rotations, self.joints_m + offset_m, parts, self.normals, self.mesh)
 
     @property
     def skin_m(self) -> Tensor:
-        """(SKIN_VERTICES, 3) the whole skin, also what clothes hide."""
+        """All skin, (SKIN_VERTICES, 3), including skin under clothes."""
         return self.parts_m[0][:SKIN_VERTICES]
 
     @property
     def ground_radius_m(self) -> float:
-        """How far the body reaches from its pelvis, seen from above."""
+        """Largest horizontal distance of the body from its pelvis."""
         reach = self.joints_m[:, [0, 2]] - self.joints_m[0, [0, 2]]
         return float(reach.norm(dim=-1).max())
 
 
 def pose_person(body: RenderBody, identity: Identity, mesh: DressedMesh, pose: Pose, yaw_rad: float) -> PosedPerson:
-    """Pose a dressed person, turned about the vertical; the pelvis above the world's origin and the lowest point on the ground."""
+    """Pose a dressed person, rotated about the vertical; the pelvis above the world's origin and the lowest point on the ground."""
     rotations = rotations_from_axis_angle(pose.axis_angle)
     cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
     rotations[0] = torch.tensor([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]], dtype=torch.float32) @ rotations[0]

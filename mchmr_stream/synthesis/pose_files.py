@@ -1,13 +1,13 @@
-"""Poses of the user's own: AMASS npz, SMPL npz and BVH files, brought to what the pose library holds.
+"""The user's own poses: AMASS npz, SMPL npz and BVH files, converted to the format of the pose library.
 
-| file | told by | axes | read |
+| file | recognised by | axes | read |
 |---|---|---|---|
 | AMASS (SMPL-H, SMPL-X, SMPL) | `poses` (T, 156), (T, 165) or (T, 72) axis-angle | z up | the first 66 numbers: root and 21 body joints |
 | SMPL | `global_orient` and `body_pose`, axis-angle or matrices, 21 or 23 joints | y up | root and 21 body joints |
-| BVH | the name | as its skeleton stands | see `bvh_retarget` |
+| BVH | the name | those of its skeleton | see `bvh_retarget` |
 
-Hands (SMPL's joints 22 and 23) stay straight. Translations, shapes and sexes are not read. Files that `mchmr video` wrote are
-refused: what a network said of a video is not what is true.
+Hands (SMPL's joints 22 and 23) stay straight. Translations, shapes and sexes are not read. Output files of `mchmr video` are refused:
+a network's estimates are no ground truth.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from mchmr_stream.synthesis.bvh_retarget import smpl_poses
 log = logging.getLogger(__name__)
 
 SOURCE = "user"
-"""Clips are called `user/NAME`."""
+"""Clips are named `user/NAME`."""
 _SUFFIXES = (".npz", ".bvh")
 _AMASS_WIDTHS = {72: "SMPL", 156: "SMPL-H", 165: "SMPL-X"}
 _FPS_NAMES = ("mocap_framerate", "mocap_frame_rate", "fps")
 _ASSUMED_FPS = 30.0
 _MOTION_FPS = 30.0
-"""Clips that are denser are thinned by a whole number to this rate or a little more."""
+"""Denser clips are reduced by an integer factor to this rate or a little more."""
 _BODY_JOINTS = 22
 _LARGEST_RAD = 4 * np.pi
 _NOT_A_ROTATION = 0.02
@@ -46,19 +46,25 @@ _EXPECTED = "expected AMASS (poses) or SMPL (global_orient, body_pose) motion"
 
 @dataclass(frozen=True, eq=False)
 class PoseClip:
-    """One file's motion."""
+    """Motion of one file."""
 
     name: str
-    """user/NAME; NAME is the path within the folder that was given, without the suffix"""
+    """user/NAME; NAME is the path within the given folder, without the suffix"""
     axis_angle: NDArray[np.float32]
     """(T, 24, 3) local rotations, root included, y up"""
     fps: float
 
 
 def read_pose_files(paths: Sequence[Path], rest_joints_m: NDArray[np.floating]) -> list[PoseClip]:
-    """Every file of `paths` (files and folders, searched to their ends); `rest_joints_m` (24, 3) is the T-pose of the SMPL body.
+    """Read all files of `paths` (files and folders, searched recursively).
 
-    Raises UsageError when there is nothing to read or two clips would have one name, InputError for a file that cannot be used.
+    Args:
+        paths: files and folders.
+        rest_joints_m: (24, 3) T-pose of the SMPL body.
+
+    Raises:
+        UsageError: there is no file, or two clips would have one name.
+        InputError: a file cannot be used.
     """
     found: dict[str, Path] = {}
     for name, path in _files(paths):
@@ -69,7 +75,11 @@ def read_pose_files(paths: Sequence[Path], rest_joints_m: NDArray[np.floating]) 
 
 
 def read_pose_file(path: Path, name: str, rest_joints_m: NDArray[np.floating]) -> PoseClip:
-    """One file. Raises InputError in one line."""
+    """Read one file.
+
+    Raises:
+        InputError: it cannot be used.
+    """
     if path.suffix.lower() == ".bvh":
         bvh = read_bvh(path)
         step = _step(1 / bvh.frame_time_s)
@@ -98,7 +108,7 @@ def _files(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
 
 
 def _is_motion(path: Path) -> bool:
-    """AMASS keeps a file of the subject's shape beside the motion."""
+    """False for AMASS's files of a subject's shape, which lie next to the motion."""
     of_shape = path.name == "shape.npz" or path.name.endswith("_stagei.npz")
     return path.suffix.lower() in _SUFFIXES and path.is_file() and not of_shape
 
@@ -190,7 +200,7 @@ def _step(fps: float) -> int:
 
 
 def _warn_of_other_axes(clip: PoseClip, path: Path) -> None:
-    """Whoever is upside down most of the time was probably not in the axes that were expected."""
+    """Warn about people who are upside down most of the time: the file probably has other axes than expected."""
     upwards = matrix_from_axis_angle(clip.axis_angle[:, 0].astype(np.float64))[:, 1, 1]
     if np.median(upwards) < -0.5:
         log.warning("%s: the body is upside down most of the time; expected z up in AMASS files, y up in SMPL files", path)

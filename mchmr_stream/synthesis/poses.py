@@ -1,8 +1,8 @@
-"""Poses from motion capture: a library with train and test clips, random single poses, and whole clips.
+"""Poses from motion capture: a library with train and test clips, random single poses, and full clips.
 
-Files (under `poses/` of the data folder): npz of `source/clip` -> (T, 24, 3) float16 axis-angle, root included, y up, real
-gravity. `procedural/*` keys hold independent poses, not motion. What each source is good for is in SOURCES.md beside them.
-Files of the user's own (`pose_files`) come beside them, or instead of them where that folder is not there.
+Files (under `poses/` of the data folder): npz of `source/clip` -> (T, 24, 3) float16 axis-angle, root included, y up, real gravity.
+`procedural/*` keys hold independent poses, not motion. SOURCES.md in that folder describes each source. The user's own files
+(`pose_files`) are added, or replace them if that folder does not exist.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ log = logging.getLogger(__name__)
 Split = Literal["train", "test"]
 FAMILIES = ("upright", "overhead", "legs_apart", "seated", "kneeling", "bent", "lying", "inverted")
 MIRROR = (0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22)
-"""The joint on the other side."""
+"""Index of the joint on the other side."""
 LEGS = (1, 2, 4, 5, 7, 8, 10, 11)
 ARMS = (13, 14, 16, 17, 18, 19, 20, 21)
 _ARMS_FREE = {"upright", "overhead", "legs_apart", "seated"}
-"""families whose arms may be exchanged: nobody leans on them"""
+"""families whose arms may be exchanged, because the body does not rest on them"""
 _HINGES = (4, 5, 18, 19)
 _TEST_SHARE = 8
-"""one clip in so many is for testing"""
+"""one in this many clips is for testing"""
 _STRIDE = {"cmu_smpl24": 3, "extra_smpl24": 1, "idle_smpl24": 8}
-"""every n-th frame of the dense files is enough for single poses"""
+"""every n-th frame of the dense files is used for single poses"""
 _OPTIONAL = {"cmu_smpl24": "nobody moves as in the CMU captures", "idle_smpl24": "nobody stands idle"}
-"""Files that need not be there, and what is then missing."""
+"""Optional files, and the warning when they are missing."""
 _SINGLE_FPS = 12.0
-"""likewise for the user's files, frames per second"""
+"""the same for the user's files, frames per second"""
 _SOURCE_FPS = {"iclone": 60.0, "papagina": 60.0, "bvh11": 60.0, "reactidle": 24.0}
-"""The other stored sources have 30. Told by the stride of walking clips, which lasts a good second."""
+"""The other stored sources have 30. Inferred from the stride of walking clips, which lasts about a second."""
 _GROUP_SHARE = {"cmu": 0.38, "extra": 0.23, "procedural": 0.22, "idle": 0.17}
 _SOURCE_WEIGHT = {"kaykit": 0.5, "cmu_fbx": 0.5}
 """kaykit's arms are stylised, cmu_fbx's heads look up: see SOURCES.md"""
@@ -51,7 +51,7 @@ _SOURCE_WEIGHT = {"kaykit": 0.5, "cmu_fbx": 0.5}
 
 @dataclass(frozen=True)
 class PoseSettings:
-    """How single poses are varied."""
+    """Settings of single poses and their variation."""
 
     split: Split = "train"
     mirror_probability: float = 0.5
@@ -62,7 +62,7 @@ class PoseSettings:
     files: tuple[Path, ...] = ()
     """the user's own files and folders, see `pose_files`"""
     files_share: float = 0.3
-    """of all poses that come from them, where there are others"""
+    """share of all poses that comes from them, if there are others"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class Pose:
     """One pose."""
 
     axis_angle: np.ndarray
-    """(24, 3) float32, local; the root stands in a world with y up"""
+    """(24, 3) float32, local; the root in a world with y up"""
     clip: str
     family: str
     mirrored: bool = False
@@ -81,32 +81,32 @@ class Pose:
 
 
 def mirrored(axis_angle: np.ndarray) -> np.ndarray:
-    """(..., 24, 3) -> the pose seen in a mirror (left and right exchanged, x reversed)."""
+    """Mirror poses (..., 24, 3): left and right exchanged, x reversed."""
     return axis_angle[..., MIRROR, :] * np.array([1, -1, -1], axis_angle.dtype)
 
 
 def clip_split(clip: str) -> Split:
-    """Which split a clip belongs to: by a hash of its name, so it never changes."""
+    """Return the split of a clip, by a hash of its name, so that it never changes."""
     return "test" if zlib.crc32(clip.encode()) % _TEST_SHARE == 0 else "train"
 
 
 @dataclass(frozen=True, eq=False)
 class _Clip:
-    """What one key of a file, or one of the user's files, gives to one split."""
+    """Poses of one key of a file, or of one of the user's files, in one split."""
 
     name: str
     group: str
     poses: np.ndarray
     """(T, 24, 3)"""
     stride: int
-    """every n-th frame for single poses"""
+    """every n-th frame is used for single poses"""
     fps: float
 
 
 class PoseLibrary:
     """All poses of one split, with weights.
 
-    Raises UsageError when the settings make no sense or nothing is left for the split, InputError for files that cannot be used.
+    Raises UsageError for invalid settings or an empty split, InputError for files that cannot be used.
     """
 
     def __init__(self, data: Path, body: RenderBody, settings: PoseSettings | None = None) -> None:
@@ -138,23 +138,23 @@ class PoseLibrary:
 
     @property
     def clip_names(self) -> list[str]:
-        """Real motion only."""
+        """Names of motion clips, without procedural poses."""
         return list(self._clips)
 
     def clip(self, name: str) -> np.ndarray:
-        """(T, 24, 3) float32: every frame of a motion clip, for moving people."""
+        """Return all frames of a motion clip, (T, 24, 3) float32."""
         return self._clips[name].poses.astype(np.float32)
 
     def clip_frames(self, name: str) -> int:
-        """How many frames a motion clip has."""
+        """Return the number of frames of a motion clip."""
         return len(self._clips[name].poses)
 
     def clip_fps(self, name: str) -> float:
-        """Frames per second of a motion clip."""
+        """Return the frame rate of a motion clip."""
         return self._clips[name].fps
 
     def clip_weights(self, names: Sequence[str]) -> np.ndarray:
-        """(n,) how often each of these motion clips should be drawn: by the root of its length, the user's with their share."""
+        """Return sampling weights (n,) of motion clips: the square root of their length, the user's clips with their share."""
         weights = np.array([np.sqrt(self.clip_frames(name) / self.clip_fps(name)) for name in names])
         own = np.array([self._clips[name].group == USER for name in names], np.bool_)
         if own.any() and not own.all():
@@ -163,7 +163,7 @@ class PoseLibrary:
         return weights
 
     def draw(self, rng: np.random.Generator) -> Pose:
-        """A random pose: weighted, perhaps with another's limbs, mirrored, a little noisy, inside the joints' limits."""
+        """Draw a random pose: weighted, possibly with limbs of another pose, mirrored, with a little noise, inside the joints' limits."""
         set_ = self.settings
         pose = self._pick(rng)
         angles = pose.axis_angle.copy()
@@ -189,7 +189,7 @@ class PoseLibrary:
 
 
 def _stored(data: Path, settings: PoseSettings) -> Iterator[_Clip]:
-    """Of the data folder; of nothing where it is not there and the user's files stand in for it."""
+    """Clips of the data folder; none if it does not exist and the user's files replace it."""
     folder = data / "poses"
     if settings.files and not folder.is_dir():
         log.info("%s is not there: only the poses of %s are used", folder, ", ".join(map(str, settings.files)))
@@ -208,7 +208,7 @@ def _stored(data: Path, settings: PoseSettings) -> Iterator[_Clip]:
 
 
 def _own(settings: PoseSettings, body: RenderBody) -> Iterator[_Clip]:
-    """The user's."""
+    """Clips of the user's files."""
     for clip in read_pose_files(settings.files, body.joints_m.numpy()):
         if clip_split(clip.name) == settings.split:
             stride = max(1, round(clip.fps / _SINGLE_FPS))
@@ -228,9 +228,9 @@ def _read(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _part_of_split(name: str, poses: np.ndarray, split: Split) -> np.ndarray:
-    """Clips go whole to one split; a procedural family, whose poses are independent, gives its last eighth to the tests.
+    """Motion clips belong to one split as a whole; the last eighth of a procedural family, whose poses are independent, is for testing.
 
-    Families ending in `_real` jitter key poses that other clips hold too: they are for training only.
+    Families ending in `_real` are variations of key poses that other clips also hold: they are for training only.
     """
     if not name.startswith("procedural/"):
         return poses if clip_split(name) == split else poses[:0]
@@ -271,8 +271,11 @@ def _family(joints: np.ndarray) -> np.ndarray:
 def _weights(
     names: Sequence[str], groups: Sequence[str], shares: Mapping[str, float], clip_of: np.ndarray, family_of: np.ndarray
 ) -> np.ndarray:
-    """(n,): each group has its share. Within it long clips count by the square root of their length (procedural families
-    equally), and rare families are lifted by one over the square root of their frequency."""
+    """(n,) sampling weights: each group has its share.
+
+    Within a group long clips count by the square root of their length (procedural families equally), and families by one over the square
+    root of their frequency.
+    """
     length = np.bincount(clip_of, minlength=len(names)).astype(np.float64)
     group_of_clip = np.array(groups)
     per_clip = np.where(group_of_clip == "procedural", 1 / length, 1 / np.sqrt(length))
@@ -291,7 +294,7 @@ def _weights(
 
 
 def _limits(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(23, 3) lowest and highest component of each joint's axis-angle vector in the library, mirror images included."""
+    """(23, 3) least and largest component of each joint's axis-angle vector in the library, mirror images included."""
     some = poses[:: max(1, len(poses) // 20000)].astype(np.float32)
     some = np.concatenate([some, mirrored(some)])[:, 1:]
     low, high = np.quantile(some, [0.001, 0.999], axis=0)

@@ -1,6 +1,6 @@
-"""Where the camera stands and where people stand before it.
+"""Random cameras and positions of people.
 
-World: y up, ground at y = 0. A camera looks along camera z; `camera_from_world` turns world vectors into camera axes and
+World: y up, ground at y = 0. A camera faces along camera z; `camera_from_world` rotates world vectors into camera axes and
 ``point_camera = camera_from_world @ point_world + translation_m``.
 """
 
@@ -26,12 +26,12 @@ _SHOTS: dict[str, tuple[int, ...]] = {
     "head": (12, 15, 16, 17),
     "headless": (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11),
 }
-"""Which joints the camera means to show."""
+"""Joints that each kind of shot frames."""
 
 
 @dataclass(frozen=True)
 class RandomCameraSettings:
-    """What cameras and shots occur."""
+    """Settings of cameras and shots."""
 
     long_side_px: tuple[int, int] = (640, 960)
     aspects: tuple[float, ...] = (16 / 9, 4 / 3, 1.0, 3 / 4, 9 / 16)
@@ -42,7 +42,7 @@ class RandomCameraSettings:
     tele_probability: float = 0.1
     """of one between 15 degrees and the lower limit"""
     truncated_probability: float = 0.35
-    """of a first person who is meant to be cut by the picture's border"""
+    """probability that the first person is meant to be truncated by the picture's border"""
     people_probability: tuple[float, ...] = (0.42, 0.28, 0.18, 0.12)
     """of 1, 2, ... people"""
     lifted_probability: float = 0.05
@@ -62,7 +62,7 @@ class SceneCamera:
     """(3,)"""
 
     def camera_points(self, world_m: Tensor) -> Tensor:
-        """(..., 3) world -> camera axes."""
+        """Transform (..., 3) world -> camera axes."""
         return world_m @ self.camera_from_world.T + self.translation_m
 
     @property
@@ -72,7 +72,7 @@ class SceneCamera:
 
 
 def draw_camera(rng: np.random.Generator, settings: RandomCameraSettings) -> SceneCamera:
-    """A random picture size, field of view, pitch and roll; it stands at the world's origin until `frame_subject`."""
+    """Draw picture size, field of view, pitch and roll; the camera is at the world's origin until `frame_subject`."""
     long_side = int(rng.integers(settings.long_side_px[0], settings.long_side_px[1] + 1)) // 16 * 16
     aspect = float(rng.choice(settings.aspects))
     width, height = (long_side, round(long_side / aspect)) if aspect >= 1 else (round(long_side * aspect), long_side)
@@ -92,14 +92,14 @@ def draw_camera(rng: np.random.Generator, settings: RandomCameraSettings) -> Sce
 
 
 def draw_shot(rng: np.random.Generator, settings: RandomCameraSettings) -> str:
-    """What the first person's picture is meant to show: a name in _SHOTS, or "side" (half of the body out of the picture)."""
+    """Draw the kind of shot of the first person: a name in _SHOTS, or "side" (half of the body outside of the picture)."""
     if rng.random() >= settings.truncated_probability:
         return "full"
     return str(rng.choice(["knees", "waist", "chest", "head", "headless", "side"], p=[0.25, 0.25, 0.17, 0.05, 0.08, 0.2]))
 
 
 def frame_subject(rng: np.random.Generator, camera: SceneCamera, person: PosedPerson, shot: str, others: int) -> SceneCamera:
-    """Move the camera so that it sees what `shot` says of `person`; the rest of the body lands where it lands."""
+    """Move the camera so that it frames the part of `person` that `shot` names."""
     joints = (person.joints_m - person.joints_m[0]) @ camera.camera_from_world.T
     if shot == "side":
         order = joints[:, 0].argsort(descending=bool(rng.random() < 0.5))
@@ -126,7 +126,7 @@ def frame_subject(rng: np.random.Generator, camera: SceneCamera, person: PosedPe
 
 
 def place_beside(rng: np.random.Generator, camera: SceneCamera, person: PosedPerson, placed: list[PosedPerson]) -> PosedPerson | None:
-    """Stand `person` on the ground somewhere in view, clear of those already placed; None when no place was found."""
+    """Place `person` on the ground inside the view, apart from those already placed; None if no position was found."""
     subject_depth = float(camera.camera_points(placed[0].joints_m)[0, 2])
     up = camera.camera_from_world[:, 1]
     for _ in range(15):
@@ -149,7 +149,7 @@ def place_beside(rng: np.random.Generator, camera: SceneCamera, person: PosedPer
 
 
 def _apart(a: PosedPerson, b: PosedPerson) -> bool:
-    """Whether no joint of one is within 25 cm of a joint of the other."""
+    """Whether all joints of one are at least 25 cm from all joints of the other."""
     distance = float((a.joints_m[0, [0, 2]] - b.joints_m[0, [0, 2]]).norm())
     if distance > a.ground_radius_m + b.ground_radius_m + 0.25:
         return True

@@ -1,4 +1,4 @@
-"""Random builds: betas of the shipped body, both sexes in equal number, drawn around a stored population."""
+"""Random body shapes: betas of the shipped body, both sexes in equal number, drawn around a stored population."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["SEXES", "BodyShape", "ShapeSampler", "ShapeSettings", "arm_to_leg_ra
 
 @dataclass(frozen=True)
 class ShapeSettings:
-    """How far bodies vary."""
+    """Variation of bodies."""
 
     spread: float = 1.0
-    """around the mean of the sex, in the population's own scatter"""
+    """around the mean of the sex, in standard deviations of the population"""
     jitter: float = 0.2
     """independent noise on every beta"""
 
 
 @dataclass(frozen=True, eq=False)
 class BodyShape:
-    """One person's build."""
+    """The shape of one person."""
 
     sex: str
     betas: np.ndarray
@@ -32,14 +32,14 @@ class BodyShape:
 
 
 class ShapeSampler:
-    """Draws builds."""
+    """Sampler of body shapes."""
 
     def __init__(self, body: RenderBody, settings: ShapeSettings | None = None) -> None:
         self.settings = settings or ShapeSettings()
         self._samples = {"male": body.sample_betas[body.sample_is_male], "female": body.sample_betas[~body.sample_is_male]}
 
     def draw(self, rng: np.random.Generator, sex: str) -> BodyShape:
-        """A build of the given sex."""
+        """Draw a shape of the given sex."""
         samples = self._samples[sex]
         mean = samples.mean(0)
         betas = mean + self.settings.spread * (samples[rng.integers(len(samples))] - mean) + self.settings.jitter * rng.normal(size=10)

@@ -1,4 +1,4 @@
-"""Draw posed people before a backdrop, and measure what of them is seen."""
+"""Render posed people before a backdrop, and measure their visibility."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from mchmr_stream.synthesis.textured_rasterizer import Fragments, Triangles, ras
 from mchmr_stream.synthesis.textures import PATTERN_SIZE, Material, TextureBank
 
 _FINE_BELOW_PX = 60_000
-"""People whose boxes together are smaller than this are drawn at twice the size and averaged."""
+"""People whose boxes together are smaller than this are rendered at twice the size and averaged."""
 
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """A picture before the lens and the sensor had their say."""
+    """A picture before lens and sensor effects."""
 
     rgb: Tensor
     """(height, width, 3) display values 0..255"""
     depth_m: Tensor
-    """(height, width) nearest person or hiding thing; infinite elsewhere"""
+    """(height, width) nearest person or occluding object; infinite elsewhere"""
     owner: Tensor
-    """(height, width) int64: whose skin or clothes a pixel shows; -1 nobody's"""
+    """(height, width) int64: index of the person that a pixel shows; -1 for none"""
     visible_fraction: Tensor
     """(people,)"""
     boxes_xyxy_px: Tensor
-    """(people, 4); NaN for someone wholly outside"""
+    """(people, 4); NaN for a person fully outside"""
 
 
 @dataclass(frozen=True, eq=False)
 class _Window:
-    """The part of the picture that people reach, drawn `scale` times finer."""
+    """The part of the picture with people, rendered `scale` times finer."""
 
     left: int
     top: int
@@ -51,7 +51,7 @@ class _Window:
 def draw_people(
     people: list[PosedPerson], camera: SceneCamera, backdrop: Backdrop, textures: TextureBank, patterns: Tensor, exposure: float
 ) -> Drawing:
-    """Everyone in one picture, hiding each other as they stand. `exposure`: mean brightness of white on people, linear."""
+    """Render all people in one picture, with occlusion. `exposure` is the mean brightness of white on people, linear."""
     in_camera = [[camera.camera_points(part) for part in person.parts_m] for person in people]
     projected = [torch.cat([_project(part, camera) for part in parts]) for parts in in_camera]
     boxes = torch.stack([_box(points[_drawn(person)], camera) for points, person in zip(projected, people, strict=True)])
@@ -75,7 +75,7 @@ def draw_people(
     vertex_normals = torch.cat([part for person in people for part in person.normals]) @ camera.camera_from_world.T
     normals = _normals(triangles, fragments, torch.cat([part for parts in in_camera for part in parts]), vertex_normals)
     irradiance = backdrop.light.irradiance(normals @ camera.camera_from_world)
-    # Half of the light's colour is taken out, as a camera's white balance would.
+    # Half of the light's colour is removed, as a camera's white balance would.
     irradiance = (irradiance + irradiance.mean(1, keepdim=True)) / 2
     irradiance = irradiance * (exposure / irradiance.mean().clamp(min=1e-6)) * _ambient_occlusion(fragments, fine_hw, window.scale)[:, None]
     display = 255 * (albedo * irradiance).clamp(0, 1).sqrt()
@@ -95,7 +95,7 @@ def draw_people(
 
 
 def _project(points_m: Tensor, camera: SceneCamera) -> Tensor:
-    """(v, 3) camera axes -> (v, 3): x, y px and depth. Points behind the camera are never drawn, their x and y mean nothing."""
+    """(v, 3) camera axes -> (v, 3): x, y px and depth. Points behind the camera are not drawn; their x and y are undefined."""
     z = points_m[:, 2]
     safe = z.clamp(min=1e-3)
     k = camera.intrinsics
@@ -103,13 +103,13 @@ def _project(points_m: Tensor, camera: SceneCamera) -> Tensor:
 
 
 def _drawn(person: PosedPerson) -> Tensor:
-    """(v,) True for the vertices of a person that some triangle uses; skin under clothes has none."""
+    """(v,) True for the vertices of a person that a triangle uses; skin under clothes has none."""
     used = [torch.zeros(len(part.template_m), dtype=torch.bool).index_fill_(0, part.faces.view(-1), True) for part in person.mesh.parts]
     return torch.cat(used)
 
 
 def _box(points: Tensor, camera: SceneCamera) -> Tensor:
-    """(4,) box of the points before the camera, cut at the picture's border."""
+    """(4,) box of the points before the camera, clipped to the picture."""
     points = points[points[:, 2] > 0.1]
     if not len(points):
         return torch.full((4,), torch.nan)
@@ -182,7 +182,7 @@ def _pattern(uv: Tensor, slot: Tensor, materials: list[Material], patterns: Tens
 
 
 def _normals(triangles: Triangles, fragments: Fragments, vertices_m: Tensor, normals: Tensor) -> Tensor:
-    """(p, 3) smooth unit normals, turned towards the camera; vertices and normals both in camera axes."""
+    """(p, 3) smooth unit normals, oriented towards the camera; vertices and normals both in camera axes."""
     faces = triangles.faces.index_select(0, fragments.triangle).view(-1)
     both = torch.cat([normals, vertices_m], 1)
     mixed = torch.bmm(fragments.barycentric[:, None], both.index_select(0, faces).view(-1, 3, 6))[:, 0]
@@ -191,7 +191,7 @@ def _normals(triangles: Triangles, fragments: Fragments, vertices_m: Tensor, nor
 
 
 def _ambient_occlusion(fragments: Fragments, fine_hw: tuple[int, int], scale: int) -> Tensor:
-    """(p,) 0.5..1: darker where the neighbourhood lies nearer to the camera (between arm and trunk, in folds)."""
+    """(p,) 0.5..1: darker where the neighbourhood is nearer to the camera (between arm and trunk, in folds)."""
     height, width = fine_hw
     layers = torch.zeros(2, height * width)
     layers[0, fragments.pixel] = fragments.depth_m

@@ -1,7 +1,7 @@
-"""The full-resolution render body: the shipped free body's skeleton and shape space on a mesh that can be dressed.
+"""The full-resolution render body: the shipped free body's skeleton and shape space on a mesh with clothes.
 
-Its first 13,380 vertices are the skin; later ones carry clothes and eyes. `subset` picks the 6,890 vertices of the shipped
-body, so a label made here is exact there: same betas, same joints, same linear blend skinning.
+Its first 13,380 vertices are the skin; later ones are for clothes and eyes. `subset` selects the 6,890 vertices of the shipped body, so
+labels are exact for it: same betas, same joints, same linear blend skinning.
 
 Rest pose: T-pose, y up, facing +z, metres.
 """
@@ -25,7 +25,7 @@ BETAS = 10
 SKIN_VERTICES = 13380
 EYE_VERTICES = (14598, 14742)
 FACE_LANDMARK_VERTICES = (332, 2800, 6260, 583, 4071)
-"""Nose, left eye, right eye, left ear, right ear in the shipped body (the vertex ids that SMPL users expect)."""
+"""Nose, left eye, right eye, left ear, right ear in the shipped body (the usual vertex ids of SMPL)."""
 
 
 _SAME_BODY_M = 5e-4
@@ -33,7 +33,7 @@ _SAME_BODY_M = 5e-4
 
 @dataclass(frozen=True, eq=False)
 class RenderBody:
-    """Everything linear in the shape, plus skinning weights. Tensors are float32 unless said otherwise."""
+    """Skeleton and mesh, linear in the shape, with skinning weights. Tensors are float32 unless stated otherwise."""
 
     template_m: Tensor
     """(19158, 3)"""
@@ -59,19 +59,20 @@ class RenderBody:
     """(n,)"""
 
     def rest_joints(self, betas: Tensor) -> Tensor:
-        """(n, 10) -> (n, 24, 3)."""
+        """Compute rest joints: (n, 10) betas -> (n, 24, 3)."""
         return self.joints_m + torch.einsum("jik,nk->nji", self.joint_directions, betas)
 
 
 def load_render_body(data: Path) -> RenderBody:
-    """The source body under `data` (see `source_body`) in the betas of the free body that ships.
+    """Load the source body under `data` (see `source_body`) in the betas of the free body that ships.
 
-    Raises InputError when a file is missing or the two bodies are not of one family.
+    Raises:
+        InputError: a file is missing, or the two bodies are not of one family.
     """
     source, free = load_source_body(data), _shipped()
     surface = source.directions[source.subset].reshape(-1, SOURCE_SHAPE_SIZE)
     moved = (free["v_template"].astype(np.float64) - source.template_m[source.subset]).reshape(-1)
-    # The shipped body's template and directions are combinations of the source's, up to half precision.
+    # The shipped body's template and directions are linear combinations of the source's, up to half precision.
     mean = np.linalg.lstsq(surface, moved, rcond=None)[0]
     components = np.linalg.lstsq(surface, free["shapedirs"].astype(np.float64).reshape(len(surface), -1), rcond=None)[0]
     off_m = np.abs(surface @ mean - moved).max()
@@ -97,7 +98,12 @@ def _shipped() -> dict[str, np.ndarray]:
 
 
 def forward_kinematics(rotations: Tensor, rest_joints_m: Tensor) -> tuple[Tensor, Tensor]:
-    """(n, 24, 3, 3) relative rotations, (n, 24, 3) -> joints (n, 24, 3), the pelvis where it rests, and global rotations (n, 24, 3, 3)."""
+    """Compute joints (n, 24, 3), with the pelvis at its rest position, and global rotations (n, 24, 3, 3).
+
+    Args:
+        rotations: (n, 24, 3, 3) relative rotations.
+        rest_joints_m: (n, 24, 3).
+    """
     turned, placed = [rotations[:, 0]], [rest_joints_m[:, 0]]
     for joint in range(1, 24):
         parent = PARENTS[joint]
@@ -108,21 +114,36 @@ def forward_kinematics(rotations: Tensor, rest_joints_m: Tensor) -> tuple[Tensor
 
 
 def joint_transforms(rotations: Tensor, rest_joints_m: Tensor) -> tuple[Tensor, Tensor]:
-    """(24, 3, 3), (24, 3) -> posed_from_rest of every joint (24, 3, 4), and the posed joints (24, 3), pelvis where it rests."""
+    """Compute posed_from_rest of each joint, (24, 3, 4), and the posed joints (24, 3), with the pelvis at its rest position.
+
+    Args:
+        rotations: (24, 3, 3) relative rotations.
+        rest_joints_m: (24, 3).
+    """
     joints, turned = (x[0] for x in forward_kinematics(rotations[None], rest_joints_m[None]))
     shift = joints - (turned @ rest_joints_m[..., None])[..., 0]
     return torch.cat([turned, shift[..., None]], -1), joints
 
 
 def skin(weights: Tensor, transforms: Tensor, rest_m: Tensor, rest_normals: Tensor) -> tuple[Tensor, Tensor]:
-    """Linear blend skinning: (v, 24), (24, 3, 4), (v, 3), (v, 3) -> vertices (v, 3) and normals (v, 3, not quite unit)."""
+    """Apply linear blend skinning.
+
+    Args:
+        weights: (v, 24).
+        transforms: (24, 3, 4) posed from rest.
+        rest_m: (v, 3) vertices.
+        rest_normals: (v, 3).
+
+    Returns:
+        Vertices (v, 3) and normals (v, 3, not exactly unit length).
+    """
     blended = (weights @ transforms.reshape(24, 12)).reshape(-1, 3, 4)
     turn = blended[..., :3]
     return (turn @ rest_m[..., None])[..., 0] + blended[..., 3], (turn @ rest_normals[..., None])[..., 0]
 
 
 def rotations_from_axis_angle(axis_angle: np.ndarray) -> Tensor:
-    """(..., 3) -> (..., 3, 3) float32 tensor, computed in double."""
+    """Convert (..., 3) to (..., 3, 3) float32, computed in float64."""
     return torch.as_tensor(matrix_from_axis_angle(np.asarray(axis_angle, np.float64)), dtype=torch.float32)
 
 

@@ -1,6 +1,6 @@
-"""Drawn surroundings: a box room or an open field, with furniture-like boxes, by casting one ray per pixel.
+"""Generated surroundings: a box room or an open field, with furniture-like boxes, by casting one ray per pixel.
 
-Nothing here looks like a real room; it gives a floor in the right perspective, edges, textures and things that hide people.
+They do not resemble a real room, but give a floor in correct perspective, edges, textures and occluding objects.
 """
 
 from __future__ import annotations
@@ -18,9 +18,16 @@ _patterns: list[np.ndarray] = []
 
 
 def draw_room(rng: np.random.Generator, camera: SceneCamera, standing_m: np.ndarray, pictures: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Colour (height, width, 3) 0..255 and depth of the boxes (height, width), infinite where there is none.
+    """Render a room.
 
-    The walls stand outside the camera and every point of `standing_m` (n, 3).
+    Args:
+        rng: random numbers.
+        camera: the camera.
+        standing_m: (n, 3) points that stay inside of the walls, as the camera does.
+        pictures: textures.
+
+    Returns:
+        Colour (height, width, 3) 0..255 and depth of the boxes (height, width), infinite elsewhere.
     """
     origin = camera.position_m.numpy()
     must_hold = np.concatenate([standing_m, origin[None]])
@@ -58,7 +65,7 @@ def _add_box(
     rng: np.random.Generator, camera: SceneCamera, origin: np.ndarray, rays: list[Tensor], low: np.ndarray, high: np.ndarray,
     standing_m: np.ndarray, rgb: Tensor, depth: Tensor, hides: Tensor, surface: tuple[Tensor, float],
 ) -> None:  # fmt: skip
-    """Stand a box on the floor where nobody is, and draw it."""
+    """Place a box on free floor and render it."""
     height = rng.choice([0.4, 0.75, 0.95, 1.8], p=[0.4, 0.3, 0.15, 0.15]) * rng.uniform(0.8, 1.2)
     size = np.array([rng.uniform(0.3, 1.4), height, rng.uniform(0.3, 1.2)])
     corner = np.array([rng.uniform(low[0], high[0] - size[0]), max(low[1], 0.0), rng.uniform(low[2], high[2] - size[2])])
@@ -71,7 +78,7 @@ def _add_box(
     entry, axis = torch.stack([torch.minimum(a, b) for a, b in zip(near, far, strict=True)]).max(0)
     leave = torch.stack([torch.maximum(a, b) for a, b in zip(near, far, strict=True)]).amin(0)
     rows = ((entry < leave) & (entry > 0.3) & (entry < depth)).view(-1).nonzero()[:, 0]
-    # A box that fills the picture hides everyone: leave it out.
+    # A box that fills the picture hides all people: leave it out.
     if not len(rows) or len(rows) > 0.3 * camera.width * camera.height:
         return
     hit, side = entry.take(rows), axis.take(rows)

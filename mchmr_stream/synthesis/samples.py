@@ -1,4 +1,4 @@
-"""What the generator yields: a picture and what is known exactly of everyone in it."""
+"""Records of the generator: a picture and the exact labels of all people in it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mchmr_stream.geometry.camera import Intrinsics
 
 @dataclass(frozen=True, eq=False)
 class PersonLabel:
-    """One person. Camera axes are those of `mchmr_stream.datatypes`: OpenCV, metres."""
+    """Labels of one person. Camera axes are those of `mchmr_stream.datatypes`: OpenCV, metres."""
 
     rotations: Float
     """(24, 3, 3): root in camera axes, each other joint relative to its parent"""
     betas: Float
     """(10,) of the shipped free body"""
     betas_exact: bool
-    """False where bones were stretched, as in sets of before: then `joints_m` are the truth and the betas' joints differ a little"""
+    """False where bones were stretched, as in earlier sets: then `joints_m` are the truth and the betas' joints differ slightly"""
     transl: Float
     """(3,) m, SMPL's: posed pelvis = rest pelvis(betas) + transl"""
     joints_m: Float
@@ -29,13 +29,13 @@ class PersonLabel:
     joints_px: Float
     """(24, 2)"""
     keypoints_px: Float
-    """(17, 3): COCO's keypoints (joints, and nose, eyes, ears on the skin); third number 1 where seen, 0 where hidden or outside"""
+    """(17, 3): COCO's keypoints (joints, and nose, eyes, ears on the skin); third number 1 where visible, 0 where occluded or outside"""
     box_xyxy_px: Float
-    """(4,) of everything drawn of the person inside the picture, hidden or not"""
+    """(4,) of all drawn parts of the person inside the picture, occluded or not"""
     visible_fraction: float
-    """of the silhouette inside the picture, how much is not hidden by someone or something else"""
+    """share of the silhouette inside the picture that is not occluded"""
     truncated_fraction: float
-    """of the skin's area, how much lies outside the picture"""
+    """share of the skin's area outside of the picture"""
     sex: str
     skin_tone: int
     """0 light to 5 dark"""
@@ -52,7 +52,7 @@ class SyntheticScene:
 
     index: int
     jpeg: bytes
-    """the picture as it would come from a camera, compressed; decode this, so that its artefacts are seen"""
+    """the picture as compressed by a camera; decode this one, so that its artefacts are included"""
     width: int
     height: int
     intrinsics: Intrinsics
@@ -61,6 +61,6 @@ class SyntheticScene:
     shot: str
 
     def rgb(self) -> np.ndarray:
-        """(height, width, 3) uint8."""
+        """Decode the picture to (height, width, 3) uint8."""
         with Image.open(io.BytesIO(self.jpeg)) as picture:
             return np.array(picture.convert("RGB"))

@@ -1,7 +1,7 @@
-"""Synthetic scenes on disk: npz shards (pictures as JPEG bytes beside their labels), and a contact sheet to look at.
+"""Files of synthetic scenes: npz shards (pictures as JPEG bytes with their labels), and a contact sheet.
 
-A shard holds two tables: scenes (`scene_*`) and people (`person_*`; `person_scene` is the row of the scene). Nothing is
-pickled, so any npz reader opens it.
+A shard holds two tables: scenes (`scene_*`) and people (`person_*`; `person_scene` is the row of the scene). Nothing is pickled, so any
+npz reader opens it.
 """
 
 from __future__ import annotations
@@ -41,15 +41,28 @@ def run_synth(
     long_side_px: tuple[int, int] = (640, 960),
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Write shards with at least `count` people to the folder `out`, and `contact.png` beside them; returns the shards.
+    """Write shards with at least `count` people to the folder `out`, and `contact.png`.
 
-    `data` is the developers' data folder (body/, people/, poses/), `backgrounds` see `backgrounds.py`, `poses` says which poses
-    are drawn and how (default: the training half). `progress` is
-    called with the people made so far and `count`. Same arguments, same bytes.
-    One process uses one core well (torch.set_num_threads(1)); for more cores run several with other seeds. With glibc,
-    MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296 in the environment saves about a tenth of the
-    time: large temporaries are then reused.
-    Raises UsageError for a count that is not positive or an `out` that already holds shards, InputError for bad data.
+    Equal arguments give equal bytes. One process uses one core well (torch.set_num_threads(1)); for more cores run several with other
+    seeds. With glibc, MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296 in the environment saves about a tenth of the
+    time, because large temporaries are reused.
+
+    Args:
+        data: the developers' data folder (body/, people/, poses/).
+        out: output folder.
+        count: least number of people.
+        seed: seed of the series.
+        backgrounds: see `backgrounds`.
+        poses: settings of the poses; default: the training split.
+        long_side_px: range of the pictures' longer side.
+        progress: called with the people made so far and `count`.
+
+    Returns:
+        The shards.
+
+    Raises:
+        UsageError: `count` is not positive, or `out` already holds shards.
+        InputError: the data are invalid.
     """
     if count < 1:
         raise UsageError(f"count is {count}, expected at least 1 person")
@@ -80,7 +93,7 @@ def run_synth(
 
 
 def write_shard(path: Path, scenes: list[SyntheticScene]) -> Path:
-    """Write scenes to one npz; the file appears only when it is whole."""
+    """Write scenes to one npz atomically."""
     people = [person for scene in scenes for person in scene.people]
     table: dict[str, np.ndarray] = {
         "scene_index": np.array([scene.index for scene in scenes]),
@@ -102,7 +115,11 @@ def write_shard(path: Path, scenes: list[SyntheticScene]) -> Path:
 
 
 def read_shard(path: Path) -> list[SyntheticScene]:
-    """The scenes of one shard. Raises InputError when it is no shard."""
+    """Read the scenes of one shard.
+
+    Raises:
+        InputError: the file is no shard.
+    """
     try:
         with np.load(path, allow_pickle=False) as archive:
             table = {name: archive[name] for name in archive.files}
@@ -125,7 +142,11 @@ def read_shard(path: Path) -> list[SyntheticScene]:
 
 
 def read_shards(folder: Path) -> Iterator[SyntheticScene]:
-    """Every scene of every shard of a folder, in order. Raises InputError when there is none."""
+    """Yield all scenes of all shards of a folder, in order.
+
+    Raises:
+        InputError: there is none.
+    """
     paths = sorted(folder.glob("shard_*.npz"))
     if not paths:
         raise InputError(f"no shard_*.npz in {folder}; make some with `mchmr synth`")
@@ -134,7 +155,7 @@ def read_shards(folder: Path) -> Iterator[SyntheticScene]:
 
 
 def contact_sheet(scenes: Iterable[SyntheticScene], tile_px: int = 256, columns: int = 8) -> Image.Image:
-    """Small pictures side by side."""
+    """Draw a grid of small pictures."""
     tiles = []
     for scene in scenes:
         tile = Image.fromarray(scene.rgb())

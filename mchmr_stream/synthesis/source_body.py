@@ -1,12 +1,12 @@
-"""The body that the free body was made from, in its own shape space, and a population of people drawn in it.
+"""The body from which the free body was made, in its own shape space, and a population sampled in it.
 
-A *source shape* is the 10 betas of that body followed by `LIMB_NAMES` stretches; a stretch of 0.05 makes that bone 5 %
-longer. tools/make_free_body.py turns a population of source shapes into the ten betas of the body that ships; the renderer
-goes the other way. Nothing else needs to know of source shapes.
+A *source shape* is the 10 betas of that body followed by `LIMB_NAMES` stretches; a stretch of 0.05 makes that bone 5 % longer.
+tools/make_free_body.py converts a population of source shapes to the ten betas of the body that ships; the renderer does the inverse.
+No other module uses source shapes.
 
-The 1,800 sample bodies fall into two clean groups along one direction of the 10 betas: the sexes. Drawing each beta
-on its own mixes them up, so a body is drawn from one group. The samples' arm-to-leg length ratio is 0.602 +- 0.019, well
-under real people's (about 0.65); moving along the ratio's gradient in beta space corrects it, and stretches widen it.
+The 1,800 sample bodies form two separate groups along one direction of the 10 betas: the sexes. Sampling each beta on its own mixes
+them, so a body is sampled from one group. The samples' arm-to-leg length ratio is 0.602 +- 0.019, well under real people's (about
+0.65); moving along the ratio's gradient in beta space corrects it, and stretches widen it.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ SOURCE_SHAPE_SIZE = 10 + len(LIMB_NAMES)
 
 @dataclass(frozen=True)
 class PopulationSettings:
-    """How far people vary."""
+    """Variation of people."""
 
     spread: float = 1.1
-    """around the mean of the sex, in the samples' own scatter"""
+    """around the mean of the sex, in standard deviations of the samples"""
     jitter: float = 0.3
     """independent noise on every beta"""
     ratio_shift: float = 1.3
-    """mean move along the arm-to-leg gradient, in its standard deviations (0.019 of ratio each)"""
+    """mean shift along the arm-to-leg gradient, in its standard deviations (0.019 of ratio each)"""
     ratio_spread: float = 1.2
     stretch_mean: tuple[float, ...] = (0.04, 0.04, -0.01, -0.01, 0.0)
     """of each of LIMB_NAMES"""
@@ -45,7 +45,7 @@ class PopulationSettings:
 
 @dataclass(frozen=True, eq=False)
 class SourceBody:
-    """Everything linear in the source shape. Arrays in double; rest pose: T-pose, y up, facing +z, metres."""
+    """Skeleton and mesh, linear in the source shape. Arrays in float64; rest pose: T-pose, y up, facing +z, metres."""
 
     template_m: np.ndarray
     """(19158, 3)"""
@@ -66,7 +66,7 @@ class SourceBody:
     """(1800, 10) betas of a varied adult population, both sexes"""
 
     def rest_joints(self, shape: Tensor) -> Tensor:
-        """(n, SOURCE_SHAPE_SIZE) -> (n, 24, 3)."""
+        """Compute rest joints: (n, SOURCE_SHAPE_SIZE) -> (n, 24, 3)."""
         directions = torch.as_tensor(self.joint_directions, dtype=shape.dtype)
         return torch.as_tensor(self.joints_m, dtype=shape.dtype) + torch.einsum("jik,nk->nji", directions, shape)
 
@@ -74,7 +74,8 @@ class SourceBody:
 def load_source_body(data: Path) -> SourceBody:
     """Read `body/render_body.npz` and the joint regressor of `body/free_body_smpl_f16.npz` under `data`.
 
-    Raises InputError when one of them is missing or holds something else.
+    Raises:
+        InputError: one of them is missing or holds something else.
     """
     render = _load(data / "body" / "render_body.npz", ("v", "shapedirs", "W", "f", "uv", "fuv", "src", "betas"))
     shipped = _load(data / "body" / "free_body_smpl_f16.npz", ("J_regressor",))
@@ -92,7 +93,7 @@ def load_source_body(data: Path) -> SourceBody:
 
 
 def draw_population(body: SourceBody, count: int, seed: int, settings: PopulationSettings | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """(count, SOURCE_SHAPE_SIZE) source shapes and (count,) True for men; the sexes in turn."""
+    """Sample source shapes (count, SOURCE_SHAPE_SIZE) and (count,) True for men; the sexes alternate."""
     set_ = settings or PopulationSettings()
     rng = np.random.default_rng(seed)
     samples = body.sample_betas
@@ -111,13 +112,13 @@ def draw_population(body: SourceBody, count: int, seed: int, settings: Populatio
 
 
 def arm_to_leg_ratio(joints_m: torch.Tensor) -> torch.Tensor:
-    """(n, 24, 3) -> (n,): shoulder-elbow-wrist over hip-knee-ankle, left side."""
+    """Compute the length ratio of shoulder-elbow-wrist to hip-knee-ankle, left side: (n, 24, 3) -> (n,)."""
     length = lambda a, b: (joints_m[:, a] - joints_m[:, b]).norm(dim=-1)
     return (length(16, 18) + length(18, 20)) / (length(1, 4) + length(4, 7))
 
 
 def _ratio_direction(body: SourceBody, samples: np.ndarray) -> np.ndarray:
-    """The unit direction in beta space along which the arm-to-leg ratio grows fastest."""
+    """Unit direction in beta space of the arm-to-leg ratio's gradient."""
     shape = torch.zeros(len(samples), SOURCE_SHAPE_SIZE)
     shape[:, :10] = torch.as_tensor(samples, dtype=torch.float32)
     ratio = arm_to_leg_ratio(body.rest_joints(shape)).double().numpy()
@@ -128,7 +129,7 @@ def _ratio_direction(body: SourceBody, samples: np.ndarray) -> np.ndarray:
 def _split_sexes(betas: np.ndarray) -> np.ndarray:
     """(n, 10) -> (n,) True for men: two Gaussians with one covariance, fitted by expectation-maximisation.
 
-    Started from stature (beta 0, taller = male), which already agrees for most.
+    Initialised by stature (beta 0, taller = male), which is right for most samples.
     """
     male = (betas[:, 0] > 0).astype(np.float64)
     for _ in range(60):
@@ -143,10 +144,11 @@ def _split_sexes(betas: np.ndarray) -> np.ndarray:
 
 
 def _limb_directions(template: np.ndarray, weights: np.ndarray, joints: np.ndarray) -> np.ndarray:
-    """(v, 3, limbs): how the rest surface moves per unit of stretch of each limb, left and right alike.
+    """(v, 3, limbs): motion of the rest surface per unit of stretch of each limb, left and right alike.
 
-    Along the bone a vertex moves in proportion to how far along it lies; everything beyond the bone moves rigidly.
-    Skinning weights blend the two, so the surface stays smooth.
+    Along the bone a vertex moves in proportion to its position on it; parts beyond the bone move rigidly. Skinning weights blend the two,
+    so
+    the surface stays smooth.
     """
     fields = []
     for name in LIMB_NAMES[:-1]:

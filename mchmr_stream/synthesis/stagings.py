@@ -1,7 +1,7 @@
-"""Clips asked for by name: who does what where, so that people cross, hide each other, enter and leave for certain.
+"""Named stagings of clips, in which people reliably cross, occlude each other, enter and leave.
 
-A role says where somebody is at one moment and how they move; who it is, the captured motion and the exact place still follow from
-the clip's seed.
+A role gives a person's position at one moment and the kind of motion; identity, captured motion and exact position follow from the
+clip's seed.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from mchmr_stream.synthesis.captured_motion import CapturedMotion
 Deed = Literal["walks", "runs", "stands", "sits down"]
 
 _PACE = 2.2
-"""Somebody who runs is a walk played this many times faster at most, back and forth: captured runs are over after a second."""
+"""Largest speed-up of a walk that is played as a run, back and forth: captured runs end after a second."""
 _TURN_S = 3.5
-"""From one turning to the next but one."""
+"""Time between every second turn."""
 _SITTING_S = (0.4, 1.8, 3.0, 4.4)
-"""Down from the first of these times to the second, and up from the third to the fourth; over and over in longer clips."""
+"""Sitting down lasts from the first of these times to the second, getting up from the third to the fourth; repeated in longer clips."""
 _SIT_STRETCH_S = 2.0
 _SITS_M = 0.3
-"""The pelvis gets lower by at least this,"""
+"""Least lowering of the pelvis when sitting down."""
 _STAYS_M = 0.5
-"""... and somebody who stands or sits gets no farther from where they began."""
+"""Largest distance from the start of a person who stands or sits."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Role:
     moment: float
     """share of the clip"""
     across: float
-    """where the pelvis is then: -1 at the left border of the picture, 1 at the right one"""
+    """the pelvis's position then: -1 at the left border of the picture, 1 at the right one"""
     nearer_m: float
-    """than the middle of the stage"""
+    """distance towards the camera from the middle of the stage"""
     heading: Literal["left", "right"] = "right"
 
 
@@ -63,11 +63,11 @@ STAGINGS: dict[str, tuple[Role, ...]] = {
         Role("stands", 0.5, 0.3, -1.9),
     ),
 }  # fmt: skip
-"""By name. Front people come first: those behind are placed around them."""
+"""By name. People in front come first: those behind are placed around them."""
 
 
 def course_s(deed: Deed, fps: float, frames: int) -> np.ndarray:
-    """(frames,) which time of the captured stretch every frame shows."""
+    """Return the time (frames,) of the captured section that each frame shows."""
     times_s = np.arange(frames) / fps
     if deed == "runs":
         return _PACE * _TURN_S / (2 * np.pi) * (1 - np.cos(2 * np.pi * times_s / _TURN_S))
@@ -80,7 +80,7 @@ def course_s(deed: Deed, fps: float, frames: int) -> np.ndarray:
 
 
 def fits(deed: Deed, motion: CapturedMotion, course: np.ndarray) -> bool:
-    """Whether a captured stretch, played on `course`, is what the role asks for."""
+    """Return whether a captured section, played with the times `course`, is what the role needs."""
     reach_m = float(np.linalg.norm(motion.path_m - motion.path_m[0], axis=-1).max())
     sinks_m = float(np.ptp(motion.joints_m[:, 0, 1]))
     if deed in ("walks", "runs"):

@@ -1,9 +1,9 @@
 """A textured triangle rasteriser in plain torch: any number of meshes and pictures in one call, on any device.
 
-Every triangle becomes spans (its rows of pixels, with the exact interval that lies inside it), every span its pixels. One
-`scatter_reduce` on a packed (nearness, fragment) number keeps the nearest fragment of each pixel; only those are textured.
-1/depth is affine in the picture, which makes depth and barycentric coordinates perspective-correct at no cost.
-Triangles that reach nearer than `NEAR_M` to the camera are dropped whole.
+Each triangle is split into spans (its rows of pixels, with the exact interval inside it), each span into its pixels. One
+`scatter_reduce` on a packed (nearness, fragment) number keeps the nearest fragment of each pixel; only those are textured. 1/depth is
+affine in the picture, which makes depth and barycentric coordinates perspective-correct at no cost. Triangles that come nearer than
+`NEAR_M` to the camera are dropped entirely.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LEAST_SLOPE = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Triangles:
-    """What is to be drawn. `n` triangles on `v` vertices, all in their pictures' camera axes."""
+    """Triangles to draw: `n` triangles on `v` vertices, all in their pictures' camera axes."""
 
     vertices_px: Tensor
     """(v, 3): x, y in pixels (centre of the top-left pixel at 0, 0), depth in metres"""
@@ -32,7 +32,7 @@ class Triangles:
     texture: Tensor
     """(n,) int64 into the bank"""
     owner: Tensor
-    """(n,) int64: which object it belongs to, for silhouettes"""
+    """(n,) int64: index of the object, for silhouettes"""
     picture: Tensor
     """(n,) int64"""
     double_sided: Tensor
@@ -54,11 +54,20 @@ class Fragments:
     depth_m: Tensor
     """(p,)"""
     alone_px: Tensor
-    """(owners,) pixels each owner would cover inside the picture if nothing stood in front of it"""
+    """(owners,) pixels inside the picture that each owner would cover without occlusion"""
 
 
 def rasterise(triangles: Triangles, rgba: Tensor, see_through: Tensor, size_hw: tuple[int, int], pictures: int, owners: int) -> Fragments:
-    """Draw into `pictures` pictures of `size_hw`. `rgba` (t, s, s, 4) uint8 and `see_through` (t,) bool are the texture bank."""
+    """Draw into `pictures` pictures of `size_hw`.
+
+    Args:
+        triangles: triangles to draw.
+        rgba: (t, s, s, 4) uint8 texture bank.
+        see_through: (t,) bool, which textures have holes.
+        size_hw: height and width of the pictures.
+        pictures: number of pictures.
+        owners: number of objects.
+    """
     height, width = size_hw
     chosen, planes, depth_plane, rows_from, rows_to = _set_up(triangles, height, width)
     texture, owner, picture = (values.index_select(0, chosen) for values in (triangles.texture, triangles.owner, triangles.picture))
@@ -73,21 +82,21 @@ def rasterise(triangles: Triangles, rgba: Tensor, see_through: Tensor, size_hw: 
     pixel = ((picture.take(span_triangle) * height + span_row) * width).take(span) + column
 
     def place(fragment: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Triangle, barycentric coordinates and texture coordinates of some fragments."""
+        """Triangle, barycentric coordinates and texture coordinates of fragments."""
         of_span = span.take(fragment)
         row = span_triangle.take(of_span)
         x, y = column.take(fragment), span_row.take(of_span)
         triangle = chosen.take(row)
         return triangle, *_place(triangles, triangle, planes.index_select(0, row), nearness.take(fragment), x, y)
 
-    # Holes in textures must not hide what is behind them, so those fragments are tested before the depth is resolved.
+    # Holes in textures must not occlude, so those fragments are tested before the depth is resolved.
     tested = see_through.take(texture).take(span_triangle).take(span).nonzero()[:, 0]
     triangle, _, uv = place(tested)
     hole = tested[~_solid(rgba, triangles.texture.take(triangle), uv)]
     kept = torch.ones(len(span), dtype=torch.bool, device=span.device)
     kept[hole] = False
 
-    # Positive floats order like their bits; a hole is farther than everything.
+    # The bits of positive floats order like their values; a hole is farther than everything.
     bits = torch.where(kept, nearness.view(torch.int32), -1).long()
     key = bits * 2**32 + torch.arange(len(pixel), device=pixel.device)
     nearest = torch.full((pictures * height * width,), -1, dtype=torch.int64, device=pixel.device)
@@ -102,17 +111,18 @@ def rasterise(triangles: Triangles, rgba: Tensor, see_through: Tensor, size_hw: 
 
 
 def _set_up(triangles: Triangles, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Choose the triangles that may cover a pixel.
+    """Select the triangles that may cover a pixel.
 
-    Returns their numbers (c,), the planes a x + b y + c of their barycentric coordinates (c, 3 corners, 3), the plane of
-    1/depth (c, 3), and their first and last row (c,).
+    Returns their numbers (c,), the planes a x + b y + c of their barycentric coordinates (c, 3 corners, 3), the plane of 1/depth (c, 3),
+    and
+    their first and last row (c,).
     """
     corners = triangles.vertices_px.index_select(0, triangles.faces.view(-1)).view(-1, 3, 3)
     x, y, z = corners.unbind(-1)
     area = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (x[:, 2] - x[:, 0]) * (y[:, 1] - y[:, 0])
     left, right = x.amin(1).ceil().clamp(min=0), x.amax(1).floor().clamp(max=width - 1)
     top, bottom = y.amin(1).ceil().clamp(min=0), y.amax(1).floor().clamp(max=height - 1)
-    # Counter-clockwise seen from outside, so a front face has negative area where y points down.
+    # Triangles are counter-clockwise seen from outside, so a front face has negative area where y points down.
     drawn = (z.amin(1) > NEAR_M) & (area.abs() > 1e-9) & (triangles.double_sided | (area < 0)) & (left <= right) & (top <= bottom)
     chosen = drawn.nonzero()[:, 0]
     x, y = x[chosen], y[chosen]
@@ -121,7 +131,7 @@ def _set_up(triangles: Triangles, height: int, width: int) -> tuple[Tensor, Tens
     slope_y = x[:, preceding] - x[:, following]
     constant = x[:, following] * y[:, preceding] - x[:, preceding] * y[:, following]
     planes = torch.stack([slope_x, slope_y, constant], -1) / area[chosen, None, None]
-    # An edge along a row has no crossing with it; a hair of slope puts the crossing far out on the right side.
+    # An edge along a row has no intersection with it; a tiny slope puts the intersection far out on the correct side.
     planes[..., 0] = torch.where(planes[..., 0].abs() < _LEAST_SLOPE, _LEAST_SLOPE, planes[..., 0])
     depth_plane = (planes / z[chosen][..., None]).sum(1)
     return chosen, planes, depth_plane, top[chosen].long(), bottom[chosen].long()
@@ -153,7 +163,7 @@ def _place(triangles: Triangles, triangle: Tensor, planes: Tensor, nearness: Ten
 
 
 def sample_texture(rgba: Tensor, texture: Tensor, uv: Tensor) -> Tensor:
-    """Bilinear lookup: (t, s, s, 4) uint8, (p,), (p, 2) -> (p, 3) float 0..255. uv repeats outside 0..1."""
+    """Sample bilinearly: (t, s, s, 4) uint8, (p,), (p, 2) -> (p, 3) float 0..255. uv repeats outside 0..1."""
     size = rgba.shape[1]
     place = (uv.remainder(1) * size - 0.5).clamp(0, size - 1.001)
     column, row = place[:, 0].floor(), place[:, 1].floor()

@@ -1,7 +1,7 @@
-"""All textures and cloth patterns as two banks of equal size, and what one surface looks like: a `Material`.
+"""Banks of textures and cloth patterns of equal size, and the description of a surface: a `Material`.
 
-A material refers to the banks by number, so giving a person new colours costs nothing and a batch needs no copies.
-Linear light is the square of display values throughout: near enough to sRGB's curve, and cheap.
+A material refers to the banks by index, so new colours need no copies. Linear light is approximated by the square of display values: close
+to sRGB's curve, and cheap.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ PLAIN = -1
 
 @dataclass(frozen=True)
 class Material:
-    """One surface: colour = keep * (texture * colour) + (1 - keep) * cloth, where cloth is `colour` (and `second_colour`
-    where the pattern says so) shaded by the texture's brightness. Colours are linear light, 0..1."""
+    """One surface: colour = keep * (texture * colour) + (1 - keep) * cloth.
+
+    Cloth is `colour` (and `second_colour` according to the pattern) shaded by the texture's brightness. Colours are linear light, 0..1.
+    """
 
     texture: int
     colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -32,11 +34,11 @@ class Material:
     keep: float = 1.0
     pattern: int = PLAIN
     pattern_scale: float = 4.0
-    """pattern repeats across the texture"""
+    """repeats of the pattern across the texture"""
 
 
 class TextureBank:
-    """Textures by path, in the order of `paths`, plus one for plain cloth."""
+    """Textures in the order of `paths`, plus one for plain cloth."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.index = {path: number for number, path in enumerate(paths)}
@@ -53,7 +55,7 @@ class TextureBank:
 
 
 def pattern_bank(seed: int = 0) -> Tensor:
-    """(patterns, PATTERN_SIZE, PATTERN_SIZE) uint8, 0..255: how much of the second colour. All tile without seams."""
+    """Generate patterns (patterns, PATTERN_SIZE, PATTERN_SIZE) uint8, 0..255: share of the second colour. All tile without seams."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:PATTERN_SIZE, 0:PATTERN_SIZE] / PATTERN_SIZE
     wave = lambda phase: 0.5 + 0.5 * np.sin(2 * np.pi * phase)
@@ -71,7 +73,7 @@ def pattern_bank(seed: int = 0) -> Tensor:
 
 
 def _tiling_noise(rng: np.random.Generator, cells: int, size: int = PATTERN_SIZE) -> np.ndarray:
-    """(size, size) in 0..1: smooth noise that tiles, by adding a few random waves of about `cells` periods."""
+    """(size, size) in 0..1: smooth noise that tiles, a sum of random waves of about `cells` periods."""
     y, x = np.mgrid[0:size, 0:size] / size
     total = np.zeros((size, size))
     for _ in range(10):

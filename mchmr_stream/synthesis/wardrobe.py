@@ -1,4 +1,4 @@
-"""Who wears what: random outfits with skin, eyes, hair, clothes, shoes and their colours, as one mesh on the rig."""
+"""Random outfits with skin, eyes, hair, clothes, shoes and their colours, as one mesh on the rig."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mchmr_stream.synthesis.rig import EYE_VERTICES, SKIN_VERTICES, RenderBody
 from mchmr_stream.synthesis.textures import PLAIN, Material, TextureBank, pattern_bank
 
 SKIN_TONES_SRGB = ((0.91, 0.75, 0.66), (0.87, 0.68, 0.56), (0.79, 0.59, 0.45), (0.65, 0.46, 0.33), (0.48, 0.32, 0.23), (0.33, 0.22, 0.17))
-"""Mean skin colour of the six tones, light to dark; a person's label is the number."""
+"""Mean skin colour of the six tones, light to dark; a person's label is the index."""
 _HAIR_SRGB = (
     (0.08, 0.07, 0.06),
     (0.16, 0.11, 0.08),
@@ -32,7 +32,7 @@ _GREY_CLOTH = 0.4
 
 @dataclass(frozen=True)
 class Piece:
-    """One thing worn: a proxy by name, or a fitted garment `top:LENGTH:THICKNESS` / `bottom:...`."""
+    """One piece of clothing: a proxy by name, or a fitted garment `top:LENGTH:THICKNESS` / `bottom:...`."""
 
     name: str
     materials: tuple[Material, ...]
@@ -40,7 +40,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Outfit:
-    """How a person looks, apart from the build."""
+    """Appearance of a person, apart from the body shape."""
 
     skin_tone: int
     skin: Material
@@ -49,13 +49,13 @@ class Outfit:
 
     @property
     def names(self) -> str:
-        """All pieces, in one word."""
+        """Names of all pieces in one word."""
         return "+".join(piece.name for piece in self.pieces)
 
 
 @dataclass(frozen=True, eq=False)
 class DressedMesh:
-    """Everything that is drawn of one person, at rest."""
+    """All meshes of one person, at rest."""
 
     parts: tuple[Mesh, ...]
     materials: tuple[Material, ...]
@@ -84,7 +84,7 @@ class Wardrobe:
         self._part = lru_cache(maxsize=64)(self._make_skin)
 
     def draw(self, rng: np.random.Generator, sex: str) -> Outfit:
-        """A random outfit: half MakeHuman suits, half fitted tops and trousers."""
+        """Draw a random outfit: half MakeHuman suits, half fitted tops and trousers."""
         tone = int(rng.integers(len(SKIN_TONES_SRGB)))
         pieces = self._draw_suit(rng, sex) if rng.random() < 0.5 else self._draw_fitted(rng, sex)
         if rng.random() < 0.88:
@@ -96,11 +96,11 @@ class Wardrobe:
         return Outfit(tone, self._draw_skin(rng, sex, tone), eyes, tuple(pieces))
 
     def naked(self) -> Outfit:
-        """The bare render body, for tests."""
+        """Return the bare render body, for tests."""
         return Outfit(0, Material(self.textures.index[self._skins[0]]), Material(self.textures.index[self._eyes[0]]), ())
 
     def dress(self, outfit: Outfit) -> DressedMesh:
-        """The outfit's mesh and materials."""
+        """Build the outfit's mesh and materials."""
         parts, materials = [], [outfit.skin, outfit.eyes]
         hidden = np.zeros(SKIN_VERTICES, bool)
         for piece in outfit.pieces:
@@ -121,14 +121,14 @@ class Wardrobe:
         return fitted_garment(self._body, self._normals, kind, float(length), float(thickness))
 
     def _make_skin(self, hidden_bytes: bytes) -> Mesh:
-        """Skin where it is not hidden (slot 0) and eyes (slot 1). Its first SKIN_VERTICES vertices are the whole skin."""
+        """Visible skin (slot 0) and eyes (slot 1). Its first SKIN_VERTICES vertices are all of the skin."""
         whole, hidden = self._skin, torch.frombuffer(bytearray(hidden_bytes), dtype=torch.bool)
         hidden = torch.cat([hidden, torch.zeros(len(whole.template_m) - SKIN_VERTICES, dtype=torch.bool)])
         drawn = ~hidden[self._skin_quads].all(1).repeat(2)
         return replace(whole, faces=whole.faces[drawn], corner_uv=whole.corner_uv[drawn], slot=whole.slot[drawn])
 
     def _draw_skin(self, rng: np.random.Generator, sex: str, tone: int) -> Material:
-        """A skin of the right sex, brought to the tone; dark skins start from dark textures where there is one."""
+        """A skin of the given sex, adjusted to the tone; dark tones start from dark textures if available."""
         wanted = f"_{sex}_"
         choices = [path for path in self._skins if wanted in path.name]
         shade = "dark" if tone >= 3 else "light"
@@ -175,7 +175,7 @@ class Wardrobe:
 
 
 def _skin_and_eyes(body: RenderBody, normals: np.ndarray) -> tuple[Mesh, torch.Tensor]:
-    """All skin (slot 0) and eyes (slot 1) as one mesh, and its quads (q, 4); triangle i and i + q make up quad i."""
+    """All skin (slot 0) and eyes (slot 1) as one mesh, and its quads (q, 4); triangles i and i + q form quad i."""
     is_eye = ((body.quads >= EYE_VERTICES[0]) & (body.quads < EYE_VERTICES[1])).all(1)
     is_skin = (body.quads < SKIN_VERTICES).all(1)
     chosen = np.concatenate([np.flatnonzero(is_skin), np.flatnonzero(is_eye)])
@@ -191,7 +191,7 @@ def _skin_and_eyes(body: RenderBody, normals: np.ndarray) -> tuple[Mesh, torch.T
 
 
 def _cloth_colour(rng: np.random.Generator) -> tuple[float, float, float]:
-    """Clothes are mostly white, grey, black, blue or muted; some are vivid."""
+    """A random colour: mostly white, grey, black, blue or muted, sometimes vivid."""
     kind = rng.random()
     if kind < _GREY_CLOTH:
         srgb = np.full(3, rng.beta(1.2, 1.2) * 0.85 + 0.07) * rng.uniform(0.95, 1.05, 3)
