@@ -35,8 +35,7 @@ def label_files(folder: Path, split: Split = "all") -> list[Path]:
     """List the label files of one data set's folder.
 
     `train` are those whose names do not contain test, val, valid, validation or protocol; `validation` and `test` the ones that do, for
-    3DPW
-    by their folder. 3DPW's own sequence files are used only if there are no files in `labels`, because both describe the same people.
+    3DPW by their folder. 3DPW's own sequence files are used only if there are no files in `labels`, because both describe the same people.
     """
     files = sorted((folder / "labels").glob("*.npz"))
     if split != "all":

@@ -132,8 +132,7 @@ def predict(
 
     Crop layouts that need keypoints use those of the detection whose box overlaps the labelled one. Keypoints are then refined in crops and
     the body is fitted, as in a video, each picture by itself. Layouts that need boxes only (the paper's) return the network's body as it
-    is.
-    Unreadable pictures are skipped, counted and named.
+    is. Unreadable pictures are skipped, counted and named.
 
     Args:
         reader: the labels.

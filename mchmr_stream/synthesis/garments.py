@@ -180,7 +180,7 @@ def _parse(path: Path, body: RenderBody) -> _Parsed:
 
 
 def _ranges(text: str) -> set[int]:
-    """ "1 - 3 7" -> {1, 2, 3, 7}."""
+    """Parse "1 - 3 7" to {1, 2, 3, 7}."""
     found: set[int] = set()
     for match in re.finditer(r"(\d+)(?:\s*-\s*(\d+))?", text):
         first = int(match[1])
@@ -230,8 +230,7 @@ def _turns_to_tpose(parsed: list[_Parsed], body: RenderBody) -> np.ndarray:
     """(24, 3, 3): rotation of the space around each joint from MakeHuman's rest pose to this one; not the identity for arms only.
 
     For each arm joint the garment vertices with their largest weight there, in MakeHuman's rest pose (the .obj) and in this one (through
-    the
-    tied body vertices), give the least-squares rotation. Joints with too few vertices take their parent's.
+    the tied body vertices), give the least-squares rotation. Joints with too few vertices take their parent's.
     """
     weights, template = body.weights.numpy(), body.template_m.numpy()
     owner = np.concatenate([_blend_rows(part, weights).argmax(1) for part in parsed])

@@ -147,8 +147,7 @@ def _limb_directions(template: np.ndarray, weights: np.ndarray, joints: np.ndarr
     """(v, 3, limbs): motion of the rest surface per unit of stretch of each limb, left and right alike.
 
     Along the bone a vertex moves in proportion to its position on it; parts beyond the bone move rigidly. Skinning weights blend the two,
-    so
-    the surface stays smooth.
+    so the surface stays smooth.
     """
     fields = []
     for name in LIMB_NAMES[:-1]:

@@ -114,8 +114,7 @@ def _set_up(triangles: Triangles, height: int, width: int) -> tuple[Tensor, Tens
     """Select the triangles that may cover a pixel.
 
     Returns their numbers (c,), the planes a x + b y + c of their barycentric coordinates (c, 3 corners, 3), the plane of 1/depth (c, 3),
-    and
-    their first and last row (c,).
+    and their first and last row (c,).
     """
     corners = triangles.vertices_px.index_select(0, triangles.faces.view(-1)).view(-1, 3, 3)
     x, y, z = corners.unbind(-1)

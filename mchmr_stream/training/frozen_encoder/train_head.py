@@ -49,8 +49,7 @@ def run(
     """Train until all steps are done, `minutes` have passed or `stopped` returns True, then write a checkpoint.
 
     The run reads either `data`, `shards` and optionally `poses`, or `packed`. On one CPU a run in several legs gives the same weights as
-    one
-    without interruption, bit for bit.
+    one without interruption, bit for bit.
 
     Args:
         config: the settings' YAML file; None takes the packed run's settings.

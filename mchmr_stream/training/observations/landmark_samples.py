@@ -128,8 +128,7 @@ class ResidualBank:
         """Return, for each of n people, the residuals of one of the nearest rendered people.
 
         A share `mixed_share` of the people gets the residuals of a different rendered person for each limb: a few thousand complete
-        patterns
-        would be memorised together with the poses they belong to.
+        patterns would be memorised together with the poses they belong to.
 
         Args:
             joints_m: (n, 24, 3) joints in the rolled camera, pelvis at 0.

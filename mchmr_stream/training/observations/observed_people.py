@@ -38,7 +38,7 @@ _MATCH_WITHIN = 0.15
 _MIN_VISIBLE, _MAX_TRUNCATED = 0.35, 0.75
 """Least visible share and largest truncated share of a training sample."""
 _WHOLE = 0.9
-"""Visible share from which a person counts as fully visible: landmarks that are not visible are drawn towards the middle of the body."""
+"""Visible share from which a person counts as fully visible; landmarks that are not visible are estimated too near the body's middle."""
 
 
 @dataclass(frozen=True, eq=False)
