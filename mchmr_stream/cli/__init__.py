@@ -1,7 +1,7 @@
-"""The command line: `mchmr COMMAND`. One file per command; each has `add_parser(subparsers)` and `run(args) -> int`.
+"""Command line: `mchmr COMMAND`. One file per command; each has `add_parser(subparsers)` and `run(args) -> int`.
 
-Nothing heavy is imported before a command runs, so that help comes at once.
-Exit codes: 0 done, 1 something failed, 2 the request is wrong, 130, 143 and 129 stopped by Ctrl-C, SIGTERM and SIGHUP.
+Heavy modules are imported only when a command runs, so that help appears at once. Exit codes: 0 done, 1 something failed, 2 invalid
+arguments, 130, 143 and 129 stopped by Ctrl-C, SIGTERM and SIGHUP.
 """
 
 from __future__ import annotations
@@ -68,7 +68,14 @@ COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code. `argv` is without the program's name; None: the process's own."""
+    """Run one command.
+
+    Args:
+        argv: arguments without the program's name; None: the process's own.
+
+    Returns:
+        The exit code.
+    """
     make_usable()
     code = _run(argv)
     failure = output_failure()
@@ -86,7 +93,7 @@ def _run(argv: Sequence[str] | None) -> int:
         args = parser.parse_args(argv)
     except UsageError as error:
         return _report(error, error.exit_code)
-    except SystemExit as done:  # argparse leaves this way after --help and --version
+    except SystemExit as done:  # argparse exits this way after --help and --version
         return int(done.code or 0)
     with _messages(args):
         try:
@@ -96,7 +103,7 @@ def _run(argv: Sequence[str] | None) -> int:
             return _report(error, error.exit_code, args.debug)
         except KeyboardInterrupt:
             return 130
-        except BrokenPipeError:  # the reader (head, less) has gone
+        except BrokenPipeError:  # the reader of the pipe (head, less) has closed it
             return 1
         except OSError as error:
             failure = output_failure()
@@ -108,7 +115,7 @@ def _unwritable(failure: OSError) -> MchmrError:
 
 
 def _in_words(error: OSError, args: argparse.Namespace) -> MchmrError:
-    """An operating system's error without its number, and with a file where it has none itself: a full disk names nothing."""
+    """An operating system error as a message without its number, with the output's name if the error has no file (as for a full disk)."""
     what = error.strerror or str(error) or type(error).__name__
     if error.filename is not None:
         return MchmrError(f"{os.fsdecode(error.filename)}: {what}")
@@ -118,11 +125,11 @@ def _in_words(error: OSError, args: argparse.Namespace) -> MchmrError:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Has the options on messages, before and after the command's name, and says what is wrong in one line."""
+    """A parser that accepts -v, -q and --debug before and after the command's name, and reports errors in one line."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"formatter_class": HelpFormatter, **kwargs})
-        # SUPPRESS: a default of the command's parser would overwrite what was given before the command's name.
+        # SUPPRESS: a default of the command's parser would overwrite an option given before the command's name.
         self.add_argument("-v", "--verbose", action="count", default=argparse.SUPPRESS, help="say more; twice: everything")
         self.add_argument("-q", "--quiet", action="store_true", default=argparse.SUPPRESS, help="only errors")
         self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error came from")
@@ -148,13 +155,13 @@ def _parser() -> argparse.ArgumentParser:
 def _report(error: BaseException, code: int, debug: bool = False) -> int:
     if debug:
         traceback.print_exception(error)
-    with suppress(OSError):  # standard error may be full or gone, too
+    with suppress(OSError):  # standard error may be full or closed, too
         print(f"mchmr: {' '.join(str(error).split())}", file=sys.stderr)
     return code
 
 
 class _OneLine(logging.Handler):
-    """Writes to whatever sys.stderr is at that moment, so that a progress bar can stay below the messages."""
+    """Log handler for the current sys.stderr, so that a progress bar can stay below the messages."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(f"mchmr: {record.levelname.lower()}: {self.format(record)}", file=sys.stderr)
@@ -162,7 +169,7 @@ class _OneLine(logging.Handler):
 
 @contextmanager
 def _messages(args: argparse.Namespace) -> Iterator[None]:
-    """Log records and warnings as single lines on stderr, as many as -v and -q ask for."""
+    """Print log records and warnings as single lines on stderr, filtered by -v and -q."""
     level = logging.ERROR if args.quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)]
     logger = logging.getLogger("mchmr_stream")
     handler, level_before = _OneLine(), logger.level

@@ -1,4 +1,4 @@
-"""`mchmr ablate VARIANT.yaml...`: what every part of the method is worth, by training without it."""
+"""`mchmr ablate VARIANT.yaml...`: measure the contribution of each part of the method by training without it."""
 
 from __future__ import annotations
 

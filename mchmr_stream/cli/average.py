@@ -1,4 +1,4 @@
-"""`mchmr average FILE FILE... -o OUT.safetensors`: the mean of several checkpoints' weights."""
+"""`mchmr average FILE FILE... -o OUT.safetensors`: average the weights of several checkpoints."""
 
 from __future__ import annotations
 

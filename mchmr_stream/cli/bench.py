@@ -1,4 +1,4 @@
-"""`mchmr bench [INPUT]`: where time goes on this machine, stage by stage and all together."""
+"""`mchmr bench [INPUT]`: measure speed on this machine, for each stage and for the full pipeline."""
 
 from __future__ import annotations
 

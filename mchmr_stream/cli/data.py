@@ -1,4 +1,4 @@
-"""`mchmr data check DIR`: is a folder of labelled data sets whole and sound, and what do its labels look like."""
+"""`mchmr data check DIR`: check folders of labelled data sets and draw samples of their labels."""
 
 from __future__ import annotations
 

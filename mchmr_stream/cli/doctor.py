@@ -1,4 +1,4 @@
-"""`mchmr doctor`: what is here, what is missing, and what to do about it."""
+"""`mchmr doctor`: check the installation, and advise on missing parts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CORE_PACKAGES = {  # distribution -> module
     "pillow": "PIL",
     "pygltflib": "pygltflib",
 }
-OPTIONAL_PACKAGES = {  # distribution -> module, what for
+OPTIONAL_PACKAGES = {  # distribution -> module, purpose
     "mediapipe": ("mediapipe", "the mediapipe detector"),
     "smplx": ("smplx", "comparing with the reference SMPL code; your SMPL files load without it"),
     "tensorboard": ("tensorboard", "event files of training runs"),
@@ -51,7 +51,7 @@ OPTIONAL_PACKAGES = {  # distribution -> module, what for
     "onnx": ("onnx", "`mchmr export-model --to onnx`"),
     "onnxruntime": ("onnxruntime", "comparing an ONNX file with the network"),
 }
-CODECS = (  # name, decoders or encoders of which one is enough, mode, core
+CODECS = (  # name, decoders or encoders of which one suffices, mode, core
     ("H.264 decoding", ("h264",), "r", True),
     ("HEVC decoding", ("hevc",), "r", False),
     ("VP9 decoding", ("vp9", "libvpx-vp9"), "r", False),
@@ -62,7 +62,7 @@ CODECS = (  # name, decoders or encoders of which one is enough, mode, core
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. Only a `broken` one makes the command fail."""
+    """One line of the report. Only the state `broken` makes the command fail."""
 
     area: str
     part: str
@@ -105,7 +105,7 @@ def _packages() -> Iterator[Finding]:
     for distribution, module in CORE_PACKAGES.items():
         try:
             importlib.import_module(module)
-        except (ImportError, OSError) as error:  # OSError: a shared library of the package does not load
+        except (ImportError, OSError) as error:  # OSError: a shared library of the package cannot be loaded
             advice = f"reinstall it: python -m pip install --force-reinstall {distribution}"
             yield Finding("packages", distribution, "broken", " ".join(str(error).split()), advice)
         else:
@@ -120,7 +120,7 @@ def _packages() -> Iterator[Finding]:
 def _is_there(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # not even the package that the module would be in
+    except ModuleNotFoundError:  # the parent package of the module is missing, too
         return False
 
 
@@ -159,7 +159,7 @@ def _files(settings: Settings) -> Iterator[Finding]:
 
 
 def _shipped(part: str, name: str, load: Callable[[], object], advice: str) -> Finding:
-    """A file of the package: there, and what it has to be."""
+    """Check a file of the package."""
     from mchmr_stream.network.weights import ASSETS
 
     try:
@@ -195,7 +195,7 @@ def _device(settings: Settings) -> Iterator[Finding]:
         )
     get_capabilities: Callable[[], dict[str, object]] = getattr(
         torch.cpu, "get_capabilities", dict
-    )  # newer than the oldest torch we run on
+    )  # newer than the oldest supported torch
     features = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "bf16") if get_capabilities().get(name)]
     yield Finding(
         "device",
@@ -232,7 +232,7 @@ def _print_table(findings: list[Finding]) -> None:
     table = Table("", "part", "state", Column("found, and what to do", overflow="fold"), box=None, pad_edge=False)
     area = ""
     for finding in findings:
-        # Text: square brackets in a path or an extra's name are not markup.
+        # Text objects: square brackets in a path or an extra's name are not markup.
         table.add_row(
             "" if finding.area == area else finding.area,
             finding.part,

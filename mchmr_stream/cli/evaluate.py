@@ -1,4 +1,4 @@
-"""`mchmr evaluate --dataset NAME` and `mchmr evaluate real3d|synthetic|consistency|reprojection`: how far off the bodies are."""
+"""`mchmr evaluate --dataset NAME` and `mchmr evaluate real3d|synthetic|consistency|reprojection`: measure accuracy."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ def _reprojection(args: argparse.Namespace) -> int:
 
 
 def _rendered(args: argparse.Namespace) -> tuple[SyntheticPredictions, list[Labelled] | None]:
-    """Predictions on rendered people, and their labels where --shards was given."""
+    """Predictions on rendered people, and their labels if --shards is given."""
     from mchmr_stream.evaluation import synthetic_people, synthetic_predictions
     from mchmr_stream.network.weights import load_network
 
@@ -295,7 +295,7 @@ def _rendered(args: argparse.Namespace) -> tuple[SyntheticPredictions, list[Labe
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    """Predictions and report never replace what they are made of."""
+    """Check that predictions and report do not overwrite their own inputs."""
     given = [getattr(args, name, None) for name in ("earlier", "observed", "weights", "regressor", "mediapipe_model")]
     read = [*given, *(getattr(args, "files", None) or []), *(getattr(args, "labels", None) or [])]
     report = getattr(args, "report", None)
@@ -325,7 +325,7 @@ def _say(args: argparse.Namespace, page: Path) -> None:
 
 
 def _show(results: Results, as_json: bool) -> int:
-    """Every table: a row per thing measured, a column per metric."""
+    """Print all tables: a row per measured item, a column per metric."""
     if as_json:
         print(results.to_json())
         return 0

@@ -1,4 +1,4 @@
-"""`mchmr export FILE.npz --to FORMAT`: finished motion for Blender, game engines, OpenSim, SMPL tools and spreadsheets."""
+"""`mchmr export FILE.npz --to FORMAT`: export motion for Blender, game engines, OpenSim, SMPL tools and spreadsheets."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _build(text: str) -> str | list[float]:
     try:
         build: str | list[float] = [float(one) for one in text.split(",")]
     except ValueError:
-        build = text  # a name
+        build = text  # the name of a build
     try:
         found: str | list[float] = checked_build(build)
     except ValueError as error:
@@ -60,7 +60,7 @@ def _build(text: str) -> str | list[float]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export every file. One that fails is named, and does not keep the others from being exported."""
+    """Export all files. A file that fails is reported, and the others are still exported."""
     files = bodies_inputs(args.files)
     named = [(args.out or file.parent) / file.stem for file in files]
     if (twice := colliding(named)) is not None:
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             _export(file, args, keep)
         except MissingPart:
-            raise  # the other files need it, too
+            raise  # the other files need the missing part, too
         except MchmrError as error:
             failed.append(error)
             print(f"mchmr: {error if str(file) in str(error) else f'{file}: {error}'}", file=sys.stderr)

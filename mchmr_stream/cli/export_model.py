@@ -1,4 +1,4 @@
-"""`mchmr export-model --to FORMAT -o DIR`: the network as a model repository for Triton, or as a file for other runtimes."""
+"""`mchmr export-model --to FORMAT -o DIR`: export the network as a Triton model repository, or as a file for other runtimes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mchmr gst-path`: the folder that GST_PLUGIN_PATH has to name so that GStreamer finds the element `mchmr`."""
+"""`mchmr gst-path`: print the folder for GST_PLUGIN_PATH, with which GStreamer finds the element `mchmr`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Help pages: how they are laid out, and the examples at their ends."""
+"""Layout of help pages, with examples at their ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _HEAD = "examples:"
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Text is wrapped as ever, but examples keep their lines: they are there to be copied."""
+    """Formatter that wraps text but keeps the lines of examples, so that they can be copied."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if not text.startswith(_HEAD):
@@ -17,5 +17,5 @@ class HelpFormatter(argparse.HelpFormatter):
 
 
 def examples(*commands: str) -> str:
-    """What stands below the options of a command."""
+    """Format the epilog of a command."""
     return "\n  ".join([_HEAD, *commands])

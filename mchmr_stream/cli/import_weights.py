@@ -1,4 +1,4 @@
-"""`mchmr import-weights FILE --from LAYOUT -o OUT.safetensors`: weights that others published, for this program."""
+"""`mchmr import-weights FILE --from LAYOUT -o OUT.safetensors`: convert weights that others published."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What names on the command line stand for: files, patterns that the shell left alone, folders, and what is none of these."""
+"""Expansion of input names on the command line: files, patterns that the shell did not expand, and folders."""
 
 from __future__ import annotations
 
@@ -17,19 +17,24 @@ VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".wmv", ".asf", ".flv", ".ogv",
     ".mxf", ".vob", ".gif",
 )  # fmt: skip
-"""Files in a folder that are taken for videos. A file that is named itself may have any suffix."""
+"""Suffixes by which videos in a folder are recognised. A file that is named itself may have any suffix."""
 
 
 def video_inputs(names: Iterable[str]) -> list[str]:
-    """Inputs of `mchmr video`: a folder of videos and a pattern of videos stand for these; those of pictures for one input, as before.
+    """Expand the inputs of `mchmr video`: a folder or pattern of videos to these videos; one of pictures stays one input.
 
-    Raises UsageError for a URL, and where nothing fits a name.
+    Raises:
+        UsageError: a name is a URL, or no file matches it.
     """
     return [found for name in names for found in _videos_of(name)]
 
 
 def bodies_inputs(paths: Iterable[Path]) -> list[Path]:
-    """Files of bodies: a folder stands for the .npz files in it, a pattern for what fits it. Raises UsageError where that is none."""
+    """Expand files of bodies: a folder to the .npz files in it, a pattern to the matching files.
+
+    Raises:
+        UsageError: no file matches.
+    """
     return [Path(found) for path in paths for found in _bodies_of(str(path))]
 
 
@@ -63,7 +68,7 @@ def _bodies_of(name: str) -> Sequence[str]:
 
 
 def _refuse_url(name: str, advice: str) -> None:
-    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", name)  # of two strokes a Path keeps one
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", name)  # a Path collapses two slashes to one
     if found is not None and not os.path.exists(name):
         url = f"{found[1]}://{found[2]}"
         raise UsageError(f"{url} is a URL, expected a file or a folder; fetch it first{advice.format(url=url)}")
@@ -86,7 +91,7 @@ def _in_folder(folder: str, suffixes: Sequence[str]) -> list[str]:
 
 
 def _sorted(names: Iterable[str]) -> list[str]:
-    """The files among the names, clip2 before clip10."""
+    """The files among the names in natural order, clip2 before clip10."""
     from mchmr_stream.sources.picture_files import natural_key
 
     return sorted(filter(os.path.isfile, names), key=lambda name: (os.path.dirname(name), natural_key(Path(name))))

@@ -1,4 +1,4 @@
-"""`mchmr live SOURCE...`: cameras and streams, as they come."""
+"""`mchmr live SOURCE...`: process cameras and streams in real time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 STATUS_EVERY_S = 5.0
 DEFAULTS = ["smoother.kind=causal"]
-"""Where a live run differs from one on files: nothing waits for later frames."""
+"""Settings of a live run that differ from those of files: no stage uses later frames."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -130,9 +130,9 @@ def _sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
 
 
 def _checked_outputs(args: argparse.Namespace, settings: Settings) -> list[Path]:
-    """The files that are written from the first picture on.
+    """The files that are written from the start.
 
-    Raises UsageError where a file that is followed or read would be written to, or one file be written by two outputs.
+    Raises UsageError if an input would be overwritten, or two outputs would write the same file.
     """
     from mchmr_stream.config import files_named
     from mchmr_stream.live.run import addresses_of
@@ -168,15 +168,15 @@ def _page(live: LiveRun, quiet: bool) -> LivePage | None:
     except UsageError as error:
         if live.settings.live.page != LiveSettings().page:
             raise
-        page = LivePage(live, replace(access, port=0))  # nobody asked for that port, and somebody has it
+        page = LivePage(live, replace(access, port=0))  # the port was the default and is in use: use a free one
         log.warning("%s", error)
-    if not quiet or access.token is not None:  # nobody could guess the token
+    if not quiet or access.token is not None:  # the user needs the URL for its token
         print(f"mchmr: page at {page.url}", file=sys.stderr)
     return page
 
 
 def _watch(live: LiveRun, stop: threading.Event, over: threading.Event, seconds: float | None, quiet: bool) -> None:
-    """End the run when asked to, and say from time to time how it goes."""
+    """Stop the run on request, and log its state at intervals."""
     began_s = said_s = time.monotonic()
     while not over.wait(0.1):
         now_s = time.monotonic()

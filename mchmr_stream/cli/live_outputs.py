@@ -1,4 +1,4 @@
-"""Outputs of `mchmr live` that may be slow or away: they run beside the pipeline and never hold it up."""
+"""Outputs of `mchmr live` that may be slow or unreachable: background writers, which never delay the pipeline."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ def add_arguments(group: argparse._ActionsContainer) -> None:
 
 
 def sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
-    """What was asked for. Raises UsageError and MissingPart."""
+    """Create the requested outputs.
+
+    Raises:
+        UsageError: an address is not valid.
+        MissingPart: a package is not installed.
+    """
     from mchmr_stream.sinks.background import BackgroundSink
 
     wanted: list[LiveSink] = []

@@ -1,4 +1,4 @@
-"""Numbers on the command line with the range they may have: types for argparse, which names the option in its message."""
+"""Types for argparse of numbers with a valid range; argparse adds the option's name to the message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:
-    """A whole number from `least` to `most`."""
+    """Return a type of integers from `least` to `most`."""
 
     def read(text: str) -> int:
         try:
@@ -23,14 +23,14 @@ def whole(least: int, most: int) -> Callable[[str], int]:
 
 
 def seconds(most: float = 1e9) -> Callable[[str], float]:
-    """A time above 0."""
+    """Return a type of times above 0, in seconds."""
 
     def read(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not 0 < value <= most:  # nan is neither
+        if not 0 < value <= most:  # also refuses nan
             raise argparse.ArgumentTypeError(f"got {_shortened(text)}, expected seconds above 0, {most:g} at most")
         return value
 

@@ -1,4 +1,4 @@
-"""`mchmr config`: every setting that is in force, with what it means, as YAML that `--config` reads back."""
+"""`mchmr config`: print all settings in effect with their descriptions, as YAML for `--config`."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def settings_yaml(settings: Settings) -> str:
-    """All settings as YAML, each below its explanation. `load_settings` of the text gives the same settings."""
+    """Format all settings as YAML, each below its description. `load_settings` of the text gives the same settings."""
     values = settings.model_dump(mode="json")
     lines = ["# All settings of mchmr-stream. A file for --config needs only those that differ from the defaults."]
     for section_name, field in type(settings).model_fields.items():
         section = field.annotation
-        assert section is not None  # every field of Settings is a section
+        assert section is not None  # all fields of Settings are sections
         lines += ["", *_comment(section.__doc__ or "", 0), f"{section_name}:"]
         for name, setting in section.model_fields.items():
             lines += _comment(setting.description or "", 2)
-            # JSON is YAML, and keeps every value on one line and every string safe.
+            # JSON is valid YAML, and keeps each value on one line and each string quoted.
             lines.append(f"  {name}: {json.dumps(values[section_name][name], ensure_ascii=False)}")
     return "\n".join(lines) + "\n"
 

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar where there is a terminal, and lines from time to time where there is none."""
+"""Progress on stderr: a bar on a terminal, otherwise a line at intervals."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 EVERY_S = 15.0
-"""Without a terminal: how often there is a line. Runs that are shorter have none."""
+"""Interval of lines without a terminal. Shorter runs print none."""
 
 Update = Callable[[int, int | None], None]
 
 
 class ProgressLines:
-    """A line of how far it is, how fast, and how long it will still take, every so many seconds. May be called from any one thread."""
+    """Prints progress, speed and remaining time at intervals. Not thread-safe."""
 
     def __init__(self, name: str, unit: str, every_s: float | None = None) -> None:
         self._name, self._unit = name, unit
@@ -25,7 +25,7 @@ class ProgressLines:
 
     def __call__(self, done: int, expected: int | None) -> None:
         now_s = time.monotonic()
-        if self._first is None:  # what an earlier run did is not this one's speed
+        if self._first is None:  # the work of an earlier run does not count for this one's speed
             self._first, self._began_s = done, now_s
         if now_s - self._said_s < self._every_s:
             return
@@ -38,10 +38,10 @@ class ProgressLines:
 
 @contextmanager
 def progress_bar(name: str, wanted: bool, unit: str = "fps") -> Iterator[Update | None]:
-    """Gives a function of (units done, units expected or None), or None when it is not wanted."""
+    """Yield a function of (units done, units expected or None), or None if `wanted` is False."""
     if not wanted:
         yield None
-    elif sys.stderr.isatty() and find_spec("rich") is not None:  # a bare training machine has none
+    elif sys.stderr.isatty() and find_spec("rich") is not None:  # a machine with a packed training run has no rich
         with _bar(name, unit) as update:
             yield update
     else:

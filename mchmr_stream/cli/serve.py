@@ -1,4 +1,4 @@
-"""`mchmr serve`: the network on a Triton Inference Server, until Ctrl-C."""
+"""`mchmr serve`: run the network on a Triton Inference Server until Ctrl-C."""
 
 from __future__ import annotations
 

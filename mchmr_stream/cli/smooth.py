@@ -17,7 +17,7 @@ PRESETS = {
     "standard": (),
     "strong": ("smoother.strength=2", "smoother.lookahead_s=1", "smoother.fill_gap_s=0.8"),
 }
-"""What each stands for; --set goes on top."""
+"""Settings of each preset; --set overrides them."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

@@ -1,4 +1,4 @@
-"""Standard output and standard error that take whatever is printed: any name, and also where they are closed or full."""
+"""Standard output and standard error that accept any text, also when they are closed or full."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 
 
 def make_usable() -> None:
-    r"""Open what was closed by the shell (`>&-`), and write what the encoding lacks as \x and \u escapes.
+    r"""Open streams that the shell closed (`>&-`), and write characters outside of the encoding as \x and \u escapes.
 
     A file opened later would otherwise get the closed stream's number, and libraries that print would write into it.
     """
@@ -17,9 +17,9 @@ def make_usable() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this stream's
         if getattr(sys, name) is None:
-            # No context manager: it stays open as long as the process.
+            # No context manager: it stays open until the process ends.
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -27,9 +27,9 @@ def make_usable() -> None:
 
 
 def output_failure() -> OSError | None:
-    """Flush standard output. Returns why it does not take what was printed (a full disk, a reader that has gone), or None.
+    """Flush standard output; return the error (a full disk, a closed pipe), or None.
 
-    After a failure the rest is dropped, so that Python does not complain again at exit.
+    After a failure the rest is dropped, so that Python does not report it again at exit.
     """
     try:
         sys.stdout.flush()

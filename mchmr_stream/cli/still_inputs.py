@@ -1,4 +1,4 @@
-"""What `mchmr video` was given, one input each: a folder of pictures that stand alone becomes these pictures."""
+"""Inputs of `mchmr video`; a folder of single pictures is expanded to these pictures."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Input:
-    """One input, and the folder that its files go to."""
+    """One input, and the output folder of its files."""
 
     name: str
     out_dir: Path
     still: bool = False
-    """one picture that stands alone"""
+    """a single picture, not a frame of a video"""
 
     @property
     def paths(self) -> OutputPaths:
@@ -28,7 +28,7 @@ class Input:
 
 
 def expanded(names: Sequence[str], out_dir: Path, settings: Settings, say: Callable[[str], None]) -> list[Input]:
-    """Every input to run on. Files of a folder's pictures go to a folder of its name in `out_dir`; `say` is called with the reason."""
+    """List all inputs. Outputs of a folder's pictures go to a folder of its name in `out_dir`; `say` is called with the reason."""
     from mchmr_stream.sources.stills import is_still, stills_in
 
     inputs: list[Input] = []

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP as a polite request: the run finishes what it has, then the command leaves."""
+"""Handling of Ctrl-C, SIGTERM and SIGHUP: the run writes what is finished, then the command ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from types import FrameType, TracebackType
 
 _HANG_UP = getattr(signal, "SIGHUP", None)
-"""The terminal has gone, as when a connection by ssh breaks off; not on Windows."""
+"""Sent when the terminal closes, as when an ssh connection breaks; not on Windows."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, *([_HANG_UP] if _HANG_UP is not None else []))
 
 
@@ -26,11 +26,11 @@ class StopOnSignals:
 
     @property
     def exit_code(self) -> int | None:
-        """128 + the signal, as shells have it; None when nothing came."""
+        """Return 128 + the signal, as shells do; None if there was none."""
         return None if self.signal is None else 128 + self.signal
 
     def __enter__(self) -> StopOnSignals:
-        # Python lets only the main thread set handlers; elsewhere the caller has its own way of stopping.
+        # Python allows only the main thread to set handlers; other callers stop the run themselves.
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 if number == _HANG_UP and signal.getsignal(number) is signal.SIG_IGN:
@@ -46,18 +46,18 @@ class StopOnSignals:
         if self.signal is not None:
             if number == _HANG_UP:
                 return
-            # No KeyboardInterrupt here: it would run every `finally`, and waiting for those is what the user gave up on.
+            # No KeyboardInterrupt: it would run all `finally` blocks, which a second signal must not wait for.
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.signal = number
         self.event.set()
         # os.write: print() is not safe inside a signal handler that may have interrupted another print().
         _written_or_silenced(2, b"mchmr: stopping, what is done is being written; once more ends at once\n")
-        _written_or_silenced(1, b"")  # fails on a terminal that has gone
+        _written_or_silenced(1, b"")  # fails on a closed terminal
 
 
 def _written_or_silenced(number: int, text: bytes) -> None:
-    """Where a stream takes no more, nothing that is printed later may keep a run from being written."""
+    """Write to a stream; if that fails, redirect it to devnull, so that later prints cannot interrupt a run."""
     try:
         os.write(number, text)
     except OSError:

@@ -1,4 +1,4 @@
-"""`mchmr synth -o DIR -n N --data DIR`: render people with known bodies, as single pictures to train on or as clips to measure with."""
+"""`mchmr synth -o DIR -n N --data DIR`: render people with known bodies, as pictures for training or clips for measurements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables on standard output. Numbers are never cut: a table is as wide as they need, in a file as wide as all of it needs."""
+"""Tables on standard output. Numbers are never truncated: a table is at least as wide as they need, in files as wide as all text."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from rich.measure import Measurement
 from rich.table import Table
 
 _FILE_COLUMNS = 10_000
-"""Width of a file or a pipe, which rich takes for a narrow terminal: nothing is wrapped there."""
+"""Width for a file or a pipe, for which rich assumes a narrow terminal: no line is wrapped."""
 
 
 class TableConsole(Console):
-    """Prints tables so that words and numbers stay whole. Columns with `overflow="fold"` may be broken anywhere."""
+    """Prints tables with unbroken words and numbers. Columns with `overflow="fold"` may break anywhere."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -1,4 +1,4 @@
-"""`mchmr tracks FILE.npz`: who is in a file, and who is who put right, without running the network again."""
+"""`mchmr tracks FILE.npz`: list and edit the identities of a file without running the network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _Edit(argparse.Action):
-    """Edits of all kinds in one list, in the order in which they were given."""
+    """Action that appends edits of all kinds to one list, in the given order."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
         namespace.edits = [*namespace.edits, ((option or "").removeprefix("--"), values)]

@@ -1,4 +1,4 @@
-"""`mchmr train CONFIG.yaml`: train weights from rendered people and motion capture."""
+"""`mchmr train CONFIG.yaml`: train weights on rendered people and motion capture, or on labelled pictures."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _run_pictures(args: argparse.Namespace, report: Callable[[str], None]) -> in
 
 
 def _claimed(out: Path) -> AbstractContextManager[object]:
-    """The folder of a run, for all its processes: the first of those that torchrun starts holds it."""
+    """Lock on the output folder for all processes of a run: the first one that torchrun starts holds it."""
     if int(os.environ.get("RANK", "0")):
         return nullcontext()
     return claimed_folder(out)

@@ -1,4 +1,4 @@
-"""`mchmr video INPUT... -o OUT`: the main job, on files, folders of images and anything else a source can open."""
+"""`mchmr video INPUT... -o OUT`: process files and folders of pictures."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--config` and `--set`, the same for every command that has settings."""
+    """Add `--config` and `--set`, which are the same for all commands with settings."""
     group = parser.add_argument_group("settings")
     group.add_argument(
         "--config",
@@ -80,7 +80,7 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_triton_arguments(parser: argparse._ActionsContainer) -> None:
-    """`--triton` and `--shm`, beside a `--set` that keeps its settings in `overrides`."""
+    """Add `--triton` and `--shm`; their settings go to `overrides`, like those of `--set`."""
     parser.add_argument(
         "--triton", dest="overrides", action="append", type=_servers, metavar="HOST:PORT[,HOST:PORT]",
         help="the network on a Triton server, the next one when it is lost (triton.servers); `mchmr serve` starts one",
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def shorthand_overrides(args: argparse.Namespace) -> list[str]:
-    """The shorthand options as `section.name=value` strings; they come before --set, which therefore wins."""
+    """The shorthand options as `section.name=value` strings; they precede --set, which therefore overrides them."""
     camera = {"camera.focal_px": args.focal, "camera.fov_deg": args.fov, "camera.intrinsics": args.intrinsics}
     given = {
         "crops.views": args.views,
@@ -123,7 +123,7 @@ def shorthand_overrides(args: argparse.Namespace) -> list[str]:
     }
     values = {name: value for name, value in given.items() if value is not None}
     if any(value is not None for value in camera.values()):
-        values |= camera  # the nulls too: a camera on the command line replaces the file's, of whatever kind
+        values |= camera  # including nulls: a camera on the command line replaces the file's, of any kind
     return [f"{name}={json.dumps(str(value) if isinstance(value, Path) else value)}" for name, value in values.items()]
 
 
@@ -137,10 +137,23 @@ def process(
     quiet: bool,
     settings_file: Path | None = None,
 ) -> int:
-    """Run every input and say how each went. A failing input does not keep the others from running.
+    """Process all inputs and print the result of each. If an input fails, the others are still processed.
 
-    Returns the exit code. Raises UsageError before anything is done where outputs would collide, with each other, with
-    what is there, or with an input; a single input's own error is raised as it is.
+    Args:
+        names: inputs as on the command line.
+        out_dir: output folder.
+        settings: settings of the run.
+        resume: continue interrupted runs and skip complete results.
+        overwrite: replace existing results.
+        quiet: print errors only.
+        settings_file: the settings' file, which must not be overwritten.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UsageError: outputs collide with each other, with existing files, or with an input; nothing is written.
+        MchmrError: the error of a single input.
     """
     if out_dir.exists() and not out_dir.is_dir():
         raise UsageError(f"-o got {out_dir}, which is a file; expected a folder")
@@ -154,7 +167,7 @@ def process(
     out_dir.mkdir(parents=True, exist_ok=True)
     failed = 0
     with StopOnSignals() as stop, ExitStack() as loaded:
-        pipeline = loaded.enter_context(closing(Pipeline(settings))) if len(inputs) > 1 else None  # networks are loaded once for all
+        pipeline = loaded.enter_context(closing(Pipeline(settings))) if len(inputs) > 1 else None  # networks are loaded once for all inputs
         run_one = partial(process_video, settings=settings, resume=resume, overwrite=overwrite, stop=stop.event, pipeline=pipeline)
         for number, one in enumerate(inputs):
             name = one.name
@@ -204,7 +217,7 @@ def _check_outputs(
 
 
 def _say(one: Input, result: VideoResult, *, stopped: bool, quiet: bool) -> None:
-    """One line on how it went, and what was odd. Results go to stdout, complaints to stderr."""
+    """Print one line on the result, and its warnings. Results go to stdout, warnings to stderr."""
     name = one.name
     for warning in [] if quiet else result.warnings:
         print(f"mchmr: warning: {name}: {warning}", file=sys.stderr)

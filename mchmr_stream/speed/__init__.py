@@ -1,1 +1,1 @@
-"""Measuring speed: a clip that is the same everywhere, each stage alone, all together, and what machine it was."""
+"""Speed measurements: a reproducible clip, each stage alone, the full pipeline, and the description of the machine."""

@@ -1,4 +1,4 @@
-"""`mchmr bench`: the whole pipeline, then each of its stages alone, and what the two say about each other; as plain data for JSON."""
+"""`mchmr bench`: the full pipeline, then each of its stages alone, and bounds derived from them; as plain data for JSON."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ log = logging.getLogger(__name__)
 
 SCHEMA = 1
 _KEPT_FRAMES = 48
-"""The stages alone see so many frames at most: they are kept in memory, with their crops."""
+"""Limit of frames for the single stages: they are kept in memory, with their crops."""
 _WARM_UP_FRAMES = 10
 ON_THE_WAY = ("decode", "detect", "keypoints", "crop", "network", "fit", "align")
-"""The stages on the way to bodies; an overlay adds the others."""
+"""The stages that produce bodies; an overlay adds the others."""
 _OWN_THREADS = ("decode", "fit", "align", "encode")
-"""Stages that torch's threads have nothing to do with."""
+"""Stages that do not use torch's threads."""
 
 Step = Callable[[str], None]
-"""Told what is measured next."""
+"""Called with a description of the next measurement."""
 
 
 def bench(
@@ -64,10 +64,22 @@ def bench(
     drawn_people: int | None = None,
     step: Step = lambda _: None,
 ) -> dict[str, Any]:
-    """Measure with each of `settings`, one after the other. `batches`: people in one call of the network, measured besides.
+    """Measure with each of `settings`, one after the other.
 
-    `drawn_people`: how many people the clip was drawn with, None where it is somebody's.
-    Raises what opening the clip or loading the components raises.
+    Args:
+        clip: video to process.
+        settings: settings to compare.
+        frames: limit of frames.
+        repeats: runs of the full pipeline.
+        batches: numbers of people per call of the network, for an additional measurement.
+        drawn_people: number of people in a generated clip, None for a user's clip.
+        step: called with a description before each measurement.
+
+    Returns:
+        The results as plain data.
+
+    Raises:
+        MchmrError: the clip cannot be opened, or a component cannot be loaded.
     """
     clip_about: dict[str, Any] = {}
     runs = []
@@ -91,12 +103,12 @@ def bench(
 
 
 def steps_of(settings: Sequence[Settings], repeats: int) -> int:
-    """How many times `bench` says what comes next."""
+    """Return how many times `bench` calls `step`."""
     return sum(6 + repeats + len(_chosen_stages(one)) + (2 + repeats) * one.output.overlay for one in settings)
 
 
 def _chosen_stages(settings: Settings) -> list[str]:
-    """Those on the way to bodies that settings may leave out."""
+    """The optional stages that these settings use."""
     fits, smooths = settings.fit.kind != "none", settings.smoother.kind != "none"
     there = {"keypoints": settings.keypoints.kind != "detector", "fit": fits, "align": fits and smooths}
     return [name for name, is_there in there.items() if is_there]
@@ -109,7 +121,7 @@ def _run(
     run_scenes(clip, settings, pipeline, _WARM_UP_FRAMES)
     served = _Served(settings)
     bodies, files = [], []
-    for number in range(repeats):  # in turns: a machine whose speed drifts treats both alike
+    for number in range(repeats):  # alternating, so that a drift of the machine's speed affects both alike
         step(f"whole pipeline, {number + 1} of {repeats}")
         bodies.append(run_scenes(clip, settings, pipeline, frames))
         if settings.output.overlay:
@@ -137,7 +149,7 @@ def _run(
 
 
 def pipeline_threads() -> int:
-    """Threads that torch gives each of the pipeline's two computing threads, as building the components set them."""
+    """Threads of torch in each of the pipeline's two computing threads, as set when the components are built."""
     import torch
 
     return torch.get_num_threads()
@@ -153,7 +165,7 @@ def _stages_alone(
     team: int,
     step: Step,
 ) -> dict[str, tuple[Alone, Alone]]:
-    """Of each stage: with the threads that it has in the pipeline, and with all cores."""
+    """Results of each stage: with its number of threads in the pipeline, and with all cores."""
 
     def opened() -> Source:
         return First(open_input(clip, settings)[0], len(recording.scenes))
@@ -192,15 +204,14 @@ def _stages_alone(
 
 
 def _median_of(runs: Sequence[WholeRun]) -> WholeRun:
-    """The run in the middle by rate."""
+    """The run of median rate."""
     return sorted(runs, key=lambda run: run.frames_per_s)[(len(runs) - 1) // 2]
 
 
 def _whole(runs: Sequence[WholeRun], stages: Sequence[str], alone: dict[str, tuple[Alone, Alone]]) -> dict[str, Any]:
-    """Rates, and how near they come to what is possible.
+    """Rates of the full pipeline, and their ratio to two bounds.
 
-    Two bounds: no pipeline is faster than its slowest stage is with the whole machine to itself, nor than its CPU time spread
-    evenly over all cores.
+    No pipeline is faster than its slowest stage with the full machine, nor than its CPU time spread evenly over all cores.
     """
     middle = _median_of(runs)
     rate = statistics.median(run.frames_per_s for run in runs)
@@ -272,7 +283,7 @@ def _memory(usages: Sequence[Usage]) -> dict[str, Any]:
 
 
 def _by_batch(pipeline: Pipeline, recording: Recording, batches: Sequence[int], threads: int) -> dict[str, float]:
-    """People per second of the network alone by people in a call."""
+    """People per second of the network alone, by people per call."""
     rates = {}
     for people in batches:
         batch = people_together(recording.batches, people)
@@ -289,14 +300,14 @@ def _about(clip: Path, info: SourceInfo, drawn_people: int | None) -> dict[str, 
 
 
 class _Served:
-    """What Triton servers say they did in between, where the network is on some."""
+    """Statistics of the Triton servers over an interval, if the network runs on some."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings.triton
         self._before = self._totals()
 
     def since(self) -> list[dict[str, Any]] | None:
-        """Per server; None where there is none."""
+        """Return the statistics per server; None without a server."""
         if not self._settings.servers:
             return None
         said = []

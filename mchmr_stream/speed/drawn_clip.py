@@ -1,4 +1,4 @@
-"""The clip that is measured when none is named: drawn people as H.264, the same from everywhere."""
+"""The default clip of measurements: rendered people as H.264, reproducible on any machine."""
 
 from __future__ import annotations
 
@@ -24,13 +24,25 @@ def write_clip(
     fps: int = FPS,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Path:
-    """So many `people` (see `drawn_people`) for so many `frames`, as an MP4.
+    """Write an MP4 of rendered people (see `drawn_people`).
 
-    Drawn once and shown over and over: neither decoder nor networks know that they saw a picture before.
+    The people are rendered for one cycle, which is repeated: neither decoder nor networks cache pictures.
+
+    Args:
+        path: output file.
+        people: number of people.
+        frames: number of frames.
+        size_wh: width and height in pixels.
+        places: number of places side by side; None: as many as people.
+        fps: frame rate.
+        progress: called with the frames done and all frames.
+
+    Returns:
+        `path`.
     """
     width, height = size_wh
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # many small operations: a team would only wait for each other
+    torch.set_num_threads(1)  # many small operations: several threads would only synchronise
     try:
         pictures = []
         for picture in drawn_people(people, width, height, places):
@@ -40,7 +52,7 @@ def write_clip(
     finally:
         torch.set_num_threads(threads)
     with av.open(str(path), "w") as output:
-        # One thread: what x264 writes does not depend on how many cores there are.
+        # One thread: the output of x264 must not depend on the number of cores.
         video = output.add_stream("libx264", rate=Fraction(fps), options={"preset": "veryfast", "crf": "18", "threads": "1"})
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         for index in range(frames):

@@ -1,7 +1,7 @@
-"""People drawn from the body that ships, stepping on the spot before a room: what a detector finds, made of nothing but this package.
+"""Rendered people of the body that ships, stepping in place in a room: detectable people without any other data.
 
-Everything follows from the number of people and the size of the picture; no chance is involved. Arithmetic in floating point may
-differ between machines by a grey level here and there.
+The pictures are determined by the number of people and the size, without random numbers. Floating-point arithmetic may differ between
+machines by a grey level in a few pixels.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from mchmr_stream.geometry.rotation import matrix_from_axis_angle
 from mchmr_stream.rendering.rasterizer import rasterise
 
 CYCLE_FRAMES = 25
-"""Two steps: after so many pictures everything is as at the beginning."""
+"""Two steps, after which the pictures repeat."""
 MAX_PEOPLE = 16
 _EYE_M = 1.0
-"""height of the camera, which looks straight ahead"""
+"""height of the camera, which faces horizontally"""
 _NEAREST_M = 4.4
 _PLACE_M = 1.15
-"""width of the place that each person has"""
+"""width of each person's place"""
 _LIGHT = (-0.35, -0.6, -0.72)
 _SKIN = ((0.85, 0.66, 0.55), (0.55, 0.38, 0.28), (0.93, 0.76, 0.66), (0.68, 0.49, 0.37))
 _SHIRTS = ((0.75, 0.16, 0.14), (0.16, 0.3, 0.62), (0.9, 0.88, 0.8), (0.2, 0.45, 0.25), (0.85, 0.62, 0.15), (0.35, 0.2, 0.42))
@@ -39,10 +39,16 @@ _SHOES = (0.08, 0.08, 0.09)
 
 
 def drawn_people(people: int, width: int, height: int, places: int | None = None) -> Iterator[NDArray[np.uint8]]:
-    """`CYCLE_FRAMES` pictures (height, width, 3) uint8.
+    """Yield `CYCLE_FRAMES` pictures (height, width, 3) uint8.
 
-    People stand side by side in so many `places`, all of the same size however many are taken; None: as many as people.
-    Raises UsageError for numbers out of range.
+    Args:
+        people: number of people.
+        width: of the pictures, pixels.
+        height: of the pictures, pixels.
+        places: number of places side by side, which determines the people's size; None: as many as people.
+
+    Raises:
+        UsageError: a number is out of range.
     """
     places = max(1, people) if places is None else places
     if not 0 <= people <= places <= MAX_PEOPLE:
@@ -57,7 +63,7 @@ def drawn_people(people: int, width: int, height: int, places: int | None = None
         return
     colours = torch.stack([_face_colours(body, number) for number in range(people)])
     betas = torch.from_numpy(np.stack([_betas(number) for number in range(people)]).astype(np.float32))
-    # The middle places first, so that few people stand near the middle.
+    # Inner places first, so that a few people stand near the middle.
     at = sorted(range(places), key=lambda place: (abs(place - (places - 1) / 2), place))[:people]
     sideways_m = torch.tensor([(place - (places - 1) / 2) * distance_m * width / camera.fx / places for place in sorted(at)])
     for frame in range(CYCLE_FRAMES):
@@ -69,12 +75,12 @@ def drawn_people(people: int, width: int, height: int, places: int | None = None
 
 
 def _betas(number: int) -> NDArray[np.float64]:
-    """Ten numbers within a standard deviation, other ones for each person."""
+    """Ten numbers within a standard deviation, different for each person."""
     return 0.8 * np.sin((number + 1) * np.arange(1, 11) * 1.7)
 
 
 def _pose(phase: float, number: int) -> NDArray[np.float64]:
-    """(24, 3, 3) of a person who steps on the spot, turned a little to one side or the other; phase 0..1."""
+    """(24, 3, 3) rotations of a person stepping in place, slightly rotated to one side; phase 0..1."""
     joint = {name: index for index, name in enumerate(JOINT_NAMES)}
     turn = 2 * math.pi * (phase + 0.21 * number)
     axis_angle = np.zeros((24, 3))
@@ -89,13 +95,13 @@ def _pose(phase: float, number: int) -> NDArray[np.float64]:
     axis_angle[joint["spine3"]] = (0.05, 0.12 * math.sin(turn), 0)
     rotations = np.asarray(matrix_from_axis_angle(axis_angle))
     heading = 0.5 * math.sin(1.9 * number + 0.6)
-    upright = np.diag([1.0, -1.0, -1.0])  # the body looks along +z with y up, the camera's y points down
+    upright = np.diag([1.0, -1.0, -1.0])  # the body faces +z with y up, the camera's y points down
     rotations[0] = upright @ np.asarray(matrix_from_axis_angle(np.array([0, heading, 0])))
     return rotations
 
 
 def _face_colours(body: BodyModel, number: int) -> Tensor:
-    """(F, 3): skin, shirt with short sleeves, trousers, shoes and hair, by the joint that moves each triangle most."""
+    """(F, 3): skin, shirt with short sleeves, trousers, shoes and hair, by the joint of each triangle's largest weight."""
     colour = {"skin": _SKIN[number % 4], "shirt": _SHIRTS[number % 6], "trousers": _TROUSERS[number % 4], "hair": _HAIR[(number // 2) % 4]}
     wears = {"hip": "trousers", "knee": "trousers", "pelvis": "trousers", "spine": "shirt", "collar": "shirt", "shoulder": "shirt"}
     by_joint = []
@@ -114,7 +120,7 @@ def _face_colours(body: BodyModel, number: int) -> Tensor:
 
 
 def _room(camera: Intrinsics, width: int, height: int, distance_m: float) -> NDArray[np.uint8]:
-    """(height, width, 3): a floor of boards, a wall with a few pictures on it, and a light that falls off."""
+    """(height, width, 3): a floor of boards, a wall with a few pictures, and light that falls off."""
     x, y = np.meshgrid((np.arange(width) - camera.cx) / camera.fx, (np.arange(height) - camera.cy) / camera.fy)
     wall_m = distance_m + 1.5
     floor = y * wall_m > _EYE_M
@@ -131,7 +137,7 @@ def _room(camera: Intrinsics, width: int, height: int, distance_m: float) -> NDA
 
 
 def _drawn(rgb: NDArray[np.uint8], vertices_m: Tensor, faces: Tensor, colours: Tensor, camera: Intrinsics) -> NDArray[np.uint8]:
-    """Each person in turn, with flat shading; they stand side by side, so none has to be hidden behind another."""
+    """The picture with one person after the other in flat shading; they stand side by side, so none occludes another."""
     height, width = rgb.shape[:2]
     for vertices, tint in zip(vertices_m, colours, strict=True):
         points = project(vertices, camera)

@@ -1,4 +1,4 @@
-"""What every stage was asked in a run of the pipeline, kept so that it can be asked the same again, alone."""
+"""Recording of the inputs of all stages in a run of the pipeline, to repeat the same calls on a stage alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class First:
-    """The first frames of a source, as a source."""
+    """A source that ends after the first frames of another one."""
 
     def __init__(self, source: Source, frames: int) -> None:
         self._source, self._frames = source, frames
@@ -41,22 +41,22 @@ class First:
 
 @dataclass
 class Recording:
-    """Calls in their order, with all that they were given; frames and crops stay in memory."""
+    """Calls in order with their inputs; frames and crops stay in memory."""
 
     detected: list[list[Frame]] = field(default_factory=list)
     refined: list[tuple[Frame, Tracks, Intrinsics]] = field(default_factory=list)
-    """empty where the detector's keypoints are taken"""
+    """empty if the detector's keypoints are used"""
     cropped: list[tuple[Frame, Tracks, Intrinsics]] = field(default_factory=list)
     batches: list[CropBatch] = field(default_factory=list)
     fitted: list[list[Measured]] = field(default_factory=list)
-    """empty where nothing is fitted"""
+    """empty if no bodies are fitted"""
     aligned: list[tuple[int, list[Bodies]]] = field(default_factory=list)
-    """smoothed bodies that were put back onto their keypoints, and how many of `fitted` were known by then"""
+    """smoothed bodies before keypoint alignment, and the number of entries of `fitted` at that time"""
     scenes: list[Scene] = field(default_factory=list)
 
     @property
     def people_per_frame(self) -> float:
-        """Of the finished scenes."""
+        """Mean number of people in the finished scenes."""
         return sum(map(len, self.scenes)) / max(1, len(self.scenes))
 
 
@@ -75,7 +75,7 @@ def record(pipeline: Pipeline, source: Source, intrinsics: Intrinsics) -> Record
 
 
 class _Watch(Stopwatch):
-    """Hears every call of a stage: of those that are made anew for each run it writes down what they were given."""
+    """A listener of all stage calls; it records the inputs of stages that are created for each run."""
 
     def __init__(self, recording: Recording) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class _Watch(Stopwatch):
 
 
 class _Stands:
-    """In for a component: what is not recorded goes to the component itself."""
+    """A proxy of a component that records calls; other attributes are those of the component."""
 
     def __init__(self, component: object, recording: Recording) -> None:
         self._component: Any = component

@@ -1,4 +1,4 @@
-"""What a piece of work took: wall time, CPU time of all threads, the most memory, and the GPU's share where there is one."""
+"""Resource usage of a piece of work: wall time, CPU time of all threads, peak memory, and GPU use where there is one."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclass
 class Usage:
-    """Filled in when the work is over."""
+    """Resources used in a `with` block, filled in at its end."""
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
-    """of this process, all threads; a server's is not in it"""
+    """of this process, all threads; without a server's"""
     peak_memory_mib: float | None = None
-    """most memory of the process while it ran, what was loaded before included; None where the system does not say"""
+    """peak memory of the process during the block, including what was loaded before; None where the system does not provide it"""
     gpu_percent: float | None = None
     """mean share of time in which the GPU computed; None without NVIDIA's management library"""
     gpu_peak_memory_mib: float | None = None
-    """most that torch held; None without CUDA"""
+    """peak memory of torch; None without CUDA"""
 
 
 @dataclass(frozen=True)
 class Timed:
-    """Frames, and what they took."""
+    """A number of frames with times and resources."""
 
     frames: int
     each_s: list[float]
@@ -49,14 +49,14 @@ class Timed:
         return self.usage.cpu_s / self.frames
 
     def percentiles_ms(self) -> tuple[float, float, float]:
-        """p50, p95 and p99 of `each_s`."""
+        """Return p50, p95 and p99 of `each_s`."""
         p50, p95, p99 = (1e3 * np.percentile(self.each_s, (50, 95, 99))).tolist()
         return p50, p95, p99
 
 
 @contextmanager
 def measured() -> Iterator[Usage]:
-    """Measure what runs in the `with` block."""
+    """Measure the resources of the `with` block."""
     import torch
 
     usage, cuda = Usage(), torch.cuda.is_available()
@@ -78,7 +78,7 @@ def measured() -> Iterator[Usage]:
 
 
 def _forget_peak() -> bool:
-    """Let the peak start anew (Linux); False where that cannot be."""
+    """Reset the peak memory (Linux); False where that is not possible."""
     try:
         _CLEAR.write_text("5")
     except OSError:
@@ -101,7 +101,7 @@ def _peak_mib(since_forgotten: bool) -> float | None:
 
 @contextmanager
 def _gpu_samples() -> Iterator[list[float]]:
-    """Shares of GPU time in percent, gathered on a thread; stays empty where nothing can be asked."""
+    """GPU use in percent, sampled on a thread; stays empty without a GPU."""
     samples: list[float] = []
     pynvml = _management_library()
     if pynvml is None:
@@ -114,7 +114,7 @@ def _gpu_samples() -> Iterator[list[float]]:
 
     def sample() -> None:
         while not over.wait(_SAMPLE_EVERY_S):
-            with contextlib.suppress(pynvml.NVMLError):  # a missed sample is no reason to stop
+            with contextlib.suppress(pynvml.NVMLError):  # a missed sample does not matter
                 samples.append(float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu))
 
     thread = threading.Thread(target=sample, name="gpu use", daemon=True)

@@ -1,4 +1,4 @@
-"""What was measured, as tables for people."""
+"""Results of measurements as printed tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.table import Table
 
 
 def print_tables(result: dict[str, Any], console: Console) -> None:
-    """One table of stages and a few lines for each run."""
+    """Print one table of stages and a few lines for each run."""
     machine, clip = result["machine"], result["clip"]
     console.print(f"{machine['cpu']}, {machine['cores']} cores, {machine['gpu'] or 'no GPU'}; {result['date']}", highlight=False)
     console.print(f"{clip['name']}, {clip['width']}x{clip['height']}", highlight=False, markup=False)

@@ -1,4 +1,4 @@
-"""Each stage by itself, asked what it was asked in the pipeline: how many frames a second, how long a call, how much CPU."""
+"""Each stage alone with its inputs from a run of the pipeline: frames per second, time per call, CPU time."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from mchmr_stream.speed.recorded_calls import Recording
 from mchmr_stream.speed.resource_usage import Timed, measured
 
 STAGES = ("decode", "detect", "keypoints", "crop", "network", "fit", "align", "render", "encode")
-"""In the order of the flow; keypoints, fit and align where settings have them, the last two only where an overlay is written."""
+"""In the order of processing; keypoints, fit and align if the settings use them, the last two only with an overlay."""
 
 Calls = Callable[[list[float]], int]
-"""Does the work, notes the seconds of every call, and says how many frames it was for."""
+"""Does the work, appends the seconds of each call to the list, and returns the number of frames."""
 
 
 @dataclass(frozen=True)
 class Alone(Timed):
-    """How one stage did; `each_s` are its calls."""
+    """Measurement of one stage; `each_s` are its calls."""
 
     threads: int
     """of torch; decoder and encoder choose their own"""
 
 
 def run_alone(calls: Calls, threads: int) -> Alone:
-    """Do it twice, and measure the second time."""
+    """Run the calls twice and measure the second run."""
     with torch_threads(threads):
         calls([])
         call_s: list[float] = []
@@ -52,7 +52,7 @@ def run_alone(calls: Calls, threads: int) -> Alone:
 
 
 def decoding(open_source: Callable[[], Source]) -> Calls:
-    """Frames of a newly opened source, one after the other."""
+    """Decode the frames of a newly opened source, one after the other."""
 
     def calls(seconds: list[float]) -> int:
         source = open_source()
@@ -69,12 +69,16 @@ def decoding(open_source: Callable[[], Source]) -> Calls:
 
 
 def detecting(recording: Recording, components: Components) -> Calls:
-    """The detector on the frames that it was asked about, as many at once."""
+    """Detect people in the frames of the recorded calls, in batches of the same size."""
     return lambda seconds: _timed(seconds, [partial(components.detector.detect, asked) for asked in recording.detected], recording)
 
 
 def refining(recording: Recording, components: Components) -> Calls:
-    """The keypoints of everyone out of crops of their own. Raises ValueError where settings leave that out."""
+    """Refine the keypoints of all people in crops of their own.
+
+    Raises:
+        ValueError: the settings do not use keypoint crops.
+    """
     keypoints = components.keypoints
     if keypoints is None:
         raise ValueError("these components have nothing that finds keypoints in crops")
@@ -82,12 +86,12 @@ def refining(recording: Recording, components: Components) -> Calls:
 
 
 def cropping(recording: Recording, components: Components) -> Calls:
-    """The crops of everyone."""
+    """Cut the crops of all people."""
     return lambda seconds: _timed(seconds, [partial(components.cropper.crop, *given) for given in recording.cropped], recording)
 
 
 def estimating(recording: Recording, components: Components) -> Calls:
-    """The network on the same batches, as many on their way at once as in the pipeline. A call lasts until its answer is there."""
+    """Run the network on the same batches, with as many in flight as in the pipeline. A call lasts until its result is available."""
 
     def calls(seconds: list[float]) -> int:
         with ExitStack() as at_end:
@@ -109,7 +113,7 @@ def estimating(recording: Recording, components: Components) -> Calls:
 
 
 def fitting(recording: Recording, new_fitter: Callable[[], BodyFitter]) -> Calls:
-    """The fit of everyone, from the first frame on by a fit that knows nobody yet."""
+    """Fit the bodies of all people with a new fitter, from the first frame on."""
 
     def calls(seconds: list[float]) -> int:
         fitter = new_fitter()
@@ -119,7 +123,7 @@ def fitting(recording: Recording, new_fitter: Callable[[], BodyFitter]) -> Calls
 
 
 def aligning(recording: Recording, new_alignment: Callable[[], KeypointAlignment]) -> Calls:
-    """Smoothed bodies of everyone put back onto their keypoints."""
+    """Align the smoothed bodies of all people with their keypoints."""
 
     def calls(seconds: list[float]) -> int:
         alignment, remembered = new_alignment(), 0
@@ -134,12 +138,12 @@ def aligning(recording: Recording, new_alignment: Callable[[], KeypointAlignment
 
 
 def rendering(recording: Recording) -> Calls:
-    """Bodies posed and painted over the picture."""
+    """Pose and draw the bodies over the pictures."""
     return lambda seconds: _timed(seconds, [partial(draw_scene, scene) for scene in recording.scenes], recording)
 
 
 def encoding(recording: Recording, info: SourceInfo) -> Calls:
-    """The painted pictures to H.264. A picture that is painted already, with nobody in it, costs the overlay its encoding only."""
+    """Encode the overlay as H.264. The pictures are already drawn and passed without people, so that only the encoding is measured."""
     painted = [
         replace(
             scene, frame=replace(scene.frame, rgb=draw_scene(scene)), bodies=_nobody(scene), joints_m=_none(24, 3), joints_px=_none(24, 2)
@@ -181,7 +185,7 @@ def _timed(seconds: list[float], calls: list[Callable[[], object]], recording: R
 
 
 def people_together(batches: list[CropBatch], people: int) -> CropBatch | None:
-    """A batch of so many people, the recorded ones over and over; None where there was nobody."""
+    """Build a batch of `people` people by repeating the recorded ones; None without any."""
     found = [batch for batch in batches if len(batch)]
     if not found:
         return None
@@ -195,7 +199,7 @@ def people_together(batches: list[CropBatch], people: int) -> CropBatch | None:
 
 
 def people_per_s(estimator: MeshEstimator, batch: CropBatch, threads: int, seconds: float = 1.0) -> float:
-    """The network's rate on one batch asked again and again, after one answer to warm up."""
+    """Measure the network's rate on one batch, repeated for `seconds` after one call to warm up."""
     with torch_threads(threads):
         estimator.estimate(batch)
         start, done = time.perf_counter(), 0

@@ -1,4 +1,4 @@
-"""Where time goes, as a picture: each stage's calls, and the CPU time of a frame by stage."""
+"""Chart of the time per call of each stage, and of the CPU time per frame by stage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ _REST = "#cfcfcf"
 
 
 def draw_chart(result: dict[str, Any], path: Path) -> None:
-    """Write a PNG. Raises MissingPart without matplotlib, MchmrError where `path` cannot be written."""
+    """Write a PNG.
+
+    Raises:
+        MissingPart: matplotlib is not installed.
+        MchmrError: `path` cannot be written.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The whole pipeline, with and without its files: rates of several runs, pauses between finished frames, CPU and memory."""
+"""Measurement of the full pipeline, with and without output files: rates, intervals between finished frames, CPU and memory."""
 
 from __future__ import annotations
 
@@ -23,16 +23,20 @@ from mchmr_stream.speed.resource_usage import Timed, measured
 
 @dataclass(frozen=True)
 class WholeRun(Timed):
-    """One run from the first frame asked for to the last one finished; `each_s` are the pauses between finished frames."""
+    """One run, from the request of the first frame to the last finished frame; `each_s` are the intervals between finished frames."""
 
     people: int
-    """in all frames together"""
+    """sum over all frames"""
     stage_s: dict[str, list[float]]
-    """of every call of each stage, while the others ran"""
+    """of each call of each stage, while the other stages run"""
 
 
 def run_scenes(clip: Path, settings: Settings, pipeline: Pipeline, frames: int) -> WholeRun:
-    """Bodies of every frame; nothing is drawn or written. Raises InputError where the clip has no frame."""
+    """Run the pipeline without drawing or writing.
+
+    Raises:
+        InputError: the clip has no frame.
+    """
     source, intrinsics = open_input(clip, settings)
     watch, finished_s, people = Stopwatch(), [], 0
     try:
@@ -50,7 +54,7 @@ def run_scenes(clip: Path, settings: Settings, pipeline: Pipeline, frames: int) 
 
 
 def run_with_files(clip: Path, settings: Settings, pipeline: Pipeline, frames: int) -> WholeRun:
-    """As `mchmr video` does it: with STEM.npz, and the overlay where settings ask for it."""
+    """Run the pipeline as `mchmr video` does: with STEM.npz, and the overlay if settings request it."""
     stop, finished_s = threading.Event(), [time.perf_counter()]
 
     def finished(done: int, _: int | None) -> None:
