@@ -7,10 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from components import skip_without
 
 if TYPE_CHECKING:
     from mchmr_stream.config import Settings
     from mchmr_stream.pipeline.pipeline import Pipeline
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that depend on the wall clock run after all others, and once more if they fail."""
+    items.sort(key=lambda item: item.get_closest_marker("clock") is not None)
+    for item in items:
+        if item.get_closest_marker("clock"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +27,7 @@ def shared() -> Path:
     """Real clips and validation views of the developers; users do not have them, so tests that need them skip."""
     folder = Path(os.environ.get("MCHMR_SHARED", Path(__file__).resolve().parents[2] / "shared"))
     if not (folder / "data").is_dir():
-        pytest.skip(f"developers' data not found at {folder} (set MCHMR_SHARED to use it)")
+        skip_without("shared", f"developers' data not found at {folder} (set MCHMR_SHARED to use it)")
     return folder
 
 

@@ -13,6 +13,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from components import import_or_skip
 from places import ROOT
 
 from mchmr_stream.cli import doctor
@@ -27,7 +28,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[str]]:
     """Names in the wheel and in the source archive, built from a copy that also holds what a used checkout does."""
-    pytest.importorskip("hatchling", reason="needs hatchling")
+    import_or_skip("hatchling")
     folder = tmp_path_factory.mktemp("packaging")
     checkout = folder / "checkout"
     heavy = shutil.ignore_patterns(

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from components import import_or_skip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
@@ -48,7 +49,7 @@ def rng() -> np.random.Generator:
 
 
 def assert_same_as_smplx(model: BodyModel, arrays: dict[str, Any], rng: np.random.Generator) -> None:
-    smplx = pytest.importorskip("smplx")
+    smplx = import_or_skip("smplx")
     arrays = {key: array.astype(np.float32) if array.dtype.kind == "f" else array for key, array in arrays.items()}
     theirs = smplx.SMPL("", data_struct=smplx.utils.Struct(**arrays), create_transl=False, vertex_ids=defaultdict(int))
     rotations, betas, transl = random_rotations(rng, 5, 24), torch.randn(5, 10), torch.randn(5, 3)
@@ -82,7 +83,7 @@ def test_only_the_first_ten_betas_of_a_larger_file_are_used(tmp_path: Path, rng:
 
 
 def test_smplx_file_with_straight_hands_poses_as_smplx_does(tmp_path: Path, rng: np.random.Generator) -> None:
-    smplx = pytest.importorskip("smplx")
+    smplx = import_or_skip("smplx")
     arrays = smpl_arrays(rng, parents=SMPLX_PARENTS, betas=400)
     np.savez(tmp_path / "SMPLX.npz", **arrays, joint2num=np.array({"not": "read"}, object))
     model = load_body(tmp_path / "SMPLX.npz")

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from components import import_or_skip
 
 from mchmr_stream.camera_files import load_camera
 from mchmr_stream.config import CameraSettings, Settings, load_settings
@@ -144,7 +145,7 @@ def test_toml_and_npz_are_known_by_their_names(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["yaml", "xml", "json"])
 def test_what_opencv_itself_writes(tmp_path, suffix):
-    cv2 = pytest.importorskip("cv2")
+    cv2 = import_or_skip("cv2")
     storage = cv2.FileStorage(str(tmp_path / f"camera.{suffix}"), cv2.FILE_STORAGE_WRITE)
     storage.write("camera_matrix", np.array(K))
     storage.write("dist_coeff", np.array([FIVE]))
@@ -267,7 +268,7 @@ def test_a_name_without_a_file_is_refused():
 
 
 def test_points_agree_with_opencv_for_every_number_of_coefficients():
-    cv2 = pytest.importorskip("cv2")
+    cv2 = import_or_skip("cv2")
     points = np.random.default_rng(0).uniform([50, 50], [WIDTH - 50, HEIGHT - 50], (50, 2))
     rays = np.concatenate([(points - [CAMERA.cx, CAMERA.cy]) / [CAMERA.fx, CAMERA.fy], np.ones((50, 1))], 1)
     for coefficients in (FIVE[:4], FIVE, EIGHT, [*EIGHT, 0.01, -0.02, 0.015, 0.005]):

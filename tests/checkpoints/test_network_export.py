@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from components import import_or_skip
 from numpy.typing import NDArray
 from places import ROOT
 
@@ -42,7 +43,7 @@ def batch(people: int, views: int) -> CropBatch:
 
 
 def with_onnxruntime(path: Path) -> Run:
-    runtime: Any = pytest.importorskip("onnxruntime")
+    runtime: Any = import_or_skip("onnxruntime")
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     assert [tensor.name for tensor in session.get_inputs()] == INPUTS
     return lambda arrays: dict(zip(OUTPUTS, session.run(OUTPUTS, arrays), strict=True))
@@ -80,8 +81,8 @@ def test_an_exported_file_gives_the_same_numbers(
 
 @pytest.mark.parametrize(("form", "backend"), [("onnx", "onnxruntime"), ("torchscript", "pytorch")])
 def test_the_configuration_is_one_that_triton_reads(form: str, backend: str, quick_settings: Settings, tmp_path: Path) -> None:
-    text_format: Any = pytest.importorskip("google.protobuf.text_format")
-    model_config: Any = pytest.importorskip("tritonclient.grpc.model_config_pb2")
+    text_format: Any = import_or_skip("google.protobuf.text_format")
+    model_config: Any = import_or_skip("tritonclient.grpc.model_config_pb2")
     from mchmr_stream.serving import model_repository
 
     network = load_network(quick_settings.network.weights)

@@ -428,6 +428,7 @@ def test_a_signal_ends_the_run_politely(tmp_path: Path, number: signal.Signals, 
     assert "Traceback" not in err
 
 
+@pytest.mark.clock
 @pytest.mark.skipif(os.name == "nt", reason="signals between processes are a POSIX matter")
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     child = start_stoppable(tmp_path, polite=False)

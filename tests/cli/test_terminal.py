@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from components import import_or_skip
 from motions import write_motion
 
 from mchmr_stream import load
@@ -61,7 +62,7 @@ def test_a_name_that_the_terminal_lacks_is_escaped(
 
 @posix
 def test_a_library_that_takes_only_utf8_names_is_not_handed_others(bodies: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("pxr")
+    import_or_skip("pxr")
     file = bodies.rename(bodies.with_name(f"{UNSHOWABLE}.npz"))
     assert main(["export", str(file), "--to", "usd"]) == 0
     assert file.with_suffix(".usd").stat().st_size > 1000
@@ -119,7 +120,7 @@ def test_export_to_a_full_disk_names_the_file_and_leaves_nothing(
     bodies: Path, full_disk: Path, to: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if to in ("usd", "smpl"):
-        pytest.importorskip({"usd": "pxr", "smpl": "smplcodec"}[to])
+        import_or_skip({"usd": "pxr", "smpl": "smplcodec"}[to])
     assert main(["export", str(bodies), "--to", to, "-o", str(full_disk)]) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"mchmr: {bodies}: cannot write {full_disk / 'clip'}")

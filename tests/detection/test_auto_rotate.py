@@ -9,6 +9,7 @@ from pathlib import Path
 import media
 import numpy as np
 import pytest
+from components import skip_without
 from painted_sources import ONE_PERSON, Pictures, variant
 from people import FPS, people_picture, people_pictures
 from usual_tracker import people_tracker
@@ -348,7 +349,7 @@ def test_a_man_at_a_desk_shows_how_each_of_four_cameras_is_mounted(
 ) -> None:
     path = shared / "data" / "validation" / "desk" / "4_cam_recording" / f"{clip}.mp4"
     if not path.exists():
-        pytest.skip(f"{path} is not there")
+        skip_without("shared", f"{path} is not there")
     said: list[str] = []
     detector = AutoRotateDetector(quick_pipeline.components.detector, said.append)
     source = open_source(path, SourceSettings(end_s=5))

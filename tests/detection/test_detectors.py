@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from components import import_or_skip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rendered_people import LIMB_NAMES, render
@@ -188,7 +189,7 @@ def person() -> tuple[np.ndarray, np.ndarray]:
 
 class TestMediaPipe:
     def test_finds_the_person_and_forgets_them(self, person: tuple[np.ndarray, np.ndarray]) -> None:
-        pytest.importorskip("mediapipe")
+        import_or_skip("mediapipe")
         rgb, limbs = person
         detector = MediaPipeDetector()
         first, nobody, again = detector.detect([frame_of(rgb), blank(640, 640), frame_of(rgb)])
@@ -202,7 +203,7 @@ class TestMediaPipe:
         assert (limbs < (x1, y1)).all()
 
     def test_the_reference_gives_metres_about_the_hips(self, person: tuple[np.ndarray, np.ndarray]) -> None:
-        pytest.importorskip("mediapipe")
+        import_or_skip("mediapipe")
         rgb, limbs = person
         reference = MediaPipeReference()
         assert reference.landmarks(blank(640, 640).rgb, 0.0) is None
@@ -237,7 +238,7 @@ class TestMediaPipe:
             MediaPipeDetector()
 
     def test_a_file_that_is_no_model_is_refused(self, tmp_path: Path) -> None:
-        pytest.importorskip("mediapipe")
+        import_or_skip("mediapipe")
         (tmp_path / "bad.task").write_bytes(b"not a bundle")
         with pytest.raises(InputError, match=r"bad\.task"):
             MediaPipeDetector(tmp_path / "bad.task")

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from components import import_or_skip
 from places import ROOT
 
 from mchmr_stream.body.body_files import load_body
@@ -147,7 +148,7 @@ def test_errors_along_and_across_the_line_of_sight():
 
 
 def test_only_what_is_between_the_markers_is_rewritten():
-    pytest.importorskip("matplotlib")
+    import_or_skip("matplotlib")
     import method_figures as figures
 
     page = f"before\n{figures.START}\nold\n{figures.END}\nafter\n"

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from components import import_or_skip, skip_without
 from media import write_video
 from motions import CAMERA, HEIGHT, WIDTH, write_motion
 from places import HELPERS, ROOT
@@ -117,7 +118,7 @@ def test_trimesh_finds_mesh_skeleton_and_camera_in_the_glb(clip: Path, motion: M
 def node_reader(path: Path, times_s: list[float]) -> dict[str, Any]:
     folder = os.environ.get("MCHMR_NODE_MODULES")
     if folder is None or shutil.which("node") is None:
-        pytest.skip("three.js is not here: npm install three gltf-validator, and name the folder in MCHMR_NODE_MODULES")
+        skip_without("node", "three.js is not here: npm install three gltf-validator, and name the folder in MCHMR_NODE_MODULES")
     command = ["node", str(READER), str(path), *(repr(time_s) for time_s in times_s)]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
@@ -453,7 +454,7 @@ READ_BACK = {
 
 def smplx_joints_m(smpl_file: Path, poses: np.ndarray, betas: np.ndarray, transl: np.ndarray) -> np.ndarray:
     """(n, 72), (n, 10), (n, 3) -> (n, 24, 3) by smplx."""
-    smplx = pytest.importorskip("smplx")
+    smplx = import_or_skip("smplx")
     with np.load(smpl_file) as file:
         arrays = {name: file[name].astype(np.float32) if file[name].dtype.kind == "f" else file[name] for name in file.files}
     theirs = smplx.SMPL("", data_struct=smplx.utils.Struct(**arrays), create_transl=False, vertex_ids=defaultdict(int))

@@ -21,6 +21,7 @@ import av
 import media
 import numpy as np
 import pytest
+from components import import_or_skip, skip_without
 from people import FPS, HEIGHT, WIDTH, people_pictures
 from places import HELPERS, ROOT
 
@@ -38,14 +39,15 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What docs/gstreamer.md says for a virtual environment: one of the system's Python, first on PATH, and GST_PLUGIN_PATH."""
     if shutil.which("gst-launch-1.0") is None:
-        pytest.skip("GStreamer's tools are not installed (docs/gstreamer.md names the packages)")
+        skip_without("gstreamer", "GStreamer's tools are not installed (docs/gstreamer.md names the packages)")
     probe = 'import sys, gi; gi.require_version("Gst", "1.0"); from gi.repository import Gst; print(*sys.version_info[:2])'
     found = subprocess.run([SYSTEM_PYTHON, "-c", probe], capture_output=True, text=True, check=False)
     if found.returncode:
-        pytest.skip(f"{SYSTEM_PYTHON} has no GStreamer bindings (docs/gstreamer.md names the packages): {found.stderr[-200:]}")
+        skip_without("gstreamer", f"{SYSTEM_PYTHON} has no GStreamer bindings (see docs/gstreamer.md): {found.stderr[-200:]}")
     if found.stdout.split() != [str(number) for number in sys.version_info[:2]]:
-        pytest.skip(
-            f"GStreamer's Python is {found.stdout.split()}, these tests run on {sys.version_info[:2]}: it cannot use what is installed here"
+        skip_without(
+            "gstreamer",
+            f"GStreamer's Python is {found.stdout.split()}, these tests run on {sys.version_info[:2]}: it cannot use their packages",
         )
     folder = tmp_path_factory.mktemp("gstreamer")
     subprocess.run([SYSTEM_PYTHON, "-m", "venv", "--system-site-packages", "--without-pip", folder / "venv"], check=True)
@@ -56,7 +58,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         **os.environ,
         "PATH": f"{folder / 'venv' / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": f"{package}{os.pathsep}{HELPERS}",
-        "GST_PLUGIN_PATH": str(package / "mchmr_stream" / "gst" / "plugins"),
+        "GST_PLUGIN_PATH": str(package / "mchmr_stream" / "gstreamer" / "plugins"),
         "GST_REGISTRY": str(folder / "registry.bin"),
         "OMP_NUM_THREADS": "1",
     }
@@ -201,6 +203,7 @@ def test_caps_changes_and_events_keep_their_place(app):
     assert outcome["sizes"] == [[64, 48]] * 6 + [[48, 64]] * 3
 
 
+@pytest.mark.clock
 def test_latency_is_declared_and_late_frames_are_dropped_when_a_sink_says_so(app):
     outcome = app("live")
     assert outcome["two-sided"] - outcome["causal"] == pytest.approx(0.5 + 1 / 30, abs=0.15)
@@ -251,7 +254,7 @@ def test_views_change_while_it_plays(app):
 
 
 def test_the_network_on_a_triton_server_gives_what_it_gives_here(environment, clip, config, quick_settings, tmp_path):
-    pytest.importorskip("tritonclient.grpc", reason="needs tritonclient[grpc]")
+    import_or_skip("tritonclient.grpc")
     from mchmr_stream.network.weights import load_network
     from mchmr_stream.serving.model_repository import ModelOptions, write_python_repository
     from mchmr_stream.serving.server_metrics import prometheus_metrics
@@ -261,7 +264,7 @@ def test_the_network_on_a_triton_server_gives_what_it_gives_here(environment, cl
     try:
         binary = find_tritonserver()
     except MissingPart as error:
-        pytest.skip(str(error))
+        skip_without("tritonserver", str(error))
     weights = quick_settings.network.weights
     options = ModelOptions(device="cpu", precision="fp32", threads=1, prepared_views=1)
     write_python_repository(tmp_path / "models", load_network(weights), weights, options)
@@ -359,7 +362,7 @@ def rtsp_server(environment: dict[str, str]) -> Iterator[tuple[int, subprocess.P
     assert server.stdout is not None
     if server.stdout.readline().strip() != "up":
         server.wait()
-        pytest.skip("no GStreamer RTSP server here (apt: gir1.2-gst-rtsp-server-1.0)")
+        skip_without("gstreamer", "no GStreamer RTSP server here (apt: gir1.2-gst-rtsp-server-1.0)")
     yield port, server
     server.kill()
     server.communicate()
@@ -371,7 +374,7 @@ def test_the_documented_rtsp_line_works(environment, config, clip, tmp_path, rts
         shutil.which("gst-inspect-1.0")
         and subprocess.run(["gst-inspect-1.0", "rtspclientsink"], capture_output=True, check=False).returncode
     ):
-        pytest.skip("no rtspclientsink here (apt: gstreamer1.0-rtsp)")
+        skip_without("gstreamer", "no rtspclientsink here (apt: gstreamer1.0-rtsp)")
     port, server = rtsp_server
     command = [part.replace(":8554", f":{port}") for part in documented("rtspclientsink", config, tmp_path, clip)]
     launched = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from components import import_or_skip
 from places import DATA, ROOT
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -266,8 +267,8 @@ class TestThunderPoints:
 
     @pytest.mark.slow
     def test_can_be_exported_to_onnx(self, network: MoveNetThunder, crops: Tensor, reading: ThunderReading, tmp_path: Path) -> None:
-        pytest.importorskip("onnx")
-        onnxruntime = pytest.importorskip("onnxruntime")
+        import_or_skip("onnx")
+        onnxruntime = import_or_skip("onnxruntime")
         names = ["crops", "near_px", "points", "covariance", "presence"]
         module, near = ThunderReader(network), reading.points
         with warnings.catch_warnings():

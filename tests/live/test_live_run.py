@@ -18,6 +18,7 @@ import av
 import media
 import numpy as np
 import pytest
+from components import skip_without
 from people import FPS, people_pictures
 from PIL import Image
 from waiting import wait_for
@@ -89,6 +90,7 @@ def follow(sources: list[str], settings: Settings, wanted: int) -> tuple[list[Mo
 # ---- the source -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.clock
 def test_a_slow_reader_always_gets_the_newest_picture():
     source = LiveSource(parse_address(LAVFI, LiveSettings()), LiveSettings())
     frames, ages = [], []
@@ -120,6 +122,7 @@ def test_pictures_are_let_go_at_once(clip):
         gc.enable()
 
 
+@pytest.mark.clock
 def test_a_file_is_played_in_its_own_time(clip):
     begun_s = time.monotonic()
     source = LiveSource(parse_address(str(clip), LiveSettings()), LiveSettings())
@@ -231,6 +234,7 @@ class MjpegServer:
                 return
 
 
+@pytest.mark.clock
 def test_a_lost_camera_is_found_again_twenty_times_and_nothing_is_left_behind():
     settings = LiveSettings(read_timeout_s=1.0, longest_pause_s=0.2)
     with MjpegServer() as server:
@@ -263,6 +267,7 @@ def test_a_lost_camera_is_found_again_twenty_times_and_nothing_is_left_behind():
     assert "fitted into 64x48" in source.warnings[0]
 
 
+@pytest.mark.clock
 def test_where_a_stream_has_no_clock_times_follow_arrival(live_settings, tmp_path):
     film, names = tmp_path / "film.mp4", {"body_model": "b", "body_model_sha256": "1", "weights": "w", "weights_sha256": "2"}
     with MjpegServer() as server:
@@ -297,6 +302,7 @@ def test_which_streams_have_a_clock(tmp_path, name, codec, expected):
         assert has_clock(container) == expected
 
 
+@pytest.mark.clock
 def test_a_file_without_times_is_played_at_its_rate(tmp_path):
     path = media.write_video(tmp_path / "a.h264", media.counter_pictures(30), 30)
     begun_s = time.monotonic()
@@ -355,7 +361,9 @@ class RtspServer:
         assert self._process.stdout is not None
         if "up" not in self._process.stdout.readline():
             self._process.wait()
-            pytest.skip("no GStreamer RTSP server here (apt: gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly python3-gst-1.0)")
+            skip_without(
+                "gstreamer", "no GStreamer RTSP server here (apt: gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly python3-gst-1.0)"
+            )
 
     def kill(self) -> None:
         if self._process is not None:
@@ -367,13 +375,14 @@ class RtspServer:
 @pytest.fixture
 def rtsp() -> Iterator[RtspServer]:
     if not Path(GST_PYTHON).exists():
-        pytest.skip("no system Python with GStreamer here")
+        skip_without("gstreamer", "no system Python with GStreamer here")
     server = RtspServer()
     server.begin()
     yield server
     server.kill()
 
 
+@pytest.mark.clock
 @pytest.mark.slow
 def test_rtsp_goes_on_soon_after_its_return(rtsp: RtspServer, live_settings: Settings):
     back_s: list[float] = []
@@ -410,6 +419,7 @@ def test_rtsp_goes_on_soon_after_its_return(rtsp: RtspServer, live_settings: Set
 # ---- the run ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.clock
 def test_results_come_in_order_each_once_and_are_not_old(live_settings):
     moments, run = follow([LAVFI], live_settings, 30)
     assert [moment.scene.frame.index for moment in moments] == sorted({moment.scene.frame.index for moment in moments})
@@ -435,6 +445,7 @@ def test_two_sources_share_one_network_and_keep_their_own_people(live_settings, 
     assert not any(len(m.scene) for m in by_source[LAVFI])
 
 
+@pytest.mark.clock
 def test_what_is_asked_together_is_answered_as_if_asked_alone(quick_pipeline):
     import torch
 
@@ -492,6 +503,7 @@ def test_keypoints_of_several_sources_at_the_same_time_are_those_of_each_alone()
             np.testing.assert_allclose(answer.keypoint_covariance_px2, expected.keypoint_covariance_px2, rtol=1e-3)
 
 
+@pytest.mark.clock
 def test_nobody_waits_longer_than_was_said_for_the_others():
     gathering: RequestBatcher[int, int] = RequestBatcher(lambda asked: [2 * one for one in asked], members=5, wait_s=0.05, name="doubling")
     begun_s = time.monotonic()
@@ -522,6 +534,7 @@ def test_a_sink_that_fails_ends_the_run_with_its_error(live_settings):
             run.run()
 
 
+@pytest.mark.clock
 def test_views_and_smoothing_can_be_changed_while_it_runs(live_settings):
     with LiveRun([LAVFI], live_settings) as run:
         with pytest.raises(UsageError, match="cannot change while a run goes on"):
@@ -609,6 +622,7 @@ def test_segments_are_whole_files_of_the_length_asked_for(moments, tmp_path):
     assert sorted(path.suffix for path in (tmp_path / "out").iterdir()) == [".npz"] * len(loaded)
 
 
+@pytest.mark.clock
 def test_lines_go_to_whoever_listens_and_nobody_is_waited_for(moments):
     sink = JsonTcpSink("127.0.0.1", 0)
     sink.write(moments[0])
@@ -644,6 +658,7 @@ def test_the_command_writes_lines_and_segments(live_settings, clip, tmp_path, ca
     assert main(["live", str(clip), "--json", "tcp://nowhere", "--config", str(tmp_path / "quick.yaml")]) == 2
 
 
+@pytest.mark.clock
 def test_seconds_are_those_of_the_clock_however_long_each_look_at_the_run_takes(monkeypatch):
     from mchmr_stream.cli import live
 

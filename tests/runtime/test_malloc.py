@@ -40,6 +40,7 @@ def page_faults(how: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.clock
 def test_pictures_are_not_fetched_from_the_system_again_and_again() -> None:
     pages = 6 * 8 * (6 << 20) // 4096
     assert page_faults("keep") < 0.02 * pages

@@ -24,6 +24,7 @@ import media
 import numpy as np
 import pytest
 from certificates import certificate
+from components import skip_without
 from people import FPS, HEIGHT, STRIP_PX, WIDTH, people_pictures
 from places import HELPERS
 from scipy.spatial.transform import Rotation
@@ -101,6 +102,7 @@ class Slow:
         self.closed = True
 
 
+@pytest.mark.clock
 def test_a_stuck_output_holds_nobody_up_and_gets_the_newest(moments, caplog):
     slow = Slow()
     sink = BackgroundSink(slow, "slow", size=3)
@@ -117,6 +119,7 @@ def test_a_stuck_output_holds_nobody_up_and_gets_the_newest(moments, caplog):
     assert f"slow: {sink.dropped} results were left out" in caplog.text
 
 
+@pytest.mark.clock
 def test_an_output_that_never_comes_back_is_left_behind_at_the_end(moments, caplog):
     slow = Slow()
     sink = BackgroundSink(slow, "stuck", size=2, patience_s=0.2)
@@ -128,6 +131,7 @@ def test_an_output_that_never_comes_back_is_left_behind_at_the_end(moments, capl
     slow.go_on.set()
 
 
+@pytest.mark.clock
 def test_what_an_output_raises_is_raised_to_the_run(moments):
     class Full(Slow):
         def write(self, moment: Moment) -> None:
@@ -181,7 +185,7 @@ class Broker:
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
     if shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin") is None:
-        pytest.skip("no MQTT broker here (apt: mosquitto)")
+        skip_without("mosquitto", "no MQTT broker here (apt: mosquitto)")
     started: list[Broker] = []
 
     def start(*lines: str) -> Broker:
@@ -238,6 +242,7 @@ def test_a_broker_gets_every_line_and_whether_we_are_there(broker, moments):
     later.stop()
 
 
+@pytest.mark.clock
 def test_a_broker_that_goes_away_holds_nobody_up_and_is_found_again(broker, moments, caplog):
     running = broker("allow_anonymous true")
     subscriber = Subscriber(running)
@@ -273,6 +278,7 @@ def test_a_broker_that_goes_away_holds_nobody_up_and_is_found_again(broker, mome
     assert sum("trying again" in record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING) == 1
 
 
+@pytest.mark.clock
 def test_a_killed_program_is_reported_offline_by_the_broker(broker):
     running = broker("allow_anonymous true")
     subscriber = Subscriber(running)
@@ -290,7 +296,7 @@ def test_a_killed_program_is_reported_offline_by_the_broker(broker):
 
 def test_tls_and_a_password_that_is_never_said(broker, moments, tmp_path, monkeypatch, caplog):
     if shutil.which("openssl") is None or shutil.which("mosquitto_passwd") is None:
-        pytest.skip("openssl and mosquitto_passwd make certificates and passwords")
+        skip_without("mosquitto", "openssl and mosquitto_passwd make certificates and passwords")
     caplog.set_level(logging.DEBUG)
     authority, server, client = (certificate(tmp_path, name, "authority") for name in ("authority", "server", "client"))
     subprocess.run(["mosquitto_passwd", "-b", "-c", str(tmp_path / "users"), "me", "s3cret"], check=True)
@@ -341,6 +347,7 @@ def test_an_address_that_is_no_brokers_is_refused_without_its_password(where):
 # ---- OSC --------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.clock
 def test_osc_messages_say_what_the_scene_says(moments):
     from pythonosc.dispatcher import Dispatcher
     from pythonosc.osc_server import ThreadingOSCUDPServer
@@ -371,6 +378,7 @@ def test_osc_messages_say_what_the_scene_says(moments):
         np.testing.assert_allclose(turns[1:], scene.bodies.body_pose[row], atol=1e-5)
 
 
+@pytest.mark.clock
 def test_osc_datagrams_are_bundles_that_fit_and_people_who_leave_are_named(moments):
     """Read by hand, from the OSC 1.0 specification: a second reader."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as reader:
@@ -523,6 +531,7 @@ class RtmpServer:
             self.got.append((float(time_s), int(number)))
 
 
+@pytest.mark.clock
 def test_a_streaming_server_that_goes_away_or_stalls_is_found_again(moments, caplog, monkeypatch):
     from mchmr_stream.sinks import video_recording
     from mchmr_stream.video_encoding import push
@@ -573,15 +582,16 @@ def test_a_streaming_server_that_goes_away_or_stalls_is_found_again(moments, cap
     assert sink.dropped == 0 or "does not keep up" in caplog.text
 
 
+@pytest.mark.clock
 def test_rtsp_takes_the_pictures(moments, caplog):
     if not Path(SYSTEM_PYTHON).exists():
-        pytest.skip("no system Python with GStreamer here")
+        skip_without("gstreamer", "no system Python with GStreamer here")
     port = free_port()
     server = subprocess.Popen([SYSTEM_PYTHON, "-c", RTSP_TAKER, str(port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert server.stdout is not None
     if server.stdout.readline().strip() != "up":
         server.wait()
-        pytest.skip("no GStreamer RTSP server here (apt: gir1.2-gst-rtsp-server-1.0)")
+        skip_without("gstreamer", "no GStreamer RTSP server here (apt: gir1.2-gst-rtsp-server-1.0)")
     frames = 0
 
     def count() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import media
 import numpy as np
 import pytest
+from components import import_or_skip
 from people import FPS, people_pictures
 from PIL import Image
 
@@ -25,7 +26,7 @@ from mchmr_stream.jobs.video_job import process_video
 from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.sinks.rerun_live import RerunLiveSink
 
-rerun = pytest.importorskip("rerun", reason="rerun-sdk is not installed")
+rerun = import_or_skip("rerun")
 FRAMES = 12
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from av.codec.hwaccel import hwdevices_available
+from components import import_or_skip
 from PIL import Image
 
 from mchmr_stream.config import SourceSettings
@@ -171,7 +172,7 @@ def test_display_matrix_is_applied(tmp_path: Path, degrees: int, mirrored: bool)
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_rotation_agrees_with_another_player(tmp_path: Path, degrees: int) -> None:
-    cv2 = pytest.importorskip("cv2")
+    cv2 = import_or_skip("cv2")
     path = media.write_video(tmp_path / "turned.mp4", [media.corner_picture(64, 48)] * 2, rotation_deg=degrees)
     shown = cv2.VideoCapture(str(path)).read()[1][..., ::-1]
     assert_corners(read(path)[0].rgb, shown, tolerance=8)
@@ -676,7 +677,7 @@ def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, orientation: i
 
 
 def test_exif_agrees_with_pillow(tmp_path: Path) -> None:
-    image, image_ops = pytest.importorskip("PIL.Image"), pytest.importorskip("PIL.ImageOps")
+    image, image_ops = import_or_skip("PIL.Image"), import_or_skip("PIL.ImageOps")
     for orientation in range(1, 9):
         path = add_exif(media.write_image(tmp_path / f"{orientation}.jpg", media.corner_picture()), orientation, ">")
         assert_corners(read(path)[0].rgb, np.asarray(image_ops.exif_transpose(image.open(path))), tolerance=10)

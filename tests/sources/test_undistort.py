@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from components import import_or_skip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -94,7 +95,7 @@ def test_no_distortion_changes_nothing():
 
 @lenses
 def test_frames_agree_with_opencv(distortion):
-    cv2 = pytest.importorskip("cv2")
+    cv2 = import_or_skip("cv2")
     picture = smooth_picture()
     (frame,) = undistort(Stills(picture), K, distortion).frames()
     theirs = cv2.undistort(picture, K.matrix, distortion)
@@ -107,7 +108,7 @@ def test_frames_agree_with_opencv(distortion):
 
 @lenses
 def test_points_agree_with_opencv(distortion):
-    cv2 = pytest.importorskip("cv2")
+    cv2 = import_or_skip("cv2")
     points = np.random.default_rng(0).uniform([20, 20], [620, 460], (50, 2))
     criteria = (cv2.TERM_CRITERIA_MAX_ITER | cv2.TERM_CRITERIA_EPS, 200, 1e-12)
     iterate = getattr(cv2, "undistortPointsIter", cv2.undistortPoints)  # OpenCV 4, OpenCV 5

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from components import import_or_skip
 from PIL import Image
 
 import mchmr_stream
@@ -63,7 +64,7 @@ def _standing_pose() -> np.ndarray:
 @pytest.mark.filterwarnings("ignore")
 def test_labels_give_the_drawn_skin_through_another_body_model(generator: SceneGenerator) -> None:
     """`smplx` on the shipped body, fed with our labels only, puts every vertex and joint where we drew it."""
-    smplx = pytest.importorskip("smplx")
+    smplx = import_or_skip("smplx")
     shipped = Path(mchmr_stream.__file__).with_name("assets") / "free_body.npz"
     with np.load(shipped, allow_pickle=False) as archive:
         fields = {name: archive[name] for name in archive.files if not name.startswith("sample")}

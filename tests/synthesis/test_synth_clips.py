@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from components import import_or_skip
 
 from mchmr_stream.body.body_files import load_body
 from mchmr_stream.body.body_model import skin
@@ -81,7 +82,7 @@ def test_people_stay_who_they_are_and_move_without_jumps(clips):
 
 
 def test_the_video_shows_the_frames_that_the_labels_describe(clips, generator):
-    av = pytest.importorskip("av")
+    av = import_or_skip("av")
     for index, labels in enumerate(labels_of(clips)):
         with av.open(str(clips / f"clip_{index:04d}.mp4")) as container:
             stream = container.streams.video[0]

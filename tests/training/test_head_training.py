@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from components import import_or_skip
 from head_training import QUIET, packed_data, people, perfect_residuals, sampler_of, small
 from places import ROOT
 
@@ -134,6 +135,7 @@ def test_a_leg_ends_after_its_minutes_and_is_not_overwritten_by_a_new_run(body, 
         run(packed=packed, out=tmp_path / "run")
 
 
+@pytest.mark.clock
 def test_minutes_of_wall_time_bring_a_checkpoint_too(body, tmp_path):
     packed = packed_data(body, tmp_path / "pack", steps=3, checkpoint_minutes=0.001)
     said: list[str] = []
@@ -246,7 +248,7 @@ def test_a_log_goes_on_after_a_torn_line_and_refuses_other_files(tmp_path):
 
 
 def test_event_files_hold_the_records(tmp_path):
-    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    reader = import_or_skip("tensorboard.backend.event_processing.event_accumulator")
     log = RunLog(tmp_path, from_step=0)
     log.add({"step": 5, "minutes": 0.1, "total": 2.5, "test MPJPE mm": 90.0})
     log.close()

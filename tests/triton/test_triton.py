@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from certificates import certificate
+from components import import_or_skip, skip_without
 from people import people_pictures
 
 from mchmr_stream.cli import main
@@ -35,7 +36,7 @@ from mchmr_stream.pipeline.factory import open_input
 from mchmr_stream.protocols import MeshEstimator
 from mchmr_stream.triton.wire_format import OUTPUT_SPECS, TensorSpec, input_specs, request_arrays
 
-pytest.importorskip("tritonclient.grpc", reason="needs tritonclient[grpc]")
+import_or_skip("tritonclient.grpc")
 
 from triton_servers import MortalServer, children, gone
 
@@ -56,7 +57,7 @@ def binary() -> TritonBinary:
     try:
         return find_tritonserver()
     except MissingPart as error:
-        pytest.skip(str(error))
+        skip_without("tritonserver", str(error))
 
 
 @pytest.fixture(scope="module")
@@ -318,6 +319,7 @@ def test_a_server_that_hangs_for_a_while_is_waited_for(mortal: MortalServer, loc
     assert run_through(mortal, local, hang, patience=Patience(deadline_s=0.7, budget_s=30))
 
 
+@pytest.mark.clock
 def test_a_server_that_hangs_for_good_is_given_up_in_time(mortal: MortalServer, local: LocalEstimator) -> None:
     pid = mortal.running.pid
     assert pid is not None
@@ -362,6 +364,7 @@ def test_a_full_queue_is_tried_again(
         assert "lost" not in caplog.text
 
 
+@pytest.mark.clock
 def test_statistics_count_what_was_done(server: TritonServer, served: TritonEstimator) -> None:
     with Connection(server.grpc_address, "mchmr", ServerAccess()) as connection:
         before = model_work(connection)
@@ -402,6 +405,7 @@ def test_a_video_gives_the_same_bodies_as_in_process(server: TritonServer, clip:
             np.testing.assert_allclose(getattr(there.tracks[name], field), getattr(track, field), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.clock
 def test_a_server_lost_for_good_keeps_what_was_done_and_resume_goes_on(
     mortal: MortalServer, clip: Path, quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,6 +21,7 @@ import av
 import media
 import numpy as np
 import pytest
+from components import skip_without
 from page_watchers import Watcher, points_and_picture
 from people import FPS, people_pictures
 from PIL import Image
@@ -261,6 +262,7 @@ def test_a_source_is_chosen_by_each_watcher(served, watch):
     assert told["ages"]["people.mp4"]
 
 
+@pytest.mark.clock
 def test_settings_act_at_once_and_nonsense_is_refused(served, watch):
     watcher = watch(served.page.url)
     adjust = served.run.adjust
@@ -285,6 +287,7 @@ def test_settings_act_at_once_and_nonsense_is_refused(served, watch):
         adjust.change("detector.interval", 1)
 
 
+@pytest.mark.clock
 def test_nothing_is_drawn_unless_somebody_looks_and_then_once_for_all(served, watch, monkeypatch):
     drawn: list[int] = []
     message = PagePictures.message
@@ -312,6 +315,7 @@ def test_nothing_is_drawn_unless_somebody_looks_and_then_once_for_all(served, wa
     assert len(set(seen[0]) & set(seen[1])) >= 3  # the very same bytes
 
 
+@pytest.mark.clock
 def test_a_watcher_that_stalls_holds_nobody_up(served, watch):
     stalled, quick = watch(served.page.url), watch(served.page.url)
     before = len(served.kept.moments)
@@ -353,6 +357,7 @@ def test_lines_come_by_websocket(served):
     wait_for(lambda: not served.page._server.has_readers)
 
 
+@pytest.mark.clock
 def test_a_program_that_does_not_read_is_cut_off(served, monkeypatch, caplog):
     monkeypatch.setattr("mchmr_stream.web.page_server.MOST_WAITING", 1 << 20)
     server = served.page._server
@@ -367,6 +372,7 @@ def test_a_program_that_does_not_read_is_cut_off(served, monkeypatch, caplog):
 # ---- recording --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.clock
 def test_what_is_recorded_from_the_page_are_whole_files(served, watch):
     watcher = watch(served.page.url)
     folder = Path(watcher.hello["record_to"])
@@ -393,6 +399,7 @@ def test_what_is_recorded_from_the_page_are_whole_files(served, watch):
     assert times_s[-1] <= motion.frames_time_s[-1] - motion.frames_time_s[0] + 1e-3
 
 
+@pytest.mark.clock
 def test_a_recording_that_fails_ends_and_nothing_else(served, tmp_path, caplog):
     moment = next(m for m in served.kept.moments if len(m.scene))
     (tmp_path / "file").write_text("")
@@ -453,11 +460,12 @@ def test_the_default_port_may_be_taken(served, caplog):
 # ---- Chromium ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.clock
 @pytest.mark.slow
 def test_in_chromium(served, tmp_path):
     """One session for all: starting it is what takes long."""
     if CHROMIUM is None:
-        pytest.skip("no Chromium here (Debian: apt install chromium)")
+        skip_without("chromium", "no Chromium here (Debian: apt install chromium)")
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=30_000)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from components import import_or_skip
 from scipy.spatial.transform import Rotation
 from walking import CAMERA, Way, camera_pose, farther, track_of, walking
 
@@ -275,7 +276,7 @@ def test_bodies_that_left_their_place_in_the_picture_are_named() -> None:
 
 def test_exports_are_in_the_world(body: BodyModel, tmp_path: Path) -> None:
     """The camera of the GLB, put where its node says, sees the bodies of the GLB where the clip has them."""
-    gltf = pytest.importorskip("pygltflib")
+    gltf = import_or_skip("pygltflib")
     seen, _ = walking([ALONG], camera_pose(), seconds=1)
     found = ground(seen, body)
     export_motion(found, "clip", "glb", tmp_path, body=body)
