@@ -1,1 +1,1 @@
-"""Where finished scenes go: files (overlay, report, Rerun) and live outputs (JSON, MQTT, OSC, recordings)."""
+"""Outputs of finished scenes: files (overlay, report, Rerun) and live outputs (JSON, MQTT, OSC, recordings)."""

@@ -1,4 +1,4 @@
-"""Scenes as JSON, one line each: for programs that read along while it runs. docs/output.md lists the fields."""
+"""Scenes as JSON, one line each, for programs that read while the run goes on. docs/output.md lists the fields."""
 
 from __future__ import annotations
 
@@ -19,12 +19,20 @@ SCHEMA = 1
 
 
 def scene_line(scene: Scene, **more: Any) -> str:
-    """One line without its end. `more` comes first: what the sender knows beside the scene, such as a clock time."""
+    """Encode a scene as one line of JSON without line end.
+
+    Args:
+        scene: The scene.
+        **more: Further fields of the sender, such as a clock time; they come first.
+
+    Returns:
+        The line.
+    """
     return json.dumps({"schema": SCHEMA, **more, **scene_record(scene)}, separators=(",", ":"), allow_nan=False)
 
 
 def scene_record(scene: Scene) -> dict[str, Any]:
-    """The numbers of a scene in plain types; rotations as axis-angle, what is not known as None."""
+    """Values of a scene in plain types: rotations as axis-angle, unknown values as None."""
     bodies, camera = scene.bodies, scene.intrinsics
     rotations = axis_angle_from_matrix(bodies.rotations)
     people = [
@@ -55,7 +63,7 @@ def scene_record(scene: Scene) -> dict[str, Any]:
 
 
 def _rounded(values: NDArray[np.floating] | np.floating, digits: int) -> Any:
-    """Nested lists, or one number. JSON has no NaN and no infinity: they become None."""
+    """Nested lists, or one number. NaN and infinity, which JSON lacks, become None."""
     array = np.asarray(values, np.float64).round(digits)
     known = np.isfinite(array)
     if known.all():
@@ -66,7 +74,7 @@ def _rounded(values: NDArray[np.floating] | np.floating, digits: int) -> Any:
 
 
 def moment_line(moment: Moment) -> str:
-    """A live scene as one line without its end."""
+    """Encode a live scene as one line of JSON without line end."""
     return scene_line(
         moment.scene,
         source=moment.source.name,
@@ -79,7 +87,7 @@ def moment_line(moment: Moment) -> str:
 
 
 def _check_lines(path: Path) -> None:
-    if not path.is_file():  # not there yet, or a pipe
+    if not path.is_file():  # missing, or a pipe
         return
     with write_errors(path), path.open("rb") as file:
         first = file.read(1)
@@ -88,10 +96,17 @@ def _check_lines(path: Path) -> None:
 
 
 class JsonLinesSink:
-    """Live scenes as lines on standard output (`-`) or at the end of a file, each at once; implements `protocols.LiveSink`."""
+    """Write live scenes as lines to standard output (`-`) or append them to a file, each at once; implements `protocols.LiveSink`."""
 
     def __init__(self, where: str) -> None:
-        """Raises UsageError where the file's folder is not there, or the file holds something else than JSON lines."""
+        """Check the file.
+
+        Args:
+            where: `-` or a file.
+
+        Raises:
+            UsageError: The file's folder does not exist, or the file holds something other than JSON lines.
+        """
         self._path = None if where == "-" else Path(where)
         if self._path is not None:
             check_folder(self._path)
@@ -113,4 +128,4 @@ class JsonLinesSink:
     def close(self) -> None:
         if self._file is not None:
             with write_errors(Path(self._file.name)):
-                self._file.close()  # writes what a full disk refused, once more
+                self._file.close()  # writes again what a full disk refused

@@ -1,4 +1,4 @@
-"""Live scenes as lines for whoever connects: `nc 127.0.0.1 PORT` shows them."""
+"""Live scenes as JSON lines for TCP clients: `nc 127.0.0.1 PORT` shows them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ from mchmr_stream.sinks.json_lines import moment_line
 log = logging.getLogger(__name__)
 
 MOST_WAITING = 4 << 20
-"""Bytes that may wait for a reader; one who takes them more slowly than they come is cut off."""
+"""Bytes queued per client; a client that reads more slowly is disconnected."""
 
 
 class JsonTcpSink:
-    """A TCP server of JSON lines; implements `protocols.LiveSink`. Nobody has to be connected, and nobody is waited for."""
+    """A TCP server of JSON lines; implements `protocols.LiveSink`. It needs no client and never blocks on one."""
 
     def __init__(self, host: str, port: int) -> None:
-        """`port` 0 takes a free one (`address` says which). Raises UsageError where it cannot listen there."""
+        """Start listening.
+
+        Args:
+            host: Host or address.
+            port: Port; 0 takes a free one, see `address`.
+
+        Raises:
+            UsageError: The port is not available.
+        """
         try:
             self._listener = socket.create_server((host, port))
         except OSError as error:
@@ -29,7 +37,7 @@ class JsonTcpSink:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port that it listens on."""
+        """Host and port of the server."""
         host, port = self._listener.getsockname()[:2]
         return host, port
 

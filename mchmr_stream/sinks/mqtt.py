@@ -1,4 +1,4 @@
-"""Live scenes as messages to an MQTT broker: a line of JSON per result on a topic per source, and whether this program is there."""
+"""Live scenes as messages to an MQTT broker: one line of JSON per result on a topic per source, and an online status."""
 
 from __future__ import annotations
 
@@ -25,32 +25,38 @@ log = logging.getLogger(__name__)
 USERNAME, PASSWORD = "MCHMR_MQTT_USERNAME", "MCHMR_MQTT_PASSWORD"
 PREFIX = "mchmr"
 ONLINE, OFFLINE = "online", "offline"
-MOST_ON_THE_WAY = 8
-"""Messages given to the client that the broker has not taken yet; a client would hold any number of them."""
+MOST_IN_FLIGHT = 8
+"""Messages that the client holds until the broker takes them; the client itself has no limit."""
 PATIENCE_S = 1.0
-"""How long a result waits for the broker before it is lost."""
+"""Longest time that a result waits for the broker before it is dropped."""
 
 
 class MqttSink:
-    """Publishes to PREFIX/bodies/SOURCE, and `online` or `offline` (retained) to PREFIX/status; implements `protocols.LiveSink`.
+    """Publish to PREFIX/bodies/SOURCE, and `online` or `offline` (retained) to PREFIX/status; implements `protocols.LiveSink`.
 
-    The broker itself says `offline` when this program is gone (last will). The client connects on a thread of its own, and again when the
-    connection is lost. `write` may wait `PATIENCE_S`: to be used behind `Unhurried`.
+    The broker publishes `offline` when this program disappears (last will). The client connects on its own thread, and reconnects when
+    the connection is lost. `write` may block for `PATIENCE_S`: use it behind a `BackgroundSink`.
     """
 
     def __init__(self, where: str, settings: MqttSettings) -> None:
-        """`where`: mqtt://HOST[:PORT][/PREFIX], or mqtts:// for TLS. Begins to connect, and waits for nothing.
+        """Start to connect, without waiting for the broker.
 
-        Raises UsageError for an address, a password file or a certificate that cannot be used, MissingPart without paho-mqtt.
+        Args:
+            where: mqtt://HOST[:PORT][/PREFIX], or mqtts:// for TLS.
+            settings: The section `mqtt`.
+
+        Raises:
+            UsageError: The address, the password file or a certificate is unusable.
+            MissingPart: paho-mqtt is not installed.
         """
         self.name, host, port, prefix, encrypted = parse_broker(where)
         self._topic, self._status = f"{prefix}/bodies", f"{prefix}/status"
         self._settings = settings
-        self._on_the_way: deque[MQTTMessageInfo] = deque()
+        self._in_flight: deque[MQTTMessageInfo] = deque()
         self._connected = threading.Event()
-        self._told = False
+        self._warned = False
         self.lost = 0
-        """Results that were not taken in time, or whose way broke off."""
+        """Results that were dropped before the broker took them, or whose connection broke off."""
         self._client = self._new_client(encrypted)
         self._client.connect_async(host, port, keepalive=15)
         self._client.loop_start()
@@ -60,14 +66,14 @@ class MqttSink:
             self.lost += 1
             return
         topic, settings = f"{self._topic}/{plain_name(moment.source.name)}", self._settings
-        self._on_the_way.append(self._client.publish(topic, moment_line(moment), settings.qos, settings.retain))
+        self._in_flight.append(self._client.publish(topic, moment_line(moment), settings.qos, settings.retain))
 
     def close(self) -> None:
-        """Let what is on its way arrive, for a moment, and sign off."""
-        while self._on_the_way and self._arrived(PATIENCE_S):
+        """Wait briefly for messages in flight, then publish `offline` and disconnect."""
+        while self._in_flight and self._arrived(PATIENCE_S):
             pass
         if self._connected.is_set():
-            self._on_the_way.append(self._client.publish(self._status, OFFLINE, qos=1, retain=True))
+            self._in_flight.append(self._client.publish(self._status, OFFLINE, qos=1, retain=True))
             self._arrived(PATIENCE_S)
         self._client.disconnect()
         self._client.loop_stop()
@@ -77,22 +83,22 @@ class MqttSink:
     def _has_room(self) -> bool:
         if not self._connected.wait(PATIENCE_S):
             return False
-        while self._on_the_way and self._is_done(self._on_the_way[0]):
+        while self._in_flight and self._is_done(self._in_flight[0]):
             self._arrived(0)
-        return len(self._on_the_way) < MOST_ON_THE_WAY or self._arrived(PATIENCE_S)
+        return len(self._in_flight) < MOST_IN_FLIGHT or self._arrived(PATIENCE_S)
 
     def _arrived(self, within_s: float) -> bool:
-        """Whether the oldest message on its way is off our hands in time."""
-        message = self._on_the_way[0]
+        """Whether the oldest message in flight is delivered or lost within `within_s`."""
+        message = self._in_flight[0]
         try:
             message.wait_for_publish(within_s)
         except (ValueError, RuntimeError):  # its connection broke off
             self.lost += 1
-            self._on_the_way.popleft()
+            self._in_flight.popleft()
             return True
         if not message.is_published():
             return False
-        self._on_the_way.popleft()
+        self._in_flight.popleft()
         return True
 
     @staticmethod
@@ -102,7 +108,7 @@ class MqttSink:
         except (ValueError, RuntimeError):
             return True
 
-    # ---- the client, and what it tells ------------------------------------------------------------------------------------
+    # ---- the client and its callbacks ----------------------------------------------------------------------------------------
 
     def _new_client(self, encrypted: bool) -> Client:
         try:
@@ -139,30 +145,40 @@ class MqttSink:
 
     def _on_connect(self, client: Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
-            self._tell(f"the broker refuses: {reason}; it goes by mqtt.username and mqtt.password_file, or {USERNAME} and {PASSWORD}")
+            self._warn_once(f"the broker refuses: {reason}; it goes by mqtt.username and mqtt.password_file, or {USERNAME} and {PASSWORD}")
             return
         client.publish(self._status, ONLINE, qos=1, retain=True)
         self._connected.set()
         log.info("%s: connected", self.name)
-        self._told = False
+        self._warned = False
 
     def _on_disconnect(self, _client: Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if self._connected.is_set() and reason.is_failure:
-            self._tell(f"the connection was lost ({reason})")
+            self._warn_once(f"the connection was lost ({reason})")
         self._connected.clear()
 
     def _on_connect_fail(self, _client: Client, _userdata: Any) -> None:
-        # The client calls this while it handles the exception, and gives no other account of it.
-        self._tell(f"cannot be reached ({sys.exc_info()[1]})")
+        # The client calls this while it handles the exception, and passes it in no other way.
+        self._warn_once(f"cannot be reached ({sys.exc_info()[1]})")
 
-    def _tell(self, what: str) -> None:
-        """Said once for each loss; that it is still away is no news."""
-        log.log(logging.INFO if self._told else logging.WARNING, "%s: %s; trying again", self.name, what)
-        self._told = True
+    def _warn_once(self, what: str) -> None:
+        """Log a failure: a warning once per loss of the connection, then at level info."""
+        log.log(logging.INFO if self._warned else logging.WARNING, "%s: %s; trying again", self.name, what)
+        self._warned = True
 
 
 def parse_broker(where: str) -> tuple[str, str, int, str, bool]:
-    """Name for messages, host, port, prefix of all topics, and whether by TLS. Raises UsageError."""
+    """Parse the address of a broker.
+
+    Args:
+        where: mqtt://HOST[:PORT][/PREFIX] or mqtts://...
+
+    Returns:
+        Name for messages, host, port, prefix of all topics, and whether TLS is used.
+
+    Raises:
+        UsageError: It is no such address, or holds a user name.
+    """
     expected = "expected mqtt://HOST[:PORT][/PREFIX] or mqtts://"
     parts = urlsplit(where)
     if "@" in parts.netloc:

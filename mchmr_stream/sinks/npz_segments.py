@@ -1,4 +1,4 @@
-"""Live scenes as .npz files of a set length: what was finished is whole, whatever happens later."""
+"""Live scenes as .npz files of a set length: finished files are safe, whatever happens later."""
 
 from __future__ import annotations
 
@@ -24,28 +24,35 @@ from mchmr_stream.motion.output_paths import plain_name
 class _Segment:
     sink: NpzSink
     claim: ExitStack
-    """holds the output"""
+    """holds the lock of the output"""
     begun_s: float
     views: int
     size: tuple[int, int]
     fps: float
-    """the source's, as known last: some are measured while they run"""
+    """the source's latest rate: some are measured during the run"""
 
 
 class NpzSegments:
-    """One file after the other for each source, as docs/output.md describes them; implements `protocols.LiveSink`.
+    """Write consecutive files for each source, as described in docs/output.md; implements `protocols.LiveSink`.
 
-    Files are called SOURCE_TIME.npz, by the time (UTC) of their first picture. Where views were left out for a while, `views_cam` is NaN
-    for those; where there are more than a file was begun with, the next one begins.
+    Files are named SOURCE_TIME.npz, after the time (UTC) of their first picture. Where load shedding reduces the views, `views_cam` is
+    NaN for the missing ones. More views than a file was begun with start the next file.
     """
 
     def __init__(self, folder: Path, seconds: float, *, names: Mapping[str, str], settings: Mapping[str, Any]) -> None:
-        """`names`: `body_model`, `weights` and the hashes of both, as NpzSink takes them."""
+        """Set up without opening a file.
+
+        Args:
+            folder: Folder of the files; it is created.
+            seconds: Length of each file.
+            names: `body_model`, `weights` and the hashes of both, as for NpzSink.
+            settings: All settings of the run.
+        """
         self._folder, self._seconds, self._names, self._settings = folder, seconds, names, settings
         self._open: dict[str, _Segment] = {}
         self._is_clear = False
         self.written: list[Path] = []
-        """The finished files."""
+        """Finished files."""
 
     def write(self, moment: Moment) -> None:
         name, scene = moment.source.name, moment.scene
@@ -62,7 +69,7 @@ class NpzSegments:
         segment.sink.write(_with_views(scene, segment.views))
 
     def close(self) -> None:
-        """Publish what was begun."""
+        """Publish the files that are open."""
         for name in list(self._open):
             self._finish(name)
 
@@ -92,7 +99,7 @@ class NpzSegments:
 
 
 def _unused(path: Path, begun: Sequence[Path]) -> Path:
-    """`path`, numbered where a file of that name is there or `begun`: two sources may be called the same without their signs."""
+    """`path`, numbered if it exists or is among `begun`: two sources' names may differ in special characters only."""
     numbered = (path if number == 1 else path.with_stem(f"{path.stem}_{number}") for number in itertools.count(1))
     return next(one for one in numbered if not one.exists() and colliding([*begun, one]) is None)
 

@@ -1,4 +1,4 @@
-"""Live scenes as OSC messages over UDP, which game engines and stage software take. docs/live.md lists the addresses."""
+"""Live scenes as OSC messages over UDP, for game engines and stage software. docs/live.md lists the addresses."""
 
 from __future__ import annotations
 
@@ -20,16 +20,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_BYTES = 1400
-"""Of a datagram: what fits an Ethernet frame, so that none is cut in pieces on the way."""
+"""Largest datagram: it fits an Ethernet frame, so that none is fragmented."""
 _HEAD, _SIZE = 16, 4
 """Bytes of a bundle before its messages, and before each message."""
 
 
 class OscSink:
-    """Sends every result as bundles of messages; implements `protocols.LiveSink`. Nobody has to listen, and nobody is waited for."""
+    """Send each result as bundles of messages; implements `protocols.LiveSink`. It needs no listener and never blocks on one."""
 
     def __init__(self, where: str) -> None:
-        """`where`: HOST:PORT. Raises UsageError for an address that does not exist, MissingPart without python-osc."""
+        """Resolve the address.
+
+        Args:
+            where: HOST:PORT.
+
+        Raises:
+            UsageError: The address does not exist.
+            MissingPart: python-osc is not installed.
+        """
         host, _, port = where.removeprefix("osc://").rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
             raise UsageError(f"--osc got {where}, expected HOST:PORT, for example 127.0.0.1:9000")
@@ -38,16 +46,16 @@ class OscSink:
         except ImportError as error:
             raise MissingPart("--osc needs python-osc; install it: python -m pip install python-osc") from error
         try:
-            # Once: the client would ask for the name again with every datagram.
+            # Resolved once: the client would look the name up for each datagram.
             family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
         except OSError as error:
             raise UsageError(f"--osc got {where}: {error.strerror or error}") from error
         self.name = f"osc://{host}:{port}"
         self._client = UDPClient(str(address[0]), int(port), family=socket.AddressFamily(family))
         self._present: dict[str, set[int]] = {}
-        self._said = False
+        self._warned = False
         self.lost = 0
-        """Datagrams that this machine did not send."""
+        """Datagrams that could not be sent."""
 
     def write(self, moment: Moment) -> None:
         root = f"/mchmr/{plain_name(moment.source.name)}"
@@ -59,8 +67,8 @@ class OscSink:
                 self._client.send(datagram)
             except OSError as error:
                 self.lost += 1
-                if not self._said:
-                    self._said = True
+                if not self._warned:
+                    self._warned = True
                     log.warning("%s: a datagram was not sent (%s); going on", self.name, error.strerror or error)
 
     def close(self) -> None:
@@ -76,7 +84,7 @@ class OscSink:
 
 
 def messages(root: str, moment: Moment, gone: set[int]) -> Iterator[OscMessage]:
-    """Everything of one result, the frame's own message first."""
+    """All messages of one result, the frame's own message first."""
     scene = moment.scene
     bodies = scene.bodies
     yield message(f"{root}/frame", bodies.frame, float(bodies.time_s), len(scene))
@@ -98,7 +106,7 @@ def _gone(root: str, identities: set[int]) -> Iterator[OscMessage]:
 
 
 def message(address: str, *values: float) -> OscMessage:
-    """Of ints (`i`) and floats (`f`)."""
+    """Build a message of ints (`i`) and floats (`f`)."""
     from pythonosc.osc_message_builder import OscMessageBuilder
 
     builder = OscMessageBuilder(address)
@@ -108,7 +116,7 @@ def message(address: str, *values: float) -> OscMessage:
 
 
 def bundles(content: Iterator[OscMessage]) -> Iterator[OscBundle]:
-    """As few as hold all messages in their order, none larger than `MOST_BYTES`; to be acted on at once."""
+    """Pack messages in order into as few bundles as possible, none larger than `MOST_BYTES`, with the time tag "immediately"."""
     from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
 
     builder, size = OscBundleBuilder(IMMEDIATELY), _HEAD

@@ -1,4 +1,4 @@
-"""STEM.mp4: the picture with everyone's body, box and number over it, with the source's sound."""
+"""STEM.mp4: the pictures with each person's body, box and number drawn over them, with the source's sound."""
 
 from __future__ import annotations
 
@@ -30,19 +30,29 @@ log = logging.getLogger(__name__)
 
 BODY_OPACITY = 0.75
 _RECOVERABLE = {"movflags": "+hybrid_fragmented", "frag_duration": "200000", "flush_packets": "1"}
-"""In fragments of 0.2 s while it is written, so that a killed run leaves pictures; an ordinary MP4 once it is closed."""
+"""Fragments of 0.2 s during the run, so that a killed run leaves a playable file; an ordinary MP4 once it is closed."""
 SEARCH = "me=dia:subme=1"
-"""How x264 looks for motion: a third less work than by the preset veryfast, files 6 to 8 % larger, 0.1 dB closer to what was drawn."""
+"""x264's motion search: a third less work than in the preset veryfast, files 6 to 8 % larger, 0.1 dB closer to the drawing."""
 
 
 class OverlaySink:
-    """Writes STEM.mp4: H.264, yuv420p, BT.709, one frame per scene at the scene's time. The first frame is time 0.
+    """Write STEM.mp4: H.264, yuv420p, BT.709, one frame per scene at the scene's time. The first frame is time 0.
 
-    Odd sizes grow by one pixel (H.264 needs even ones). `audio_from`: the file whose first sound track is kept, cut to the
-    pictures; `video_stream`: which of its video streams the pictures came from. `quality` is x264's CRF: less is better and
-    larger. `preset`: x264's. `device`: where bodies are painted. A run without frames writes no file and warns.
-    Raises UsageError when the folder of `path` is not there, MchmrError when the disk refuses, EncodingError when the pictures cannot
-    be encoded: nothing but the overlay is concerned then, see `give_up`.
+    Odd sizes grow by one pixel, because H.264 needs even ones. A run without frames writes no file and logs a warning.
+
+    Args:
+        path: The file; its folder exists.
+        info: The source.
+        audio_from: The file whose first sound track is kept, cut to the pictures.
+        video_stream: Index of its video stream that the pictures come from.
+        quality: x264's CRF: lower is better and larger.
+        preset: x264's preset.
+        device: Device on which bodies are drawn.
+
+    Raises:
+        UsageError: The folder does not exist.
+        MchmrError: The disk is full or not writable.
+        EncodingError: The pictures cannot be encoded. Only the overlay is affected, see `give_up`.
     """
 
     def __init__(
@@ -67,10 +77,15 @@ class OverlaySink:
         self._closed = False
 
     def extend(self, motion: Motion) -> None:
-        """Go on after the pictures that an earlier run left at `path`, on their clock. To be called before the first `write`.
+        """Continue the overlay of an earlier run at `path`, on its clock, before the first `write`.
 
-        Where there is no such file, the overlay begins with the first new scene, with a warning. Raises InputError when the
-        file is not the overlay of that run.
+        If the file does not exist, a warning is logged and the overlay begins with the first new scene.
+
+        Args:
+            motion: The earlier run's content.
+
+        Raises:
+            InputError: The file is not the overlay of that run.
         """
         if not len(motion.frames):
             return
@@ -99,13 +114,13 @@ class OverlaySink:
             self._movie.add(picture, scene.frame.time_s)
 
     def close(self) -> None:
-        """Finish and publish; after an early stop the file holds what came until then."""
+        """Finish and publish the file; after an early stop it holds the frames so far."""
         if self._movie is None and self._earlier is None and not self._closed:
             log.warning("%s was not written: no frame came", self.path)
         self._end(published=True)
 
     def give_up(self) -> None:
-        """After an EncodingError: publish what came before it. Where that is nothing, the file that it was to replace goes, too."""
+        """After an EncodingError: publish the frames before it. If there are none, remove the file that was to be replaced."""
         if self._movie is not None and not self._closed:
             with suppress(MchmrError):
                 self.close()
@@ -115,7 +130,7 @@ class OverlaySink:
             self.path.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Give up: nothing is published, nothing is left behind."""
+        """Stop without publishing anything and remove the temporary file."""
         self._end(published=False)
 
     def _end(self, published: bool) -> None:
@@ -134,7 +149,7 @@ class OverlaySink:
 
     @contextmanager
     def _encoding_errors(self) -> Iterator[None]:
-        """What the encoder refuses, as one line that names the file. Errors of the disk pass."""
+        """Turn the encoder's errors into one line that names the file. Errors of the disk pass."""
         try:
             yield
         except (EncodingError, MissingPart, av.error.FFmpegError) as error:
@@ -160,7 +175,7 @@ class OverlaySink:
         return movie
 
     def _movie_in(self, output: av.container.OutputContainer, size_wh: tuple[int, int], first_s: float) -> _OverlayVideo:
-        threads = max(1, (os.cpu_count() or 1) // 2)  # the others are computing
+        threads = max(1, (os.cpu_count() or 1) // 2)  # the other cores compute
         options = {"crf": str(self._quality), "preset": self._preset, "x264-params": SEARCH, "threads": str(threads)}
         video = h264_stream(output, size_wh, self._info.fps, options)
         output.metadata["comment"] = note(first_s)
@@ -169,7 +184,7 @@ class OverlaySink:
 
 
 class _OverlayVideo:
-    """An open MP4: pictures and sound go in, in step."""
+    """An open MP4, to which pictures and sound are written in step."""
 
     def __init__(
         self, output: av.container.OutputContainer, video: av.VideoStream, sound: Sound | None, size: tuple[int, int], first_s: float
@@ -181,7 +196,7 @@ class _OverlayVideo:
         self._last_tick = -1
 
     def go_on_after(self, earlier: EarlierOverlay, time_s: float) -> int:
-        """Put in what was shown before `time_s`, which is to come next; returns how many pictures that was."""
+        """Copy the earlier pictures before `time_s`, the time of the next one; returns their number."""
         self._output.start_encoding()
         copied = 0
         if parameter_sets(bytes(self._video.codec_context.extradata or b"")) == earlier.parameter_sets:
@@ -196,7 +211,7 @@ class _OverlayVideo:
             log.warning("%s was encoded by another version of x264; its pictures are encoded once more", earlier.path)
             for shown_s, picture in earlier.pictures():
                 if self._is_before(shown_s, time_s):
-                    picture.pict_type = PictureType.NONE  # which ones are keyframes is up to the encoder
+                    picture.pict_type = PictureType.NONE  # the encoder chooses keyframes
                     picture.pts, picture.time_base = self._advance(shown_s), CLOCK
                     self._output.mux(self._video.encode(picture))
                     copied += 1
@@ -209,15 +224,15 @@ class _OverlayVideo:
         return round(shown_s / CLOCK) < round((time_s - self._first_s) / CLOCK)
 
     def _advance(self, shown_s: float) -> int:
-        """The tick of the next picture. The sound up to there is written, so that both lie side by side in the file."""
-        # Two frames may not share a tick; times that do not advance are a fault of the source.
+        """The tick of the next picture. Writes the sound up to there, so that both are interleaved in the file."""
+        # Two frames cannot share a tick; the times of a faulty source may not advance.
         self._last_tick = max(round(shown_s / CLOCK), self._last_tick + 1)
         if self._sound is not None:
             self._sound.play_until(float(self._last_tick * CLOCK))
         return self._last_tick
 
     def finish(self, last_frame_s: float) -> None:
-        """`last_frame_s`: how long the last picture is shown."""
+        """Finish the file; the last picture is shown for `last_frame_s`."""
         try:
             self._output.mux(self._video.encode(None))
             if self._sound is not None:
@@ -229,7 +244,16 @@ class _OverlayVideo:
 
 
 def draw_scene(scene: Scene, *, opacity: float = BODY_OPACITY, device: torch.device | str = "cpu") -> NDArray[np.uint8]:
-    """(height, width, 3): a copy of the scene's picture with bodies, boxes and numbers; one colour per identity."""
+    """Draw bodies, boxes and numbers over a scene's picture, in one colour per identity.
+
+    Args:
+        scene: The scene.
+        opacity: Opacity of the bodies, 0 to 1.
+        device: Device on which bodies are drawn.
+
+    Returns:
+        (height, width, 3), a copy of the picture.
+    """
     picture = scene.frame.rgb.copy()
     if len(scene) == 0:
         return picture

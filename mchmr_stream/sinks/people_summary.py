@@ -1,4 +1,4 @@
-"""What a report says of each person: from when to when, how sure, and in which stretches not."""
+"""The report's summary of each person: time span, confidence, and doubtful segments."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from mchmr_stream.datatypes import Bodies, Float
 from mchmr_stream.motion.motion import Track, doubts_s
 
 LOW_CONFIDENCE = 0.55
-"""Confidence lies about 0.67 where a whole person is seen well, and at 0.6 where little of them is."""
+"""Confidence is about 0.67 for a fully visible person and 0.6 where little is visible."""
 SEEN_SCORE = 0.2
 FEW_KEYPOINTS = 8
-"""Of 17; fewer are less than half of a person."""
+"""Of 17; with fewer, more than half of the person is hidden."""
 _JOINED_S = 0.5
-"""Doubtful stretches with no more than this between them are one."""
+"""Doubtful segments that are at most this far apart are joined."""
 _SHORTEST_S = 0.2
 _REASONS = ("low confidence", "mostly hidden", "filled in")
 
 
 @dataclass
 class PersonSeen:
-    """Rows of one identity, a few bytes each. Rows come in order of frames."""
+    """Rows of one identity in order of frames, a few bytes each."""
 
     _frames: array[int] = field(default_factory=lambda: array("q"))
     _times_s: array[float] = field(default_factory=lambda: array("d"))
@@ -48,7 +48,7 @@ class PersonSeen:
         self._identity_doubt.append(int(bodies.identity_doubt[row]))
 
     def replace(self, bodies: Bodies, row: int) -> None:
-        """What a second pass says of a row that is there; others are not concerned."""
+        """Update a row from a second pass; bodies without a row are ignored."""
         place = bisect_left(self._frames, bodies.frame)
         if place < len(self) and self._frames[place] == bodies.frame:
             self._confidence[place] = float(bodies.confidence[row])
@@ -56,7 +56,7 @@ class PersonSeen:
 
     @classmethod
     def of(cls, track: Track) -> PersonSeen:
-        """As an earlier run left them."""
+        """Rows of a track that an earlier run wrote."""
         columns = (track.frame, track.time_s, track.confidence, _seen(track.keypoints_px), track.interpolated, track.identity_doubt)
         kinds = zip("qdfbbb", columns, strict=True)
         return cls(*(array(kind, np.asarray(column).tolist()) for kind, column in kinds))
@@ -66,7 +66,7 @@ class PersonSeen:
         return float(np.nansum(self._confidence))
 
     def summary(self) -> dict[str, Any]:
-        """Plain values; times in seconds of the source."""
+        """Summary in plain types; times in seconds of the source."""
         return {
             "first_time_s": self._times_s[0],
             "last_time_s": self._times_s[-1],
@@ -97,5 +97,5 @@ class PersonSeen:
 
 
 def _seen(keypoints_px: Float) -> NDArray[np.int64]:
-    """(...): how many of (..., 17, 3) are seen."""
+    """(...): number of visible keypoints of (..., 17, 3)."""
     return np.asarray((keypoints_px[..., 2] >= SEEN_SCORE).sum(-1))

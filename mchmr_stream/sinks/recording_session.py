@@ -1,4 +1,4 @@
-"""Recordings that begin and end while sources are followed: .npz files, and the picture with the bodies over it."""
+"""Recordings that start and stop during a live run: .npz files, and overlays."""
 
 from __future__ import annotations
 
@@ -21,37 +21,43 @@ from mchmr_stream.sinks.video_recording import VideoRecordingSink
 log = logging.getLogger(__name__)
 
 NPZ_SECONDS = 600.0
-"""Length of each .npz file: what was finished is safe."""
+"""Length of each .npz file: finished files are safe."""
 PICTURES_WAITING = 4
 CLOSING_PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True)
 class RecordingStatus:
-    """What is being recorded, or was recorded last."""
+    """The current recording, or the last one."""
 
     active: bool
     npz: bool
     overlay: bool
     seconds: float
     left_out: int
-    """pictures that the overlay lacks, for want of time to draw them"""
+    """pictures missing in the overlay because drawing was too slow"""
     files: list[Path]
-    """.npz files when they are finished, overlays from their first picture on"""
+    """.npz files once they are finished, overlays from their first picture on"""
     error: str | None
-    """why it ended by itself"""
+    """why the recording ended by itself"""
 
 
 class RecordingSession:
-    """Writes what is finished between `start` and `stop` into `folder`; implements `protocols.LiveSink`.
+    """Write the results between `start` and `stop` into `folder`; implements `protocols.LiveSink`.
 
-    Numbers are written by `NpzSegments`. Overlays are written by `VideoRecordingSink` behind a `BackgroundSink`: pictures are left out
-    if drawing does not keep up. A recording that fails ends, and everything else continues. `sources` is their number. All methods are
-    safe to call from any thread.
+    Values are written by `NpzSegments`. Overlays are written by `VideoRecordingSink` behind a `BackgroundSink`: pictures are dropped if
+    drawing does not keep up. A recording that fails ends, and everything else continues. All methods are thread-safe.
     """
 
     def __init__(self, folder: Path, sources: int, *, names: Mapping[str, str], settings: Mapping[str, Any]) -> None:
-        """`names`: `body_model`, `weights` and the hashes of both, as NpzSink takes them."""
+        """Set up without recording.
+
+        Args:
+            folder: Folder of the recordings; it is created.
+            sources: Number of sources.
+            names: `body_model`, `weights` and the hashes of both, as for NpzSink.
+            settings: All settings of the run.
+        """
         self.folder = folder.absolute()
         self._sources, self._names, self._settings = sources, names, settings
         self._lock = threading.Lock()
@@ -59,7 +65,16 @@ class RecordingSession:
         self._last = RecordingStatus(False, False, False, 0.0, 0, [], None)
 
     def start(self, *, npz: bool, overlay: bool) -> None:
-        """Raises UsageError where there is nothing to record or a recording goes on, MchmrError where the folder cannot be made."""
+        """Start a recording.
+
+        Args:
+            npz: Whether .npz files are written.
+            overlay: Whether overlays are written.
+
+        Raises:
+            UsageError: Neither is chosen, or a recording is active.
+            MchmrError: The folder cannot be created.
+        """
         if not (npz or overlay):
             raise UsageError("nothing was chosen to record, expected .npz, .mp4 or both")
         with self._lock:
@@ -71,7 +86,7 @@ class RecordingSession:
             self._current = _Recording(self.folder, segments, overlay, self._sources)
 
     def stop(self) -> RecordingStatus:
-        """Publish the files. Raises MchmrError where that fails; without a recording nothing happens."""
+        """Stop and publish the files; raises MchmrError where that fails. Without a recording it does nothing."""
         return self._end(None)
 
     def status(self) -> RecordingStatus:
@@ -98,7 +113,7 @@ class RecordingSession:
             recording, self._current = self._current, None
             if recording is None:
                 return self._last
-        # Outside of the lock: `write` is not to wait for the disk.
+        # Outside of the lock, so that `write` does not wait for the disk.
         failed_on_closing = None
         try:
             recording.close()
@@ -113,7 +128,7 @@ class RecordingSession:
 
 
 class _Recording:
-    """One, from its start to its stop."""
+    """One recording, from start to stop."""
 
     def __init__(self, folder: Path, segments: NpzSegments | None, overlay: bool, sources: int) -> None:
         self._folder, self._segments = folder, segments

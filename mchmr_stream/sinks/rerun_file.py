@@ -1,4 +1,4 @@
-"""STEM.rrd: a run on a file for the Rerun viewer."""
+"""STEM.rrd: a run on a file, for the Rerun viewer."""
 
 from __future__ import annotations
 
@@ -16,9 +16,16 @@ log = logging.getLogger(__name__)
 
 
 class RerunFileSink:
-    """Writes STEM.rrd: everything of every scene. `work_s` tells how long each stage last worked, in seconds.
+    """Write STEM.rrd: all entities of each scene.
 
-    Raises UsageError where the folder of `path` is not there, MissingPart without rerun-sdk.
+    Args:
+        path: The file; its folder exists.
+        info: The source.
+        work_s: Returns the seconds of each stage's last call.
+
+    Raises:
+        UsageError: The folder does not exist.
+        MissingPart: rerun-sdk is not installed.
     """
 
     def __init__(self, path: Path, info: SourceInfo, work_s: Callable[[], Mapping[str, float]]) -> None:
@@ -32,9 +39,13 @@ class RerunFileSink:
         self._open = True
 
     def extend(self, motion: Motion) -> None:
-        """Go on after what an earlier run left at `path`. To be called before the first `write`.
+        """Continue the recording of an earlier run at `path`, before the first `write`.
 
-        Raises InputError where that is no recording of Rerun's.
+        Args:
+            motion: The earlier run's content.
+
+        Raises:
+            InputError: The file is no Rerun recording.
         """
         if not len(motion.frames):
             return
@@ -53,7 +64,7 @@ class RerunFileSink:
             self._scenes.log(scene, {stage: 1000 * seconds for stage, seconds in self._work_s().items()})
 
     def close(self) -> None:
-        """Finish and publish; after an early stop the file holds what came until then."""
+        """Finish and publish the file; after an early stop it holds the frames so far."""
         if not self._open:
             return
         try:
@@ -64,13 +75,13 @@ class RerunFileSink:
             self._temporary.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Give up: nothing is published, nothing is left behind."""
+        """Stop without publishing anything and remove the temporary file."""
         if not self._open:
             return
         try:
             self._end()
         except OSError as error:
-            log.debug("%s: %s", self.path, error)  # nobody needs what could not be written
+            log.debug("%s: %s", self.path, error)  # the file is discarded anyway
         finally:
             self._temporary.unlink(missing_ok=True)
 

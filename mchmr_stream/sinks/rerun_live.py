@@ -23,14 +23,23 @@ PORT = 9876
 
 
 class RerunLiveSink:
-    """Logs every result; implements `protocols.LiveSink`. To be used behind `Unhurried`.
+    """Log each result; implements `protocols.LiveSink`. Use it behind a `BackgroundSink`.
 
-    `where`: `viewer` starts one on this machine, FILE.rrd writes a file, rerun+http://HOST:PORT/proxy goes to a viewer that runs there.
-    A viewer that goes away loses what comes then; it is not waited for.
+    `where` is `viewer`, which starts one on this machine; FILE.rrd, which writes a file; or rerun+http://HOST:PORT/proxy, a running
+    viewer. A viewer that is closed loses later results; the run does not wait for it.
     """
 
     def __init__(self, where: str, sources: Sequence[str]) -> None:
-        """`sources`: their names. Raises UsageError for a place that cannot be, MissingPart without rerun-sdk or its viewer."""
+        """Start the viewer, connect to it, or open the file.
+
+        Args:
+            where: See the class.
+            sources: Names of the sources.
+
+        Raises:
+            UsageError: The target does not exist or is not allowed.
+            MissingPart: rerun-sdk or its viewer is not installed.
+        """
         self.name = f"rerun {where}"
         self._recording = sdk().RecordingStream(APPLICATION)
         self._scenes: dict[str, RerunScenes] = {}
@@ -41,7 +50,7 @@ class RerunLiveSink:
             except RuntimeError as error:
                 raise MissingPart(f"the Rerun viewer does not start ({error}); --rerun FILE.rrd writes a file instead") from error
         elif where.startswith(SCHEMES):
-            _is_there(where)
+            _check_viewer(where)
             self._recording.connect_grpc(where, default_blueprint=views)
         elif where.endswith(".rrd"):
             path = Path(where)
@@ -69,8 +78,8 @@ class RerunLiveSink:
             log.warning("%s: the last results did not arrive there (%s)", self.name, error.strerror)
 
 
-def _is_there(where: str) -> None:
-    """Raises UsageError where nobody listens: Rerun would keep everything for a viewer that may never come."""
+def _check_viewer(where: str) -> None:
+    """Raise UsageError if no viewer listens: Rerun would queue everything for a viewer that may never start."""
     parts = urlsplit(where)
     try:
         socket.create_connection((parts.hostname or "", parts.port or PORT), CONNECT_S).close()

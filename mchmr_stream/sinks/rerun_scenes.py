@@ -1,4 +1,4 @@
-"""Scenes as what the Rerun viewer shows: pictures, boxes, skeletons, meshes, timings. docs/live.md lists the entities."""
+"""Scenes as Rerun entities: pictures, boxes, skeletons, meshes, timings. docs/live.md lists them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 APPLICATION = "mchmr"
 TIME, FRAME, CLOCK = "time", "frame", "clock"
-"""Timelines: seconds of the source, number of the frame, and of live sources the clock when the picture came."""
+"""Timelines: seconds of the source, frame number, and for live sources the clock at the picture's arrival."""
 JPEG_QUALITY = 80
 JOINT_RADIUS_M, JOINT_RADIUS_PX = 0.015, 2.0
 
 
 def sdk() -> Any:
-    """Rerun's package. Raises MissingPart where it is not installed."""
+    """Rerun's package. Raises MissingPart if it is not installed."""
     try:
         import rerun
     except ImportError as error:
@@ -38,7 +38,7 @@ def sdk() -> Any:
 
 
 def layout(names: Sequence[str]) -> Any:
-    """What the viewer shows first: of every source the room, the picture and the timings."""
+    """The viewer's initial layout: for each source the 3D view, the picture and the timings."""
     import rerun.blueprint as rrb
 
     rows = [
@@ -56,7 +56,7 @@ def layout(names: Sequence[str]) -> Any:
 
 
 def save_to(path: Path, recording: Any, views: Any) -> None:
-    """From now on the recording goes to a file. Raises OSError where that cannot be begun."""
+    """Direct the recording to a file. Raises OSError if it cannot be opened."""
     try:
         recording.save(path, default_blueprint=views)
     except RuntimeError as error:
@@ -67,7 +67,7 @@ def save_to(path: Path, recording: Any, views: Any) -> None:
 
 
 def finish(recording: Any, timeout_sec: float = 3600.0) -> None:
-    """Hand over what is still on its way, and let go. Raises OSError where it does not arrive, as on a full disk."""
+    """Flush and disconnect. Raises OSError if the rest cannot be delivered, as on a full disk."""
     try:
         recording.flush(timeout_sec=timeout_sec)
     except RuntimeError as error:
@@ -78,12 +78,12 @@ def finish(recording: Any, timeout_sec: float = 3600.0) -> None:
 
 
 def root_of(source: str) -> str:
-    """Where in the tree everything of a source is."""
+    """Root entity of a source."""
     return f"/{plain_name(source)}"
 
 
 class RerunScenes:
-    """Logs the scenes of one source to a recording. Lengths in metres; the axes are those of the camera (x right, y down, z forward)."""
+    """Log the scenes of one source to a recording. Metres; camera axes (x right, y down, z forward)."""
 
     def __init__(self, recording: rerun.RecordingStream, source: str) -> None:
         self._recording, self._root = recording, root_of(source)
@@ -98,7 +98,13 @@ class RerunScenes:
         recording.log(self._root, rr.ViewCoordinates.RDF, rr.AnnotationContext([skeleton]), static=True)
 
     def log(self, scene: Scene, milliseconds: Mapping[str, float], clock_s: float | None = None) -> None:
-        """`milliseconds`: curves by name."""
+        """Log one scene.
+
+        Args:
+            scene: The scene.
+            milliseconds: Time curves by name.
+            clock_s: Clock at the picture's arrival, of a live source.
+        """
         rr = sdk()
         recording, bodies = self._recording, scene.bodies
         recording.reset_time()
@@ -140,7 +146,7 @@ class RerunScenes:
             person, skeleton = f"{self._root}/people/{identity}", f"{self._root}/camera/skeletons/{identity}"
             if person not in self._begun:
                 self._begun.add(person)
-                # The triangles are the same in every frame. The albedo stays with them.
+                # The triangles are the same in all frames and are logged once, with the albedo.
                 recording.log(
                     f"{person}/mesh", rr.Mesh3D.from_fields(triangle_indices=scene.faces, albedo_factor=[*colour, 255]), static=True
                 )
@@ -151,6 +157,6 @@ class RerunScenes:
 
     @staticmethod
     def _colours(scene: Scene) -> Any:
-        """(n, 3) uint8"""
+        """(n, 3) uint8."""
         colours = [identity_colour(identity) for identity in scene.bodies.track_id.tolist()]
         return np.round(255 * np.reshape(colours, (-1, 3))).astype(np.uint8)

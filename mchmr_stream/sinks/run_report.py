@@ -1,4 +1,4 @@
-"""STEM.json: what was run, on what, how long it took, who was seen, and what was odd."""
+"""STEM.json: command, input, duration, people and warnings of a run."""
 
 from __future__ import annotations
 
@@ -22,11 +22,20 @@ REPORT_SCHEMA = 1
 
 
 class ReportSink:
-    """Writes STEM.json. Call `finish` at the end of a run; without it the report says that the run is not complete.
+    """Write STEM.json. Call `finish` at the end of a run; without it the report marks the run as incomplete.
 
-    `info` is None where the input could not be opened. `names` says what made the numbers (body model, weights, their hashes), `made_of`
-    of what (`content.MadeOf.plain`, and its `path`), `device` where. `began`: when; left out: now.
-    Raises UsageError when the folder of `path` is not there, MchmrError when the disk refuses.
+    Args:
+        path: The file; its folder exists.
+        info: The source; None if the input could not be opened.
+        settings: All settings of the run.
+        names: Body model, weights, and their hashes.
+        made_of: Input (`content.MadeOf.plain`, and its `path`).
+        device: Device of the network.
+        began: Start of the run; by default now.
+
+    Raises:
+        UsageError: The folder does not exist.
+        MchmrError: The disk is full or not writable.
     """
 
     def __init__(
@@ -55,7 +64,7 @@ class ReportSink:
         self._closed = False
 
     def extend(self, motion: Motion) -> None:
-        """Count what an earlier run did, too. To be called before the first `write`. Times per stage stay those of this run."""
+        """Include the rows of an earlier run, before the first `write`. Times per stage remain those of this run."""
         if not len(motion.frames):
             return
         self._span_s = (float(motion.frames_time_s[0]), float(motion.frames_time_s[-1]))
@@ -72,7 +81,7 @@ class ReportSink:
             self._people.setdefault(identity, PersonSeen()).add(scene.bodies, row)
 
     def replacing(self, frames: Iterable[Bodies]) -> Iterator[Bodies]:
-        """Pass on the bodies of a second pass, and count what they say of the rows that were written."""
+        """Pass on the bodies of a second pass and update the rows that were written."""
         for bodies in frames:
             for row, identity in enumerate(bodies.track_id.tolist()):
                 if identity in self._people:
@@ -87,7 +96,14 @@ class ReportSink:
         seconds: Mapping[str, Sequence[float]] | None = None,
         error: str | None = None,
     ) -> None:
-        """How the run ended: whether the whole input was used and why not, what was odd, and the seconds of every call of each stage."""
+        """Record how the run ended.
+
+        Args:
+            complete: Whether the whole input was processed.
+            warnings: Warnings of the run.
+            seconds: Seconds of each call, by stage.
+            error: Why the run failed, if it did.
+        """
         self._error = error
         self._complete = complete
         self._warnings = list(warnings)
@@ -107,7 +123,7 @@ class ReportSink:
             temporary.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Give up: nothing is published."""
+        """Publish nothing."""
         self._closed = True
 
     def _source(self) -> dict[str, Any]:
@@ -149,12 +165,12 @@ class ReportSink:
 
 
 def is_worth_keeping(output: Path, paths: OutputPaths) -> bool:
-    """Whether a file is there, and more than the report of a run that failed before its first frame."""
+    """Whether a file exists and is more than the report of a run that failed before its first frame."""
     return os.path.exists(output) and not (output == paths.report and not os.path.exists(paths.bodies) and _is_of_a_failure(output))
 
 
 def is_report(path: Path) -> bool:
-    """Whether a file is the report of a run, of this or an earlier version."""
+    """Whether a file is a report, of this version or an earlier one."""
     return "complete" in _read(path)
 
 
@@ -164,7 +180,7 @@ def _is_of_a_failure(report: Path) -> bool:
 
 
 def _read(report: Path) -> dict[str, Any]:
-    """Empty where it is something else."""
+    """The report's content; empty if it is something else."""
     try:
         content = json.loads(report.read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""STEM.jpg or STEM.png: the bodies of one picture over it."""
+"""STEM.jpg or STEM.png: a single picture with its bodies drawn over it."""
 
 from __future__ import annotations
 
@@ -14,26 +14,32 @@ from mchmr_stream.motion.motion import Motion
 from mchmr_stream.sinks.overlay import draw_scene
 
 _QUALITY = 92
-"""Of a JPEG; one of 100 holds noise."""
+"""Of a JPEG; at 100 it stores noise."""
 _LONGEST_SIDE_PX = {"JPEG": 65_500, "PNG": 2**31 - 1}
 """libjpeg's and libpng's limits"""
 
 
 class StillOverlaySink:
-    """Writes the picture of one scene in the format that the ending of `path` says, upright and without metadata.
+    """Write the picture of one scene in the format of `path`'s ending, upright and without metadata.
 
-    Raises MchmrError when the disk refuses, EncodingError where the format holds no picture of that size.
+    Args:
+        path: The file; its folder exists.
+        device: Device on which bodies are drawn.
+
+    Raises:
+        MchmrError: The disk is full or not writable.
+        EncodingError: The format does not support the picture's size.
     """
 
     def __init__(self, path: str | Path, *, device: torch.device | str = "cpu") -> None:
-        """Raises UsageError when the folder of `path` is not there."""
+        """Check the folder; raises UsageError if it does not exist."""
         self.path = Path(path)
         check_folder(self.path)
         self._temporary, self._device = temporary_beside(self.path), device
         self._is_written = False
 
     def extend(self, motion: Motion) -> None:
-        """An earlier run left its one picture; it stays where no scene comes."""
+        """Keep the picture of an earlier run if no scene follows."""
 
     def write(self, scene: Scene) -> None:
         kind = "JPEG" if self.path.suffix == ".jpg" else "PNG"
@@ -48,7 +54,7 @@ class StillOverlaySink:
         self._is_written = True
 
     def close(self) -> None:
-        """Publish."""
+        """Publish the picture."""
         try:
             if self._is_written:
                 with write_errors(self.path):
@@ -57,11 +63,11 @@ class StillOverlaySink:
             self.discard()
 
     def give_up(self) -> None:
-        """After an EncodingError: the file that was to be replaced goes, for it shows something else."""
+        """After an EncodingError: remove the file that was to be replaced, because it shows something else."""
         self.discard()
         self.path.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Give up: nothing is published, nothing is left behind."""
+        """Stop without publishing anything and remove the temporary file."""
         self._is_written = False
         self._temporary.unlink(missing_ok=True)

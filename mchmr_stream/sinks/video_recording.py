@@ -1,4 +1,4 @@
-"""Live pictures with everyone drawn in, to a file or a streaming server (RTMP, RTSP), at the times at which they were taken."""
+"""Live overlays to a file or a streaming server (RTMP, RTSP), at the times at which the pictures were taken."""
 
 from __future__ import annotations
 
@@ -27,24 +27,33 @@ from mchmr_stream.video_encoding.relay import FORMATS, PIPE_FORMAT
 log = logging.getLogger(__name__)
 
 KEY_EVERY_S = 1.0
-"""A picture so often that needs no earlier one: who tunes in waits for it, and a killed run loses as much of its file."""
+"""Interval of keyframes: a new viewer waits this long, and a killed run loses this much of its file."""
 FRAGMENTED = {"movflags": "+frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
 ENCODER = {"preset": "superfast", "tune": "zerolatency", "crf": "23", "forced-idr": "1", "threads": "1"}
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
 STEADY_S = 5.0
-"""A connection that lasted so long was a good one: the next pause is the first again."""
+"""After a connection of this length the back-off starts anew."""
 
 
 class VideoRecordingSink:
-    """Draws every result and records it; implements `protocols.LiveSink`. To be used behind `Unhurried`.
+    """Draw each result and record it; implements `protocols.LiveSink`. Use it behind a `BackgroundSink`.
 
-    `where`: FILE.mp4, rtmp(s)://... or rtsp://...; `{source}` in it stands for the source's name and `{time}` for when its first picture
-    came (UTC). A file is written in fragments: whatever happens, it can be played up to about `KEY_EVERY_S` before. A server that is away
-    is tried again and again.
+    `where` is FILE.mp4, rtmp(s)://... or rtsp://...; `{source}` in it stands for the source's name and `{time}` for the arrival of its
+    first picture (UTC). A file is written in fragments: after a crash it can be played up to about `KEY_EVERY_S` before. The connection
+    to a server is retried with back-off.
     """
 
     def __init__(self, where: str, sources: int, *, device: torch.device | str = "cpu") -> None:
-        """Raises UsageError for a place that cannot be, or is one for several sources."""
+        """Check the target.
+
+        Args:
+            where: See the class.
+            sources: Number of sources.
+            device: Device on which bodies are drawn.
+
+        Raises:
+            UsageError: The target is not allowed, or several sources share one.
+        """
         self._where, self._device = where, device
         self._tracks: dict[str, _FileTrack | _ServerTrack] = {}
         if sources > 1 and "{source}" not in where:
@@ -75,7 +84,7 @@ class VideoRecordingSink:
 
 
 class _Encoded:
-    """An open container that pictures go into, as H.264, at their times from the first one on."""
+    """An open container that encodes pictures as H.264, at their times relative to the first one."""
 
     def __init__(self, target: Any, container: str, options: dict[str, str], size_wh: tuple[int, int], fps: float, first_s: float) -> None:
         self._output = av.open(target, "w", format=container, options=options)
@@ -100,7 +109,7 @@ class _Encoded:
 
 
 class _FileTrack:
-    """One source's file. Raises MchmrError where it cannot be written."""
+    """The file of one source. Raises MchmrError where it cannot be written."""
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path, self._fps = path, fps
@@ -122,7 +131,7 @@ class _FileTrack:
 
 
 class _ServerTrack:
-    """One source's stream: opened again with growing pauses when it breaks off. Nothing is drawn while it is away."""
+    """The stream of one source: reopened with back-off after a failure. Nothing is drawn while the connection is lost."""
 
     def __init__(self, url: str, fps: float) -> None:
         self._url, self._fps = url, fps
@@ -130,12 +139,12 @@ class _ServerTrack:
         self._push: Push | None = None
         self._encoded: _Encoded | None = None
         self._pause_s, self._again_s, self._opened_s = FIRST_PAUSE_S, 0.0, 0.0
-        self._told = False
+        self._warned = False
         self._first_s: float | None = None
         self._lost = 0
 
     def ready(self) -> bool:
-        """Whether a picture would go anywhere now."""
+        """Whether a picture can be sent now."""
         if self._push is not None or time.monotonic() >= self._again_s:
             return True
         self._lost += 1
@@ -145,18 +154,18 @@ class _ServerTrack:
         try:
             if self._encoded is None:
                 self._push, self._opened_s = Push(self._url), time.monotonic()
-                # (the clock goes on over connections, so that a player sees a gap and no jump back)
+                # The clock continues across connections, so that a player sees a gap and no jump back.
                 self._first_s = time_s if self._first_s is None else self._first_s
                 size_wh = picture.shape[1], picture.shape[0]
                 self._encoded = _Encoded(self._push, PIPE_FORMAT, {"flush_packets": "1"}, size_wh, self._fps, self._first_s)
             self._encoded.add(picture, time_s)
         except (ServerError, OSError, av.error.FFmpegError) as error:
             self._lost += 1
-            self._away(str(error) if isinstance(error, ServerError) else type(error).__name__)
+            self._connection_lost(str(error) if isinstance(error, ServerError) else type(error).__name__)
             return
-        if self._told and time.monotonic() - self._opened_s > STEADY_S:
+        if self._warned and time.monotonic() - self._opened_s > STEADY_S:
             log.warning("%s: connected again", self._name)
-            self._told, self._pause_s = False, FIRST_PAUSE_S
+            self._warned, self._pause_s = False, FIRST_PAUSE_S
 
     def close(self) -> None:
         if self._encoded is not None:
@@ -169,11 +178,11 @@ class _ServerTrack:
         if self._lost:
             log.warning("%s: %d pictures were not sent", self._name, self._lost)
 
-    def _away(self, why: str) -> None:
-        # Said once for each loss; that it is still away is no news.
-        log.log(logging.INFO if self._told else logging.WARNING, "%s: %s; trying again", self._name, why)
-        self._told = True
-        self._encoded = None  # not closed: that would write to what is broken
+    def _connection_lost(self, why: str) -> None:
+        # A warning once per loss of the connection, then at level info.
+        log.log(logging.INFO if self._warned else logging.WARNING, "%s: %s; trying again", self._name, why)
+        self._warned = True
+        self._encoded = None  # not closed, because that would write to the broken connection
         if self._push is not None:
             self._push.close()
             self._push = None
@@ -182,7 +191,7 @@ class _ServerTrack:
 
 
 def _new_file(place: str) -> Path:
-    """Raises UsageError where it exists, or its folder does not."""
+    """Check a new file; raises UsageError if it exists or its folder does not."""
     path = Path(place)
     check_folder(path)
     if path.exists():
@@ -191,6 +200,6 @@ def _new_file(place: str) -> Path:
 
 
 def _without_secrets(url: str) -> str:
-    """Scheme and host: what follows may hold a stream's key."""
+    """Scheme and host; the rest may contain a stream key."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/..."

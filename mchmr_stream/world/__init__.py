@@ -1,5 +1,5 @@
-"""From a standing camera to the world: gravity and floor from the people, feet that stand where they stand.
+"""World-grounded motion from a standing camera: gravity and floor estimated from the people, feet locked during contact.
 
-Everything is an estimate from the bodies alone; the picture's background is never looked at. `estimate.ground` is the whole; docs/world.md
-explains it.
+All estimates come from the bodies alone; the picture's background is not used. `world_motion.ground` is the entry point; docs/world.md
+explains the method.
 """

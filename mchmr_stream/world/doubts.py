@@ -1,6 +1,7 @@
-"""What speaks against a world that was found, person by person, and the warnings that follow.
+"""Evidence against an estimated world, person by person, and the warnings that follow from it.
 
-One camera that stands still and one floor are assumed. Each reason for doubt names what breaks that, as far as the people show it.
+The method assumes a camera that stands still and a single floor. Each warning names the assumption that is violated, as far as the
+people show it.
 """
 
 from __future__ import annotations
@@ -12,45 +13,45 @@ from itertools import combinations
 from typing import Any
 
 _STEADY_M_S = 0.15
-"""The slower sole of somebody on their feet moves less than this across the line of sight, most of the time."""
+"""Most of the time, the slower sole of a person who stands or walks moves less than this across the line of sight."""
 _LEAST_S = 1.0
-"""Shorter sights of feet say nothing about the camera."""
+"""Feet that are visible for a shorter time are no evidence about the camera."""
 _UNSURE_DEG = 5.0
 _FEW_STEPS = 4
 _SAME_FLOOR_M = 0.3
 _DISTANCE_ERROR = 0.15
-"""Of a person's distance; it lifts their floor by this part of the camera's height over it."""
+"""Relative error of a person's distance; it lifts their floor by this share of the camera's height over it."""
 _UP_ERROR = 0.09
-"""Error of the trunks' "up", radians; it lifts the floor by this part of the way from one person to the other."""
+"""Error of the trunks' "up", radians; it lifts the floor by this share of the distance between two people."""
 _TILTED_DEG = 12.0
 _OFF = 0.05
-"""Of the box, the median over time: bodies of the world lie over the people in the picture."""
+"""Median over time of the distance from the person in the picture, as a share of the box."""
 _OFTEN_OFF = 0.25
-"""Of the box, the 95th percentile over time"""
+"""95th percentile over time, as a share of the box."""
 
 
 @dataclass(frozen=True)
 class WorldEvidence:
-    """What one person says about the world."""
+    """Evidence of one person about the world."""
 
     track_id: int
     steps: int
     height_m: float | None
-    """of the soles that hold still over the camera, along the trunks: before there is a floor, which tilts so that all stand on it"""
+    """height of the resting soles over the camera, along the trunks: before the floor is fitted, which tilts so that all stand on it"""
     place_m: tuple[float, float, float]
-    """of the pelvis in the camera's axes, the median"""
+    """of the pelvis in camera axes, median"""
     seen_s: float
-    """for how long a foot was in the picture"""
+    """how long a foot was visible"""
     sole_m_s: float
-    """how fast the slower sole moves across the line of sight, the median; NaN where no foot was seen"""
+    """median speed of the slower sole across the line of sight; NaN where no foot was visible"""
     off_share: float
-    """how far the joints of the world are from those in the picture, the median as a share of the box"""
+    """distance of the world's projected joints from those in the picture, median as a share of the box"""
     often_off_share: float
     """the same, 95th percentile"""
     off_px: float
 
     def as_info(self) -> dict[str, Any]:
-        """For `world_info`."""
+        """Plain values for `world_info`."""
         return {
             "track_id": self.track_id,
             "steps": self.steps,
@@ -61,16 +62,31 @@ class WorldEvidence:
 
 
 def steadiest_m_s(people: Sequence[WorldEvidence]) -> float:
-    """How fast the soles of the person move whose feet are stillest; NaN where nobody's feet were seen for long.
+    """Speed of the soles of the person with the slowest feet.
 
-    Somebody before a standing camera who walks has nearly always one foot that stands. A camera that moves moves everybody's.
+    Before a standing camera, a person who walks nearly always has one foot on the floor. A moving camera moves the feet of all people.
+
+    Args:
+        people: Evidence of all people.
+
+    Returns:
+        Metres per second; NaN if no person's feet were visible for long.
     """
     long_seen = [person for person in people if person.seen_s >= _LEAST_S] or list(people)
     return min((person.sole_m_s for person in long_seen if not math.isnan(person.sole_m_s)), default=float("nan"))
 
 
 def warnings_of(people: Sequence[WorldEvidence], tilt_deg: float, up_sd_deg: float) -> list[str]:
-    """One line for each thing that makes the world wrong or a guess. `tilt_deg`: of the floor against the trunks."""
+    """Describe each violated assumption.
+
+    Args:
+        people: Evidence of all people.
+        tilt_deg: Angle between floor normal and trunks.
+        up_sd_deg: Standard deviation of the up direction.
+
+    Returns:
+        One line per warning.
+    """
     steps = sum(person.steps for person in people)
     found = [_floors(people) or _tilt(tilt_deg), _camera(people), _out_of_place(people)]
     if up_sd_deg > _UNSURE_DEG or steps < _FEW_STEPS:
@@ -98,7 +114,7 @@ def _floors(people: Sequence[WorldEvidence]) -> str | None:
         f"person {person.track_id} {abs(_height_m(person)):.1f} m {'under' if _height_m(person) < 0 else 'over'} the camera"
         for person in involved
     )
-    # A wrong distance moves somebody along the line of sight: feet under the camera stay under it.
+    # A wrong distance moves a person along the line of sight: feet below the camera stay below it.
     certain = _height_m(involved[0]) < 0 < _height_m(involved[-1])
     cause = "several floors (a box, stairs, a balcony)" if certain else "several floors, or somebody at a wrong distance"
     return f"people stand at different heights ({heights}): {cause}; the world has one floor, so bodies are wrong in it"
@@ -109,7 +125,7 @@ def _height_m(person: WorldEvidence) -> float:
 
 
 def _tolerance_m(one: WorldEvidence, other: WorldEvidence) -> float:
-    """Heights that differ by no more than this may be one floor, seen with the errors that are usual."""
+    """Largest height difference that usual errors explain on a single floor."""
     farther = max(abs(_height_m(one)), abs(_height_m(other)))
     return _SAME_FLOOR_M + _DISTANCE_ERROR * farther + _UP_ERROR * math.dist(one.place_m, other.place_m)
 

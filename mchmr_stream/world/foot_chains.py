@@ -1,4 +1,4 @@
-"""Every person of a file as a chain of joints with two points under each sole, in the camera's axes."""
+"""Each person of a file as a kinematic chain with two points under each sole, in camera axes."""
 
 from __future__ import annotations
 
@@ -17,71 +17,79 @@ Flags = NDArray[np.bool_]
 
 ANKLES, TOES = (7, 8), (10, 11)
 SOLES = ("left_heel", "left_ball", "right_heel", "right_ball")
-"""The points, in order; both of a foot are carried by its ankle."""
+"""The sole points, in order; the ankle carries both points of its foot."""
 _SOLE_M = 0.008
-"""Skin of the foot that is no higher than this above the lowest is the sole."""
+"""Vertices of the foot up to this height above its lowest one belong to the sole."""
 _HEEL_SHARE = 0.25
-"""Of the sole's length"""
+"""Share of the sole's length that is the heel."""
 _BALL_M = 0.02
-"""The ball is the sole this far before and behind the joint of the toes."""
+"""The ball is the sole up to this distance in front of and behind the toe joint."""
 _SEEN_SCORE = 0.15
-"""Of the detector's ankle, where it has one"""
+"""Least score of the detector's ankle, where it has one."""
 _LONGEST_GAP_S = 0.5
-"""After a longer gap in somebody's rows nothing is said about where they went."""
+"""After a longer gap in a person's rows their path in between is unknown."""
 
 _BODY_MASSES = {0: 0.28, 3: 0.10, 6: 0.10, 9: 0.10, 15: 0.08, 1: 0.06, 2: 0.06, 4: 0.06, 5: 0.06, 16: 0.03, 17: 0.03, 20: 0.02, 21: 0.02}
-"""Joint -> share of the body's mass that is counted there: trunk, head, thighs, shanks, arms."""
+"""Joint -> share of the body's mass that is assigned to it: trunk, head, thighs, shanks, arms."""
 
 
 @dataclass(frozen=True, eq=False)
 class Walker:
-    """F rows of one person who can be posed: finite, in front of the camera. Camera axes, metres."""
+    """F valid rows of one person: finite, in front of the camera. Camera axes, metres."""
 
     track_id: int
     rows: NDArray[np.int64]
-    """(F,) which rows of the track these are"""
+    """(F,) indices of these rows in the track"""
     time_s: Array
     """(F,) rising"""
     rotations: Array
-    """(F, 24, 3, 3) root first, each other relative to its parent"""
+    """(F, 24, 3, 3) root first, then each joint relative to its parent"""
     betas: Array
-    """(10,) one shape"""
+    """(10,) one shape for all rows"""
     rest_joints_m: Array
-    """(24, 3) of the T-pose, body axes"""
+    """(24, 3) of the rest pose, body axes"""
     pelvis_m: Array
-    """(F, 3) where the file has it"""
+    """(F, 3) as in the file"""
     joints_m: Array
-    """(F, 24, 3) from the pelvis, with the one shape"""
+    """(F, 24, 3) relative to the pelvis, with the one shape"""
     outer: Array
-    """(F, 24, 3, 3) rotation of every joint, camera axes"""
+    """(F, 24, 3, 3) global rotation of each joint, camera axes"""
     soles_rest_m: Array
-    """(4, 3) from the ankle that carries them, body axes at rest"""
+    """(4, 3) relative to the ankle that carries them, body axes, rest pose"""
     soles_m: Array
-    """(F, 4, 3) from the pelvis"""
+    """(F, 4, 3) relative to the pelvis"""
     seen: Flags
-    """(F, 2) the left, the right foot was in the picture, and the row is no guess"""
+    """(F, 2) whether the left and the right foot are visible; False in interpolated rows"""
     stretch: NDArray[np.int64]
-    """(F,) rows of one number have no long gap between them"""
+    """(F,) segment of each row; there is no long gap within a segment"""
 
     def __len__(self) -> int:
         return len(self.time_s)
 
     @property
     def mass_m(self) -> Array:
-        """(F, 3) the centre of mass, roughly, from the pelvis."""
+        """(F, 3) approximate centre of mass, relative to the pelvis."""
         joints, shares = list(_BODY_MASSES), np.array(list(_BODY_MASSES.values()))
         return np.einsum("fjc,j->fc", self.joints_m[:, joints], shares / shares.sum())
 
     @property
     def share_s(self) -> Array:
-        """(F,) the time that each row stands for."""
+        """(F,) seconds that each row represents."""
         steps = np.diff(self.time_s)
         steps = np.where(np.diff(self.stretch) == 0, steps, 0.0)
         return np.maximum((np.concatenate([[0.0], steps]) + np.concatenate([steps, [0.0]])) / 2, 1e-4)
 
 
 def walkers_of(motion: Motion, body: BodyModel) -> list[Walker]:
-    """Everybody with at least two usable rows. `body` is what the motion was made with."""
+    """Convert all people with at least two valid rows.
+
+    Args:
+        motion: The content of a file.
+        body: The body model that it was made with.
+
+    Returns:
+        One walker per person, in order of the tracks.
+    """
     exact = body.to(device="cpu", dtype=torch.float64)
     walkers = (_walker(motion, track, exact) for track in motion.tracks.values())
     return [walker for walker in walkers if walker is not None]
@@ -119,7 +127,15 @@ def _walker(motion: Motion, track: Track, body: BodyModel) -> Walker | None:
 
 
 def posed(rest_joints_m: Array, rotations: Array) -> tuple[Array, Array]:
-    """(24, 3) and (F, 24, 3, 3) -> joints from the pelvis (F, 24, 3), and the rotation of every joint in the root's outer axes."""
+    """Forward kinematics relative to the pelvis.
+
+    Args:
+        rest_joints_m: (24, 3) joints of the rest pose.
+        rotations: (F, 24, 3, 3), root first, then each joint relative to its parent.
+
+    Returns:
+        Joints relative to the pelvis (F, 24, 3), and the global rotation of each joint (F, 24, 3, 3).
+    """
     joints, outer = np.zeros((len(rotations), 24, 3)), rotations.copy()
     for joint, parent in enumerate(PARENTS[1:], 1):
         joints[:, joint] = joints[:, parent] + outer[:, parent] @ (rest_joints_m[joint] - rest_joints_m[parent])
@@ -128,13 +144,22 @@ def posed(rest_joints_m: Array, rotations: Array) -> tuple[Array, Array]:
 
 
 def soles_of(joints_m: Array, outer: Array, soles_rest_m: Array) -> Array:
-    """(F, 24, 3), (F, 24, 3, 3) and (4, 3) -> (F, 4, 3): heels and balls where the ankles have them."""
+    """Pose the soles.
+
+    Args:
+        joints_m: (F, 24, 3).
+        outer: (F, 24, 3, 3) global rotations.
+        soles_rest_m: (4, 3) relative to the ankles, rest pose.
+
+    Returns:
+        (F, 4, 3) heels and balls, in the axes of `joints_m`.
+    """
     carriers = [ANKLES[0], ANKLES[0], ANKLES[1], ANKLES[1]]
     return joints_m[:, carriers] + np.einsum("fkij,kj->fki", outer[:, carriers], soles_rest_m)
 
 
 def sole_vertices(body: BodyModel) -> list[NDArray[np.int64]]:
-    """For each of `SOLES` the vertices of the skin around it: the lowest of heel and ball in the T-pose."""
+    """For each of `SOLES` the surrounding vertices: the lowest of heel and ball in the rest pose."""
     vertices, joints, carrier = body.v_template.numpy(), body.j_template.numpy(), body.weights.argmax(1).numpy()
     found = []
     for ankle, toes in zip(ANKLES, TOES, strict=True):
@@ -161,5 +186,5 @@ def _feet_seen(motion: Motion, track: Track) -> Flags:
     inside = (x > 0) & (y > 0) & (x < motion.width - 1) & (y < motion.height - 1)
     scores = track.keypoints_px[..., 2]
     ankle_scores = scores[:, [motion.keypoint_names.index(f"{side}_ankle") for side in ("left", "right")]]
-    told = scores.max(1, initial=0) > _SEEN_SCORE  # detectors without keypoints say nothing
-    return inside & ((ankle_scores > _SEEN_SCORE) | ~told[:, None]) & ~track.interpolated[:, None]
+    has_scores = scores.max(1, initial=0) > _SEEN_SCORE  # detectors without keypoints give no evidence
+    return inside & ((ankle_scores > _SEEN_SCORE) | ~has_scores[:, None]) & ~track.interpolated[:, None]

@@ -1,7 +1,7 @@
-"""When heel and ball of each foot stand: slow, and low. Everything in seconds and metres, with hysteresis.
+"""Foot contact of heel and ball: slow and low. Seconds and metres, with hysteresis.
 
-At first only what a monocular estimate knows well is used: speed across the line of sight, and which sole is the lowest of the body.
-When the floor is known and paths have been corrected, full speed and height over the floor decide.
+At first only quantities that a monocular estimate measures well are used: the speed across the line of sight, and which sole is the
+lowest of the body. Once floor and corrected paths are known, the full speed and the height over the floor decide.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from scipy.special import expit
 from mchmr_stream.world.foot_chains import Array, Flags, Walker
 
 _SPEED_WINDOW_S = 0.05
-"""Speeds are taken over this to both sides, or to the next frame where frames are rarer."""
+"""Half width of the window for speeds; at least one frame."""
 _SLOW_M_S, _SLOW_WIDTH_M_S = 0.3, 0.08
 _LOW_M = 0.08
 _ENTER_M_S, _LEAVE_M_S = 0.25, 0.35
 _OF_PELVIS = 0.4
-"""This much of the pelvis' speed is added to all speeds above: networks make strides too short, so a standing sole seems to follow."""
+"""This share of the pelvis' speed is added to all thresholds above: networks underestimate strides, so a standing sole seems to follow."""
 _PELVIS_WINDOW_S = 0.25
 _ENTER_HEIGHT_M, _LEAVE_HEIGHT_M = 0.08, 0.12
-"""Of the lower of heel and ball,"""
+"""Of the lower one of heel and ball,"""
 _ENTER_RAISED_M, _LEAVE_RAISED_M = 0.02, 0.035
-"""... and how much higher the other may be: a heel that is held over the floor does not stand on it."""
+"""... and of the other one above it: a raised heel is not in contact."""
 _SHORTEST_S = 0.07
-"""Shorter contacts are none,"""
+"""Shorter contacts are removed,"""
 _BRIDGED_S = 0.05
-"""... and shorter breaks are none."""
+"""... and shorter interruptions are closed."""
 _MOVED_M = 0.1
-"""A sole that is this far from where its contact began has moved, however slowly: another contact begins,"""
+"""A sole this far from where its contact began has moved, however slowly: another contact begins,"""
 _LET_GO_S = 0.1
-"""... and this long before and after the foot is free to get there."""
+"""... and for this long before and after, the foot is free."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stance:
-    """One foot that stays where it is from row `first` to `last`, both included."""
+    """One foot in contact from row `first` to `last`, both included."""
 
     foot: int
     """0 left, 1 right"""
     first: int
     last: int
     points: Flags
-    """(rows, 2): heel, ball on the floor"""
+    """(rows, 2): whether heel and ball are in contact"""
 
     @property
     def rows(self) -> slice:
@@ -53,7 +53,17 @@ class Stance:
 
 
 def speeds_m_s(walker: Walker, points_m: Array, *, across: bool = False, window_s: float = _SPEED_WINDOW_S) -> Array:
-    """(F, k, 3) -> (F, k). `across`: only across the line of sight of a camera at the origin."""
+    """Speed of points.
+
+    Args:
+        walker: The person, with F rows.
+        points_m: (F, k, 3).
+        across: Only the speed across the line of sight of a camera at the origin.
+        window_s: Half width of the window.
+
+    Returns:
+        (F, k) metres per second.
+    """
     bearings = points_m / np.linalg.norm(points_m, axis=-1, keepdims=True) if across else points_m
     steps_s = np.diff(walker.time_s)
     reach = max(1, round(window_s / float(np.median(steps_s))))
@@ -67,7 +77,15 @@ def speeds_m_s(walker: Walker, points_m: Array, *, across: bool = False, window_
 
 
 def likely(walker: Walker, up: Array) -> Array:
-    """(F, 4) in [0, 1]: does the sole stand? Before anything is known but roughly where up is."""
+    """Probability of contact, given only an approximate up direction.
+
+    Args:
+        walker: The person, with F rows.
+        up: (3,) up direction, camera axes.
+
+    Returns:
+        (F, 4) in [0, 1].
+    """
     pelvis = speeds_m_s(walker, walker.pelvis_m[:, None], across=True, window_s=_PELVIS_WINDOW_S)
     soles = speeds_m_s(walker, walker.pelvis_m[:, None] + walker.soles_m, across=True)
     slow = expit((_SLOW_M_S + _OF_PELVIS * pelvis - soles) / _SLOW_WIDTH_M_S)
@@ -78,14 +96,32 @@ def likely(walker: Walker, up: Array) -> Array:
 
 
 def likely_stances(walker: Walker, chances: Array) -> list[Stance]:
-    """What is more likely than not, `chances` (F, 4) as from `likely`. Movement along the line of sight splits no contact."""
+    """Contacts that are more likely than not. Motion along the line of sight does not split a contact.
+
+    Args:
+        walker: The person, with F rows.
+        chances: (F, 4) from `likely`.
+
+    Returns:
+        Contacts, foot by foot.
+    """
     points = walker.pelvis_m[:, None] + walker.soles_m
     distance = np.linalg.norm(points, axis=-1, keepdims=True)
     return _by_foot(walker, chances > 0.5, points / distance * np.median(distance))
 
 
 def stances_of(walker: Walker, pelvis_m: Array, soles_m: Array, height_m: Array) -> list[Stance]:
-    """`pelvis_m` (F, 3) and `soles_m` (F, 4, 3) in the world, `height_m` (F, 4) over the floor -> who stands where, foot by foot."""
+    """Contacts from a corrected path.
+
+    Args:
+        walker: The person, with F rows.
+        pelvis_m: (F, 3), world.
+        soles_m: (F, 4, 3), world.
+        height_m: (F, 4) over the floor.
+
+    Returns:
+        Contacts, foot by foot.
+    """
     speed = speeds_m_s(walker, soles_m) - _OF_PELVIS * speeds_m_s(walker, pelvis_m[:, None], window_s=_PELVIS_WINDOW_S)
     lower, raised = np.abs(height_m - _raised_m(height_m)), _raised_m(height_m)
     enter = (speed < _ENTER_M_S) & (lower < _ENTER_HEIGHT_M) & (raised < _ENTER_RAISED_M)
@@ -95,7 +131,7 @@ def stances_of(walker: Walker, pelvis_m: Array, soles_m: Array, height_m: Array)
 
 
 def flags_of(stances: list[Stance], rows: int) -> Flags:
-    """(rows, 4): which of the soles stand."""
+    """(rows, 4): which soles are in contact."""
     flags = np.zeros((rows, 4), np.bool_)
     for stance in stances:
         flags[stance.rows, 2 * stance.foot : 2 * stance.foot + 2] = stance.points
@@ -108,7 +144,7 @@ def _by_foot(walker: Walker, flags: Flags, soles_m: Array) -> list[Stance]:
 
 
 def _raised_m(height_m: Array) -> Array:
-    """(F, 4) -> (F, 4): how much higher each sole is than the other one of its foot, 0 for the lower."""
+    """(F, 4) -> (F, 4): height of each sole above the other one of its foot, 0 for the lower one."""
     feet = height_m.reshape(-1, 2, 2)
     return (feet - feet.min(2, keepdims=True)).reshape(-1, 4)
 
@@ -156,7 +192,7 @@ def _stances(walker: Walker, foot: int, points: Flags, soles_m: Array) -> list[S
 
 
 def _runs(flags: Flags, stretch: NDArray[np.int64]) -> list[slice]:
-    """Unbroken runs of true rows, none of them over a long gap."""
+    """Contiguous runs of true rows, none of them across a long gap."""
     begins = flags & np.concatenate([[True], ~flags[:-1] | (np.diff(stretch) != 0)])
     ends = flags & np.concatenate([~flags[1:] | (np.diff(stretch) != 0), [True]])
     return [slice(int(a), int(b) + 1) for a, b in zip(np.flatnonzero(begins), np.flatnonzero(ends), strict=True)]

@@ -1,8 +1,8 @@
-"""Feet held where they stand: hip, knee and ankle of each leg turned so that standing soles are exactly at their anchors.
+"""Foot locking: hip, knee and ankle of each leg are rotated so that standing soles are exactly at their anchors.
 
-While a sole stands, the foot is turned about as little as brings heel and ball onto their anchors (both stand), or moved as it is (one
-stands); the leg follows by two-bone inverse kinematics that keeps the direction of the knee. Before and after, the change fades over
-`_FADE_S`. Where a leg is too short for its anchor the pelvis comes nearer, smoothly.
+During contact, the foot gets the smallest rotation that brings heel and ball onto their anchors (both in contact), or a translation
+(one in contact). The leg follows by two-bone inverse kinematics that keeps the direction of the knee. Before and after, the change
+fades over `_FADE_S`. Where a leg is too short for its anchor, the pelvis is moved towards it, smoothly.
 """
 
 from __future__ import annotations
@@ -22,28 +22,37 @@ from mchmr_stream.world.foot_contacts import Stance
 
 _FADE_S = 0.15
 _REACH = 0.9995
-"""Of the leg's length, how far it is stretched at most"""
+"""Largest extension of a leg, as a share of its length."""
 _STRAIGHT_RAD = 0.05
-"""Below this bend the knee has no direction of its own: it bends about the thigh's x axis."""
+"""Below this flexion the knee has no direction of its own: it bends about the thigh's x axis."""
 _FARTHEST_M = 0.15
-"""A foot that would have to be moved farther was never there: it is let go."""
+"""A contact that would move the foot farther is wrong and is released."""
 _LEGS = ((1, 4, 7), (2, 5, 8))
 
 
 @dataclass(frozen=True, eq=False)
 class Locked:
-    """World axes."""
+    """Result of foot locking, world axes."""
 
     rotations: Array
-    """(F, 24, 3, 3) as `Walker.rotations`, root in the world"""
+    """(F, 24, 3, 3) as `Walker.rotations`, root in world axes"""
     pelvis_m: Array
     """(F, 3)"""
 
 
 def anchored(walker: Walker, stances: Sequence[Stance], anchors_m: Array, on_floor_m: float = 0.05) -> Array:
-    """Anchors (stances, 2, 3) that a foot can stand on: at height 0 where they are near it, heel and ball as far apart as in the foot.
+    """Make anchors feasible: at height 0 where they are near it, and heel and ball as far apart as in the foot.
 
-    The one that stands for longer moves less.
+    The point with the longer contact moves less.
+
+    Args:
+        walker: The person.
+        stances: Their contacts.
+        anchors_m: (stances, 2, 3), world.
+        on_floor_m: Anchors closer to the floor than this are put on it.
+
+    Returns:
+        Anchors (stances, 2, 3).
     """
     anchors = anchors_m.copy()
     anchors[..., 1] = np.where(np.abs(anchors[..., 1]) < on_floor_m, 0.0, anchors[..., 1])
@@ -55,9 +64,9 @@ def anchored(walker: Walker, stances: Sequence[Stance], anchors_m: Array, on_flo
         between = anchors[number, 1] - anchors[number, 0]
         between[1] = np.clip(between[1], -0.5 * length, 0.5 * length)
         level = np.array([between[0], 0, between[2]])
-        # Only the level part gives way, so that what is on the floor stays on it.
-        wanted = np.sqrt(length**2 - between[1] ** 2)
-        excess = level * (1 - wanted / max(float(np.linalg.norm(level)), 1e-6))
+        # Only the horizontal part changes, so that points on the floor stay on it.
+        horizontal_m = np.sqrt(length**2 - between[1] ** 2)
+        excess = level * (1 - horizontal_m / max(float(np.linalg.norm(level)), 1e-6))
         share = walker.share_s[stance.rows] @ stance.points
         anchors[number, 0] += excess * share[1] / share.sum()
         anchors[number, 1] -= excess * share[0] / share.sum()
@@ -65,7 +74,18 @@ def anchored(walker: Walker, stances: Sequence[Stance], anchors_m: Array, on_flo
 
 
 def lock(walker: Walker, world_from_camera: Array, pelvis_m: Array, stances: Sequence[Stance], anchors_m: Array) -> Locked:
-    """`world_from_camera` (3, 3) turns; `pelvis_m` (F, 3) as corrected; anchors from `anchored`."""
+    """Lock the feet to their anchors.
+
+    Args:
+        walker: The person, with F rows.
+        world_from_camera: (3, 3) rotation.
+        pelvis_m: (F, 3) corrected, world.
+        stances: Their contacts.
+        anchors_m: (stances, 2, 3) from `anchored`.
+
+    Returns:
+        Rotations and pelvis in world axes.
+    """
     outer = world_from_camera @ walker.outer
     joints = walker.joints_m @ world_from_camera.T
     feet = [_foot(walker, foot, outer, joints, pelvis_m, stances, anchors_m) for foot in (0, 1)]
@@ -92,7 +112,7 @@ def lock(walker: Walker, world_from_camera: Array, pelvis_m: Array, stances: Seq
 def _foot(
     walker: Walker, foot: int, outer: Array, joints: Array, pelvis_m: Array, stances: Sequence[Stance], anchors_m: Array
 ) -> tuple[Array, Array]:
-    """Where the ankle should be (F, 3) and how the foot should be turned (F, 3, 3): as they are, plus a change that fades."""
+    """Target position of the ankle (F, 3) and rotation of the foot (F, 3, 3): the current ones plus a change that fades."""
     rows, ankle = len(walker), ANKLES[foot]
     rest = walker.soles_rest_m[2 * foot : 2 * foot + 2]
     turned, moved = np.zeros((rows, 3)), np.zeros((rows, 3))
@@ -118,7 +138,7 @@ def _foot(
 
 
 def _aligning(vectors: Array, to: Array) -> Array:
-    """(n, 3) rotation vectors of the smallest turns that bring each of `vectors` (n, 3) into the direction `to`, (3,) or (n, 3)."""
+    """(n, 3) rotation vectors of the smallest rotations from each of `vectors` (n, 3) to the direction `to`, (3,) or (n, 3)."""
     cross = np.cross(vectors, to)
     sine = np.linalg.norm(cross, axis=1)
     angle = np.arctan2(sine, (vectors * to).sum(1))
@@ -126,7 +146,7 @@ def _aligning(vectors: Array, to: Array) -> Array:
 
 
 def _faded(walker: Walker, values: Array, known: np.ndarray) -> Array:
-    """(F, 3) known in some rows: in the others what is known before and after, each fading to nothing over `_FADE_S`."""
+    """(F, 3) known in some rows; elsewhere the known values before and after, each fading to zero over `_FADE_S`."""
     at = np.flatnonzero(known)
     if not len(at):
         return np.zeros_like(values)
@@ -145,7 +165,7 @@ def _faded(walker: Walker, values: Array, known: np.ndarray) -> Array:
 
 
 def _spread(walker: Walker, values: Array) -> Array:
-    """A smooth curve (F, 3) that is about `values` where they are not zero."""
+    """A smooth curve (F, 3) close to `values` where they are not zero."""
     step_s = float(np.median(np.diff(walker.time_s)))
     spread = gaussian_filter1d(values, _FADE_S / 3 / step_s, axis=0, mode="nearest")
     peak = gaussian_filter1d((np.linalg.norm(values, axis=1) > 0).astype(float), _FADE_S / 3 / step_s, mode="nearest")
@@ -153,16 +173,16 @@ def _spread(walker: Walker, values: Array) -> Array:
 
 
 def _bend(rotations: Array, outer: Array, joints: Array, leg: tuple[int, int, int], ankle_m: Array, foot_outer: Array) -> None:
-    """Turn one leg in place: its ankle to `ankle_m` (F, 3) from the pelvis, its foot to `foot_outer`. Rows where nothing changes stay."""
+    """Bend one leg in place: its ankle to `ankle_m` (F, 3) from the pelvis, its foot to `foot_outer`. Unchanged rows stay."""
     hip, knee, ankle = leg
     changed = (np.linalg.norm(ankle_m - joints[:, ankle], axis=1) > 1e-9) | (np.abs(foot_outer - outer[:, ankle]).max((1, 2)) > 1e-9)
     row = np.flatnonzero(changed)
     if not len(row):
         return
     thigh, shin = joints[row, knee] - joints[row, hip], joints[row, ankle] - joints[row, knee]
-    wanted = ankle_m[row] - joints[row, hip]
+    target_m = ankle_m[row] - joints[row, hip]
     long, short = np.linalg.norm(thigh, axis=1), np.linalg.norm(shin, axis=1)
-    distance = np.clip(np.linalg.norm(wanted, axis=1), np.abs(long - short) + 0.01, _REACH * (long + short))
+    distance = np.clip(np.linalg.norm(target_m, axis=1), np.abs(long - short) + 0.01, _REACH * (long + short))
     cosine = (distance**2 - long**2 - short**2) / (2 * long * short)
     bend_wanted = np.arccos(np.clip(cosine, -1, 1))
     hinge = np.cross(thigh, shin) / (long * short)[:, None]
@@ -172,12 +192,12 @@ def _bend(rotations: Array, outer: Array, joints: Array, leg: tuple[int, int, in
     axis = hinge + (1 - bent) * np.sin(_STRAIGHT_RAD) * sideways
     axis /= np.linalg.norm(axis, axis=1, keepdims=True)
     turns = np.tile(np.eye(3), (len(row), 1, 1))
-    for _ in range(3):  # exact at once where the shin is at right angles to the hinge
+    for _ in range(3):  # exact after one round where the shin is at right angles to the hinge
         now = np.arctan2((np.cross(thigh, shin) * axis).sum(1), (thigh * shin).sum(1))
         turn = Rotation.from_rotvec(axis * (bend_wanted - now)[:, None]).as_matrix()
         shin = np.einsum("fij,fj->fi", turn, shin)
         turns = turn @ turns
-    swing = Rotation.from_rotvec(_aligning(thigh + shin, wanted)).as_matrix()
+    swing = Rotation.from_rotvec(_aligning(thigh + shin, target_m)).as_matrix()
     thigh_outer, shin_outer = swing @ outer[row, hip], swing @ turns @ outer[row, knee]
     transposed = lambda matrices: np.swapaxes(matrices, -1, -2)
     rotations[row, hip] = transposed(outer[row, PARENTS[hip]]) @ thigh_outer

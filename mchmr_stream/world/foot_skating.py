@@ -1,4 +1,4 @@
-"""How far soles slide while they stand: mm per contact frame, the measure of the field."""
+"""Foot skating: how far soles slide during contact, in mm per contact frame."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mchmr_stream.world.foot_contacts import Stance
 
 @dataclass(frozen=True)
 class Skating:
-    """Mean slide over the floor between two frames in which a sole stands."""
+    """Mean slide over the floor between two consecutive frames of a contact."""
 
     before_mm: float
     after_mm: float
     frames: int
-    """pairs of frames and soles that were measured"""
+    """number of measured pairs of frames, over all soles"""
 
     @staticmethod
     def together(several: Sequence[Skating]) -> Skating:
@@ -28,7 +28,16 @@ class Skating:
 
 
 def skating_of(before_m: Array, after_m: Array, stances: Sequence[Stance]) -> Skating:
-    """Soles (F, 4, 3) in the world, y up, as they were and as they are now."""
+    """Measure foot skating before and after the correction.
+
+    Args:
+        before_m: Soles (F, 4, 3), world, y up.
+        after_m: The same after the correction.
+        stances: The person's contacts.
+
+    Returns:
+        The mean slides.
+    """
     pairs = [
         (stance.first + rows, 2 * stance.foot + k)
         for stance in stances

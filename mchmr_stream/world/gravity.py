@@ -1,4 +1,4 @@
-"""What bodies say of where up is: trunks roughly, balance well. Directions in the camera's axes."""
+"""The up direction from bodies: roughly from trunks, precisely from balance. Directions in camera axes."""
 
 from __future__ import annotations
 
@@ -9,20 +9,28 @@ import numpy as np
 from mchmr_stream.world.foot_chains import Array, Walker
 
 _UPRIGHT_COSINE = 0.85
-"""Who leans farther than this is about to fall, or where up is has been misjudged: no evidence in any case."""
+"""A body that leans farther is falling, or the up direction is wrong: no evidence in either case."""
 
 
 def trunk_up(walkers: Sequence[Walker]) -> Array:
-    """(3,) where trunks point, the median over everybody and all time: a first guess."""
+    """(3,) direction of the trunks, median over all people and frames: the first estimate."""
     trunks = np.concatenate([walker.joints_m[:, 12] for walker in walkers])
     weights = np.concatenate([walker.share_s for walker in walkers])
     return _median(trunks / np.linalg.norm(trunks, axis=-1, keepdims=True), weights)
 
 
 def balance_of(walker: Walker, contact: Array, up: Array) -> tuple[Array, float]:
-    """(3,) mean direction from the standing soles to the centre of mass and for how many seconds it was seen, 0 where never.
+    """Mean direction from the standing soles to the centre of mass.
 
-    `contact` (F, 4) in [0, 1]. Only who is on their feet tells: with the centre of mass higher above them than a leg is long.
+    Only rows of standing people count: those with the centre of mass higher above the soles than a leg is long.
+
+    Args:
+        walker: The person, with F rows.
+        contact: (F, 4) in [0, 1].
+        up: (3,) up direction.
+
+    Returns:
+        (3,) direction, and the seconds of evidence; `up` and 0 without evidence.
     """
     leg_m = float(np.linalg.norm(walker.joints_m[:, 4] - walker.joints_m[:, 1], axis=-1).mean()) * 2
     amount = contact.sum(1)
@@ -36,7 +44,7 @@ def balance_of(walker: Walker, contact: Array, up: Array) -> tuple[Array, float]
 
 
 def _median(directions: Array, weights: Array) -> Array:
-    """(n, 3) unit vectors -> the one whose distances from them sum to the least (Weiszfeld): those that are far off hardly pull."""
+    """(n, 3) unit vectors -> their geometric median (Weiszfeld), on which outliers have little influence."""
     middle = _unit((directions * weights[:, None]).sum(0))
     for _ in range(20):
         near = weights / np.maximum(np.linalg.norm(directions - middle, axis=-1), 0.02)

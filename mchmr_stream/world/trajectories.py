@@ -1,16 +1,16 @@
-"""Where everybody goes, and how the floor lies: one sparse linear least-squares problem over the whole file.
+"""World trajectories of all people and the floor plane: one sparse linear least-squares problem over the whole file.
 
-Every weight is one over a standard deviation, and rows count for the time that they stand for, so the frame rate does not matter. Unknown
-are a correction of each pelvis in every row, the place of every standing sole, a factor on each person's distance, and how the floor is
-turned and raised from where it was thought to be. Terms:
-- the picture: a correction costs little along the line of sight and much across it;
-- the person: all of their distances may be off by one factor, for their size is guessed;
-- the foot: a standing sole is where it stands, as seen from the corrected pelvis;
-- the floor: that place is on it but for the person's shoes, unless it clearly is not (a box, a stair);
-- balance: who is on their feet has the centre of mass over them, on average;
+Each weight is the inverse of a standard deviation, and rows count by the time they represent, so the frame rate does not matter. The
+unknowns are a correction of each pelvis in each row, the position of each standing sole, a factor on each person's distance, and tilt
+and height of the floor relative to the previous estimate. Terms:
+- picture: a correction costs little along the line of sight and much across it;
+- person: all distances of a person may be off by one factor, because their size is estimated;
+- foot: a standing sole stays in place, as seen from the corrected pelvis;
+- floor: that place is on the floor, up to the person's shoes, unless it clearly is not (a box, a stair);
+- balance: the centre of mass of a standing person is above the feet, on average;
 - smoothness: corrections change slowly.
-Steps measure the way by the legs, distances measure it by size in the picture, the floor ties both together: solved together they agree as
-well as they can. Outliers lose weight over a few rounds (Geman and McClure).
+Steps measure distances by the legs, the picture measures them by size, and the floor links both: the joint solution reconciles them.
+The weight of outliers decreases over a few rounds (Geman and McClure).
 """
 
 from __future__ import annotations
@@ -27,40 +27,40 @@ from mchmr_stream.world.foot_chains import Array, Walker
 from mchmr_stream.world.foot_contacts import Stance
 
 _ACROSS_SHARE, _ACROSS_S = 0.004, 0.1
-"""Standard deviation across the line of sight over the distance, and for how long an error lasts"""
+"""Standard deviation across the line of sight relative to the distance, and the correlation time of this error."""
 _DEPTH_SHARE, _DEPTH_S = 0.05, 1.0
 _SIZE_SHARE = 0.05
 _SHOES_M = 0.02
-"""How much higher or lower than the others' a person's soles are, by shoes and by the body's make"""
+"""Height of a person's soles relative to the others', by shoes and by the body model."""
 _CHANGE_ALONG_M_S2, _CHANGE_ACROSS_M_S2, _CHANGE_S = 5.0, 1.0, 0.1
-"""How quickly corrections change: errors of distance come and go more quickly than those across."""
+"""How quickly corrections change: errors of the distance vary faster than those across the line of sight."""
 _STANDS_M, _STANDS_S = 0.01, 0.1
 _STEP_HEIGHT_M, _STEP_S = 0.03, 0.3
-"""How far a step is from the floor, until the steps themselves tell; and how long one takes: shorter ones count for less"""
+"""Initial standard deviation of steps from the floor; and the duration of a step: shorter ones get less weight."""
 _STEPS_KNOWN = 4
-"""As many steps as the first guess of that is worth"""
+"""Number of steps that the initial value counts as."""
 _BALANCE_RAD, _BALANCE_S = 0.045, 4.0
-"""How far a person's mean balance is from upright; when seen for a shorter time it is less sure."""
+"""Deviation of a person's mean balance from upright; less evidence increases it."""
 _FIRST_RAD = 0.3
-"""How far trunks are from upright: a first guess"""
+"""Deviation of the trunks from upright, for the first estimate."""
 _ROBUST = 3.0
 _ROUNDS = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Strand:
-    """One person as they enter the problem, in the world as it is thought to be: y up, floor at 0."""
+    """One person as input of the problem, in the current world estimate: y up, floor at 0."""
 
     walker: Walker
     pelvis_m: Array
     """(F, 3)"""
     soles_m: Array
-    """(F, 4, 3) from the pelvis"""
+    """(F, 4, 3) relative to the pelvis"""
     stances: Sequence[Stance]
     balance: Array
     """(3,) mean direction from standing feet to the centre of mass"""
     balance_s: float
-    """for how long it was seen; 0: never"""
+    """seconds of evidence; 0 for none"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,27 +70,46 @@ class Path:
     pelvis_m: Array
     """(F, 3)"""
     anchors_m: Array
-    """(stances, 2, 3): where heel and ball stand; NaN for a sole that does not in that stance"""
+    """(stances, 2, 3): positions of heel and ball; NaN for a sole that is not in contact in that stance"""
 
     def moved_by(self, new_from_old: Array) -> Path:
-        """(4, 4): the same path in another world."""
+        """Transform the path into another world.
+
+        Args:
+            new_from_old: (4, 4) rigid.
+
+        Returns:
+            The same path in the new world.
+        """
         turn, move = new_from_old[:3, :3], new_from_old[:3, 3]
         return Path(self.pelvis_m @ turn.T + move, self.anchors_m @ turn.T + move)
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
+    """Corrected paths of all people, and the floor."""
+
     paths: list[Path]
     up: Array
-    """(3,) unit: the floor's normal in the world of the strands"""
+    """(3,) unit: floor normal in the world of the strands"""
     height_m: float
-    """of the floor over theirs, at its origin"""
+    """of the floor over that world's floor, at the origin"""
     up_sd_deg: float
-    """standard deviation of `up` in its less certain direction, as far as the terms above are right"""
+    """standard deviation of `up` in its less certain direction, given the terms above"""
 
 
 def solve(strands: Sequence[Strand], camera_m: Array, first_up: Array, *, floor: str) -> Solution:
-    """`camera_m` (3,) where the camera is. `floor`: "fixed" is the plane y = 0, "free" is found, too, near `first_up`."""
+    """Solve for paths and floor.
+
+    Args:
+        strands: All people.
+        camera_m: (3,) camera position.
+        first_up: (3,) first estimate of the floor normal, for a free floor.
+        floor: "fixed" is the plane y = 0; "free" is estimated near `first_up`.
+
+    Returns:
+        Paths and floor.
+    """
     rows = np.array([len(strand.walker) for strand in strands])
     soles = [_standing_of(number, strand) for number, strand in enumerate(strands)]
     starts = 3 * np.concatenate([[0], np.cumsum(rows)[:-1]])
@@ -118,22 +137,23 @@ def solve(strands: Sequence[Strand], camera_m: Array, first_up: Array, *, floor:
     stands_trust = [np.ones(len(one.rows)) for one in standing]
     floor_trust, balance_trust, step_sd_m = np.ones(len(standing)), np.ones(len(strands)), _STEP_HEIGHT_M
     for _ in range(_ROUNDS):
-        whole = problem.copy()
+        problem_now = problem.copy()
         for one, at, start, trust, floor_sure, place in zip(standing, place_at, row_at, stands_trust, floor_trust, places, strict=True):
             weight = trust * np.sqrt(one.share_s / _STANDS_S) / _STANDS_M
             for axis in range(3):
                 columns = np.stack([start + 3 * one.rows + axis, np.full(len(one.rows), at + axis)], 1)
-                whole.add(columns, np.stack([weight, -weight], 1), -weight * one.places_m[:, axis])
+                problem_now.add(columns, np.stack([weight, -weight], 1), -weight * one.places_m[:, axis])
             if one.lower:
                 weight = floor_sure * np.sqrt(min(1.0, one.share_s.sum() / _STEP_S)) / step_sd_m
-                # up . place = height + shoes, with up = (tilt x, 1, tilt z) and the place beside a tilt taken from the round before
+                # up . place = height + shoes, with up = (tilt x, 1, tilt z), linearised: the place that multiplies a tilt is from the
+                # previous round
                 columns = np.array([[at + 1, floor_at, floor_at + 1, floor_at + 2, shoes_at + one.person]])
-                whole.add(columns, weight * np.array([[1, place[0], place[2], -1, -1]]), np.zeros(1))
+                problem_now.add(columns, weight * np.array([[1, place[0], place[2], -1, -1]]), np.zeros(1))
         for strand, trust in zip(strands, balance_trust, strict=True):
             if strand.balance_s > 0 and floor == "free":
                 weight = trust / (_BALANCE_RAD * np.sqrt(1 + _BALANCE_S / strand.balance_s))
-                whole.add(tilts, np.full((2, 1), weight), weight * strand.balance[[0, 2]] / strand.balance[1])
-        solution, factors = whole.solve()
+                problem_now.add(tilts, np.full((2, 1), weight), weight * strand.balance[[0, 2]] / strand.balance[1])
+        solution, factors = problem_now.solve()
         tilt, height = solution[floor_at : floor_at + 2], float(solution[floor_at + 2])
         places = np.array([solution[at : at + 3] for at in place_at]).reshape(-1, 3)
         moved = [solution[start + 3 * one.rows[:, None] + np.arange(3)] for one, start in zip(standing, row_at, strict=True)]
@@ -192,12 +212,12 @@ def _add_smoothness(problem: _Problem, strand: Strand, start: int, camera_m: Arr
 
 
 def _trust(off: float | Array) -> Array:
-    """Square roots of the weights of residuals that are `off` by so many standard deviations."""
+    """Square roots of the robust weights of residuals, given in standard deviations."""
     return 1 / (1 + np.square(np.asarray(off) / _ROBUST))
 
 
 def _spread_m(over_floor_m: Array) -> float:
-    """Standard deviation of steps from the floor: the guess and the median deviation, by how many stand behind each."""
+    """Standard deviation of steps from the floor: initial value and median deviation, weighted by their number of steps."""
     found = 1.4826 * float(np.median(np.abs(over_floor_m)))
     count = len(over_floor_m)
     return float(np.sqrt((_STEPS_KNOWN * _STEP_HEIGHT_M**2 + count * found**2) / (_STEPS_KNOWN + count)))
@@ -217,7 +237,7 @@ class _Standing:
     share_s: Array
     """(rows,)"""
     lower: bool
-    """The lower sole of the stance; only this one is tied to the floor: the slope of a foot says nothing of the floor's"""
+    """The lower sole of the stance; only this one is tied to the floor, because a foot's slope is no evidence of the floor's"""
 
 
 def _standing_of(person: int, strand: Strand) -> list[_Standing]:
@@ -234,18 +254,18 @@ def _standing_of(person: int, strand: Strand) -> list[_Standing]:
 
 
 class _Problem:
-    """Rows of a sparse least-squares problem: coefficients of a few unknowns and what they should come to."""
+    """Rows of a sparse least-squares problem: coefficients of a few unknowns, and the target value."""
 
     def __init__(self, unknowns: int) -> None:
         self.unknowns = unknowns
         self._count = 0
         self._parts: list[tuple[NDArray, NDArray, NDArray, NDArray]] = []
 
-    def add(self, columns: object, values: object, wanted: object) -> None:
-        """`columns`, `values` (n, m), `wanted` (n,)."""
+    def add(self, columns: object, values: object, target: object) -> None:
+        """Add n rows: `columns` and `values` (n, m), targets `target` (n,)."""
         at, numbers = np.asarray(columns), np.asarray(values, np.float64)
         rows = np.repeat(self._count + np.arange(len(at)), at.shape[1])
-        self._parts.append((rows, at.ravel(), numbers.ravel(), np.asarray(wanted, np.float64)))
+        self._parts.append((rows, at.ravel(), numbers.ravel(), np.asarray(target, np.float64)))
         self._count += len(at)
 
     def copy(self) -> _Problem:
@@ -254,9 +274,9 @@ class _Problem:
         return other
 
     def solve(self) -> tuple[Array, splu]:
-        rows, columns, values, wanted = (np.concatenate([part[i] for part in self._parts]) for i in range(4))
+        rows, columns, values, target = (np.concatenate([part[i] for part in self._parts]) for i in range(4))
         matrix = coo_matrix((values, (rows, columns)), (self._count, self.unknowns)).tocsc()
         normal = (matrix.T @ matrix).tocsc()
         normal.setdiag(normal.diagonal() + 1e-9)
         factors = splu(normal, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
-        return factors.solve(matrix.T @ wanted), factors
+        return factors.solve(matrix.T @ target), factors

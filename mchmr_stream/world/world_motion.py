@@ -1,4 +1,4 @@
-"""`ground`: a file's people in the world. Contacts, floor and paths are found in turns, each with what the others know by then."""
+"""World-grounded motion of a file's people. Contacts, floor and paths are estimated alternately, each given the others."""
 
 from __future__ import annotations
 
@@ -23,13 +23,22 @@ from mchmr_stream.world.trajectories import Path, Strand, solve
 
 _ROUNDS = 3
 _STEEP = 0.1
-"""A camera that looks down this steeply looks nowhere in particular: then the picture's upper border does."""
+"""Below this horizontal part of the viewing direction, the picture's upper border defines "ahead"."""
 
 
 def ground(motion: Motion, body: BodyModel) -> Motion:
-    """The same file with `world` on it and on each track; camera columns stay as they are. One shot of a camera that does not move.
+    """Estimate world-grounded motion. The camera columns stay as they are.
 
-    Raises UsageError when `body` is not what the file was made with, InputError when nobody is seen standing: then nothing can be said.
+    Args:
+        motion: One shot of a camera that does not move.
+        body: The body model that it was made with.
+
+    Returns:
+        The motion with `world` set on it and on each track.
+
+    Raises:
+        UsageError: `body` is another body model.
+        InputError: No person is seen standing, so that nothing can be estimated.
     """
     if body.sha256 != motion.body_model_sha256:
         raise UsageError(
@@ -46,7 +55,7 @@ def ground(motion: Motion, body: BodyModel) -> Motion:
 
 
 def in_a_line(world: World) -> str:
-    """What a user wants to know of it first."""
+    """Summarise a world in one line for the user."""
     info = world.info
     skating = info["skating_mm_per_contact_frame"]
     return (
@@ -57,7 +66,7 @@ def in_a_line(world: World) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _StandingFeet:
-    """What came out for one walker."""
+    """Result of one walker."""
 
     walker: Walker
     height_m: float | None
@@ -68,11 +77,13 @@ class _StandingFeet:
 
 @dataclass(frozen=True, eq=False)
 class _Found:
+    """The estimated world and the people in it."""
+
     pose: Array
     """(4, 4) world_from_camera"""
     up_sd_deg: float
     tilt_deg: float
-    """of the floor against the trunks"""
+    """angle between floor normal and trunks"""
     people: list[_StandingFeet]
 
 
@@ -96,7 +107,7 @@ def _estimate(walkers: Sequence[Walker]) -> _Found:
         new_from_old = _pose(up, camera_height) @ np.linalg.inv(pose)
         pose = _pose(up, camera_height)
         for person, path in zip(people, solution.paths, strict=True):
-            person.look_again(pose, path.moved_by(new_from_old))
+            person.update_contacts(pose, path.moved_by(new_from_old))
         if not any(person.stances for person in people):
             raise InputError("no step holds still once the floor is known; does the camera move? --static-camera is for one that does not")
     solution = solve([person.strand(pose) for person in people], pose[:3, 3], np.array([0.0, 1.0, 0.0]), floor="fixed")
@@ -107,16 +118,16 @@ def _estimate(walkers: Sequence[Walker]) -> _Found:
 
 @dataclass(eq=False)
 class _GroundedPerson:
-    """What is known of one walker by now."""
+    """Current estimate of one walker."""
 
     walker: Walker
     contact: Array
     """(F, 4) in [0, 1]"""
     stances: list[Stance]
     up: Array
-    """(3,) roughly, camera axes"""
+    """(3,) approximate up direction, camera axes"""
     height_m: float | None
-    """of the soles that hold still over the camera, by the first guess of up"""
+    """of the resting soles over the camera, by the first estimate of up"""
 
     @staticmethod
     def first(walker: Walker, up: Array) -> _GroundedPerson:
@@ -131,8 +142,8 @@ class _GroundedPerson:
         pelvis = self.walker.pelvis_m @ turn.T + pose[:3, 3]
         return Strand(self.walker, pelvis, self.walker.soles_m @ turn.T, self.stances, turn @ direction, seconds)
 
-    def look_again(self, pose: Array, path: Path) -> None:
-        """Contacts anew, from the corrected path in the world. Heights count from the person's own steps, whatever shoes they wear."""
+    def update_contacts(self, pose: Array, path: Path) -> None:
+        """Recompute contacts from the corrected path in the world. Heights are relative to the person's own steps, whatever their shoes."""
         soles = path.pelvis_m[:, None] + self.walker.soles_m @ pose[:3, :3].T
         heights = path.anchors_m[..., 1]
         lowest = np.where(np.isnan(heights), np.inf, heights).min(1)
@@ -149,7 +160,7 @@ class _GroundedPerson:
 
 
 def _pose(up: Array, height_m: float) -> Array:
-    """(4, 4) world_from_camera: y up, the camera over the origin, looking towards -z as far as it looks anywhere but down."""
+    """(4, 4) world_from_camera: y up, the camera above the origin, facing -z as far as it does not face down."""
     ahead = np.array([0.0, 0.0, 1.0]) - up[2] * up
     if np.linalg.norm(ahead) < _STEEP:
         ahead = np.array([0.0, -1.0, 0.0]) + up[1] * up
@@ -161,7 +172,7 @@ def _pose(up: Array, height_m: float) -> Array:
 
 
 def _world_track(track: Track, person: _StandingFeet | None, pose: Array, body: BodyModel) -> WorldTrack:
-    """Rows that are no bodies, and people who are none, are turned into the world as they are."""
+    """Rows without a valid body, and people without a walker, are only rotated into the world."""
     turn = pose[:3, :3]
     orient, body_pose = turn @ track.global_orient.astype(np.float64), track.body_pose.astype(np.float64)
     betas, pelvis = track.betas.astype(np.float64), track.joints_m[:, 0] @ turn.T + pose[:3, 3]
@@ -226,7 +237,7 @@ def _quantile(values: Array, share: float, nothing: float = 0.0) -> float:
 
 
 def _shift_in_picture(motion: Motion, track: Track, pose: Array) -> tuple[Array, Array]:
-    """By how far joints of the world, seen by the camera, are from those of the file: px, and as a share of the box's longer side."""
+    """Distance of the world's projected joints from those of the file: px, and as a share of the box's longer side."""
     assert track.world is not None
     camera = (track.world.world_joints_m - pose[:3, 3]) @ pose[:3, :3]
     seen = camera @ motion.K.T
