@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from mchmr_stream.errors import UsageError
 from mchmr_stream.files.shipped_configs import find_config
+from mchmr_stream.runtime.host_port import HostPort
 
 
 class _Section(BaseModel):
@@ -23,9 +24,7 @@ class _Section(BaseModel):
 
 
 def _host_and_port(text: str, example: str) -> str:
-    host, colon, port = text.rpartition(":")
-    if not (colon and host and port.isdecimal() and int(port) < 65536) or "/" in host:
-        raise ValueError(f"expected HOST:PORT, for example {example}, got {text!r}")
+    HostPort.parse(text, example)
     return text
 
 

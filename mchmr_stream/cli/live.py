@@ -111,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
+    from mchmr_stream.runtime.host_port import HostPort
     from mchmr_stream.sinks.json_lines import JsonLinesSink
     from mchmr_stream.sinks.json_tcp import JsonTcpSink
     from mchmr_stream.sinks.npz_segments import NpzSegments
@@ -118,10 +119,11 @@ def _sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
     sinks: list[LiveSink] = []
     for where in args.json:
         if where.startswith("tcp://"):
-            host, _, port = where.removeprefix("tcp://").rpartition(":")
-            if not port.isdigit():
-                raise UsageError(f"--json got {where}, expected tcp://HOST:PORT")
-            sinks.append(JsonTcpSink(host or "127.0.0.1", int(port)))
+            try:
+                place = HostPort.parse(where.removeprefix("tcp://"), "tcp://127.0.0.1:9000", default_host="127.0.0.1")
+            except ValueError as error:
+                raise UsageError(f"--json: {error}") from error
+            sinks.append(JsonTcpSink(place.host, place.port))
         else:
             sinks.append(JsonLinesSink(where))
     if args.npz is not None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mchmr_stream.errors import MchmrError, MissingPart, ServerError
+from mchmr_stream.runtime.host_port import HostPort
 from mchmr_stream.serving import supervisor
 from mchmr_stream.serving.tritonserver_binary import TritonBinary
 from mchmr_stream.triton.connection import Connection, ServerAccess
@@ -53,17 +54,17 @@ class TritonServer:
     @property
     def grpc_address(self) -> str:
         """HOST:PORT to connect to from this machine."""
-        return f"{self._own_host}:{self.grpc_port}"
+        return str(HostPort(self._own_host, self.grpc_port))
 
     @property
     def http_url(self) -> str:
         """Triton's HTTP address."""
-        return f"http://{self._own_host}:{self.http_port}"
+        return f"http://{HostPort(self._own_host, self.http_port)}"
 
     @property
     def metrics_url(self) -> str:
         """Prometheus text."""
-        return f"http://{self._own_host}:{self.metrics_port}/metrics"
+        return f"http://{HostPort(self._own_host, self.metrics_port)}/metrics"
 
     @property
     def _own_host(self) -> str:
@@ -196,7 +197,7 @@ def _free_ports(host: str, wanted: tuple[int, int, int]) -> tuple[int, int, int]
             try:
                 listener.bind((host, port))
             except OSError as error:
-                raise MissingPart(f"cannot serve on {host}:{port}: {error.strerror}; choose another with --port") from error
+                raise MissingPart(f"cannot serve on {HostPort(host, port)}: {error.strerror}; choose another with --port") from error
         grpc, http, metrics = (listener.getsockname()[1] for listener in sockets)
         return grpc, http, metrics
     finally:

@@ -7,6 +7,7 @@ import socket
 
 from mchmr_stream.datatypes import Moment
 from mchmr_stream.errors import UsageError
+from mchmr_stream.runtime.host_port import HostPort
 from mchmr_stream.sinks.json_lines import moment_line
 
 log = logging.getLogger(__name__)
@@ -28,10 +29,11 @@ class JsonTcpSink:
         Raises:
             UsageError: The port is not available.
         """
+        place = HostPort(host, port)
         try:
-            self._listener = socket.create_server((host, port))
+            self._listener = socket.create_server((host, port), family=place.family)
         except OSError as error:
-            raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port") from error
+            raise UsageError(f"cannot listen on {place}: {error.strerror or error}; choose another port") from error
         self._listener.setblocking(False)
         self._readers: dict[socket.socket, bytearray] = {}
 

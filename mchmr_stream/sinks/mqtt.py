@@ -15,6 +15,7 @@ from mchmr_stream.config import MqttSettings
 from mchmr_stream.datatypes import Moment
 from mchmr_stream.errors import MissingPart, UsageError
 from mchmr_stream.motion.output_paths import plain_name
+from mchmr_stream.runtime.host_port import HostPort
 from mchmr_stream.sinks.json_lines import moment_line
 
 if TYPE_CHECKING:
@@ -194,4 +195,4 @@ def parse_broker(where: str) -> tuple[str, str, int, str, bool]:
     if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or set(where) & set("#+?"):
         raise UsageError(f"--mqtt got {where}, {expected}")
     port = port or (8883 if parts.scheme == "mqtts" else 1883)
-    return f"{parts.scheme}://{parts.hostname}:{port}", parts.hostname, port, prefix, parts.scheme == "mqtts"
+    return f"{parts.scheme}://{HostPort(parts.hostname, port)}", parts.hostname, port, prefix, parts.scheme == "mqtts"

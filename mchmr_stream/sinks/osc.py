@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from mchmr_stream.datatypes import JOINT_NAMES, Moment
 from mchmr_stream.errors import MissingPart, UsageError
 from mchmr_stream.motion.output_paths import plain_name
+from mchmr_stream.runtime.host_port import HostPort
 
 if TYPE_CHECKING:
     from pythonosc.osc_bundle import OscBundle
@@ -38,20 +39,23 @@ class OscSink:
             UsageError: The address does not exist.
             MissingPart: python-osc is not installed.
         """
-        host, _, port = where.removeprefix("osc://").rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise UsageError(f"--osc got {where}, expected HOST:PORT, for example 127.0.0.1:9000")
+        try:
+            target = HostPort.parse(where.removeprefix("osc://"), "127.0.0.1:9000")
+        except ValueError as error:
+            raise UsageError(f"--osc: {error}") from error
+        if target.port == 0:
+            raise UsageError(f"--osc got {where}, expected a port from 1 to 65535")
         try:
             from pythonosc.udp_client import UDPClient
         except ImportError as error:
             raise MissingPart("--osc needs python-osc; install it: python -m pip install python-osc") from error
         try:
             # Resolved once: the client would look the name up for each datagram.
-            family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
+            family, _, _, _, address = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_DGRAM)[0]
         except OSError as error:
             raise UsageError(f"--osc got {where}: {error.strerror or error}") from error
-        self.name = f"osc://{host}:{port}"
-        self._client = UDPClient(str(address[0]), int(port), family=socket.AddressFamily(family))
+        self.name = f"osc://{target}"
+        self._client = UDPClient(str(address[0]), target.port, family=socket.AddressFamily(family))
         self._present: dict[str, set[int]] = {}
         self._warned = False
         self.lost = 0

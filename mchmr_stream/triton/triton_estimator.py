@@ -21,6 +21,7 @@ from typing import Any, Literal
 from mchmr_stream.datatypes import CropBatch, CropEstimates
 from mchmr_stream.errors import ServerError, UsageError
 from mchmr_stream.runtime.concurrency import Stopwatch
+from mchmr_stream.runtime.host_port import HostPort
 from mchmr_stream.triton.connection import Answer, Connection, Gone, Refused, ServerAccess, Stream, StubDied
 from mchmr_stream.triton.shared_memory import CropMemory, NoMemory, Place
 from mchmr_stream.triton.wire_format import About, empty_estimates, input_specs, joined, request_arrays
@@ -409,8 +410,7 @@ class TritonEstimator:
 
 
 def _on_this_machine(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    return host in ("localhost", "::1") or host.startswith("127.")
+    return HostPort.parse(address, "127.0.0.1:8001").is_loopback
 
 
 def _join(whole: Future[CropEstimates], parts: list[Future[CropEstimates]]) -> None:

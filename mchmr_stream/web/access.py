@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 import socket
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from mchmr_stream.config import LiveSettings
+from mchmr_stream.runtime.host_port import HostPort, is_loopback
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,16 @@ class PageAccess:
         """As the settings say; None where there is to be no page."""
         if settings.page is None:
             return None
-        host, _, port = settings.page.rpartition(":")
-        host = host.strip("[]")
+        place = HostPort.parse(settings.page, "127.0.0.1:8765")
         token = None if settings.page_token is None else settings.page_token.get_secret_value()
-        if token is None and not is_loopback(host):
+        if token is None and not place.is_loopback:
             token = secrets.token_urlsafe(24)
-        return PageAccess(host, int(port), token)
+        return PageAccess(place.host, place.port, token)
 
     def url(self, port: int) -> str:
         """Where the page is, given the port that was taken."""
         host = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host
-        host = f"[{host}]" if ":" in host else host
-        return f"http://{host}:{port}/" + (f"{self.token}/" if self.token else "")
+        return f"http://{HostPort(host, port)}/" + (f"{self.token}/" if self.token else "")
 
     def path_within(self, path: str) -> str | None:
         """The path behind the token, without its query; None where the token is missing or wrong."""
@@ -64,14 +62,6 @@ class PageAccess:
             if origin.lower() not in (f"http://{host}", f"https://{host}"):
                 return "another page may not read this one"
         return None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _name_of(host: str) -> str:

@@ -24,6 +24,7 @@ from websockets.http11 import Request, Response
 
 from mchmr_stream.errors import MchmrError, UsageError
 from mchmr_stream.runtime.concurrency import RaisingThread
+from mchmr_stream.runtime.host_port import HostPort
 from mchmr_stream.web.access import PageAccess
 from mchmr_stream.web.static_files import load_files, respond
 
@@ -119,13 +120,12 @@ class PageServer:
         self._access, self._sources = access, sources
         self._greeting, self._status, self._do = greeting, status, do
         self._files = load_files()
-        family = socket.AF_INET6 if ":" in access.host else socket.AF_INET
+        place = HostPort(access.host, access.port)
         try:
-            self._listener = socket.create_server((access.host, access.port), family=family)
+            self._listener = socket.create_server((place.host, place.port), family=place.family)
         except OSError as error:
-            where = f"{access.host}:{access.port}"
             raise UsageError(
-                f"the page cannot be at {where}: {error.strerror or error}; give another --page HOST:PORT, or --no-page"
+                f"the page cannot be at {place}: {error.strerror or error}; give another --page HOST:PORT, or --no-page"
             ) from error
         self.url = access.url(self._listener.getsockname()[1])
         self._watchers: set[_Watcher] = set()
