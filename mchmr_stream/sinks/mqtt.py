@@ -15,6 +15,7 @@ from mchmr_stream.config import MqttSettings
 from mchmr_stream.datatypes import Moment
 from mchmr_stream.errors import MissingPart, UsageError
 from mchmr_stream.motion.output_paths import plain_name
+from mchmr_stream.runtime.backoff import LossLog
 from mchmr_stream.runtime.host_port import HostPort
 from mchmr_stream.sinks.json_lines import moment_line
 
@@ -55,7 +56,7 @@ class MqttSink:
         self._settings = settings
         self._in_flight: deque[MQTTMessageInfo] = deque()
         self._connected = threading.Event()
-        self._warned = False
+        self._losses = LossLog(log)
         self.lost = 0
         """Results that were dropped before the broker took them, or whose connection broke off."""
         self._client = self._new_client(encrypted)
@@ -146,26 +147,24 @@ class MqttSink:
 
     def _on_connect(self, client: Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
-            self._warn_once(f"the broker refuses: {reason}; it goes by mqtt.username and mqtt.password_file, or {USERNAME} and {PASSWORD}")
+            self._log_loss(f"the broker refuses: {reason}; it goes by mqtt.username and mqtt.password_file, or {USERNAME} and {PASSWORD}")
             return
         client.publish(self._status, ONLINE, qos=1, retain=True)
         self._connected.set()
         log.info("%s: connected", self.name)
-        self._warned = False
+        self._losses.recovered()
 
     def _on_disconnect(self, _client: Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if self._connected.is_set() and reason.is_failure:
-            self._warn_once(f"the connection was lost ({reason})")
+            self._log_loss(f"the connection was lost ({reason})")
         self._connected.clear()
 
     def _on_connect_fail(self, _client: Client, _userdata: Any) -> None:
         # The client calls this while it handles the exception, and passes it in no other way.
-        self._warn_once(f"cannot be reached ({sys.exc_info()[1]})")
+        self._log_loss(f"cannot be reached ({sys.exc_info()[1]})")
 
-    def _warn_once(self, what: str) -> None:
-        """Log a failure: a warning once per loss of the connection, then at level info."""
-        log.log(logging.INFO if self._warned else logging.WARNING, "%s: %s; trying again", self.name, what)
-        self._warned = True
+    def _log_loss(self, what: str) -> None:
+        self._losses.lost("%s: %s; trying again", self.name, what)
 
 
 def parse_broker(where: str) -> tuple[str, str, int, str, bool]:

@@ -6,7 +6,6 @@ import logging
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import av
 import av.error
@@ -19,6 +18,8 @@ from mchmr_stream.datatypes import Moment
 from mchmr_stream.errors import ServerError, UsageError
 from mchmr_stream.files.atomic import check_folder, write_errors
 from mchmr_stream.motion.output_paths import plain_name
+from mchmr_stream.runtime.backoff import Backoff, LossLog
+from mchmr_stream.runtime.url_secrets import scheme_and_host
 from mchmr_stream.sinks.overlay import draw_scene
 from mchmr_stream.video_encoding.h264 import CLOCK, YuvPictures, h264_stream
 from mchmr_stream.video_encoding.push import Push
@@ -66,7 +67,7 @@ class VideoRecordingSink:
             if not where.endswith(".mp4"):
                 raise UsageError(f"--record got {where}, expected FILE.mp4, {', '.join(f'{known}://...' for known in FORMATS)}")
             _new_file(where)
-        self.name = _without_secrets(where) if self._to_server else where
+        self.name = scheme_and_host(where) if self._to_server else where
 
     def write(self, moment: Moment) -> None:
         track = self._tracks.get(moment.source.name)
@@ -135,11 +136,11 @@ class _ServerTrack:
 
     def __init__(self, url: str, fps: float) -> None:
         self._url, self._fps = url, fps
-        self._name = _without_secrets(url)
+        self._name = scheme_and_host(url)
         self._push: Push | None = None
         self._encoded: _Encoded | None = None
-        self._pause_s, self._again_s, self._opened_s = FIRST_PAUSE_S, 0.0, 0.0
-        self._warned = False
+        self._backoff, self._losses = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S), LossLog(log)
+        self._again_s, self._opened_s = 0.0, 0.0
         self._first_s: float | None = None
         self._lost = 0
 
@@ -163,9 +164,10 @@ class _ServerTrack:
             self._lost += 1
             self._connection_lost(str(error) if isinstance(error, ServerError) else type(error).__name__)
             return
-        if self._warned and time.monotonic() - self._opened_s > STEADY_S:
+        if self._losses.is_lost and time.monotonic() - self._opened_s > STEADY_S:
             log.warning("%s: connected again", self._name)
-            self._warned, self._pause_s = False, FIRST_PAUSE_S
+            self._losses.recovered()
+            self._backoff.reset()
 
     def close(self) -> None:
         if self._encoded is not None:
@@ -179,15 +181,12 @@ class _ServerTrack:
             log.warning("%s: %d pictures were not sent", self._name, self._lost)
 
     def _connection_lost(self, why: str) -> None:
-        # A warning once per loss of the connection, then at level info.
-        log.log(logging.INFO if self._warned else logging.WARNING, "%s: %s; trying again", self._name, why)
-        self._warned = True
+        self._losses.lost("%s: %s; trying again", self._name, why)
         self._encoded = None  # not closed, because that would write to the broken connection
         if self._push is not None:
             self._push.close()
             self._push = None
-        self._again_s = time.monotonic() + self._pause_s
-        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        self._again_s = time.monotonic() + self._backoff.next_s()
 
 
 def _new_file(place: str) -> Path:
@@ -197,9 +196,3 @@ def _new_file(place: str) -> Path:
     if path.exists():
         raise UsageError(f"--record: {path} exists; choose another name, or put {{time}} into it")
     return path
-
-
-def _without_secrets(url: str) -> str:
-    """Scheme and host; the rest may contain a stream key."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/..."

@@ -12,6 +12,7 @@ import av
 
 from mchmr_stream.config import LiveSettings
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.runtime.url_secrets import without_password
 
 CAMERAS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 """libav's name of the system's cameras."""
@@ -45,9 +46,7 @@ def parse_address(text: str, settings: LiveSettings) -> Address:
             f"{text} begins with {scheme}://, expected one of {', '.join(sorted(_STREAMS))}, lavfi:, a camera's number or a file"
         )
     if "://" in text:
-        return Address(
-            _without_password(text), text, None, _stream_options(scheme, settings), paced=False, ends=scheme in ("http", "https")
-        )
+        return Address(without_password(text), text, None, _stream_options(scheme, settings), paced=False, ends=scheme in ("http", "https"))
     if Path(text).is_dir():
         raise UsageError(f"{text} is a folder, expected files one by one; `mchmr video {text} -o OUT` reads folders")
     if re.search(r"[*?\[]", text) and not Path(text).exists():
@@ -89,10 +88,3 @@ def _stream_options(scheme: str, settings: LiveSettings) -> dict[str, str]:
     if scheme.startswith("rtsp"):
         options["rtsp_transport"] = settings.rtsp_transport
     return options
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return url.replace(f":{parts.password}@", ":***@", 1)

@@ -14,6 +14,7 @@ import av
 from mchmr_stream.config import LiveSettings
 from mchmr_stream.datatypes import Frame, SourceInfo
 from mchmr_stream.errors import InputError, MissingPart
+from mchmr_stream.runtime.backoff import Backoff, LossLog
 from mchmr_stream.runtime.concurrency import Channel, RaisingThread
 from mchmr_stream.sources.container import has_clock, reason, video_streams
 from mchmr_stream.sources.live_address import Address, list_cameras
@@ -139,23 +140,21 @@ class LiveSource:
 
     def _supervise(self) -> None:
         """Connections one after the other, until nobody wants another one."""
-        pause_s = FIRST_PAUSE_S
+        backoff, losses = Backoff(FIRST_PAUSE_S, self._settings.longest_pause_s), LossLog(log)
         while not self._ended():
             before = self._decoded
             lost = self._connection()
             if self._ended():
                 return
             if self._decoded > before:
-                pause_s = FIRST_PAUSE_S
+                backoff.reset()
+                losses.recovered()
             self._trouble = lost
             if not self._opens_again(lost):
                 return
-            # Said once for each loss; that it is still away is no news.
-            level = logging.WARNING if self.connected else logging.INFO
-            log.log(level, "%s; opening it again", lost or f"{self.name} has ended")
+            losses.lost("%s; opening it again", lost or f"{self.name} has ended")
             self.connected = False
-            self._stop.wait(pause_s)
-            pause_s = min(2 * pause_s, self._settings.longest_pause_s)
+            backoff.wait(self._stop)
 
     def _ended(self) -> bool:
         return self._closed or self._stop.is_set()

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from mchmr_stream.datatypes import CropBatch, CropEstimates
 from mchmr_stream.errors import ServerError, UsageError
+from mchmr_stream.runtime.backoff import Backoff
 from mchmr_stream.runtime.concurrency import Stopwatch
 from mchmr_stream.runtime.host_port import HostPort
 from mchmr_stream.triton.connection import Answer, Connection, Gone, Refused, ServerAccess, Stream, StubDied
@@ -109,7 +110,7 @@ class TritonEstimator:
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._outstanding: dict[str, _Request] = {}
         self._retry_at = 0.0
-        self._pause_s = _FIRST_PAUSE_S
+        self._backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         self._trouble: ServerError | None = None
         self._failed: ServerError | None = None
         self._closed = False
@@ -289,7 +290,7 @@ class TritonEstimator:
         now = time.monotonic()
         request.failing_since = request.failing_since or now
         request.failures += 1
-        request.again_at = now + min(_FIRST_PAUSE_S * 2 ** min(request.failures, 8), _LONGEST_PAUSE_S)
+        request.again_at = now + self._backoff.pause_s(request.failures)
         self._trouble = error
         log.info("%s; trying again", error)
 
@@ -339,7 +340,8 @@ class TritonEstimator:
         for request in self._outstanding.values():
             request.failing_since = request.failing_since or now
             request.again_at = None
-        self._retry_at, self._pause_s = now, _FIRST_PAUSE_S
+        self._retry_at = now
+        self._backoff.reset()
 
     def _reconnect(self) -> None:
         """One round over all servers, the one last used first; everything outstanding is sent again."""
@@ -357,8 +359,7 @@ class TritonEstimator:
                 if self._link is None:
                     break
             return
-        self._retry_at = time.monotonic() + self._pause_s
-        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        self._retry_at = time.monotonic() + self._backoff.next_s()
 
     def _send(self, link: _Link, request_id: str, request: _Request) -> None:
         start = time.perf_counter()
