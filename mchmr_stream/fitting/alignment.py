@@ -1,8 +1,8 @@
-"""Smoothed bodies back onto their keypoints.
+"""Keypoint alignment: smoothed bodies are fitted back onto their keypoints.
 
-A smoother averages rotations and places each for itself, so heads and hands of smoothed bodies lie beside those of the picture. So each
-body is fitted once more, with a narrow prior around it and keypoints that are averaged over a few frames: what little is
-missing in the picture is put right, and what was smoothed away does not come back.
+The smoother averages rotations and translations separately, so that heads and hands of smoothed bodies deviate from the picture. Each
+body is therefore fitted once more, with a narrow prior around it and keypoints that are averaged over a few frames. Small deviations in
+the picture are corrected, and jitter does not return.
 """
 
 from __future__ import annotations
@@ -23,25 +23,39 @@ from mchmr_stream.geometry.camera import Intrinsics
 Array = NDArray[np.float64]
 
 _STRENGTH = 64.0
-"""Information of a smoothed body over that of the network's, as rendered people show it."""
+"""Information of a smoothed body relative to the network's, measured on rendered people."""
 _AVERAGED_S = 0.03
-"""Standard deviation in time of the weights with which keypoints are averaged."""
+"""Standard deviation in time of the weights of averaged keypoints."""
 _REACH_S = 0.08
 
 
 class KeypointAlignment:
-    """Of one run: remembers what was measured until the smoothed bodies of the same frames come."""
+    """Align the smoothed bodies of one run; measurements are kept until the smoothed bodies of their frames arrive.
+
+    Args:
+        body: The body model.
+        intrinsics: The camera.
+        calibration: Measurement noise and prior.
+        iterations: Most linearisations.
+    """
 
     def __init__(self, body: BodyModel, intrinsics: Intrinsics, calibration: FitCalibration, *, iterations: int = 3) -> None:
         self._fitter = BodyFitter(body, intrinsics, calibration, iterations=iterations, prior_strength=_STRENGTH, holds_shape=True)
         self._measured: deque[Measured] = deque()
 
     def remember(self, frames: Sequence[Measured]) -> None:
-        """What was measured of frames that follow each other; kept until their smoothed bodies have come, which is in the same order."""
+        """Add the measurements of consecutive frames. They are kept until `align` gets these frames, in the same order."""
         self._measured.extend(frames)
 
     def align(self, frames: Sequence[Bodies]) -> list[Bodies]:
-        """Smoothed bodies of some frames, each fitted to its averaged keypoints. Rows that were not measured stay as they are."""
+        """Fit smoothed bodies to their averaged keypoints.
+
+        Args:
+            frames: Smoothed bodies, in order of frames.
+
+        Returns:
+            The aligned bodies. Rows without a measurement, and interpolated ones, stay as they are.
+        """
         if not frames:
             return []
         known = {measured.bodies.frame: position for position, measured in enumerate(self._measured)}
@@ -59,7 +73,7 @@ class KeypointAlignment:
         return aligned
 
     def _forget_before(self, last: Bodies) -> None:
-        """Frames that neither are to come nor lie so near to one that they are averaged with it."""
+        """Drop frames that are neither expected nor close enough in time to be averaged with an expected one."""
         while self._measured:
             oldest = self._measured[0].bodies
             if oldest.frame >= last.frame or abs(oldest.time_s - last.time_s) <= _REACH_S:
@@ -67,7 +81,7 @@ class KeypointAlignment:
             self._measured.popleft()
 
     def _averaged(self, position: int, bodies: Bodies) -> tuple[NDArray[np.int64], Measured]:
-        """The rows of `bodies` that were measured, and their measurement with averaged keypoints."""
+        """The rows of `bodies` with a measurement, and that measurement with averaged keypoints."""
         here = self._measured[position]
         row_of = {int(track): row for row, track in enumerate(here.bodies.track_id)}
         rows = np.array(
@@ -89,7 +103,7 @@ class KeypointAlignment:
         )
 
     def _mean_keypoints(self, position: int, track: int, keypoints: Array) -> Array:
-        """(17, 2): weighted by closeness in time and squared score, from as far back as ahead."""
+        """(17, 2) means weighted by closeness in time and squared score, over the same number of frames before and after."""
         now_s = self._measured[position].bodies.time_s
         total, weights = np.zeros((17, 2)), np.zeros((17, 1))
         for step in range(len(self._measured)):
@@ -112,7 +126,7 @@ class KeypointAlignment:
 
 
 def _put_back(bodies: Bodies, rows: NDArray[np.int64], fitted: Bodies) -> Bodies:
-    """Pose and place of the fitted rows; everything else is the smoothed bodies'."""
+    """Replace rotations and translation of the fitted rows; all other columns stay."""
     columns = {name: getattr(bodies, name).copy() for name in ("global_orient", "body_pose", "transl")}
     for name, values in columns.items():
         values[rows] = getattr(fitted, name)

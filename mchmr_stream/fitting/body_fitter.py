@@ -1,8 +1,8 @@
-"""Fit bodies to keypoints: the network's bodies in, the most probable ones with their uncertainty out.
+"""Fit bodies to keypoints: from the network's bodies to the most probable ones with their uncertainty.
 
-For each person and frame the posterior's maximum is found (`objective.py`), several frames and people at once. Bone lengths settle over a
-track (`track_shapes.py`). What comes out has the posterior's deviations: of each joint's rotation, which the smoother takes as
-measurement noise, and of each joint's place.
+For each person and frame the maximum of the posterior is computed (`objective.py`), several frames and people at once. The shape
+converges over a track (`track_shapes.py`). The result has the posterior standard deviations of each joint's rotation, which is the
+smoother's measurement noise, and of each joint's position.
 """
 
 from __future__ import annotations
@@ -38,47 +38,51 @@ from mchmr_stream.geometry.camera import Intrinsics, roll_matrix
 Array = NDArray[np.float64]
 
 _LEAST_SCORE = 0.08
-"""Keypoints below this score are not seen: nothing is taken from them."""
+"""Keypoints below this score are ignored."""
 _UNKNOWN_SPREAD = 0.02
-"""Standard deviation of a keypoint whose network tells none, as a share of the base box's side."""
+"""Standard deviation of a keypoint of unknown covariance, as a share of the base box's side."""
 _LEGS = tuple(JOINT_NAMES.index(f"{side}_{name}") for side in ("left", "right") for name in ("hip", "knee"))
 _LEG_DOUBT_RAD = np.deg2rad(10.0)
-"""Filmed people stand with straight legs far more often than rendered ones, whose poses are chosen for variety; the network bends them."""
+"""Additional uncertainty of the network's legs: filmed people stand with straight legs far more often than rendered ones, whose poses are
+chosen for variety, and the network bends them.
+"""
 ENDS = [KEYPOINT_NAMES.index(JOINT_NAMES[CARRIERS[name]]) for name in EXTREMITY_NAMES]
 """The keypoint, a wrist or an ankle, that each point of a hand or foot belongs to."""
 _HELD = 1e6
-"""Precision of betas that do not move."""
+"""Precision of betas that are fixed."""
 _PLAIN_SCORE = 0.4
-"""From this score on a keypoint says by itself where a limb is."""
+"""From this score on a keypoint determines a limb by itself."""
 _VISIBLE = 0.5
 _ENOUGH_SEEN, _OTHER_PERSON, _OTHER_TRUST = 1.0, 0.08, 0.3
-"""With landmarks of this summed weight, this far from the keypoints in base boxes, the network's deviations are 1 / trust as large."""
+"""With landmarks of this summed weight at this mean distance from the keypoints (in base boxes), the network's standard deviations are
+divided by the last value.
+"""
 _SAME_WRIST = 0.05
-"""Two networks' wrists that lie farther apart than this share of the base box are not of the same hand."""
+"""Wrists of two networks that are farther apart than this share of the base box belong to different hands."""
 _CONFIDENT_M = 0.15
-"""Deviation of a joint at which the confidence in it is 1 / e."""
+"""Standard deviation of a joint at which its confidence is 1 / e."""
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """The network's bodies of one frame and what their keypoints are worth."""
+    """The network's bodies of one frame and the measurement noise of their keypoints."""
 
     bodies: Bodies
     keypoint_covariance_px2: Float
-    """(n, 17, 2, 2) of `bodies.keypoints_px`; NaN where it is not known"""
+    """(n, 17, 2, 2) of `bodies.keypoints_px`; NaN where unknown"""
     landmarks_px: Float
     """(n, 27, 3) of the network: picture pixels and visibility; hands and feet are taken from them"""
     base_px: Float
     """(n, 3) base boxes, whose side is the unit of noise"""
     roll_rad: Float
-    """(n,)"""
+    """(n,) roll of the crops"""
     picture_wh: tuple[int, int]
     up_rad: float = 0.0
-    """where up is in the picture, as in `records.Tracks`"""
+    """direction of up in the picture, as in `datatypes.Tracks`"""
 
 
 class BodyFitter:
-    """Of one run: remembers the shape of each track."""
+    """Fit the bodies of one run; the shape of each track is estimated along the way."""
 
     def __init__(
         self,
@@ -92,17 +96,18 @@ class BodyFitter:
         holds_shape: bool = False,
         shapes: Shapes | None = None,
     ) -> None:
-        """
+        """Set up the fit.
+
         Args:
-            body: the model that is fitted.
-            intrinsics: of the picture.
-            calibration: how far keypoints and the network are off.
-            iterations: linearisations at most.
-            freedom: degrees of freedom of the keypoints' t distribution.
-            prior_strength: information of the given bodies over what the network's on rendered people have; networks do better on
-                filmed ones.
-            holds_shape: the bodies given have their shapes already, and legs that are right: nothing is learned over the track.
-            shapes: what is known of everybody's shape; None: nothing, it is learned on the way.
+            body: Body model that is fitted.
+            intrinsics: Camera of the picture.
+            calibration: Measurement noise of keypoints and prior of the network.
+            iterations: Most linearisations.
+            freedom: Degrees of freedom of the keypoints' t distribution.
+            prior_strength: Information of the given bodies relative to the network's on rendered people; networks are more accurate on
+                filmed people.
+            holds_shape: The given bodies have final shapes and legs: betas are fixed, and no shape is estimated over the track.
+            shapes: Known shapes of the tracks; None: they are estimated along the way.
         """
         self._body, self.intrinsics = body, intrinsics
         self._kinematics = Kinematics(body, nominal_points(body).moved(calibration.point_offsets_m))
@@ -114,11 +119,14 @@ class BodyFitter:
         self._shapes: Shapes = shapes or TrackShapes()
 
     def fit(self, frames: Sequence[Measured]) -> list[Bodies]:
-        """Fit everyone in some frames, which follow each other.
+        """Fit all people in consecutive frames.
+
+        Args:
+            frames: Measurements in order of frames.
 
         Returns:
             The bodies of each frame with fitted rotations, betas and translation, `joint_sd_rad`, `joint_sd_m` and confidence. Rows
-            that hold something not finite stay as they are.
+            with values that are not finite stay as they are.
         """
         fitted: list[Bodies] = []
         for _, block in groupby(frames, lambda frame: TrackShapes.block_of(frame.bodies.frame)):
@@ -126,7 +134,7 @@ class BodyFitter:
         return fitted
 
     def _fit(self, frames: Sequence[Measured]) -> list[Bodies]:
-        """Frames of one block."""
+        """Fit the frames of one block."""
         rows = [np.flatnonzero(frame.bodies.usable()) for frame in frames]
         if not any(len(one) for one in rows):
             return [frame.bodies for frame in frames]
@@ -176,7 +184,7 @@ class BodyFitter:
         return State(rotations, betas, transl + rest_joints(self._body, betas)[:, 0])
 
     def _seen_scores(self, frame: Measured) -> Array:
-        """(n, 17): 0 for keypoints that are not known or lie outside of the picture, where a detector can only guess."""
+        """(n, 17): 0 for keypoints that are unknown or outside of the picture, where a detector only guesses."""
         keypoints = frame.bodies.keypoints_px.astype(np.float64)
         known = np.isfinite(keypoints).all(-1)
         inside = ((keypoints[..., :2] >= 0) & (keypoints[..., :2] <= np.array(frame.picture_wh) - 1)).all(-1)
@@ -203,9 +211,9 @@ class BodyFitter:
         )
 
     def _extremities(self, gather, keypoints: Array, covariance: Array, scores: Array, side: Array) -> tuple[Array, Array]:  # type: ignore[no-untyped-def]
-        """Points of hands and feet (n, 10, 2) with (n, 10, 2, 2) precision: the network's offsets from wrists and ankles, on the keypoints.
+        """Points of hands and feet (n, 10, 2) with precision (n, 10, 2, 2): keypoints plus the network's offsets from wrists and ankles.
 
-        The network errs on a hand and its wrist alike; how the hand is turned is in the difference.
+        The network's errors of a hand and its wrist are correlated; the difference shows how the hand is turned.
         """
         landmarks = gather(lambda frame: frame.landmarks_px).astype(np.float64)
         size = gather(lambda frame: np.tile(frame.picture_wh, (len(frame.bodies), 1))).astype(np.float64)[:, None]
@@ -221,9 +229,9 @@ class BodyFitter:
         return np.where(used[..., None], points, 0), np.linalg.inv(spread) * used[..., None, None]
 
     def _shifted_to(self, evidence: Evidence, state: State) -> State:
-        """The bodies moved across the line of sight so that their points lie on the keypoints in the mean.
+        """Shift the bodies across the line of sight so that their points lie on the keypoints on average.
 
-        The keypoints know better than the network where in the picture somebody is; and from far off each of them would be taken for an
+        The keypoints are more accurate than the network about the position in the picture; and from far off each of them would be an
         outlier.
         """
         points = self._kinematics.place(state)
@@ -237,7 +245,7 @@ class BodyFitter:
         return State(state.rotations, state.betas, moved)
 
     def _is_of_somebody_else(self, gather, scores: Array) -> NDArray[np.bool_]:  # type: ignore[no-untyped-def]
-        """(n,) whether the network's landmarks are plainly not where the keypoints are: then its body is another person's."""
+        """(n,) whether the network's landmarks contradict the keypoints: its body then belongs to another person."""
         keypoints = np.nan_to_num(gather(lambda frame: frame.bodies.keypoints_px[..., :2]).astype(np.float64))
         landmarks = gather(lambda frame: frame.landmarks_px).astype(np.float64)[:, : len(KEYPOINT_NAMES)]
         side = gather(lambda frame: frame.base_px[:, 2]).astype(np.float64)
@@ -247,7 +255,7 @@ class BodyFitter:
         return np.asarray((weight.sum(1) > _ENOUGH_SEEN) & (mean > _OTHER_PERSON * side))
 
     def _information_of(self, scores: Array, other: NDArray[np.bool_]) -> Array:
-        """(n, SIZE, SIZE): less where the keypoints of a bone are not seen, little where the network's body is of somebody else (n,)."""
+        """(n, SIZE, SIZE): less where a bone's keypoints are occluded, little where the network's body is another person's (`other`)."""
         shrink = np.ones((len(scores), SIZE))
         for number, joint in enumerate(FREE_JOINTS):
             seen = np.minimum(scores[:, list(BONE_KEYPOINTS[joint])].min(1) / SEEN_SCORE, 1)
@@ -256,7 +264,7 @@ class BodyFitter:
         return np.asarray(self._information * shrink[:, :, None] * shrink[:, None, :])
 
     def _deviations(self, state: State, covariance: Array) -> tuple[Array, Array]:
-        """(n, 24) standard deviations of rotations, radians about one axis, and of joints about the pelvis, metres."""
+        """(n, 24) standard deviations of rotations, radians about one axis, and of joints relative to the pelvis, metres."""
         n = len(covariance)
         variance = np.einsum("nii->ni", covariance)[:, : 3 * len(FREE_JOINTS)].reshape(n, -1, 3).mean(-1)
         turned = np.zeros((n, JOINTS))
@@ -271,13 +279,13 @@ class BodyFitter:
 
 
 def _unseen(scores: Array) -> Array:
-    """(n, 9): how far trunk, thighs, shanks, upper arms and forearms are unseen, 0 to 1, by the keypoints at their lower ends."""
+    """(n, 9) in [0, 1]: occlusion of trunk, thighs, shanks, upper arms and forearms, by the keypoints at their lower ends."""
     seen = np.concatenate([scores[:, [11, 12]].min(1)[:, None], scores[:, [13, 14, 15, 16, 7, 8, 9, 10]]], 1)
     return 1 - np.minimum(seen / _PLAIN_SCORE, 1)
 
 
 def _leg_doubt() -> Array:
-    """(SIZE, SIZE) covariance that the network's legs have beyond what rendered people show, towards and away from the camera."""
+    """(SIZE, SIZE) covariance of the network's legs beyond that on rendered people, towards and away from the camera."""
     doubt = np.zeros(SIZE)
     for joint in _LEGS:
         first = 3 * FREE_JOINTS.index(joint)

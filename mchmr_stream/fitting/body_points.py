@@ -1,7 +1,7 @@
-"""Where 27 points are on the body: COCO's 17 keypoints as the keypoint network places them, hands and feet as BlazePose does.
+"""27 points on the body: COCO's 17 keypoints as the keypoint network defines them, hands and feet as BlazePose does.
 
-Each point is carried by one bone: an offset, linear in the betas, from an anchor joint. What a detector calls a hip or a shoulder is one to
-four centimetres off the joint, always to the same side; `calibration.FitCalibration.point_offsets_m` holds that definition.
+Each point is carried by one bone: an offset, linear in the betas, from an anchor joint. What a detector calls a hip or a shoulder is
+one to four centimetres off the joint, always to the same side; `noise_constants.FitCalibration.point_offsets_m` holds that definition.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class BodyPoints:
     """
 
     anchor: Int
-    """(K,) joint that the offset starts from"""
+    """(K,) joint at which the offset starts"""
     bone: Int
     """(K,) joint whose rotation carries the offset"""
     rest: Array
@@ -57,18 +57,32 @@ class BodyPoints:
         return len(self.anchor)
 
     def moved(self, offsets_m: Array) -> BodyPoints:
-        """The same points displaced by (K, 3) metres in the axes of their bones."""
+        """Displace the points.
+
+        Args:
+            offsets_m: (K, 3) metres, in the axes of their bones.
+
+        Returns:
+            The displaced points.
+        """
         return BodyPoints(self.anchor, self.bone, self.rest + offsets_m, self.shapedirs)
 
 
 def nominal_points(body: BodyModel) -> BodyPoints:
-    """The points of `LANDMARK_NAMES` at their joints, those of face, hands and feet at vertices of SMPL's topology."""
+    """Place the points of `LANDMARK_NAMES` at their joints, and those of face, hands and feet at vertices.
+
+    Args:
+        body: The body model.
+
+    Returns:
+        27 points.
+    """
     anchor, bone, rest, shapedirs = [], [], [], []
     for name in LANDMARK_NAMES:
         if name in JOINT_NAMES:
             joint = JOINT_NAMES.index(name)
             anchor.append(joint)
-            # A limb's point moves with the bone above it, so that a bent elbow does not swing its own point.
+            # A limb's point moves with the bone above it, so that a bent elbow does not move its own point.
             bone.append(PARENTS[joint])
             rest.append(np.zeros(3))
             shapedirs.append(np.zeros((3, 10)))

@@ -1,4 +1,4 @@
-"""What keypoint networks measured of people, as a fit takes it: positions with covariances, in pixels."""
+"""Measurements of the keypoint networks for a fit: positions with covariances, in pixels."""
 
 from __future__ import annotations
 

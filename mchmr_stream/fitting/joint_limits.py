@@ -1,11 +1,11 @@
-"""Joints bend one way, and a leg is straight rather than bent where nothing speaks for a bend.
+"""Soft joint limits, and priors for straight legs and an upright trunk where there is no evidence.
 
-A hinge has two bones: the direction of the lower one, and the axes of the upper one. Its bend to the wrong side, and a knee's to the
+A hinge has two bones: the direction of the lower one, and the axes of the upper one. Its flexion to the wrong side, and a knee's to the
 side, cost quadratically from a small angle on.
 
-A network that minimises squared errors says the mean over all legs with this picture, which is bent; the most probable leg is straight. So
-knees and hips have a prior for the straight pose with heavy tails (Geman-McClure): a joint that is plainly bent pays hardly more for
-being bent further. In the same way a trunk rather stands upright than leans where nothing speaks for a lean.
+A network that minimises squared errors predicts the mean over all legs with this picture, which is bent; the most probable leg is
+straight. Knees and hips therefore have a prior for the straight pose with heavy tails (Geman-McClure): for a joint that is clearly
+bent, further flexion costs hardly more. A trunk has the same prior for the upright pose.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ _KNEES, _ELBOWS, _HIPS, _SHOULDERS = (
 _HINGES = (*_KNEES, *_ELBOWS, *_HIPS, *_SHOULDERS)
 _FORWARD = np.array([0.0, 0.0, 1.0])
 _ANY = 2.0
-"""More than any sine: no side of this hinge is the wrong one."""
+"""Larger than any sine: no side of this hinge is forbidden."""
 
 
 @dataclass(frozen=True)
 class LimitSettings:
-    """Strengths; angles in radians, costs as twice a negative log probability."""
+    """Strengths of limits and priors; angles in radians, costs as twice a negative log probability."""
 
     wrong_way_rad: float = 0.06
-    """standard deviation of a bend to the wrong side"""
+    """standard deviation of flexion to the wrong side"""
     sideways_rad: float = 0.15
-    """standard deviation of a knee's bend to the side"""
+    """standard deviation of a knee's flexion to the side"""
     slack: float = 0.03
-    """sine of the angle that is free to the wrong side in knees and elbows"""
+    """sine of the angle to the wrong side that is free in knees and elbows"""
     hip_slack: float = 0.25
-    """the same for a thigh that goes back behind the trunk"""
+    """the same for a thigh behind the trunk"""
     straight_cost: float = 4.0
-    """what a knee that is plainly bent costs more than a straight one; 0: no such prior"""
+    """cost of a clearly bent knee relative to a straight one; 0: no such prior"""
     straight_rad: float = 0.4
-    """the bend at which half of it is due"""
+    """flexion at which half of that cost applies"""
     hip_cost: float = 2.0
     """the same for a thigh out of line with the trunk"""
     hip_rad: float = 0.5
@@ -53,25 +53,26 @@ class LimitSettings:
     """the same for a trunk that does not point up"""
     upright_rad: float = 0.5
     hanging_cost: float = 4.0
-    """the same for an elbow and an upper arm that do not hang straight, where they are not seen at all; seen ones are free"""
+    """the same for an elbow and an upper arm that do not hang straight, where they are fully occluded; visible ones are free"""
     hanging_rad: float = 0.5
     unseen_factor: float = 5.0
-    """by what the costs of a bent leg and a leaning trunk are larger where their keypoints are not seen at all"""
+    """factor on the costs of a bent leg and a leaning trunk where their keypoints are fully occluded"""
 
 
 class JointLimits:
-    """Costs of the knees, elbows and hips of n bodies and their derivatives."""
+    """Costs of knees, elbows, hips and trunk of n bodies, and their derivatives."""
 
     def __init__(
         self, body: BodyModel, settings: LimitSettings | None = None, up: Array | None = None, unseen: Array | None = None
     ) -> None:
-        """
+        """Set up the costs.
+
         Args:
-            body: the model.
-            settings: strengths.
-            up: (n, 3) unit vectors that point up in camera axes; None: the picture's upper border is up.
-            unseen: (n, 9) in [0, 1]: how far trunk, thighs, shanks, upper arms and forearms, left before right, are unseen; None: all
-                are seen.
+            body: The body model.
+            settings: Strengths.
+            up: (n, 3) unit vectors of the up direction in camera axes; None: towards the picture's upper border.
+            unseen: (n, 9) in [0, 1], occlusion of trunk, thighs, shanks, upper arms and forearms, left before right; None: all are
+                visible.
         """
         self.settings = chosen = settings or LimitSettings()
         self._upward = np.array([[0.0, -1.0, 0.0]]) if up is None else up
@@ -86,7 +87,7 @@ class JointLimits:
         self._above = np.stack([unit(template[joint] - template[PARENTS[joint]]) for joint in _HINGES])
         self._above[4:] = [0.0, -1.0, 0.0]
         """the upper bone; the trunk, for hips and shoulders"""
-        # A shank does not come forward of its thigh, a forearm and a thigh do not go behind what they hang on.
+        # Forbidden: a shank in front of its thigh; a forearm or thigh behind its parent.
         forbidden = np.stack([_FORWARD] * 2 + [-_FORWARD] * 6)
         self._forbidden = forbidden - (forbidden * self._above).sum(-1, keepdims=True) * self._above
         self._sideways = np.cross(self._above, self._forbidden)
@@ -105,16 +106,25 @@ class JointLimits:
         self._straight_scale = np.repeat(scales, 2) ** 2
 
     def cost(self, state: State) -> Array:
-        """(n,)"""
+        """(n,) costs."""
         return np.asarray(self._terms(state)[0] + self._upright(state)[0])
 
     def add_to(self, state: State, gradient: Array, hessian: Array) -> Array:
-        """Add first and second derivatives (Gauss-Newton) in place; returns the cost (n,)."""
+        """Add first and second derivatives (Gauss-Newton) in place.
+
+        Args:
+            state: n bodies.
+            gradient: (n, SIZE), changed.
+            hessian: (n, SIZE, SIZE), changed.
+
+        Returns:
+            The costs (n,).
+        """
         cost, residual, weight, slope = self._terms(state)
         weighted = weight[..., None] * slope
         pull = np.einsum("nthc,nth->nhc", weighted, residual)
         stiffness = np.einsum("nthc,nthd->nhcd", weighted, slope)
-        # The slope for a turn of the lower bone is the opposite of that of the upper one.
+        # The derivative by a rotation of the lower bone is the negative of that by the upper one.
         for hinge, (above, below) in enumerate(zip(self._upper, self._lower, strict=True)):
             up, low = slice(3 * above, 3 * above + 3), slice(3 * below, 3 * below + 3)
             gradient[:, up] += pull[:, hinge]
@@ -139,7 +149,7 @@ class JointLimits:
         return cost * lean**2 / (scale + lean**2), lean, cost * scale / (scale + lean**2) ** 2, slope
 
     def _terms(self, state: State) -> tuple[Array, Array, Array, Array]:
-        """Cost (n,); residuals and weights (n, 3, 8) of the bend to the wrong side, to the side and at all; slopes (n, 3, 8, 3)."""
+        """Cost (n,); residuals and weights (n, 3, 8) of flexion to the wrong side, to the side, and in total; slopes (n, 3, 8, 3)."""
         upper, lower = state.rotations[:, self._upper_joint], state.rotations[:, self._lower_joint]
         carry = lambda rotations, axis: (rotations @ axis[..., None])[..., 0]
         down = carry(lower, self._down)
@@ -152,7 +162,7 @@ class JointLimits:
         side = (side_axis * down).sum(-1) - self._side_at_rest
         side_weight = np.broadcast_to(self._side_weight, side.shape)
 
-        # sqrt(2 (1 - cos)) is the angle for small ones and has a slope of finite length everywhere but at 0.
+        # sqrt(2 (1 - cos)) approximates the angle and has a finite slope everywhere but at 0.
         above = carry(upper, self._above)
         bend = np.sqrt(np.maximum(2 * (1 - (above * down).sum(-1)), 1e-8))
         bend_weight = self._straight_cost * self._straight_scale / (self._straight_scale + bend**2) ** 2

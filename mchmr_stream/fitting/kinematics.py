@@ -1,8 +1,8 @@
 """Points of posed bodies and their derivatives, for many bodies at once.
 
-A pose is held as the *global* rotations G (camera axes) of the 24 joints. A step turns each of them on the left, exp(d_j) G_j, in camera
-axes. A joint then moves only the bones that hang directly on it, so derivatives are sums of single terms, and an error about the
-camera's axes is uncertain in a simple way: well known about the line of sight, badly across it.
+A pose is represented by the *global* rotations G (camera axes) of the 24 joints. A step rotates each of them on the left, exp(d_j) G_j,
+in camera axes. A joint then moves only its own bones, so that derivatives are sums of single terms. The uncertainty about the camera's
+axes has a simple form: small about the line of sight, large across it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Array = NDArray[np.float64]
 
 JOINTS = len(PARENTS)
 FREE_JOINTS = tuple(joint for joint in range(JOINTS) if joint not in (10, 11, 22, 23))
-"""Joints that a fit turns. Toes and fingers carry no point: they follow the joint above."""
+"""Joints that a fit rotates. Toes and fingers carry no point: they follow the joint above."""
 ROTATION_SIZE = 3 * len(FREE_JOINTS)
 BETAS, PLACE = slice(ROTATION_SIZE, ROTATION_SIZE + 10), slice(ROTATION_SIZE + 10, ROTATION_SIZE + 13)
 SIZE = ROTATION_SIZE + 13
-"""Length of a step: 20 turns, 10 betas, 3 metres of the pelvis."""
+"""Length of a step: 20 rotations, 10 betas, 3 metres of the pelvis."""
 
 _ANCESTORS = np.array(PARENTS)
 _NO_BONE = JOINTS
@@ -42,7 +42,7 @@ class State:
     """(n, 3) metres"""
 
     def choose(self, better: NDArray[np.bool_], other: State) -> State:
-        """`other` where `better` (n,), else these."""
+        """`other` where `better` (n,), else this state."""
         return State(
             np.where(better[:, None, None, None], other.rotations, self.rotations),
             np.where(better[:, None], other.betas, self.betas),
@@ -51,7 +51,12 @@ class State:
 
 
 class Kinematics:
-    """Of one body model with K points on it."""
+    """Kinematics of one body model with K points on it.
+
+    Args:
+        body: The body model.
+        points: The points.
+    """
 
     def __init__(self, body: BodyModel, points: BodyPoints) -> None:
         template, of_betas = body.joints_float64
@@ -61,13 +66,13 @@ class Kinematics:
         self._bone_dirs = np.zeros((JOINTS, 3, 10))
         self._bones[1:] = template[1:] - template[_ANCESTORS[1:]]
         self._bone_dirs[1:] = joint_dirs[1:] - joint_dirs[_ANCESTORS[1:]]
-        on_way = np.zeros((JOINTS, JOINTS))
+        on_path = np.zeros((JOINTS, JOINTS))
         for joint in range(1, JOINTS):
-            on_way[joint] = on_way[PARENTS[joint]]
-            on_way[joint, joint] = 1
-        self._on_way = on_way
-        self._point_on_way = on_way[points.anchor]
-        # For every point and joint: the bone on the point's way that hangs on that joint.
+            on_path[joint] = on_path[PARENTS[joint]]
+            on_path[joint, joint] = 1
+        self._on_path = on_path
+        self._point_on_path = on_path[points.anchor]
+        # For each point and joint: the bone on the path to the point that starts at that joint.
         self._joint_hanging = np.full((JOINTS, JOINTS), _NO_BONE)
         for end in range(JOINTS):
             joint = end
@@ -82,23 +87,27 @@ class Kinematics:
         self._parents = np.maximum(_ANCESTORS, 0)
 
     def bones(self, state: State) -> Array:
-        """(n, 24, 3) metres, camera axes: from each joint's parent to it; 0 for the root."""
+        """(n, 24, 3) metres, camera axes: from each joint's parent to the joint; 0 for the root."""
         rest = self._bones + (state.betas @ self._bone_dirs.reshape(-1, 10).T).reshape(-1, JOINTS, 3)
         return (state.rotations[:, self._parents] @ rest[..., None])[..., 0]
 
     def joints(self, state: State) -> Array:
-        """(n, 24, 3) metres, camera axes."""
-        return np.asarray(state.pelvis[:, None] + self._on_way @ self.bones(state))
+        """(n, 24, 3) joints, metres, camera axes."""
+        return np.asarray(state.pelvis[:, None] + self._on_path @ self.bones(state))
 
     def place(self, state: State) -> Array:
         """(n, K, 3) points, metres, camera axes."""
         return self._place(state, self.bones(state))[0]
 
     def place_with_slopes(self, state: State) -> tuple[Array, Array, Array]:
-        """Points, and how they move.
+        """Compute the points and their derivatives.
+
+        Args:
+            state: n bodies.
 
         Returns:
-            (n, K, 3) points; (n, K, 20, 3) levers m: a turn d of a joint moves the point by d x m; (n, K, 3, 10) metres per unit of beta.
+            (n, K, 3) points; (n, K, 20, 3) levers m: a rotation d of a joint moves the point by d x m; (n, K, 3, 10) metres per unit of
+            beta.
         """
         n = len(state.betas)
         bones = self.bones(state)
@@ -106,11 +115,11 @@ class Kinematics:
         with_none = np.concatenate([bones, np.zeros((n, 1, 3))], 1)
         levers = with_none[:, self._hanging] + self._carries[..., None] * carried[:, :, None]
         bone_slopes = (state.rotations[:, self._parents] @ self._bone_dirs).reshape(n, JOINTS, 30)
-        slopes = (self._point_on_way @ bone_slopes).reshape(n, -1, 3, 10) + state.rotations[:, self.points.bone] @ self.points.shapedirs
+        slopes = (self._point_on_path @ bone_slopes).reshape(n, -1, 3, 10) + state.rotations[:, self.points.bone] @ self.points.shapedirs
         return points, levers, slopes
 
     def joint_slopes(self, state: State) -> Array:
-        """(n, 24, 3, SIZE): how the joints move about the pelvis with a step, metres."""
+        """(n, 24, 3, SIZE): derivatives of the joints relative to the pelvis by a step, metres."""
         n = len(state.betas)
         bones = np.concatenate([self.bones(state), np.zeros((n, 1, 3))], 1)
         levers = bones[:, self._joint_hanging]  # (n, 24, 20, 3)
@@ -123,13 +132,13 @@ class Kinematics:
         turns[:, :, 2, :, 0], turns[:, :, 2, :, 1] = y, -x
         slopes[..., :ROTATION_SIZE] = turns.reshape(n, JOINTS, 3, ROTATION_SIZE)
         bone_slopes = (state.rotations[:, self._parents] @ self._bone_dirs).reshape(n, JOINTS, 30)
-        slopes[..., BETAS] = (self._on_way @ bone_slopes).reshape(n, JOINTS, 3, 10)
+        slopes[..., BETAS] = (self._on_path @ bone_slopes).reshape(n, JOINTS, 3, 10)
         return slopes
 
     def _place(self, state: State, bones: Array) -> tuple[Array, Array]:
         offsets = self.points.rest + (state.betas @ self.points.shapedirs.reshape(-1, 10).T).reshape(-1, len(self.points), 3)
         carried = (state.rotations[:, self.points.bone] @ offsets[..., None])[..., 0]
-        return state.pelvis[:, None] + self._point_on_way @ bones + carried, carried
+        return state.pelvis[:, None] + self._point_on_path @ bones + carried, carried
 
 
 def cross(a: Array, b: Array) -> Array:
@@ -144,7 +153,15 @@ def cross(a: Array, b: Array) -> Array:
 
 
 def stepped(state: State, step: Array) -> State:
-    """The bodies moved by a step (n, SIZE). Toes and fingers turn with the joint above them."""
+    """Apply a step. Toes and fingers rotate with the joint above them.
+
+    Args:
+        state: n bodies.
+        step: (n, SIZE).
+
+    Returns:
+        The moved bodies.
+    """
     n = len(step)
     turns = exp_so3(step[:, :ROTATION_SIZE].reshape(n, -1, 3))
     rotations = state.rotations.copy()
@@ -157,7 +174,7 @@ def stepped(state: State, step: Array) -> State:
 
 
 def global_from_relative(relative: Array) -> Array:
-    """(n, 24, 3, 3) rotations relative to the parents, root first -> global."""
+    """(n, 24, 3, 3) rotations relative to the parents, root first -> global rotations."""
     turned = np.array(relative, np.float64)
     for joint in range(1, JOINTS):
         turned[:, joint] = turned[:, PARENTS[joint]] @ turned[:, joint]

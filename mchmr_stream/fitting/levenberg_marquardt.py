@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt for many small problems side by side: each has its own damping, and none ends worse than it began."""
+"""Levenberg-Marquardt for many small problems in parallel: each has its own damping, and no cost increases."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _DAMPING_AT_FIRST, _DAMPING_UP, _DAMPING_DOWN = 1e-3, 8.0, 0.2
 _DAMPING_LIMITS = (1e-7, 1e4)
 _DIAGONAL_FLOOR = 1e-9
 _CONVERGED = 1e-3
-"""Relative fall of the cost below which a problem is solved."""
+"""A problem has converged when its cost decreases relatively by less than this."""
 
 
 @dataclass(frozen=True, eq=False)
 class Minimum:
-    """Where the descent ended."""
+    """Result of the minimisation."""
 
     state: State
     cost: Array
@@ -29,38 +29,47 @@ class Minimum:
     cost_at_start: Array
     """(n,)"""
     hessian: Array
-    """(n, SIZE, SIZE) of half the cost at the last linearisation: the inverse of the posterior's covariance"""
+    """(n, SIZE, SIZE) of half the cost at the last linearisation: the inverse of the posterior covariance"""
 
 
 def minimise(objective: Objective, start: State, iterations: int) -> Minimum:
-    """Descend from `start`; at most `iterations` linearisations (Marquardt's scaling of the damping by the diagonal)."""
+    """Minimise the objective (Marquardt's scaling of the damping by the diagonal).
+
+    Args:
+        objective: The objective of n bodies.
+        start: Initial state.
+        iterations: Most linearisations.
+
+    Returns:
+        The best state and its Hessian.
+    """
     state = start
     model = objective.quadratic(state)
     first = model.cost
     damping = np.full(len(first), _DAMPING_AT_FIRST)
-    # A solved problem rests: how far it goes must not depend on the others beside it.
-    going = np.ones(len(first), np.bool_)
+    # A converged problem stops: its result must not depend on the others in the batch.
+    active = np.ones(len(first), np.bool_)
     for iteration in range(iterations):
         step = _step(model, damping)
         tried = stepped(state, step)
         last = iteration == iterations - 1
         if last:
             cost = objective.cost(tried)
-            better = going & (cost < model.cost)
+            better = active & (cost < model.cost)
             state = state.choose(better, tried)
             return Minimum(state, np.where(better, cost, model.cost), first, model.hessian)
-        there = objective.quadratic(tried)
-        better = going & (there.cost < model.cost)
-        solved = better & (model.cost - there.cost < _CONVERGED * np.maximum(model.cost, 1))
+        trial = objective.quadratic(tried)
+        better = active & (trial.cost < model.cost)
+        solved = better & (model.cost - trial.cost < _CONVERGED * np.maximum(model.cost, 1))
         state = state.choose(better, tried)
         model = Quadratic(
-            np.where(better, there.cost, model.cost),
-            np.where(better[:, None], there.gradient, model.gradient),
-            np.where(better[:, None, None], there.hessian, model.hessian),
+            np.where(better, trial.cost, model.cost),
+            np.where(better[:, None], trial.gradient, model.gradient),
+            np.where(better[:, None, None], trial.hessian, model.hessian),
         )
         damping = np.clip(np.where(better, damping * _DAMPING_DOWN, damping * _DAMPING_UP), *_DAMPING_LIMITS)
-        going &= ~solved
-        if not going.any():
+        active &= ~solved
+        if not active.any():
             break
     return Minimum(state, model.cost, first, model.hessian)
 

@@ -1,4 +1,4 @@
-"""What a run measured, on disk, so that it can be fitted again when everybody's shape is known. Some 2 KB per person and frame."""
+"""The measurements of a run on disk, about 2 KB per person and frame, for a second fit when the shapes are final."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ _FRAMES = {
     "up_rad": Column(np.float64),
 }
 _FRAMES_AT_ONCE = 16
-"""Of several frames one fit costs less than half of what each alone does."""
+"""Fitting several frames at once costs less than half of fitting each alone."""
 
 
 class MeasuredFile:
     """The measurements of one run, in a hidden folder that `close` removes.
 
     Args:
-        beside: the output that the hidden folder lies beside: on its disk there is room for results.
+        beside: The output next to which the hidden folder is created, on the disk with room for results.
         views: V, the crops per person.
 
     Raises:
-        MchmrError: when the disk refuses; `append` likewise.
+        MchmrError: The disk is full or not writable; `append` raises it likewise.
     """
 
     def __init__(self, beside: Path, views: int) -> None:
@@ -72,7 +72,12 @@ class MeasuredFile:
             self._spool = ColumnSpool(Path(self._folder.name), _ROWS | _FRAMES, views)
 
     def append(self, frames: Sequence[Measured], fitted: Sequence[Bodies]) -> None:
-        """Measurements of frames that follow each other, and the bodies that were fitted to them with what was known then."""
+        """Append consecutive frames.
+
+        Args:
+            frames: Their measurements.
+            fitted: The bodies of the first pass.
+        """
         for measured, bodies in zip(frames, fitted, strict=True):
             columns: dict[str, Any] = {name: getattr(measured.bodies, name) for name in _OF_BODIES}
             columns |= {name: getattr(measured, name) for name in _OF_MEASURED}
@@ -86,12 +91,12 @@ class MeasuredFile:
             self._frames += 1
 
     def shapes(self) -> SettledShapes:
-        """Everybody's shape, of all frames."""
+        """Final shapes of all tracks, from all frames."""
         times_s = np.repeat(self._spool.column("time_s", self._frames), self._spool.column("people", self._frames))
         return settled_shapes(self._row("track_id"), times_s, self._row("fitted_betas"), self._row("fitted_confidence"))
 
     def blocks(self) -> Iterator[list[Measured]]:
-        """Some frames at a time, in order."""
+        """The measurements in order, a few frames at a time."""
         frames = {name: self._spool.column(name, self._frames) for name in _FRAMES}
         rows = {name: self._row(name) for name in _OF_BODIES | _OF_MEASURED}
         ends = np.cumsum(frames["people"])
@@ -108,7 +113,7 @@ class MeasuredFile:
             yield [measured(number) for number in range(start, min(start + _FRAMES_AT_ONCE, self._frames))]
 
     def close(self) -> None:
-        """Remove everything."""
+        """Remove the folder."""
         self._spool.close()
         self._folder.cleanup()
 

@@ -1,4 +1,4 @@
-"""How far networks are off: what was measured on rendered people by tools/calibrate_fit.py, and reading it back."""
+"""Measurement noise of the networks and prior of the fit, calibrated on rendered people by tools/calibrate_fit.py; reading them."""
 
 from __future__ import annotations
 
@@ -35,52 +35,59 @@ _SHAPES: dict[str, tuple[int | None, ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class FitCalibration:
-    """Numbers of one set of networks and one body."""
+    """Calibration for one set of networks and one body model."""
 
     point_offsets_m: Array
-    """(27, 3) from each point's nominal place on the body to where the detector sees it, axes of the bone that carries it"""
+    """(27, 3) from each point's nominal position to where the detector marks it, axes of the bone that carries it"""
     prior_covariance: Array
-    """(SIZE, SIZE) of the network's deviation from the truth for people who are seen well: turns in the person's rolled camera, betas,
-    bearing and log depth"""
+    """(SIZE, SIZE) covariance of the network's error for well visible people: rotations in the person's rolled camera, betas, bearing and
+    log depth
+    """
     prior_growth: Array
-    """(): how the deviation of a bone's turn grows as its keypoints disappear: factor exp(growth (1 - score / SEEN_SCORE))"""
+    """(): growth of a bone's standard deviation as its keypoints become occluded: factor exp(growth (1 - score / SEEN_SCORE))"""
     noise_scores: Array
     """(S,) ascending scores of keypoints"""
     noise_gain: Array
-    """(S,) standard deviation of a keypoint's error over that of its peak in the heat map, at these scores"""
+    """(S,) standard deviation of a keypoint's error relative to that of its peak in the heat map, at these scores"""
     noise_floor: Array
-    """(): standard deviation that is added, as a share of the base box's side: a detector's joints differ from person to person"""
+    """(): standard deviation that is added, as a share of the base box's side: a detector's joints differ between people"""
     extremity_sd: Array
     """(): standard deviation of a point of a hand or foot about its wrist or ankle, as a share of the base box's side"""
     joint_sd_scale: Array
-    """(): true over computed standard deviation of a fitted joint"""
+    """(): ratio of true to computed standard deviation of a fitted joint"""
     about: dict[str, Any]
-    """What it was measured on and with"""
+    """Data and command of the calibration"""
 
     def save(self, path: Path) -> None:
-        """As safetensors, the rest in the header."""
+        """Write as safetensors, with `about` in the header."""
         arrays = {name: torch.from_numpy(np.array(getattr(self, name), np.float32, order="C")) for name in _SHAPES}
         write_tensors(path, arrays, {"about": json.dumps(self.about)})
 
 
 SEEN_SCORE = 0.7
-"""A keypoint of this score is seen as well as any."""
+"""From this score on a keypoint counts as fully visible."""
 
 BONE_KEYPOINTS: dict[int, tuple[int, ...]] = {
     0: (11, 12), 1: (11, 13), 2: (12, 14), 3: (11, 12, 5, 6), 4: (13, 15), 5: (14, 16), 6: (11, 12, 5, 6), 7: (15,), 8: (16,), 9: (5, 6),
     12: (5, 6, 0), 13: (5,), 14: (6,), 15: (0, 1, 2), 16: (5, 7), 17: (6, 8), 18: (7, 9), 19: (8, 10), 20: (9,), 21: (10,),
 }  # fmt: skip
-"""For each free joint the COCO keypoints that show how its bone is turned."""
+"""For each free joint the COCO keypoints that determine its bone's rotation."""
 assert tuple(sorted(BONE_KEYPOINTS)) == FREE_JOINTS
 
 
 @cache
 def load_calibration(path: Path | None = None) -> FitCalibration:
-    """Read a file of `FitCalibration.save`; None is the one that ships.
+    """Read a file of `FitCalibration.save`.
+
+    Args:
+        path: The file; None is the one that ships.
+
+    Returns:
+        The calibration.
 
     Raises:
-        MissingPart: there is no such file.
-        InputError: it is something else.
+        MissingPart: There is no such file.
+        InputError: It is something else.
     """
     from safetensors import SafetensorError, safe_open
 

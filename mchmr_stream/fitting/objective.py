@@ -1,11 +1,11 @@
-"""The negative logarithm of the posterior and its second-order model: keypoints, the network's body, and soft joint limits.
+"""The negative log posterior and its second-order model: keypoints, the network's body, and soft joint limits.
 
-With E the robust error of a keypoint, e the deviation from the network's body in tangent coordinates, S its covariance:
+With W_k the root precision of a keypoint z_k, e the deviation from the network's body in tangent coordinates, S its covariance:
 
     cost = sum_k rho(|W_k (project(p_k) - z_k)|^2) + e^T S^-1 e + limits,    rho(s) = (nu + 2) log(1 + s / nu)
 
-rho is the negative log likelihood of Student's t distribution with nu degrees of freedom in two dimensions, times two, so that a
-keypoint on somebody else pulls no harder the farther away it is.
+rho is twice the negative log likelihood of Student's t distribution with nu degrees of freedom in two dimensions, so that the influence
+of a keypoint on another person does not grow with its distance.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from mchmr_stream.geometry.rotation import log_so3
 Array = NDArray[np.float64]
 
 _NEAREST_M = 0.05
-"""Points nearer to the camera's plane are not projected: the picture does not show them."""
+"""Points closer to the camera's plane are not projected: they are not in the picture."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """The network's bodies and how far each may be off."""
+    """The network's bodies and their covariance."""
 
     mean: State
     information: Array
-    """(n, SIZE, SIZE) inverse covariance of the deviation, in the axes of `axes`"""
+    """(n, SIZE, SIZE) inverse covariance of the deviation, in `axes`"""
     axes: Array
-    """(n, 3, 3) rotation from camera axes to the axes that turns and bearings are counted in (the person's rolled camera)"""
+    """(n, 3, 3) rotation from camera axes to the axes of rotations and bearings (the person's rolled camera)"""
     shape: Array
-    """(n, 10) betas that other frames showed"""
+    """(n, 10) betas estimated from other frames"""
     shape_precision: Array
-    """(n,) 1 / variance of each of them; 0 where there are no other frames"""
+    """(n,) 1 / variance of each of them; 0 without other frames"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,15 @@ class Quadratic:
 
 
 class Objective:
-    """Of n people. `freedom` is nu above."""
+    """The objective of n people.
+
+    Args:
+        kinematics: Body model and points.
+        evidence: Measured keypoints.
+        prior: The network's bodies.
+        limits: Joint limits.
+        freedom: nu, degrees of freedom of the t distribution.
+    """
 
     def __init__(self, kinematics: Kinematics, evidence: Evidence, prior: Prior, limits: JointLimits, freedom: float) -> None:
         self._kinematics, self._evidence, self._prior, self._limits = kinematics, evidence, prior, limits
@@ -62,7 +70,7 @@ class Objective:
         self._root = evidence.root_precision()
 
     def cost(self, state: State) -> Array:
-        """(n,)"""
+        """(n,) costs."""
         points = self._kinematics.place(state)
         squared = (self._whitened(points) ** 2).sum(-1)
         deviation = self._deviation(state)[0]
@@ -70,7 +78,7 @@ class Objective:
         return np.asarray(self._rho(squared).sum(-1) + prior + self._shape_cost(state) + self._limits.cost(state))
 
     def quadratic(self, state: State) -> Quadratic:
-        """Value, gradient and Gauss-Newton Hessian, with derivatives by hand."""
+        """Value, gradient and Gauss-Newton Hessian, with analytic derivatives."""
         n = len(state.betas)
         points, levers, beta_slopes = self._kinematics.place_with_slopes(state)
         residual = self._whitened(points)
@@ -102,7 +110,7 @@ class Objective:
         return Quadratic(cost, gradient, hessian)
 
     def point_distances(self, state: State) -> Array:
-        """(n, K) Mahalanobis distances of the points from where they were measured."""
+        """(n, K) Mahalanobis distances of the points from their measurements."""
         return np.sqrt((self._whitened(self._kinematics.place(state)) ** 2).sum(-1))
 
     def _shape_cost(self, state: State) -> Array:
@@ -128,7 +136,7 @@ class Objective:
         return slopes
 
     def _deviation(self, state: State) -> tuple[Array, Array]:
-        """(n, SIZE) from the network's body, and its derivative (n, SIZE, SIZE)."""
+        """(n, SIZE) deviation from the network's body, and its derivative (n, SIZE, SIZE)."""
         axes = self._prior.axes
         off, turns = _deviation(state, self._prior.mean, axes)
         jacobian = np.zeros((len(off), SIZE, SIZE))
@@ -142,12 +150,21 @@ class Objective:
 
 
 def deviation(state: State, mean: State, axes: Array) -> Array:
-    """(n, SIZE) of some bodies from others: turns and bearings counted in `axes` (n, 3, 3), see `Prior`."""
+    """Deviation between bodies in tangent coordinates.
+
+    Args:
+        state: n bodies.
+        mean: n other bodies.
+        axes: (n, 3, 3) axes of rotations and bearings, see `Prior`.
+
+    Returns:
+        (n, SIZE).
+    """
     return _deviation(state, mean, axes)[0]
 
 
 def _deviation(state: State, mean: State, axes: Array) -> tuple[Array, Array]:
-    """Also the turns in camera axes, (n, 20, 3)."""
+    """Also the rotations in camera axes, (n, 20, 3)."""
     joints = list(FREE_JOINTS)
     turns = log_so3(state.rotations[:, joints] @ np.swapaxes(mean.rotations[:, joints], -1, -2))
     off = np.empty((len(state.betas), SIZE))
@@ -158,7 +175,7 @@ def _deviation(state: State, mean: State, axes: Array) -> tuple[Array, Array]:
 
 
 def _bearing(place: Array, axes: Array) -> Array:
-    """(n, 3): x / z, y / z and log z of a place, turned into `axes`: errors are alike at every distance."""
+    """(n, 3): x / z, y / z and log z of a position, rotated into `axes`: errors are alike at every distance."""
     turned = (axes @ place[..., None])[..., 0]
     depth = np.maximum(turned[:, 2:], _NEAREST_M)
     return np.concatenate([turned[:, :2] / depth, np.log(depth)], -1)
@@ -174,7 +191,7 @@ def _bearing_slopes(place: Array, axes: Array) -> Array:
 
 
 def _inverse_left_jacobian(turns: Array) -> Array:
-    """(..., 3) -> (..., 3, 3): how log(exp(d) R) moves with d, up to the third order of the turn (Sola 2018, equation 146)."""
+    """(..., 3) -> (..., 3, 3): derivative of log(exp(d) R) by d, up to third order of the rotation (Sola 2018, equation 146)."""
     cross = np.zeros((*turns.shape, 3))
     x, y, z = np.moveaxis(turns, -1, 0)
     cross[..., 0, 1], cross[..., 0, 2], cross[..., 1, 2] = -z, y, -x

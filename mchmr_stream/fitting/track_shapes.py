@@ -1,6 +1,6 @@
-"""One shape per person: bone lengths settle over a track and are then held in the fit.
+"""One shape per person: bone lengths converge over a track and are then fixed in the fit.
 
-A leg that seems short may be bent, or short. Which of the two it is shows only when its length is known from other frames.
+A leg that appears short may be bent, or short. Only its length from other frames resolves this.
 """
 
 from __future__ import annotations
@@ -17,54 +17,57 @@ from mchmr_stream.body.shape import robust_shape, settled_shape
 Array = NDArray[np.float64]
 
 _KEPT = 48
-"""Shapes of a track that are remembered; when they are full every second one goes and half as many are taken from then on."""
+"""Shapes kept per track. When they are full, every second one is dropped and half as many are taken from then on."""
 _INDEPENDENT_S = 0.3
-"""Frames within this time show the same pose: together they are worth one."""
+"""Frames within this time show the same pose and count as one."""
 _LEAST_SD = 0.25
-"""Standard deviation, in betas, that a shape keeps however long it was seen."""
+"""Lower limit of a shape's standard deviation, in betas."""
 _FORGET_S = 10.0
 _BLOCK = 16
-"""Frames."""
+"""Frames per block."""
 
 
 class Shapes(Protocol):
-    """What is known of the shapes of tracks."""
+    """Known shapes of tracks."""
 
     def known(self, track_id: int, frame: int) -> tuple[Array, float]:
-        """(10,) betas of a track at a frame and their precision, 1 / variance; 0 for somebody unknown."""
+        """(10,) betas of a track at a frame and their precision, 1 / variance; 0 for an unknown track."""
         ...
 
     def add(self, track_id: int, frame: int, time_s: float, betas: Array, weight: float) -> None:
-        """A fitted shape of one frame; `weight` says how well the person was seen."""
+        """Add a fitted shape of one frame, weighted by the person's visibility."""
         ...
 
 
 class SettledShapes:
-    """Shapes of tracks that were seen from their first frame to their last.
+    """Final shapes of tracks whose frames were all processed.
 
     Args:
-        known: betas and their precision by track.
+        known: Betas and their precision by track.
     """
 
     def __init__(self, known: Mapping[int, tuple[Array, float]]) -> None:
         self._known = known
 
     def known(self, track_id: int, frame: int) -> tuple[Array, float]:
-        """The same at each frame."""
+        """(10,) betas and precision, the same at each frame."""
         return self._known.get(track_id, (np.zeros(10), 0.0))
 
     def add(self, track_id: int, frame: int, time_s: float, betas: Array, weight: float) -> None:
-        """Nothing is learned any more."""
+        """Ignore further shapes."""
 
 
 def settled_shapes(track_id: NDArray[np.int64], time_s: Array, betas: NDArray[np.floating], weight: NDArray[np.floating]) -> SettledShapes:
-    """The shapes of all tracks from everything that was fitted.
+    """Compute the shapes of all tracks from all fitted frames.
 
     Args:
         track_id: (N,) of each row.
         time_s: (N,), rising.
         betas: (N, 10) as fitted in each frame.
-        weight: (N,) how well the person was seen.
+        weight: (N,) visibility of the person.
+
+    Returns:
+        The shapes.
     """
     known = {}
     usable = np.isfinite(betas).all(-1)
@@ -78,7 +81,7 @@ def settled_shapes(track_id: NDArray[np.int64], time_s: Array, betas: NDArray[np
 
 
 def _precision(seen_s: float) -> float:
-    """Of a shape that was seen for so long."""
+    """Precision of a shape from so many seconds."""
     return min(seen_s / _INDEPENDENT_S, 1 / _LEAST_SD**2)
 
 
@@ -94,10 +97,10 @@ class _Seen:
 
 
 class TrackShapes:
-    """The shapes of the people of one run.
+    """Shapes of the people of one run.
 
-    Shapes of a block of frames count from the next block on: so what is known at a frame does not depend on how many frames are
-    fitted together.
+    Shapes of a block of frames are used from the next block on, so that the result does not depend on how many frames are fitted
+    together.
     """
 
     def __init__(self) -> None:
@@ -106,11 +109,11 @@ class TrackShapes:
 
     @staticmethod
     def block_of(frame: int) -> int:
-        """The number of the block that a frame belongs to."""
+        """Number of the block that a frame belongs to."""
         return frame // _BLOCK
 
     def known(self, track_id: int, frame: int) -> tuple[Array, float]:
-        """(10,) betas of a track at a frame and their precision, 1 / variance; 0 for somebody new."""
+        """(10,) betas of a track at a frame and their precision, 1 / variance; 0 for a new track."""
         self._take_in(self.block_of(frame))
         seen = self._people.get(track_id)
         if seen is None or not seen.betas:
@@ -118,11 +121,11 @@ class TrackShapes:
         return seen.mean, _precision(seen.seen_s)
 
     def add(self, track_id: int, frame: int, time_s: float, betas: Array, weight: float) -> None:
-        """A fitted shape of one frame; `weight` says how well the person was seen."""
+        """Add a fitted shape of one frame, weighted by the person's visibility."""
         self._waiting.append((self.block_of(frame), track_id, time_s, np.array(betas, np.float64), weight))
 
     def _take_in(self, block: int) -> None:
-        """What was added in other blocks than this one."""
+        """Process what was added in blocks other than this one."""
         ready = [one for one in self._waiting if one[0] != block]
         self._waiting = [one for one in self._waiting if one[0] == block]
         for _, track_id, time_s, betas, weight in ready:

@@ -1,7 +1,7 @@
-"""Crop-aware fusion: every crop looks at all crops of the person, guided by where each was cut (arXiv 2402.02074, section 3.2).
+"""Crop-aware fusion: attention between all crops of a person, conditioned on the crops' relative positions.
 
-`CropAwareFusion` is what ships. The others are there to be compared with it (`mchmr ablate`). All of them take tokens
-(n, V, D) and views (n, V, 3) and give tokens (n, V, D); whatever they are, the head takes the mean over the views for the body.
+It follows arXiv 2402.02074, section 3.2. `CropAwareFusion` is the one that ships. The others are for comparison (`mchmr ablate`). All
+take tokens (n, V, D) and views (n, V, 3) and return tokens (n, V, D); the head averages them over the views for the body.
 """
 
 from __future__ import annotations
@@ -19,9 +19,23 @@ FUSIONS = ("crop_aware", "self_attention", "concat", "mean")
 def make_fusion(
     kind: str, dim: int, *, layers: int, heads: int, frequencies: int, dropout: float, relative_encoding: bool, concat_views: int
 ) -> nn.ModuleList:
-    """The fusion layers of a head; none for `mean`. Raises UsageError for a kind there is not.
+    """Build the fusion layers of a head.
 
-    `relative_encoding` False: no layer is told where the crops lie to each other; `self_attention` and `mean` never are.
+    Args:
+        kind: One of `FUSIONS`; `mean` has no layers.
+        dim: D, width of the tokens.
+        layers: Number of layers.
+        heads: Attention heads.
+        frequencies: L of the Fourier encoding.
+        dropout: Dropout rate.
+        relative_encoding: False: the layers do not use the crops' relative positions; `self_attention` and `mean` never do.
+        concat_views: V for `concat`.
+
+    Returns:
+        The layers.
+
+    Raises:
+        UsageError: The kind is unknown.
     """
     if kind not in FUSIONS:
         raise UsageError(f"network fusion is {kind!r}, expected one of {', '.join(FUSIONS)}")
@@ -38,10 +52,15 @@ def make_fusion(
 
 
 def relative_boxes(views: Tensor) -> Tensor:
-    """(n, V, 3) centre and side -> (n, V, V, 3): box j seen from box i, in units of box i, side as a log ratio.
+    """Relative position and size of each pair of boxes.
 
-    The paper takes differences of absolute box information; these are the same relation made independent of how large
-    the person is in the picture.
+    The paper takes differences of absolute box information; this is the same relation, independent of the person's size in the picture.
+
+    Args:
+        views: (n, V, 3) centre and side.
+
+    Returns:
+        (n, V, V, 3): box j relative to box i, in units of box i, the side as a log ratio.
     """
     shift = (views[:, None, :, :2] - views[:, :, None, :2]) / views[:, :, None, 2:]
     ratio = torch.log(views[:, None, :, 2:] / views[:, :, None, 2:])
@@ -51,7 +70,7 @@ def relative_boxes(views: Tensor) -> Tensor:
 def fourier(values: Tensor, frequencies: int) -> Tensor:
     """(..., D) -> (..., D (1 + 2 L)): [d, sin(2^k pi d), cos(2^k pi d)], k = 0..L-1.
 
-    The authors use L = 32; in float32 the phase is noise from k = 22 on, so few are taken.
+    The authors use L = 32; in float32 the phase is noise from k = 22 on, so L is small here.
     """
     parts = [values]
     for k in range(frequencies):
@@ -63,15 +82,19 @@ def fourier(values: Tensor, frequencies: int) -> Tensor:
 class CropAwareFusion(nn.Module):
     """Fuse the features of V crops, any V with the same weights.
 
-    As in the paper, the token of source crop j seen from target crop i is ``t_ij = Linear([x_j ; g(d_ij)])`` and the
-    fused feature is a weighted sum over j. The paper flattens all tokens into an MLP, which fixes V; here target i
-    asks each token by attention, so that weights come one per token: ``a_ij = softmax_j(q_i . t_ij)``, ``y_i = sum_j
-    a_ij t_ij`` (keys and values are two such tokens). A residual feed-forward layer follows.
+    As in the paper, the token of source crop j relative to target crop i is ``t_ij = Linear([x_j ; g(d_ij)])``, and the fused feature
+    is a weighted sum over j. The paper flattens all tokens into an MLP, which fixes V. Here the weights come from attention, one per
+    token: ``a_ij = softmax_j(q_i . t_ij)``, ``y_i = sum_j a_ij t_ij`` (keys and values are two such tokens). A residual feed-forward
+    layer follows.
 
-    The token is linear in both of its parts, so no tensor of V x V tokens is ever made:
-    ``q . (k_j + R g) = q . k_j + (R^T q) . g`` and ``sum_j a_ij (v_j + R' g_ij) = sum_j a_ij v_j + R' (sum_j a_ij g_ij)``.
+    The token is linear in both of its parts, so that no tensor of V x V tokens is needed: ``q . (k_j + R g) = q . k_j + (R^T q) . g``
+    and ``sum_j a_ij (v_j + R' g_ij) = sum_j a_ij v_j + R' (sum_j a_ij g_ij)``.
 
-    `frequencies` None leaves the relation out.
+    Args:
+        dim: D, width of the tokens.
+        heads: Attention heads.
+        frequencies: L of the Fourier encoding; None leaves the relation out.
+        dropout: Dropout rate.
     """
 
     def __init__(self, dim: int, heads: int = 4, frequencies: int | None = 4, dropout: float = 0.0) -> None:
@@ -89,13 +112,13 @@ class CropAwareFusion(nn.Module):
         self.feed_forward = _feed_forward(dim, dropout)
 
     def forward(self, features: Tensor, views: Tensor) -> Tensor:
-        """features (n, V, D), views (n, V, 3) -> (n, V, D)."""
+        """Fuse features (n, V, D) with views (n, V, 3) -> (n, V, D)."""
         fused, _ = self.fuse(self.norm(features), views)
         features = features + fused
         return features + self.feed_forward(features)
 
     def fuse(self, x: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised features (n, V, D) -> fused (n, V, D) and the weights (n, heads, V, V): how much target i takes of source j."""
+        """Normalised features (n, V, D) -> fused (n, V, D) and the weights (n, heads, V, V) of source j for target i."""
         query, key, value = (self._by_head(layer(x)) for layer in (self.query, self.key, self.value))
         from_features = query @ key.transpose(-1, -2)
         if self.frequencies is None:
@@ -113,7 +136,7 @@ class CropAwareFusion(nn.Module):
 
 
 class SelfAttentionFusion(nn.Module):
-    """The textbook's layer: attention over the views' tokens and a feed-forward layer, nothing said of where the crops lie."""
+    """A standard transformer layer: attention over the views' tokens and a feed-forward layer, without the crops' positions."""
 
     def __init__(self, dim: int, heads: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
@@ -122,17 +145,23 @@ class SelfAttentionFusion(nn.Module):
         self.feed_forward = _feed_forward(dim, dropout)
 
     def forward(self, features: Tensor, views: Tensor) -> Tensor:
-        """features (n, V, D); views are not looked at -> (n, V, D)."""
+        """Fuse features (n, V, D), ignoring the views -> (n, V, D)."""
         x = self.norm(features)
         features = features + self.attention(x, x, x, need_weights=False)[0]
         return features + self.feed_forward(features)
 
 
 class ConcatFusion(nn.Module):
-    """All tokens of a person side by side through an MLP, which fixes V and the order of the views.
+    """All tokens of a person concatenated through an MLP, which fixes V and the order of the views.
 
-    With relations this is the paper's own fusion: target i reads ``[x_1 ; g(d_i1) ; ... ; x_V ; g(d_iV)]``. `frequencies`
-    None leaves them out, and every view gets the same. Raises UsageError for another number of views than `views`.
+    With relations this is the paper's own fusion: target i gets ``[x_1 ; g(d_i1) ; ... ; x_V ; g(d_iV)]``. Without them all views get
+    the same. `forward` raises UsageError for another number of views.
+
+    Args:
+        dim: D, width of the tokens.
+        views: V.
+        frequencies: L of the Fourier encoding; None leaves the relations out.
+        dropout: Dropout rate.
     """
 
     def __init__(self, dim: int, views: int, frequencies: int | None = None, dropout: float = 0.0) -> None:
@@ -145,13 +174,13 @@ class ConcatFusion(nn.Module):
         self.out = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * dim, dim))
 
     def forward(self, features: Tensor, views: Tensor) -> Tensor:
-        """features (n, V, D), views (n, V, 3) -> (n, V, D)."""
+        """Fuse features (n, V, D) with views (n, V, 3) -> (n, V, D)."""
         count = int(features.shape[1])
         if count != self.views:
             raise UsageError(
                 f"network fusion concat was made for {self.views} views, got {count}; give as many views, or take another fusion"
             )
-        # A linear layer over side-by-side inputs is the sum of linear layers over its parts.
+        # A linear layer of concatenated inputs is the sum of linear layers of its parts.
         hidden = self.from_features(self.norm(features).flatten(1))[:, None]
         if self.frequencies is not None:
             hidden = hidden + self.from_relations(fourier(relative_boxes(views), self.frequencies).to(features.dtype).flatten(2))

@@ -1,4 +1,4 @@
-"""What is read off the fused features: one body, V local cameras, and the embedding of the contrastive loss."""
+"""Decoders of the fused features: one body, V local cameras, and the embedding of the contrastive loss."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ JOINTS, BETAS = 24, 10
 
 
 class HeadOutput(NamedTuple):
-    """What the head says of each person, rolled camera."""
+    """The head's output for n people, rolled camera."""
 
     rotations: Tensor
     """(n, 24, 3, 3)"""
@@ -43,7 +43,7 @@ class ResidualMLP(nn.Module):
 
 
 class BodyDecoder(nn.Module):
-    """One shared body: rotations as 6D residuals to the mean pose, betas, and how sure each joint is."""
+    """One shared body: rotations as 6D residuals to the mean pose, betas, and the uncertainty of each joint."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -63,8 +63,8 @@ class BodyDecoder(nn.Module):
 class CameraDecoder(nn.Module):
     """The local camera of each view: weak-perspective scale and shift of the body in that crop.
 
-    A body seen in a crop twice as large appears at half the scale and a shifted crop shifts it: that much is known
-    before looking. The layer therefore starts from the camera that the crop's place implies and learns the rest.
+    A body in a crop twice as large appears at half the scale, and a shifted crop shifts it. The layer therefore starts from the camera
+    that the crop's position implies and learns the rest.
     """
 
     def __init__(self, dim: int) -> None:
@@ -82,7 +82,7 @@ class CameraDecoder(nn.Module):
 
 
 class ProjectionHead(nn.Module):
-    """Features of one crop -> unit vector in which crops of one person are close; used in training only."""
+    """Features of one crop -> a unit vector in which crops of one person are close; used in training only."""
 
     def __init__(self, dim: int, out: int = 64) -> None:
         super().__init__()

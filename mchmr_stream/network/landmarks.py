@@ -1,4 +1,4 @@
-"""Which landmark is which: BlazePose's 33, COCO's 17, and what changes places when a picture is mirrored. Only data.
+"""Landmark indices: BlazePose's 33, COCO's 17, and their counterparts in a mirrored picture. Only data.
 
 Left and right are the person's own.
 """
@@ -14,14 +14,14 @@ BLAZEPOSE_NAMES = (
     "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "left_heel", "right_heel", "left_foot_index",
     "right_foot_index",
 )  # fmt: skip
-"""The 33 body landmarks of BlazePose, in its order. Its network gives 39; the last 6 have no public name."""
+"""The 33 body landmarks of BlazePose, in its order. Its network returns 39; the last 6 have no public name."""
 
 COCO_FROM_BLAZEPOSE = tuple(BLAZEPOSE_NAMES.index(name) for name in KEYPOINT_NAMES)
-"""``coco = blazepose[COCO_FROM_BLAZEPOSE]``: where each of the 17 COCO keypoints is among the 33."""
+"""``coco = blazepose[COCO_FROM_BLAZEPOSE]``: index of each of the 17 COCO keypoints among the 33."""
 
 
 LANDMARKS_FROM_BLAZEPOSE = tuple(BLAZEPOSE_NAMES.index(name) for name in LANDMARK_NAMES)
-"""The same for the 27 points of `records.LANDMARK_NAMES`, of which COCO's 17 come first."""
+"""The same for the 27 points of `datatypes.LANDMARK_NAMES`, of which COCO's 17 come first."""
 
 
 def _mirror(names: tuple[str, ...]) -> tuple[int, ...]:
@@ -31,7 +31,7 @@ def _mirror(names: tuple[str, ...]) -> tuple[int, ...]:
 
 
 BLAZEPOSE_MIRROR = _mirror(BLAZEPOSE_NAMES)
-"""``mirrored = landmarks[BLAZEPOSE_MIRROR]`` names the landmarks of a mirrored picture correctly."""
+"""``mirrored = landmarks[BLAZEPOSE_MIRROR]`` orders the landmarks of a mirrored picture correctly."""
 
 COCO_MIRROR = _mirror(KEYPOINT_NAMES)
 """The same for the 17 COCO keypoints."""
@@ -62,6 +62,6 @@ BLAZEPOSE_LIMBS = _segments(BLAZEPOSE_NAMES, _LIMBS)
 COCO_LIMBS = _segments(KEYPOINT_NAMES, _LIMBS)
 """The same among the 17 COCO keypoints."""
 BLAZEPOSE_EDGES = _segments(BLAZEPOSE_NAMES, _LIMBS + _TRUNK + _HANDS_AND_FEET)
-"""Every line of the drawn skeleton: limbs, trunk, hands and feet."""
+"""All lines of the drawn skeleton: limbs, trunk, hands and feet."""
 COCO_EDGES = _segments(KEYPOINT_NAMES, _LIMBS + _TRUNK)
 """The same among the 17 COCO keypoints."""

@@ -23,7 +23,7 @@ HEADS = ("tokens", "paper")
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Everything that fixes the shape of the network; stored with the weights."""
+    """All settings that determine the network's shape; stored with the weights."""
 
     encoder: str = "blazepose_full"
     token_dim: int = 256
@@ -34,19 +34,19 @@ class NetworkConfig:
     trunk_depth: int = 3
     dropout: float = 0.0
     feature_dropout: float = 0.2
-    """of the encoder's features and world landmarks, in training: few rendered people must not be learnt by heart"""
+    """of the encoder's features and world landmarks, in training, against overfitting to few rendered people"""
     use_features: bool = True
-    """read the encoder's feature vector"""
+    """use the encoder's feature vector"""
     use_world: bool = True
-    """read the encoder's own metric landmarks"""
+    """use the encoder's own metric landmarks"""
     fusion: str = "crop_aware"
-    """how the views' tokens are joined, one of `fusion.FUSIONS`; with head `paper` one of `paper_head.PAPER_FUSIONS`"""
+    """how the views' tokens are fused, one of `fusion.FUSIONS`; with head `paper` one of `paper_head.PAPER_FUSIONS`"""
     relative_encoding: bool = True
-    """tell the fusion where the crops lie to each other"""
+    """give the fusion the crops' relative positions"""
     concat_views: int = 5
-    """the number of views that head `paper` and fusion `concat` are made for; the others take any"""
+    """number of views of head `paper` and fusion `concat`; the others take any number"""
     head: str = "tokens"
-    """`tokens`: ours, `MultiCropHead`; `paper`: as published, `PaperHead`"""
+    """`tokens`: `MultiCropHead`, this project's; `paper`: as published, `PaperHead`"""
     bodies: str = "shared"
     """head `paper`: `shared`, or `per_view` as in the authors' code"""
     regressor_dim: int = 2048
@@ -54,19 +54,27 @@ class NetworkConfig:
 
     @property
     def fixed_views(self) -> int | None:
-        """The number of views the network is made for; None where it takes any."""
+        """The number of views that the network requires; None for any."""
         fixed = self.fusion == "concat" or (self.head == "paper" and self.concat_views > 1)
         return self.concat_views if fixed else None
 
     def to_dict(self) -> dict[str, object]:
+        """Plain values for the header of the weights."""
         return asdict(self)
 
 
 class MultiCropHead(nn.Module):
-    """Observations of V crops -> one body and V local cameras. Any V with the same weights, unless they are fused by `concat`.
+    """Observations of V crops -> one body and V local cameras. Any V with the same weights, except with fusion `concat`.
 
-    With an encoder that knows no landmarks it reads features and the detector's keypoints. Raises UsageError where `config`
-    is of another head.
+    With an encoder without landmarks it uses features and the detector's keypoints.
+
+    Args:
+        config: Settings with head `tokens`.
+        feature_dim: Width of the encoder's features.
+        landmark_count: Landmarks of the encoder.
+
+    Raises:
+        UsageError: `config` is of another head.
     """
 
     def __init__(self, config: NetworkConfig, feature_dim: int, landmark_count: int) -> None:
@@ -98,16 +106,17 @@ class MultiCropHead(nn.Module):
         self.project = ProjectionHead(dim)
 
     def forward(self, seen: Observations) -> HeadOutput:
+        """Decode the observations of n people."""
         landmarks, keypoints = seen.landmarks, seen.keypoints
         visibility, score = landmarks[..., 2:], keypoints[..., 2:]
         detected = torch.cat([keypoints[..., :2] * 3 * (score > 0.1), score], -1)
         tokens = self.view_in(seen.views)
         if self.landmark_in is not None:
-            # A point that is hardly seen says little about where it is: its position fades to the origin with its visibility.
+            # The position of an occluded point carries little information: it fades to the origin with its visibility.
             points = torch.cat([landmarks[..., :2] * 3 * (visibility > 0.05), visibility], -1).flatten(2)
             tokens = tokens + _in_full_precision(self.landmark_in, points)
         tokens = tokens + self._from_pictures(seen)
-        # A person's size in the picture spans several units of the paper's third number; a quarter brings it to order one.
+        # The paper's third number ranges over several units; a quarter brings it to order one.
         info = seen.base_info * torch.tensor([1.0, 1.0, 0.25], device=tokens.device)
         person_evidence = _in_full_precision(self.keypoint_in, detected.flatten(1)) + self.info_in(info)
         tokens = self.mix(tokens + person_evidence[:, None])
@@ -120,9 +129,9 @@ class MultiCropHead(nn.Module):
         return HeadOutput(rotations, betas, views_cam, joint_log_sigma, embedding)
 
     def _from_pictures(self, seen: Observations) -> Tensor:
-        """(n, V, dim) of features and world landmarks, zero for samples without pictures."""
+        """(n, V, dim) from features and world landmarks, zero for samples without pictures."""
         if self.training:
-            # Most training samples have no pictures: only the others are worth computing.
+            # Most training samples have no pictures; only the others are computed.
             rows = torch.nonzero(seen.has_image)[:, 0]
             tokens = self._picture_tokens(seen.features[rows], seen.world[rows])
             empty = torch.zeros(len(seen.has_image), *tokens.shape[1:], dtype=tokens.dtype, device=tokens.device)
@@ -139,13 +148,24 @@ class MultiCropHead(nn.Module):
 
 
 def _in_full_precision(layer: nn.Linear, points: Tensor) -> Tensor:
-    """Without autocast: in bfloat16 a point would be rounded to a four-hundredth of the person's size."""
+    """Without autocast: bfloat16 would round a point to a four-hundredth of the person's size."""
     with torch.autocast(points.device.type, enabled=False):
         return layer(points)
 
 
 def make_head(config: NetworkConfig, encoder: Encoder) -> MultiCropHead | PaperHead:
-    """An untrained head for what `encoder` gives. Raises UsageError for a configuration that names what there is not."""
+    """Build an untrained head.
+
+    Args:
+        config: Settings of the network.
+        encoder: Its encoder.
+
+    Returns:
+        The head.
+
+    Raises:
+        UsageError: The configuration names an unknown part.
+    """
     if config.head not in HEADS:
         raise UsageError(f"network head is {config.head!r}, expected one of {', '.join(HEADS)}")
     if config.head == "tokens":
@@ -158,7 +178,7 @@ def make_head(config: NetworkConfig, encoder: Encoder) -> MultiCropHead | PaperH
 
 
 class NetworkOutput(NamedTuple):
-    """The seam to estimators and servers; shapes as in records.CropEstimates."""
+    """The network's interface to estimators and servers; shapes as in datatypes.CropEstimates."""
 
     rotations: Tensor
     betas: Tensor
@@ -169,9 +189,12 @@ class NetworkOutput(NamedTuple):
 
 
 class MultiCropNet(nn.Module):
-    """Crops in, bodies out: `CropBatch` as tensors to `CropEstimates` as tensors.
+    """Crops to bodies: `CropBatch` as tensors to `CropEstimates` as tensors.
 
-    A frozen encoder comes with its weights, one that is trained with the head is new.
+    A frozen encoder has its weights; one that is trained with the head is newly initialised.
+
+    Args:
+        config: Settings of the network.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -181,7 +204,18 @@ class MultiCropNet(nn.Module):
         self.head = make_head(config, self.encoder)
 
     def forward(self, crops: Tensor, views_px: Tensor, base_px: Tensor, focal_px: Tensor, keypoints_px: Tensor) -> NetworkOutput:
-        """crops (n, V, 3, h, w) uint8, views_px (n, V, 3), base_px (n, 3), focal_px (n,), keypoints_px (n, 17, 3)."""
+        """Estimate n people.
+
+        Args:
+            crops: (n, V, 3, h, w) uint8.
+            views_px: (n, V, 3) centre and side of the crops, rolled plane.
+            base_px: (n, 3) centre and side of the base boxes.
+            focal_px: (n,).
+            keypoints_px: (n, 17, 3) x, y, score.
+
+        Returns:
+            The estimates.
+        """
         n, count = crops.shape[:2]
         encoded = self.encoder(crops.flatten(0, 1).float() / 255)
         seen = observe(encoded, n, count, views_px, base_px, focal_px, keypoints_px)
@@ -191,7 +225,20 @@ class MultiCropNet(nn.Module):
 def observe(
     encoded: CropFeatures, n: int, count: int, views_px: Tensor, base_px: Tensor, focal_px: Tensor, keypoints_px: Tensor
 ) -> Observations:
-    """What the encoder said of n * count crops and what the detector said, in base coordinates."""
+    """Convert the outputs of encoder and detector to base coordinates.
+
+    Args:
+        encoded: Of n * count crops.
+        n: People.
+        count: V, crops per person.
+        views_px: (n, V, 3).
+        base_px: (n, 3).
+        focal_px: (n,).
+        keypoints_px: (n, 17, 3).
+
+    Returns:
+        The head's input.
+    """
     views = view_geometry(views_px, base_px)
     known = min(encoded.landmarks.shape[1], len(BLAZEPOSE_NAMES))
     landmarks = encoded.landmarks[:, :known].reshape(n, count, known, 5)
@@ -205,17 +252,28 @@ def observe(
 
 
 def presence_logits(encoded: CropFeatures, n: int, count: int) -> Tensor:
-    """(n, count) of n * count crops; 0, neither yes nor no, from an encoder that does not say."""
+    """(n, count) presence of n * count crops; 0, undecided, for an encoder without it."""
     if not encoded.landmarks.shape[1]:
         return torch.zeros(n, count, device=encoded.features.device)
     return encoded.presence.reshape(n, count)
 
 
 def finish(out: HeadOutput, seen: Observations, presence: Tensor, views_px: Tensor, base_px: Tensor, focal_px: Tensor) -> NetworkOutput:
-    """Attach what the pipeline needs beside the body: confidence, presence, and where the keypoints were seen.
+    """Add confidence, presence and picture landmarks to the head's output.
 
-    Where the encoder knows no landmarks the keypoints are the detector's, and hands and feet are not visible: nobody is then carried
-    through frames in which the detector missed them.
+    For an encoder without landmarks these are the detector's keypoints, and hands and feet are invisible: no track is then carried
+    through frames without a detection.
+
+    Args:
+        out: The head's output.
+        seen: The head's input.
+        presence: (n, V) logits.
+        views_px: (n, V, 3).
+        base_px: (n, 3).
+        focal_px: (n,).
+
+    Returns:
+        The network's output.
     """
     transl = full_from_local(out.views_cam, views_px, focal_px)
     middle = transl.mean(1, keepdim=True)

@@ -1,8 +1,8 @@
-"""From what the encoder and the detector saw to what the head reads: one common frame per person.
+"""From the outputs of encoder and detector to the head's input, in one common frame per person.
 
-Everything a crop says is moved from crop coordinates into *base coordinates*: origin at the centre of the person's
-base box, unit = the base box's side, axes of the rolled plane. In that frame all crops of a person agree up to noise,
-so the head need not learn where each crop was cut, only how far to trust it.
+All points are converted from crop coordinates to *base coordinates*: origin at the centre of the person's base box, unit = the base
+box's side, axes of the rolled plane. In that frame all crops of a person agree up to noise, so that the head need not learn where each
+crop was cut, only how reliable it is.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from torch import Tensor
 from mchmr_stream.network.landmarks import BLAZEPOSE_MIRROR, COCO_FROM_BLAZEPOSE, COCO_MIRROR
 
 LIMB_KEYPOINTS = (5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
-"""Shoulders to ankles in COCO's order: the points by which left and right are told apart."""
+"""Shoulders to ankles in COCO's order: the points that distinguish left from right."""
 
 
 class Observations(NamedTuple):
-    """What the head reads, per person (n) and view (V). A sample without pictures has `has_image` 0."""
+    """The head's input, per person (n) and view (V). A sample without pictures has `has_image` 0."""
 
     features: Tensor
     """(n, V, C) of the encoder"""
     landmarks: Tensor
     """(n, V, L, 3): x, y in base coordinates, visibility in [0, 1]; L = 0 for an encoder without landmarks"""
     world: Tensor
-    """(n, V, L, 3): hip-centred metres, the encoder's own guess"""
+    """(n, V, L, 3): hip-centred metres, the encoder's own estimate"""
     keypoints: Tensor
-    """(n, 17, 3): the detector's, x, y in base coordinates, score; score 0 where there is none"""
+    """(n, 17, 3) of the detector: x, y in base coordinates, score; score 0 where there is none"""
     views: Tensor
     """(n, V, 3): centre x, y in base coordinates and side in base sides"""
     base_info: Tensor
@@ -58,9 +58,17 @@ def points_to_base(points_px: Tensor, base_px: Tensor) -> Tensor:
 def agree_on_sides(landmarks: Tensor, world: Tensor, keypoints: Tensor, min_score: float = 0.2) -> tuple[Tensor, Tensor, Tensor]:
     """Swap left and right of a view's landmarks where that brings them clearly closer to the detector's keypoints.
 
-    The two networks confuse sides at different moments and the detector, which sees the whole picture, is right more
-    often: taking its word removed most front/back flips in our measurements.
-    landmarks (n, V, 33, 3), world (n, V, 33, 3), keypoints (n, 17, 3) -> the same, and swapped (n, V) bool.
+    The two networks confuse sides at different moments, and the detector, which processes the whole picture, is right more often:
+    following it removed most front/back flips in measurements.
+
+    Args:
+        landmarks: (n, V, 33, 3).
+        world: (n, V, 33, 3).
+        keypoints: (n, 17, 3).
+        min_score: Least score of a keypoint that is used.
+
+    Returns:
+        Landmarks, world landmarks, and which views were swapped (n, V) bool.
     """
     limbs = torch.tensor(LIMB_KEYPOINTS, device=landmarks.device)
     coco = landmarks[:, :, torch.tensor(COCO_FROM_BLAZEPOSE, device=landmarks.device)]
@@ -72,6 +80,6 @@ def agree_on_sides(landmarks: Tensor, world: Tensor, keypoints: Tensor, min_scor
     swapped = turned < 0.8 * kept
     order = torch.tensor(BLAZEPOSE_MIRROR, device=landmarks.device)
     where = swapped[..., None, None]
-    # A view that names the sides the other way round saw a back for a front: near and far change places as well.
+    # A view with exchanged sides confuses front and back: the depth is negated as well.
     flip_depth = torch.tensor([1.0, 1.0, -1.0], device=world.device, dtype=world.dtype)
     return torch.where(where, landmarks[:, :, order], landmarks), torch.where(where, world[:, :, order] * flip_depth, world), swapped

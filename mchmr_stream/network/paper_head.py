@@ -1,8 +1,8 @@
 """The head as published: fusion by an MLP over flattened tokens, and a body regressed in three rounds (arXiv 2402.02074).
 
-Written from the paper and from what the authors' released code computes; parameters carry its names, so that its
-checkpoints fit after a change of prefixes (`importing`). With one view and no fusion it is the head of CLIFF
-(arXiv 2208.00571). docs/paper.md says what differs from our own head and why that one ships.
+It is written from the paper and the computations of the authors' released code. The parameters have its names, so that its checkpoints
+fit after a change of prefixes (`checkpoints`). With one view and no fusion it is the head of CLIFF (arXiv 2208.00571). docs/paper.md
+explains the differences from this project's head and why that one ships.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ PAPER_FUSIONS = ("paper", "none", "self_attention", "concat")
 _ANY_VIEWS = ("none", "self_attention")
 _HIDDEN = 1024
 _UNSTATED_LOG_SIGMA = -8.5
-"""This head does not say how sure it is: the least that ours can say, so that confidence is the agreement of the cameras alone."""
+"""This head estimates no uncertainty: the least of ours, so that the confidence is the agreement of the cameras alone."""
 
 
 class ViewBodies(NamedTuple):
-    """What the regressor says of every view."""
+    """The regressor's output for each view."""
 
     rotations: Tensor
     """(n, V, 24, 3, 3), rolled camera"""
@@ -42,19 +42,29 @@ class ViewBodies(NamedTuple):
 
 
 class PaperHead(nn.Module):
-    """Encoder features of V crops -> bodies and V local cameras. Reads no landmarks and no keypoints.
+    """Encoder features of V crops -> bodies and V local cameras. It uses no landmarks and no keypoints.
 
-    `views` is the number of views it is made for: the box information of all of them is read for each. With `views` 1 each
-    view is read with its own alone, any number of them. `fusion`: `paper`, `none` (features as they are), or one of
-    `network.fusion` that is told nothing of where the crops lie, for comparison. `relative_encoding` False takes that from
-    `paper` as well.
+    `bodies` does not change the weights. `per_view`, the authors' code: each view has its own body, and the first view's is used.
+    `shared`, the paper's text: all views correct one body, each round by the mean of their corrections, and each its own camera.
+    Without dropout the rounds are affine, so that the shared pose, as 6D vectors, and the shared betas are exactly the means of those
+    per view.
 
-    `bodies` does not change the weights. `per_view`, the authors' code: every view has its own body, and the first view's
-    counts. `shared`, the paper's words: all views correct one body, each round by the mean of what they say, and each its
-    own camera beside that body. Without dropout the rounds are affine, so the shared pose, as 6D vectors, and the shared
-    betas are exactly the means of those per view.
+    Args:
+        feature_dim: Width of the encoder's features.
+        views: Number of views that the weights are made for: each view gets the box information of all. With 1 each view gets its own
+            only, for any number of views.
+        fusion: `paper`, `none` (features as they are), or one of `network.fusion` without the crops' positions, for comparison.
+        bodies: `shared` or `per_view`.
+        token_dim: Width of the fusion's tokens.
+        frequencies: L of the positional encoding.
+        relative_encoding: False removes the crops' positions from `paper` as well.
+        fusion_layers: Layers of a fusion of `network.fusion`.
+        fusion_heads: Its attention heads.
+        regressor_dim: Width of the regressor's first layer.
+        dropout: Dropout rate of the regressor.
 
-    Raises UsageError for an unknown fusion or kind of bodies, or views that do not go with the fusion.
+    Raises:
+        UsageError: Fusion or kind of bodies is unknown, or the views do not suit the fusion.
     """
 
     def __init__(
@@ -92,21 +102,29 @@ class PaperHead(nn.Module):
         self.register_buffer("init_pose", _upright_rest_pose())
         self.register_buffer("init_shape", torch.zeros(1, BETAS))
         self.register_buffer("init_cam", torch.tensor([[0.9, 0.0, 0.0]]))
-        # One view has nothing to be contrasted with.
+        # With a single view there is no contrastive loss.
         self.proj_head = _projection(feature_dim) if views > 1 else None
 
     def forward(self, seen: Observations) -> HeadOutput:
         """As `MultiCropHead`; the body is the shared one, or the first view's."""
         infos = views_info(seen.views, seen.base_info)
-        said = self.regress(seen.features, infos)
+        bodies = self.regress(seen.features, infos)
         n = len(seen.features)
         log_sigma = torch.full((n, JOINTS), _UNSTATED_LOG_SIGMA, device=infos.device)
-        return HeadOutput(said.rotations[:, 0], said.betas[:, 0], said.views_cam, log_sigma, self.embed(seen.features))
+        return HeadOutput(bodies.rotations[:, 0], bodies.betas[:, 0], bodies.views_cam, log_sigma, self.embed(seen.features))
 
     def regress(self, features: Tensor, infos: Tensor) -> ViewBodies:
-        """features (n, V, C) and the views' box information (n, V, 3) -> the body and camera of every view.
+        """Regress the body and camera of each view.
 
-        Raises UsageError for another number of views than the weights are made for.
+        Args:
+            features: (n, V, C).
+            infos: (n, V, 3) box information of the views.
+
+        Returns:
+            Bodies and cameras.
+
+        Raises:
+            UsageError: The weights are made for another number of views.
         """
         n, count = features.shape[:2]
         if self.views > 1 and count != self.views:
@@ -125,7 +143,7 @@ class PaperHead(nn.Module):
         return ViewBodies(matrix_from_sixd(pose.unflatten(-1, (JOINTS, 6))), betas, cam)
 
     def _of_body(self, correction: Tensor) -> Tensor:
-        """(n, V, k), what each view corrects of the body, agreed upon where they share one."""
+        """(n, V, k) corrections of the body by each view, averaged where the body is shared."""
         return correction if self.bodies == "per_view" else correction.mean(1, keepdim=True).expand_as(correction)
 
     def embed(self, features: Tensor) -> Tensor:
@@ -137,11 +155,18 @@ class PaperHead(nn.Module):
 
 
 class PaperFusion(nn.Module):
-    """Section 3.2 as published: ``t_ij = Linear([x_j ; g(d_ij)])``, ``a_i = softmax(MLP([t_i1 ; ... ; t_iV]))``, ``y_i = sum_j a_ij x_j``.
+    """Section 3.2 as published.
 
-    d_ij is the box information of view i less that of view j. The MLP ends in a tanh, as the authors' does: for V = 5 no
-    weight is below 0.03 or above 0.65. Fixed V, and the order of the views matters.
-    `frequencies` None leaves the relation out (the authors' ablation).
+    ``t_ij = Linear([x_j ; g(d_ij)])``, ``a_i = softmax(MLP([t_i1 ; ... ; t_iV]))``, ``y_i = sum_j a_ij x_j``.
+
+    d_ij is the box information of view i minus that of view j. The MLP ends in a tanh, as the authors' does: for V = 5 no weight is
+    below 0.03 or above 0.65. V is fixed, and the order of the views matters.
+
+    Args:
+        feature_dim: C.
+        token_dim: Width of the tokens.
+        views: V.
+        frequencies: L of the positional encoding; None leaves the relation out (the authors' ablation).
     """
 
     def __init__(self, feature_dim: int, token_dim: int, views: int, frequencies: int | None) -> None:
@@ -155,11 +180,11 @@ class PaperFusion(nn.Module):
         )  # fmt: skip
 
     def forward(self, features: Tensor, infos: Tensor) -> Tensor:
-        """features (n, V, C), box information (n, V, 3) -> (n, V, C)."""
+        """Fuse features (n, V, C) with box information (n, V, 3) -> (n, V, C)."""
         return self.weights(features, infos) @ features
 
     def weights(self, features: Tensor, infos: Tensor) -> Tensor:
-        """(n, V, V): how much view i takes of view j; rows sum to one."""
+        """(n, V, V): weight of view j for view i; rows sum to one."""
         n, count = features.shape[:2]
         sources = features[:, None].expand(n, count, count, -1)
         if self.frequencies is not None:
@@ -171,8 +196,8 @@ class PaperFusion(nn.Module):
 def positional_encoding(values: Tensor, frequencies: int) -> Tensor:
     """(..., D) -> (..., D (1 + 2 L)): [d, sin(2^k pi d), sin(2^k pi d + pi/2)], k = 0..L-1, with the authors' arithmetic.
 
-    In float32, product and shift rounded one after the other, as published weights were trained: from k = 22 on the phase
-    is rounding noise, which another order of operations would draw differently. `fusion.fourier` is the one to build on.
+    In float32, product and shift are rounded one after the other, as in the training of the published weights: from k = 22 on the phase
+    is rounding noise, which another order of operations would change. New networks use `fusion.fourier`.
     """
     parts = [values]
     for k in range(frequencies):
@@ -182,10 +207,17 @@ def positional_encoding(values: Tensor, frequencies: int) -> Tensor:
 
 
 def views_info(views: Tensor, base_info: Tensor) -> Tensor:
-    """The paper's box information of every view (n, V, 3), from views in base coordinates (n, V, 3) and that of the base box (n, 3).
+    """The paper's box information of each view.
 
-    The same numbers as `geometry.camera.box_info` of the views in pixels: base_info holds the base box's side over the
-    focal length, b / f = 0.06 base_info_3 + 0.24, and a view lies and is sized in units of b.
+    The same numbers as `geometry.camera.box_info` of the views in pixels: base_info holds the base box's side over the focal length, b
+    / f = 0.06 base_info_3 + 0.24, and views are positioned and sized in units of b.
+
+    Args:
+        views: (n, V, 3) in base coordinates.
+        base_info: (n, 3) of the base box.
+
+    Returns:
+        (n, V, 3).
     """
     side = 0.06 * base_info[:, None, 2:] + 0.24
     centre = base_info[:, None, :2] + 2.8 * views[..., :2] * side
@@ -193,9 +225,9 @@ def views_info(views: Tensor, base_info: Tensor) -> Tensor:
 
 
 def _upright_rest_pose() -> Tensor:
-    """(1, 144): every joint straight, the body turned half around x, since SMPL's y points up and a camera's down.
+    """(1, 144): all joints straight, the body rotated by 180 degrees about x, because SMPL's y points up and a camera's down.
 
-    Published weights bring their own mean pose; a new head had better start from that of its data.
+    Published weights have their own mean pose; a new head should start from that of its data.
     """
     pose = torch.tensor([1.0, 0, 0, 1, 0, 0]).repeat(JOINTS)
     pose[3] = -1

@@ -1,6 +1,6 @@
 """Weights on disk: safetensors with the network's configuration and provenance in the header.
 
-safetensors is imported where it is used: training runs on machines that have torch and numpy only.
+safetensors is imported in functions, because training runs on machines with torch and numpy only.
 """
 
 from __future__ import annotations
@@ -26,18 +26,28 @@ SHIPPED = {"default": "mchmr_default.safetensors"}
 
 @dataclass(frozen=True, eq=False)
 class LoadedNetwork:
-    """A network ready for inference and where it came from."""
+    """A network ready for inference, and its origin."""
 
     net: MultiCropNet
     name: str
     sha256: str
     provenance: dict[str, Any]
     half: bool
-    """whether the file holds the head in float16; here it is float32"""
+    """whether the file holds the head in float16; in memory it is float32"""
 
 
 def find_weights(which: str) -> Path:
-    """The file of a shipped name or a path. Raises MissingPart with where it was looked for."""
+    """Find a weights file.
+
+    Args:
+        which: A shipped name or a path.
+
+    Returns:
+        The file.
+
+    Raises:
+        MissingPart: There is no such file; the message names the path.
+    """
     path = ASSETS / SHIPPED[which] if which in SHIPPED else Path(which)
     if not path.is_file():
         raise MissingPart(
@@ -49,8 +59,13 @@ def find_weights(which: str) -> Path:
 def save_network(path: Path, net: MultiCropNet, provenance: dict[str, Any], *, half: bool = True) -> None:
     """Write head and configuration, and an encoder that was trained with the head.
 
-    A frozen encoder is referred to by name, since its weights ship on their own. `half`: the head in float16; an encoder
-    stays float32, whose batch norms hold variances beyond float16.
+    A frozen encoder is referred to by name, because its weights ship separately.
+
+    Args:
+        path: The file.
+        net: The network.
+        provenance: Data and command of the training.
+        half: The head in float16. An encoder stays float32, because its batch norms hold variances beyond float16.
     """
     parts = {"head": net.head, **_trained_encoder(net)}
     state = {
@@ -64,7 +79,18 @@ def save_network(path: Path, net: MultiCropNet, provenance: dict[str, Any], *, h
 
 
 def read_header(path: Path) -> dict[str, str]:
-    """What a weights file says of itself. Raises MissingPart when it is not there, InputError when it is something else."""
+    """Read the header of a weights file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its entries.
+
+    Raises:
+        MissingPart: The file does not exist.
+        InputError: It is something else.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -77,9 +103,17 @@ def read_header(path: Path) -> dict[str, str]:
 
 
 def load_network(which: str) -> LoadedNetwork:
-    """Load a shipped name or a .safetensors file into a network in eval mode, float32, on the CPU.
+    """Load a network in eval mode, float32, on the CPU.
 
-    Raises MissingPart when it is not there, InputError when it is something else.
+    Args:
+        which: A shipped name or a .safetensors file.
+
+    Returns:
+        The network.
+
+    Raises:
+        MissingPart: There is no such file.
+        InputError: It is something else.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -138,10 +172,17 @@ def _config(header: dict[str, str], path: Path) -> NetworkConfig:
 
 
 def pick_device(name: str) -> torch.device:
-    """auto, cpu, cuda or cuda:N -> a device that is there.
+    """Select a device.
 
-    Raises UsageError for any other name, of which torch knows many that the parts here are not made for (mps, xpu, meta),
-    MissingPart when there is no such device.
+    Args:
+        name: auto, cpu, cuda or cuda:N.
+
+    Returns:
+        The device.
+
+    Raises:
+        UsageError: Any other name: torch knows more devices (mps, xpu, meta), for which the parts here are not made.
+        MissingPart: There is no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

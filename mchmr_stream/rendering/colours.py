@@ -9,12 +9,12 @@ import numpy as np
 from mchmr_stream.datatypes import Float
 
 GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
-"""Turning the hue by it keeps any number of neighbours apart, without knowing how many there will be."""
+"""Rotating the hue by this angle keeps any number of neighbours apart, without knowing their number."""
 FIRST_HUE = 2.2
 LIGHTNESS = (0.72, 0.62, 0.80)
 CHROMA = 0.15
 
-# OKLab (Björn Ottosson 2020), in which equal steps look equally different: lab -> cone responses, cone^3 -> linear sRGB.
+# OKLab (Björn Ottosson 2020), a perceptually uniform colour space: lab -> cone responses, cone^3 -> linear sRGB.
 _CONE_FROM_LAB = np.array([[1, 0.3963377774, 0.2158037573], [1, -0.1055613458, -0.0638541728], [1, -0.0894841775, -1.2914855480]])
 _RGB_FROM_CONE = np.array(
     [
@@ -26,7 +26,7 @@ _RGB_FROM_CONE = np.array(
 
 
 def identity_colour(track_id: int) -> Float:
-    """(3,) sRGB in [0, 1]."""
+    """Colour of an identity: (3,) sRGB in [0, 1]."""
     hue = FIRST_HUE + track_id * GOLDEN_ANGLE
     lab = np.array([LIGHTNESS[track_id % len(LIGHTNESS)], CHROMA * math.cos(hue), CHROMA * math.sin(hue)])
     linear = np.clip(_RGB_FROM_CONE @ (_CONE_FROM_LAB @ lab) ** 3, 0, 1)

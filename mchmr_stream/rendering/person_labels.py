@@ -1,7 +1,7 @@
-"""Boxes and person numbers painted on a picture.
+"""Boxes and person numbers drawn on a picture.
 
-Ten digits are all the text there is, so they are drawn here as strokes of even width: a font library would be one more
-dependency, and ffmpeg's text filter needs a font file that is not on every machine.
+The only text is ten digits, so they are drawn here as strokes of even width: a font library would be another dependency, and ffmpeg's
+text filter needs a font file that some machines lack.
 """
 
 from __future__ import annotations
@@ -42,17 +42,24 @@ DIGITS: dict[str, tuple[Stroke, ...]] = {
     ),
     "9": (tuple((4 - x, 6 - y) for x, y in _SIX),),
 }  # fmt: skip
-"""Strokes of every digit in a box of 4 x 6, y down."""
+"""Strokes of each digit in a box of 4 x 6, y down."""
 _WIDTH, _HEIGHT, _GAP, _PEN = 4.0, 6.0, 1.7, 0.95
 
 
 def paint_box(rgb: Picture, box_xyxy_px: Float, colour: Float, thickness: int) -> None:
-    """A frame of `thickness` px around the box, in place. What lies outside the picture is left out."""
+    """Draw a frame around a box, in place. Parts outside the picture are clipped.
+
+    Args:
+        rgb: (height, width, 3).
+        box_xyxy_px: (4,).
+        colour: (3,) in [0, 1].
+        thickness: Line width, px.
+    """
     height, width = rgb.shape[:2]
     left, top, right, bottom = (round(float(value)) for value in np.clip(np.nan_to_num(box_xyxy_px), -1e6, 1e6))
     paint = np.round(colour * 255).astype(np.uint8)
     half = thickness // 2
-    # (0 at least: a negative end would count from the other side)
+    # At least 0, because a negative end counts from the other side.
     span = lambda start, end, limit: slice(min(max(start, 0), limit), min(max(end, 0), limit))
     across, along = span(left - half, right + thickness - half, width), span(top - half, bottom + thickness - half, height)
     for y in (top, bottom):
@@ -62,7 +69,15 @@ def paint_box(rgb: Picture, box_xyxy_px: Float, colour: Float, thickness: int) -
 
 
 def paint_number(rgb: Picture, number: int, corner_xy_px: tuple[float, float], colour: Float, size_px: int) -> None:
-    """A tab of `colour` with a number, `size_px` high, its lower left corner at the given point; kept inside the picture."""
+    """Draw a label with a number, kept inside the picture.
+
+    Args:
+        rgb: (height, width, 3), changed in place.
+        number: The number.
+        corner_xy_px: Lower left corner of the label.
+        colour: (3,) of the label, in [0, 1].
+        size_px: Its height.
+    """
     digits = _number_mask(str(number), size_px)
     height, width = digits.shape
     if height > rgb.shape[0] or width > rgb.shape[1]:
@@ -77,7 +92,7 @@ def paint_number(rgb: Picture, number: int, corner_xy_px: tuple[float, float], c
 
 @lru_cache(maxsize=256)
 def _number_mask(digits: str, size_px: int) -> Float:
-    """(size_px, any) in [0, 1]: where the ink is, with soft edges."""
+    """(size_px, any) in [0, 1]: ink, with soft edges."""
     unit = size_px / (_HEIGHT + 3.6)
     width = round(unit * (len(digits) * (_WIDTH + _GAP) - _GAP + 3.8))
     y, x = np.mgrid[:size_px, :width] + 0.5
@@ -91,7 +106,7 @@ def _number_mask(digits: str, size_px: int) -> Float:
 
 
 def _distance(x: NDArray, y: NDArray, start: NDArray, end: NDArray) -> NDArray:
-    """From every (x, y) to the line from `start` to `end`."""
+    """Distance of each (x, y) from the segment from `start` to `end`."""
     along = end - start
     part = np.clip(((x - start[0]) * along[0] + (y - start[1]) * along[1]) / (along @ along), 0, 1)
     return np.hypot(x - start[0] - part * along[0], y - start[1] - part * along[1])

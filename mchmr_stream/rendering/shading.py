@@ -1,4 +1,4 @@
-"""Bodies painted over a picture: smooth shading by one lamp beside the camera, soft outlines, the nearest body in front."""
+"""Bodies drawn over a picture: smooth shading by one light near the camera, soft outlines, hidden surfaces removed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.rendering.rasterizer import VisibleTriangles, rasterise
 
 NEAR_M = 0.05
-"""Closer than this is behind the lens."""
+"""Points closer than this are treated as behind the camera."""
 LAMP = (-0.25, -0.45, -0.86)
-"""Direction towards the lamp, camera axes: a little left of and above the lens, so that shape shows"""
+"""Direction towards the light, camera axes: a little left of and above the lens, so that the shape is visible"""
 AMBIENT = 0.32
 FINE = 2
-"""So many samples across and down a pixel make soft outlines."""
+"""Samples across and down a pixel, for soft outlines."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,18 @@ def paint_bodies(
     opacity: float = 0.75,
     device: torch.device | str = "cpu",
 ) -> None:
-    """Paint n bodies into `rgb` (height, width, 3), which lies in memory in one piece, in place.
+    """Draw n bodies into a picture, in place.
 
-    `vertices_m` (n, V, 3) camera axes, `faces` (F, 3) counter-clockwise from outside, `colours` (n, 3) in [0, 1].
-    `opacity` 1 hides the picture behind a body. Bodies outside the picture or behind the camera leave it as it is.
+    Bodies outside the picture or behind the camera leave it unchanged.
+
+    Args:
+        rgb: (height, width, 3), contiguous in memory.
+        vertices_m: (n, V, 3) camera axes.
+        faces: (F, 3) counter-clockwise from outside.
+        intrinsics: The camera.
+        colours: (n, 3) in [0, 1].
+        opacity: 1 hides the picture behind a body.
+        device: Device of the computation.
     """
     if len(vertices_m) == 0:
         return
@@ -69,7 +77,7 @@ def paint_bodies(
     triangles = torch.from_numpy(faces).to(device)
     tints = torch.from_numpy(np.ascontiguousarray(colours, np.float32)).to(device)
     shade = _brightness(vertices, triangles)
-    # (a body that is not finite is nowhere)
+    # a body that is not finite is skipped
     in_front = (vertices[..., 2] > NEAR_M) & vertices.isfinite().all(-1)
     points_px = project(torch.where(in_front[..., None], vertices, 1), intrinsics)
     inverse_depth = torch.where(in_front, 1 / vertices[..., 2], 0)
@@ -78,25 +86,33 @@ def paint_bodies(
 
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    """(n, V, 3): of every vertex, the area-weighted mean of its triangles' normals; of length 1."""
+    """Compute smooth normals.
+
+    Args:
+        vertices: (n, V, 3).
+        faces: (F, 3).
+
+    Returns:
+        (n, V, 3): area-weighted mean of the normals of each vertex's triangles, of length 1.
+    """
     people, count = vertices.shape[:2]
-    beside = vertices.transpose(0, 1).reshape(count, -1)  # so that one look-up serves everybody
-    first, second, third = (beside.index_select(0, corner).view(-1, people, 3) for corner in faces.T)
+    stacked = vertices.transpose(0, 1).reshape(count, -1)  # one look-up for all people
+    first, second, third = (stacked.index_select(0, corner).view(-1, people, 3) for corner in faces.T)
     across = torch.linalg.cross(second - first, third - first).view(len(faces), -1)
-    normals = torch.zeros_like(beside)
+    normals = torch.zeros_like(stacked)
     for corner in faces.T:
         normals.index_add_(0, corner, across)
     return torch.nn.functional.normalize(normals.view(count, people, 3), dim=-1).transpose(0, 1)
 
 
 def _brightness(vertices: Tensor, faces: Tensor) -> Tensor:
-    """(n, V): how much light each vertex returns, by its normal."""
+    """(n, V): brightness of each vertex, by its normal."""
     towards_lamp = vertex_normals(vertices, faces) @ torch.tensor(LAMP, device=vertices.device)
     return AMBIENT + (1 - AMBIENT) * towards_lamp.clamp(min=0)
 
 
 def _groups(points_px: Tensor, in_front: Tensor, width: int, height: int) -> list[tuple[_ImageRegion, list[int]]]:
-    """People whose regions touch are painted together, so that the nearer one hides the other; the rest one by one."""
+    """Group people whose regions touch, so that the nearer one hides the other; the rest are drawn one by one."""
     far = torch.tensor(float("inf"), device=points_px.device)
     lowest = torch.where(in_front[..., None], points_px, far).amin(1)
     highest = torch.where(in_front[..., None], points_px, -far).amax(1)
@@ -108,7 +124,7 @@ def _groups(points_px: Tensor, in_front: Tensor, width: int, height: int) -> lis
         region, people = _ImageRegion(int(left), int(top), int(right), int(bottom)), [person]
         if region.width <= 0 or region.height <= 0:
             continue
-        # A joined region may touch groups that neither part did: go on until it touches none.
+        # A joined region may touch groups that neither part touched: repeat until it touches none.
         while touching := [group for group in groups if group[0].touches(region)]:
             for group in touching:
                 groups.remove(group)
@@ -142,7 +158,7 @@ def _paint(
     keep, light = (1 - cover).cpu(), 255 * light * cover
     picture = torch.from_numpy(rgb).view(-1)
     place = 3 * ((y + region.top) * rgb.shape[1] + (x + region.left)).cpu()
-    # Colour by colour: on a CPU, rows of three bytes take three times as long.
+    # Per colour channel: on a CPU, rows of three bytes take three times as long.
     for tint in tints.T:
         paint = (light * tint.index_select(0, person) + 0.5).cpu()
         before = picture.index_select(0, place).to(torch.float32)
@@ -153,7 +169,7 @@ def _paint(
 def _interpolated(
     values: Tensor, points: Tensor, inverse_depth: Tensor, faces: Tensor, seen: VisibleTriangles, x: Tensor, y: Tensor
 ) -> Tensor:
-    """A value per vertex -> per seen pixel, at its centre x, y. value / z is linear in the picture, as 1 / z is."""
+    """A value per vertex -> per visible pixel, at its centre x, y. value / z is linear in the picture, like 1 / z."""
     table = torch.cat([points.T, (values * inverse_depth)[None], values[None]])
     first, second, third = (table.index_select(1, corner) for corner in faces.T)
     x1, y1, value1, _ = second - first
@@ -164,5 +180,5 @@ def _interpolated(
     lowest, highest = (bound(bound(first[3], second[3]), third[3]) for bound in (torch.minimum, torch.maximum))
     here = lambda per_face: per_face.index_select(0, seen.face)
     value = torch.addcmul(torch.addcmul(here(start), here(slope_x), x), here(slope_y), y) / seen.inverse_depth
-    # The centre of a pixel on the outline may lie outside the triangle seen in it.
+    # The centre of a pixel on the outline may lie outside the triangle visible in it.
     return torch.minimum(torch.maximum(value, here(lowest)), here(highest))

@@ -1,4 +1,4 @@
-"""Crop encoders by name. To add one: subclass `Encoder`, put a function that builds it into `_BUILDERS`."""
+"""Crop encoders by name. A new one is a subclass of `Encoder` and a builder function in `_BUILDERS`."""
 
 from __future__ import annotations
 
@@ -28,15 +28,24 @@ _BUILDERS: dict[str, Callable[[], Encoder]] = {
 ENCODER_NAMES = tuple(_BUILDERS)
 
 TRAINED_ENCODERS = ("resnet50", "hrnet_w48", "hrnet_w48_classifier", "vit_h")
-"""Encoders that are trained together with a head: their weights lie in the network's own file. The others are frozen."""
+"""Encoders that are trained together with a head: their weights are in the network's own file. The others are frozen."""
 
 
 def make_encoder(name: str, weights: Path | None = None, *, pretrained: bool = True) -> Encoder:
-    """An encoder in float32, evaluation mode, on the CPU.
+    """Build an encoder in float32, evaluation mode, on the CPU.
 
-    `weights`: a .safetensors file; None takes the one that ships with the package. `pretrained=False` reads no file, for
-    a caller that loads the encoder's weights from its own checkpoint.
-    Raises UsageError for an unknown name, MissingPart where no weights ship, InputError where they do not fit.
+    Args:
+        name: One of `ENCODER_NAMES`.
+        weights: A .safetensors file; None takes the one that ships with the package.
+        pretrained: False reads no file, for a caller that loads the encoder's weights from its own checkpoint.
+
+    Returns:
+        The encoder.
+
+    Raises:
+        UsageError: The name is unknown.
+        MissingPart: No weights ship for it.
+        InputError: The weights do not fit.
     """
     if name not in _BUILDERS:
         close = difflib.get_close_matches(name, ENCODER_NAMES, n=1)
@@ -63,7 +72,7 @@ def _shipped(name: str) -> Path:
 
 
 def _load(encoder: Encoder, path: Path) -> None:
-    # Imported here: training needs encoders' shapes on machines that have torch and numpy only.
+    # Imported here, because training needs the encoders' shapes on machines with torch and numpy only.
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

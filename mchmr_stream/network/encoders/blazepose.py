@@ -1,15 +1,15 @@
 """BlazePose GHUM's landmark network (lite, full, heavy) as a crop encoder.
 
-Bazarevsky et al., "BlazePose: On-device Real-time Body Pose tracking" (2020), and the model card "BlazePose GHUM 3D"
-(2021). The layout is read off the published .tflite graphs; `tools/convert_blazepose.py` carries the weights over and
-checks every tensor. The branches for the segmentation mask and the heat maps are left out: nothing here uses them.
+Bazarevsky et al., "BlazePose: On-device Real-time Body Pose tracking" (2020), and the model card "BlazePose GHUM 3D" (2021). The layout
+follows the published .tflite graphs; `tools/convert_blazepose.py` converts the weights and checks each tensor. The branches for the
+segmentation mask and the heat maps are left out, because nothing here uses them.
 
     stem 128 x 128 -> inverted residuals at 64, 32, 16, 8 -> regression map (8 x 8) -> tower at 4, 2 -> three heads
 
-Heavy alone adds a feature pyramid between the trunk and the regression map: up to 64 x 64 and down again.
+Only heavy has a feature pyramid between the trunk and the regression map: up to 64 x 64 and down again.
 
-Modules are registered in the order of a depth-first walk from the outputs of the .tflite graph: the converter pairs
-convolutions by that order.
+Modules are registered in the order of a depth-first walk from the outputs of the .tflite graph, by which the converter pairs
+convolutions.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from mchmr_stream.network.encoders.encoder import CropFeatures, Encoder
 
 INPUT_PX = 256
 LANDMARK_COUNT = 39
-"""33 of the body, then 6 that MediaPipe keeps to itself (two of them span the next frame's crop)."""
+"""33 of the body, then 6 that MediaPipe uses internally (two of them define the next frame's crop)."""
 PYRAMID_CHANNELS = 48
 
 
 class Block(NamedTuple):
-    """One inverted residual. Its first in a stage halves the map."""
+    """One inverted residual. The first one in a stage halves the map."""
 
     expanded: int
     kernel: int
@@ -52,7 +52,7 @@ class BlazePoseVariant:
     tower_blocks: tuple[int, int]
     """residual blocks at 4 and 2 pixels, after the one that halves the map"""
     pyramid: tuple[tuple[int, int], ...] = field(default=())
-    """channels and residual blocks of the way down at 32, 16 and 8 pixels; empty: no pyramid"""
+    """channels and residual blocks of the downward path at 32, 16 and 8 pixels; empty: no pyramid"""
 
 
 VARIANTS = {
@@ -109,7 +109,7 @@ def _separable(channels: int, out: int) -> nn.Sequential:
 
 
 class InvertedBottleneck(nn.Module):
-    """Widen, filter each channel, narrow again; add the input where the shape allows (MobileNetV2)."""
+    """Expand, filter each channel, project; add the input where the shape allows (MobileNetV2)."""
 
     def __init__(self, channels: int, block: Block, stride: int) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class InvertedBottleneck(nn.Module):
 
 
 class SeparableResidual(nn.Module):
-    """A depthwise-separable convolution beside a shortcut, ReLU6 after the sum (BlazeFace's block)."""
+    """A depthwise-separable convolution with a shortcut, ReLU6 after the sum (BlazeFace's block)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class SeparableResidual(nn.Module):
 
 
 class SeparableDownsample(nn.Module):
-    """The same at half the size: the shortcut is max-pooled and filled up with zero channels."""
+    """The same at half the size: the shortcut is max-pooled and padded with zero channels."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class SeparableDownsample(nn.Module):
         shortcut = F.max_pool2d(x, 2, stride=2)
         if self.new_channels:
             shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.new_channels))
-        # TensorFlow's SAME padding of an even map at stride 2 is one row below and one column to the right.
+        # TensorFlow's SAME padding of an even map at stride 2 is one row at the bottom and one column at the right.
         return self.mix(self.filter(F.pad(x, (0, 1, 0, 1))), shortcut)
 
 
@@ -178,7 +178,7 @@ class Trunk(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """The trunk's maps summed upwards to 64 x 64, then worked down again to 8 x 8, with the trunk's maps added on the way."""
+    """Feature pyramid: the trunk's maps are summed upwards to 64 x 64, then reduced to 8 x 8, with the trunk's maps added at each scale."""
 
     def __init__(self, variant: BlazePoseVariant) -> None:
         super().__init__()
@@ -212,10 +212,14 @@ def _downward(channels: int, out: int, blocks: int) -> nn.Sequential:
 
 
 class BlazePose(Encoder):
-    """`forward(crops)`: (B, 3, 256, 256) RGB, 0 to 1 -> `CropFeatures` with 39 landmarks (33 of the body first).
+    """BlazePose's landmark network.
 
-    `features` is the tower's last map (2 x 2), flattened channel by channel: what BlazePose's own heads read.
-    The weights come fixed; it has no batch normalisation or dropout, so training and evaluation mode are the same.
+    `forward(crops)`: (B, 3, 256, 256) RGB, 0 to 1 -> `CropFeatures` with 39 landmarks (33 of the body first). `features` is the tower's
+    last map (2 x 2), flattened channel by channel: the input of BlazePose's own heads. The weights are fixed; without batch
+    normalisation and dropout, training and evaluation mode are the same.
+
+    Args:
+        variant_name: lite, full or heavy.
     """
 
     input_hw = (INPUT_PX, INPUT_PX)
@@ -229,7 +233,7 @@ class BlazePose(Encoder):
         self.map_channels = variant.tower
         self.trunk = Trunk(variant)
         self.pyramid = Pyramid(variant) if variant.pyramid else None
-        # Not the tower: it is small, and in bf16 it alone moves world landmarks by up to 2 cm.
+        # Without the tower: it is small, and in bf16 it alone changes world landmarks by up to 2 cm.
         self.reduced_parts = ("trunk", "pyramid", "regression") if variant.pyramid else ("trunk", "regression")
         self.regression = _separable(variant.neck, variant.tower)
         self.tower4 = _downward(variant.tower, variant.tower, variant.tower_blocks[0])
@@ -255,7 +259,7 @@ class BlazePose(Encoder):
 
 
 def _crop_coordinates(landmarks_px: Tensor) -> Tensor:
-    """BlazePose counts x, y and z in crop pixels from the outer edge (MediaPipe divides them by 256, no half pixel)."""
+    """BlazePose gives x, y and z in crop pixels from the outer edge (MediaPipe divides them by 256, no half pixel)."""
     half = INPUT_PX / 2
     x_y, z, logits = landmarks_px[..., :2], landmarks_px[..., 2:3], landmarks_px[..., 3:]
     return torch.cat([x_y / half - 1, z / half, logits], dim=-1)

@@ -1,4 +1,4 @@
-"""The one step that mobile encoders consist of, as one module, so that `inference.py` can put another in its place."""
+"""The basic step of mobile encoders as one module, so that `inference.py` can replace it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Convolution(nn.Conv2d):
-    """A convolution, an optional sum, and ReLU6 where wanted: ``relu6(conv(x) + shortcut)``."""
+    """A convolution, an optional sum, and an optional ReLU6: ``relu6(conv(x) + shortcut)``."""
 
     def __init__(self, channels: int, out: int, kernel: int, *, stride: int = 1, padding: int = 0, groups: int = 1, relu6: bool) -> None:
         super().__init__(channels, out, kernel, stride, padding, groups=groups)

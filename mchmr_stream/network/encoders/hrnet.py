@@ -1,11 +1,11 @@
-"""HRNet-W48 as a crop encoder: maps of four scales side by side, which keep telling each other what they see.
+"""HRNet-W48 as a crop encoder: parallel maps of four scales with repeated exchange between them.
 
-Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition" (2020). Parameters are named as in the
-official code and in timm. Two ways of making one vector of the four maps, which differ in the weights they need:
+Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition" (2020). Parameters are named as in the official code
+and in timm. Two ways to reduce the four maps to one vector, which differ in their weights:
 
-- `HRNetW48`, of the multiple-crop paper: the three finer maps are brought down to stride 32 by strided convolutions,
-  all four are laid side by side, and the mean is taken: 48 + 96 + 192 + 384 = 720 numbers.
-- `HRNetW48Classifier`, of CLIFF: the head that HRNet has for ImageNet, up to its classifier: 2048 numbers.
+- `HRNetW48`, of the multiple-crop paper: strided convolutions reduce the three finer maps to stride 32, all four are concatenated and
+  averaged: 48 + 96 + 192 + 384 = 720 numbers.
+- `HRNetW48Classifier`, of CLIFF: HRNet's ImageNet head up to its classifier: 2048 numbers.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from mchmr_stream.network.encoders.residual import (
 WIDTHS = (48, 96, 192, 384)
 """Channels of the maps at strides 4, 8, 16 and 32."""
 _EXCHANGES = (1, 4, 3)
-"""How often the maps of stages 2, 3 and 4 are filtered and exchanged."""
+"""Number of filter-and-exchange modules in stages 2, 3 and 4."""
 _BLOCKS = 4
 _CLASSIFIER_WIDTHS = (32, 64, 128, 256)
 
 
 class Exchange(nn.Module):
-    """Four blocks on every map, then each map becomes the sum of all, brought to its own scale and channels."""
+    """Four blocks on each map; then each map becomes the sum of all, rescaled to its own scale and channels."""
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class _HRNet(Encoder):
 
     input_hw = CROP_HW
     landmark_count = 0
-    # Measured with PyTorch 2.13: features off by a fifth of their size, and 20 s of preparation.
+    # Measured with PyTorch 2.13: features are off by a fifth of their size, and compilation takes 20 s.
     onednn_fusion = False
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class _HRNet(Encoder):
         x = self.bn2(self.conv2(x)).relu()
         maps = [self.layer1(x)]
         for number in range(1, len(_EXCHANGES) + 1):
-            # Each stage adds one map, made from the coarsest there is.
+            # Each stage adds one map, computed from the coarsest one.
             sources = [*maps, maps[-1]]
             transition = self.get_submodule(f"transition{number}")
             maps = [layer(source) for layer, source in zip(transition, sources, strict=True)]  # type: ignore[call-overload]
@@ -123,7 +123,7 @@ class HRNetW48(_HRNet):
         start_randomly(self)
 
     def forward(self, crops: Tensor) -> CropFeatures:
-        """`crops` (B, 3, 256, 192) float, RGB, 0 to 1."""
+        """Encode crops (B, 3, 256, 192) float, RGB, 0 to 1."""
         *finer, coarsest = self.maps(crops)
         reduced = [self.get_submodule(f"downsample_stage_{number}")(x) for number, x in enumerate(finer, 1)]
         x = cat([*reduced, coarsest], 1)
@@ -131,7 +131,7 @@ class HRNetW48(_HRNet):
 
 
 class HRNetW48Classifier(_HRNet):
-    """Features as in CLIFF: what the ImageNet classifier reads, 2048 numbers."""
+    """Features as in CLIFF: the input of the ImageNet classifier, 2048 numbers."""
 
     name = "hrnet_w48_classifier"
     feature_dim = map_channels = 2048
@@ -147,7 +147,7 @@ class HRNetW48Classifier(_HRNet):
         start_randomly(self)
 
     def forward(self, crops: Tensor) -> CropFeatures:
-        """`crops` (B, 3, 256, 192) float, RGB, 0 to 1."""
+        """Encode crops (B, 3, 256, 192) float, RGB, 0 to 1."""
         finest, *coarser = (widen(x) for widen, x in zip(self.incre_modules, self.maps(crops), strict=True))
         x = finest
         for reduce, other in zip(self.downsamp_modules, coarser, strict=True):
@@ -157,5 +157,5 @@ class HRNetW48Classifier(_HRNet):
 
 
 def _biased(convolution: nn.Conv2d) -> nn.Sequential:
-    """The published convolutions here have a bias in spite of the batch norm after them."""
+    """The published convolutions here have a bias although a batch norm follows."""
     return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU())

@@ -1,9 +1,9 @@
-"""The same encoder, faster: fused kernels on the CPU, and 16-bit arithmetic where the numbers allow it.
+"""Faster inference with an encoder: fused kernels on the CPU, and 16-bit arithmetic where accuracy allows it.
 
-16 bits are used in `Encoder.reduced_parts` only. bfloat16 has 8 bits for a number's leading digits, so rounding the
-weights shifts the mean of every channel, and rounding the biases more so; these shifts are most of what it costs. They
-are taken out: the first is measured on noise pictures (it hardly depends on the picture) and added to the bias (Nagel et
-al., "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019), and the bias is kept in two parts.
+16 bits are used in `Encoder.reduced_parts` only. bfloat16 has 8 significant bits, so that rounding the weights shifts the mean of each
+channel, and rounding the biases even more; these shifts are most of the error. They are corrected: the first is measured on noise
+pictures (it hardly depends on the picture) and added to the bias (Nagel et al., "Data-Free Quantization Through Weight Equalization and
+Bias Correction", 2019), and the bias is stored in two parts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LEAST_IN_PASS = 4
 
 
 def fastest_precision(device: torch.device) -> str:
-    """What `optimise_for_inference` is fastest with: fp16 on CUDA, bf16 on CPUs that multiply in it, else fp32."""
+    """The fastest precision of `optimise_for_inference`: fp16 on CUDA, bf16 on CPUs that support it, else fp32."""
     if device.type == "cuda":
         return "fp16"
     return "bf16" if cpu_multiplies_bf16() else "fp32"
@@ -35,12 +35,19 @@ def fastest_precision(device: torch.device) -> str:
 def optimise_for_inference(
     encoder: Encoder, device: torch.device, precision: str = "auto", crops_at_once: int = 5
 ) -> Callable[[Tensor], CropFeatures]:
-    """A frozen copy of `encoder` on `device`: call it with (B, 3, *input_hw) float RGB, 0 to 1, any B.
+    """Make a frozen copy of an encoder for a device. Building takes about a second.
 
-    `precision` "auto" is `fastest_precision(device)`. All outputs are float32 whatever it is, and `encoder` itself stays as
-    it is. On a CPU it takes `crops_at_once` crops per pass and fills the last pass up: give the number of crops of one
-    person. Building takes about a second.
-    Raises UsageError for a precision that the device is not good at: bf16 is for CPUs, fp16 for CUDA.
+    Args:
+        encoder: Stays as it is.
+        device: CPU or CUDA.
+        precision: auto (`fastest_precision`), fp32, bf16 (CPU) or fp16 (CUDA).
+        crops_at_once: Crops per pass on a CPU, the number of crops of one person; the last pass is padded.
+
+    Returns:
+        A function of (B, 3, *input_hw) float RGB, 0 to 1, any B; all outputs are float32.
+
+    Raises:
+        UsageError: The precision is unknown or does not suit the device.
     """
     if precision == "auto":
         precision = fastest_precision(device)
@@ -69,11 +76,11 @@ def optimise_for_inference(
 
 
 class _InPasses:
-    """Runs the fused encoder on a fixed number of crops at a time.
+    """Run the fused encoder on a fixed number of crops at a time.
 
-    It is compiled for one shape, and people come and go. Passes of less than four crops take longer for each; passes of more than five
-    do not gain, and maps above 32 MB are given back to the system after every use. So the crops of several people or frames go through
-    in passes of at least four, and what remains in passes of `crops_at_once`.
+    It is compiled for one shape, and the number of people varies. Passes of less than four crops take longer per crop; passes of more
+    than five do not gain, and maps above 32 MB are returned to the system after each use. So the crops of several people or frames run
+    in passes of at least four, and the rest in passes of `crops_at_once`.
     """
 
     def __init__(self, model: Encoder, crops_at_once: int) -> None:
@@ -96,7 +103,7 @@ class _InPasses:
 
 
 class _Bf16Convolution(nn.Module):
-    """`Convolution` with weights for bfloat16 that keeps the means of its channels."""
+    """`Convolution` with bfloat16 weights that keeps the means of its channels."""
 
     def __init__(self, convolution: Convolution, input_mean: Tensor) -> None:
         super().__init__()
@@ -112,7 +119,7 @@ class _Bf16Convolution(nn.Module):
         self.bias_rest = nn.Parameter((bias - coarse.float()).bfloat16().view(1, -1, 1, 1), requires_grad=False)
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-        # The sums stay in float32 inside the fused kernel.
+        # The fused kernel accumulates in float32.
         y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups) + self.bias_rest
         if shortcut is not None:
             y = y + shortcut
@@ -120,7 +127,7 @@ class _Bf16Convolution(nn.Module):
 
 
 def _round_to_bf16(model: Encoder) -> None:
-    """Put `_Bf16Convolution` in the place of every `Convolution` of the reduced parts."""
+    """Replace each `Convolution` of the reduced parts by `_Bf16Convolution`."""
     convolutions = {
         f"{part}.{name}": module
         for part in model.reduced_parts
@@ -134,7 +141,7 @@ def _round_to_bf16(model: Encoder) -> None:
 
 
 def _input_means(model: Encoder, convolutions: dict[str, Convolution]) -> dict[str, Tensor]:
-    """The mean of each input channel of every convolution over noise pictures."""
+    """Mean of each convolution's input channels over noise pictures."""
     means: dict[str, Tensor] = {}
 
     def remember(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -149,7 +156,7 @@ def _input_means(model: Encoder, convolutions: dict[str, Convolution]) -> dict[s
 
 
 def _noise_pictures(size_hw: tuple[int, int]) -> Tensor:
-    """Noise of equal strength at every scale, roughly as photographs have it. Always the same pictures."""
+    """Noise of equal strength at every scale, approximately as in photographs. Always the same pictures."""
     generator = torch.Generator().manual_seed(0)
     pictures = torch.zeros(_NOISE_CROPS, 3, *size_hw)
     for cells in (2, 4, 8, 16, 32, 64, 128, 256):

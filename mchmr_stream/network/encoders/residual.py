@@ -1,4 +1,4 @@
-"""What ResNet and HRNet are built of. Parameters are named as in the checkpoints that others publish (torchvision's names)."""
+"""Building blocks of ResNet and HRNet. Parameters are named as in published checkpoints (torchvision's names)."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from torch import Tensor, nn
 from mchmr_stream.network.encoders.encoder import CropFeatures
 
 CROP_HW = (256, 192)
-"""Height and width of the crops that human mesh recovery feeds to these networks."""
+"""Height and width of the crops of these networks in human mesh recovery."""
 
 _IMAGENET_MEAN, _IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def conv3x3(channels: int, out: int, stride: int = 1) -> nn.Conv2d:
+    """3x3 convolution without bias, padded to keep the size."""
     return nn.Conv2d(channels, out, 3, stride, 1, bias=False)
 
 
 def conv_norm(channels: int, out: int, *, kernel: int = 3, stride: int = 1, relu: bool = True) -> nn.Sequential:
-    """Convolution, batch norm and, where wanted, ReLU."""
+    """Convolution, batch norm and an optional ReLU."""
     layers = [nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(out)]
     return nn.Sequential(*layers, nn.ReLU()) if relu else nn.Sequential(*layers)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and the input added (He et al., "Deep Residual Learning for Image Recognition", 2016, figure 2)."""
+    """Two 3x3 convolutions plus the input (He et al., "Deep Residual Learning for Image Recognition", 2016, figure 2)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -37,9 +38,9 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Narrow, filter, widen to four times `width`, and the input added (figure 5 of the same paper).
+    """Reduce, filter, expand to four times `width`, plus the input (figure 5 of the same paper).
 
-    The 3x3 convolution takes the stride, as in torchvision, not the first 1x1 as in the paper.
+    The 3x3 convolution has the stride, as in torchvision, not the first 1x1 as in the paper.
     """
 
     expansion = 4
@@ -61,26 +62,26 @@ class Bottleneck(nn.Module):
 
 
 def bottlenecks(channels: int, width: int, count: int, stride: int = 1) -> nn.Sequential:
-    """`count` blocks one after the other; the first takes the stride."""
+    """`count` blocks in sequence; the first has the stride."""
     out = Bottleneck.expansion * width
     return nn.Sequential(*(Bottleneck(channels if i == 0 else out, width, stride if i == 0 else 1) for i in range(count)))
 
 
 def normalised(crops: Tensor) -> Tensor:
     """(B, 3, h, w) RGB, 0 to 1 -> zero mean and unit variance per channel over ImageNet."""
-    # Channel by channel and not with a tensor of constants, about which tracing warns.
+    # Channel by channel and not with a tensor of constants, for which tracing gives warnings.
     channels = (crops[:, i] for i in range(3))
     return torch.stack([(x - mean) / sd for x, mean, sd in zip(channels, _IMAGENET_MEAN, _IMAGENET_SD, strict=True)], 1)
 
 
 def features_only(features: Tensor, last_map: Tensor) -> CropFeatures:
-    """What an encoder says that knows no landmarks: `features` (B, C) and the map (B, C', h/32, w/32) they were read from."""
+    """Output of an encoder without landmarks: `features` (B, C) and the map (B, C', h/32, w/32) that they were pooled from."""
     nothing = features.new_zeros((features.shape[0], 0, 5))
     return CropFeatures(features, last_map, nothing, nothing[..., :3], features.new_zeros(0))
 
 
 def start_randomly(network: nn.Module) -> None:
-    """Convolutions by He et al., "Delving Deep into Rectifiers" (2015), by fan-out; batch norms as the identity."""
+    """Initialise convolutions by He et al., "Delving Deep into Rectifiers" (2015), fan-out; batch norms as the identity."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -33,7 +33,7 @@ class ResNet50(Encoder):
         start_randomly(self)
 
     def forward(self, crops: Tensor) -> CropFeatures:
-        """`crops` (B, 3, 256, 192) float, RGB, 0 to 1."""
+        """Encode crops (B, 3, 256, 192) float, RGB, 0 to 1."""
         x = self.bn1(self.conv1(normalised(crops))).relu()
         x = F.max_pool2d(x, 3, 2, 1)
         for number in range(1, len(_STAGES) + 1):

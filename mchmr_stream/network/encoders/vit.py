@@ -1,5 +1,6 @@
-"""A plain vision transformer as a crop encoder (Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021), with the parameter names
-of ViTPose (arXiv 2204.12484), whose ViT-H is also the backbone of 4D-Humans' HMR2.0 (arXiv 2305.20091).
+"""A plain vision transformer as a crop encoder (Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021).
+
+The parameter names are those of ViTPose (arXiv 2204.12484), whose ViT-H is also the backbone of 4D-Humans' HMR2.0 (arXiv 2305.20091).
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ _EPS = 1e-6
 
 
 class ViT(Encoder):
-    """Features: the mean of the last tokens. 256x192 crops are 16x12 patches of 16 pixels, padded by 2 before they are cut."""
+    """Features: the mean of the last tokens. 256x192 crops, padded by 2, are divided into 16x12 patches of 16 pixels."""
 
     input_hw = CROP_HW
     landmark_count = 0
     onednn_fusion = False
-    """attention is not among what is fused"""
+    """attention is not among the fused operations"""
 
     def __init__(self, name: str = "vit_h", dim: int = 1280, depth: int = 32, heads: int = 16) -> None:
         super().__init__()
@@ -34,9 +35,9 @@ class ViT(Encoder):
         self.last_norm = nn.LayerNorm(dim, eps=_EPS)
 
     def forward(self, crops: Tensor) -> CropFeatures:
-        """`crops` (B, 3, 256, 192) float, RGB, 0 to 1."""
+        """Encode crops (B, 3, 256, 192) float, RGB, 0 to 1."""
         patches = self.patch_embed["proj"](normalised(crops))
-        # The place of a class token that the published network no longer has; it is added to every patch instead.
+        # The position of a class token that the published network no longer has; it is added to each patch instead.
         tokens = patches.flatten(2).transpose(1, 2) + self.pos_embed[:, 1:] + self.pos_embed[:, :1]
         for block in self.blocks:
             tokens = block(tokens)
@@ -45,7 +46,7 @@ class ViT(Encoder):
 
 
 class _Block(nn.Module):
-    """Attention and a feed-forward layer, each on normalised tokens and added to them."""
+    """Attention and a feed-forward layer, each pre-norm with a residual connection."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
