@@ -1,4 +1,4 @@
-"""Where pictures come from: video files, folders of pictures, single pictures."""
+"""Input: video files, folders of pictures, single pictures."""
 
 from __future__ import annotations
 
@@ -19,10 +19,18 @@ if TYPE_CHECKING:
 def open_source(path: str | Path, settings: SourceSettings) -> VideoSource | PictureSource:
     """Open a video file, a folder of pictures, one picture, or a pattern such as `shots/cam1_*.png`.
 
-    Animated PNG, AVIF and WebP files are videos. What comes back is a `Source` and a context manager. PyAV is loaded here, not when this
-    module is imported.
+    Animated PNG, AVIF and WebP files are videos. PyAV is imported here, not when this module is imported.
 
-    Raises InputError when it cannot be read, UsageError when the settings do not fit it.
+    Args:
+        path: The input.
+        settings: Section `source` of the configuration.
+
+    Returns:
+        A `Source` that is also a context manager.
+
+    Raises:
+        InputError: The input cannot be read.
+        UsageError: The settings do not fit it.
     """
     refuse_url(path)
     path = Path(path)
@@ -38,8 +46,8 @@ def open_source(path: str | Path, settings: SourceSettings) -> VideoSource | Pic
 
 
 def refuse_url(path: str | Path) -> None:
-    """Raises InputError."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) and not os.path.exists(path):  # of two strokes a Path keeps one
+    """Raise InputError if the path is a URL."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) and not os.path.exists(path):  # a Path keeps one of two slashes
         raise InputError(f"{path} is a URL, expected a file or a folder; fetch it first, or follow it with `mchmr live`")
 
 
@@ -54,6 +62,6 @@ def _open_pictures(path: Path, settings: SourceSettings) -> VideoSource | Pictur
         return AnimatedWebp(path, settings)
     if kind == "png":
         return VideoSource(path, settings)
-    if kind == "avif":  # its first stream is the one picture for who shows no others
+    if kind == "avif":  # its first stream is the still picture for viewers without animation
         return VideoSource(path, settings.model_copy(update={"stream": settings.stream + 1}))
     return ImageSource(path, settings, IMAGE_SUFFIXES)

@@ -1,4 +1,4 @@
-"""Animated WebP, which libav does not read, by Pillow."""
+"""Animated WebP, which libav does not support, decoded with Pillow."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ from mchmr_stream.sources.picture_header import picture_size, webp_durations_ms
 from mchmr_stream.sources.timestamps import Window
 
 SHORTEST_MS, SHORT_MS = 10, 100
-"""Browsers show pictures of up to the one for the other."""
+"""Browsers show pictures with a duration of up to the first value for the second."""
 
 
 class AnimatedWebp(PictureSource):
-    """Its pictures at the times at which a browser shows them; transparency is laid over black."""
+    """Pictures of an animated WebP at the times at which a browser shows them; transparency is composited over black."""
 
     def __init__(self, path: Path, settings: SourceSettings) -> None:
-        """Raises InputError when it cannot be read, UsageError when the settings do not fit."""
+        """Open the file.
+
+        Raises:
+            InputError: The file cannot be read.
+            UsageError: The settings do not fit it.
+        """
         if settings.stream:
             raise UsageError(f"source.stream is {settings.stream}, but an animated picture has one stream, 0")
         self._path = path

@@ -1,4 +1,4 @@
-"""Opening a media file and getting every packet out of it that can still be read."""
+"""Opening of media files and reading of all packets that are readable."""
 
 from __future__ import annotations
 
@@ -16,33 +16,41 @@ from mchmr_stream.sources.damage_report import Damage
 from mchmr_stream.sources.picture_converter import check_size
 
 DURATION_IS_DECLARED = ("mov", "matroska", "avi", "flv", "asf")
-"""Containers that say in their header how long they are; for others libav guesses from what is there."""
+"""Containers that declare their duration in the header; for others libav estimates it from the data."""
 
 JOINED_RECORDINGS = ("mpegts", "mpeg")
-"""Containers that stay playable when recordings are put end to end: times may jump, packets be marked damaged at the seams."""
+"""Containers that stay playable when recordings are concatenated: times may jump, and packets at the seams may be marked damaged."""
 
 MATROSKA = "matroska,webm"
 
 COUNTED = frozenset({"image2pipe", "yuv4mpegpipe", "rawvideo"})
-"""Formats without times that libav does not mark as such."""
+"""Formats without timestamps that libav does not mark as such."""
 
 MAX_UNUSED_BYTES = 4096
-"""Between two packets of a healthy Matroska file lie a few dozen bytes."""
+"""Maximum gap between two packets of an intact Matroska file; typical are a few dozen bytes."""
 
 MAX_FAILURES = 100
-"""Give up after this many failed reads without a packet between them."""
+"""Reading stops after this many failures without a packet between them."""
 
 MAX_SILENT_LOSS = 8
-"""Pictures that may go missing without an error before it counts as damage."""
+"""Pictures that may be missing without an error before it counts as damage."""
 
 ONE_PICTURE_PER_PACKET = frozenset({"h264", "hevc", "vvc", "av1", "vp9", "mjpeg", "prores", "dnxhd", "ffv1", "png", "huffyuv", "utvideo"})
-"""Codecs (libav's names) in which, unless interlaced, every packet gives one picture. In VP8 and MPEG-4 some give none."""
+"""Codecs (libav's names) in which, unless interlaced, each packet yields one picture. In VP8 and MPEG-4 some yield none."""
 
 
 def open_container(path: Path, hwaccel: str | None = None) -> av.container.InputContainer:
-    """Open a media file. Raises InputError, never an error of PyAV.
+    """Open a media file.
 
-    With `hwaccel` (a kind of device, as FFmpeg names it) streams that it can decode are decoded there, others on the CPU.
+    Args:
+        path: The file.
+        hwaccel: Kind of device, as FFmpeg names it. Streams that it supports are decoded on it, others on the CPU.
+
+    Returns:
+        The open container.
+
+    Raises:
+        InputError: The file cannot be opened; errors of PyAV are never raised.
     """
     try:
         if not path.exists():
@@ -57,14 +65,14 @@ def open_container(path: Path, hwaccel: str | None = None) -> av.container.Input
 
 
 def check_hwaccel(name: str) -> None:
-    """Raises UsageError for a kind of device that this PyAV does not know."""
+    """Raise UsageError for a kind of device that this PyAV does not support."""
     known = hwdevices_available()
     if name not in known:
         raise UsageError(f"source.hwaccel is {name!r}, this PyAV offers {', '.join(known) or 'none'}; null decodes on the CPU")
 
 
 def reason(error: Exception) -> str:
-    """What libav or the system says, without numbers and paths."""
+    """Message of libav or of the system, without numbers and paths."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
@@ -80,13 +88,13 @@ def _advice(path: Path) -> str:
 
 
 def video_streams(container: av.container.InputContainer) -> list[av.VideoStream]:
-    """The streams that move: cover pictures of songs and thumbnails are left out."""
+    """Video streams with motion: cover pictures of songs and thumbnails are left out."""
     still = Disposition.attached_pic | Disposition.timed_thumbnails
     return [stream for stream in container.streams.video if not stream.disposition & still]
 
 
 def list_streams(path: str | Path) -> list[str]:
-    """One line for each video stream of a file: codec, size and rate. Raises InputError when it cannot be read."""
+    """Describe each video stream of a file in one line: codec, size and rate. Raises InputError if the file cannot be read."""
     with open_container(Path(path)) as container:
         return [_describe(stream) for stream in video_streams(container)]
 
@@ -99,7 +107,20 @@ def _describe(stream: av.VideoStream) -> str:
 
 
 def choose_stream(container: av.container.InputContainer, path: Path, number: int) -> av.VideoStream:
-    """The n-th video stream. Raises InputError when there is none that can be decoded, UsageError when the number is too high."""
+    """Select a video stream.
+
+    Args:
+        container: The open file.
+        path: Its path, for messages.
+        number: Number of the stream among the video streams, from 0.
+
+    Returns:
+        The stream.
+
+    Raises:
+        InputError: No video stream can be decoded.
+        UsageError: The number is too high.
+    """
     streams = video_streams(container)
     if not streams:
         others = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
@@ -120,18 +141,18 @@ def gives_one_picture_per_packet(stream: av.VideoStream) -> bool:
 
 
 def stores_display_times(container: av.container.InputContainer) -> bool:
-    """False for AVI, which stores pictures in coding order and nothing about when they are shown."""
+    """False for AVI, which stores pictures in coding order and no presentation times."""
     return container.format.name != "avi"
 
 
 def has_clock(container: av.container.InputContainer) -> bool:
-    """False where pictures simply follow each other: libav then counts them, at a rate that it makes up or that a header declares."""
+    """False for formats without timestamps: libav counts their pictures at a rate that it assumes or that a header declares."""
     name = container.format.name
     return not (container.format.flags & Flags.no_timestamps.value or name in COUNTED or name.endswith("_pipe"))
 
 
 class PacketReader:
-    """Reads one video stream of a container to the end, over errors, and notes what could not be read."""
+    """Reads one video stream of a container to the end, past errors, and records damage."""
 
     def __init__(self, container: av.container.InputContainer, stream: av.VideoStream, damage: Damage) -> None:
         self._container = container
@@ -143,22 +164,22 @@ class PacketReader:
         self._started = False
 
     def packets(self) -> Iterator[av.Packet]:
-        """Every packet of the stream that holds data."""
+        """Yield each packet of the stream that contains data."""
         failures = 0
         while failures <= MAX_FAILURES:
             try:
-                # All streams are read, not only ours: where sound goes on after the last picture, the file is not cut.
+                # All streams are read, not only this one: if sound continues after the last picture, the file is complete.
                 for packet in self._container.demux():
-                    if not packet.size:  # an empty packet would tell the decoder to finish
+                    if not packet.size:  # an empty packet would flush the decoder
                         continue
                     failures = 0
-                    self._note_place(packet)
+                    self._record_position(packet)
                     if packet.stream_index == self._stream.index:
                         self._started = True
                         yield packet
                 self._check_end()
                 return
-            except av.error.BlockingIOError:  # some demuxers ask to be called again while they look for the next good place
+            except av.error.BlockingIOError:  # some demuxers return this while they search for the next intact position
                 failures += 1
             except (av.error.FFmpegError, OSError):
                 failures += 1
@@ -167,25 +188,25 @@ class PacketReader:
         self._check_end()
 
     def time_s(self, packet: av.Packet) -> float:
-        """Seconds from the start of the container."""
+        """Time of a packet in seconds from the start of the container."""
         stamp = packet.pts if packet.pts is not None else packet.dts
         return self._reached_s if stamp is None else float(stamp * packet.time_base) - self._start_s
 
-    def _note_place(self, packet: av.Packet) -> None:
+    def _record_position(self, packet: av.Packet) -> None:
         time_s = self.time_s(packet)
         self._reached_s = max(self._reached_s, time_s + float((packet.duration or 0) * packet.time_base))
         if packet.pos is not None and self._container.format.name == MATROSKA:
-            # Its packets lie side by side; where it loses its way it looks for the next good one and reports nothing.
+            # Its packets are adjacent; after damage the demuxer resynchronises without an error.
             if self._next_byte is not None and packet.pos - self._next_byte > MAX_UNUSED_BYTES:
                 self._damage.unreadable.add(time_s)
-            has_more = packet.has_sidedata("matroska_block_additional")  # lies behind the packet, transparency for example
+            has_more = packet.has_sidedata("matroska_block_additional")  # follows the packet; transparency for example
             self._next_byte = None if has_more else packet.pos + packet.size
         if packet.is_corrupt and self._started:
             joined = self._container.format.name in JOINED_RECORDINGS
             (self._damage.suspect if joined else self._damage.unreadable).add(time_s)
 
     def _check_end(self) -> None:
-        """Compare where the data ended with what the container declared."""
+        """Compare the end of the data with the declared duration."""
         name = self._container.format.name
         if name == "gif":
             if self._gif_is_cut():
@@ -194,7 +215,7 @@ class PacketReader:
         if name.split(",")[0] not in DURATION_IS_DECLARED:
             return
         declared_s = (self._container.duration or 0) / av.time_base
-        if name == "avi" and self._stream.average_rate:  # the index is rebuilt from what is there, the header is not
+        if name == "avi" and self._stream.average_rate:  # the index is rebuilt from the data, the header is not
             declared_s = max(declared_s, float(self._stream.frames / Fraction(self._stream.average_rate)))
         # Headers are rounded, sound is padded, and the last picture may lack a duration: only a clear gap counts.
         tolerance_s = 0.5 + min(0.02 * declared_s, 10.0)
@@ -203,7 +224,7 @@ class PacketReader:
             self._damage.end_s, self._damage.declared_s = self._reached_s, declared_s
 
     def _gif_is_cut(self) -> bool:
-        """A GIF says nothing about its length, but ends with a semicolon."""
+        """A GIF does not declare its length, but ends with a semicolon."""
         path = Path(self._container.name.removeprefix("file:"))
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -213,7 +234,7 @@ class PacketReader:
 
 
 def decode(reader: PacketReader, stream: av.VideoStream, packets: Iterator[av.Packet], damage: Damage) -> Iterator[av.VideoFrame]:
-    """Every picture that can be decoded, in order of time. Packets that cannot are skipped and counted."""
+    """Yield each picture that can be decoded, in temporal order. Other packets are skipped and counted as damage."""
     lost = 0
     interlaced = False
     for packet in packets:
@@ -227,13 +248,13 @@ def decode(reader: PacketReader, stream: av.VideoStream, packets: Iterator[av.Pa
             interlaced = interlaced or picture.interlaced_frame
             yield picture
     try:
-        pictures = stream.codec_context.decode(None)  # those that wait in the decoder
+        pictures = stream.codec_context.decode(None)  # those still in the decoder
     except av.error.FFmpegError:
         damage.undecodable.add(None)
         return
     yield from pictures
     lost -= len(pictures)
-    # Some decoders drop damaged pictures without a word. A few go missing in healthy files too: those before the first
-    # keyframe, and the two fields of an interlaced picture may come in two packets.
+    # Some decoders drop damaged pictures silently. A few are missing in intact files, too: those before the first keyframe, and
+    # the two fields of an interlaced picture may be in two packets.
     if lost > MAX_SILENT_LOSS and gives_one_picture_per_packet(stream) and not interlaced:
         damage.undecodable.add(None, lost)

@@ -1,4 +1,4 @@
-"""How much of a picture is new: neither where it was in the one before nor moved there."""
+"""Share of a picture that is new: neither at the same position in the previous one nor moved."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 THUMBNAIL_PX = 128
-"""Longer side of the pictures that are compared."""
+"""Longer side of the compared pictures."""
 _BLOCK_PX = 8
 _REACH_PX = 8
-"""How far a block may have moved: a sixteenth of the picture."""
+"""Maximum motion of a block: a sixteenth of the picture."""
 _NEW_LEVELS = 20.0
-"""A block is new where it differs by more of 255 levels on average from every place within reach."""
+"""A block is new if it differs from each position within reach by a higher mean of 255 levels."""
 
 
 def unexplained_share(grey: NDArray[np.float32], before: NDArray[np.float32]) -> float:
-    """The share of blocks of `grey` (h, w) that are new after `before` (h, w). Pictures smaller than a block have none."""
+    """Share of blocks of `grey` (h, w) that are new since `before` (h, w); 0 for pictures smaller than a block."""
     rows, columns = grey.shape[0] // _BLOCK_PX, grey.shape[1] // _BLOCK_PX
     if not rows * columns:
         return 0.0

@@ -1,4 +1,4 @@
-"""What was broken in an input, counted while reading and told once at the end."""
+"""Damage of an input, counted while reading and reported once at the end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from mchmr_stream.sources.timestamps import Window
 
 
 class Tally:
-    """How often one kind of damage was met within a window of time, and where first."""
+    """Number of occurrences of one kind of damage within a time window, and the time of the first one."""
 
     def __init__(self, window: Window | None) -> None:
         self.count = 0
@@ -14,7 +14,7 @@ class Tally:
         self._first_s: float | None = None
 
     def add(self, time_s: float | None, count: int = 1) -> None:
-        """`time_s` None: somewhere, nobody knows where."""
+        """Count damage at `time_s`; None: the time is unknown."""
         if time_s is not None and self._window is not None and (self._window.is_before(time_s) or self._window.is_after(time_s)):
             return
         if not self.count:
@@ -27,21 +27,21 @@ class Tally:
 
 
 class Damage:
-    """What could not be read; empty for a healthy file. Damage outside the window, where it is wanted, does not count."""
+    """Unreadable parts of an input; empty for an intact file. Damage outside the given window does not count."""
 
     def __init__(self, window: Window | None = None) -> None:
         self.undecodable = Tally(window)
-        """Packets that the decoder refused, or that gave no picture."""
+        """Packets that the decoder rejected, or that yielded no picture."""
         self.patched = Tally(window)
-        """Pictures in which the decoder had to invent parts; they are delivered."""
+        """Pictures that the decoder concealed in part; they are delivered."""
         self.unreadable = Tally(window)
-        """Places where the container itself could not be read."""
+        """Positions at which the container itself could not be read."""
         self.suspect = Tally(window)
-        """Packets that the container marks as damaged where that may mean nothing; no damage by themselves."""
+        """Packets that the container marks as damaged, possibly without reason; not counted as damage."""
         self.end_s: float | None = None
-        """Where the data ends, when it ends too early."""
+        """Time at which the data ends, if that is too early."""
         self.declared_s: float | None = None
-        """Where the container says that the data ends."""
+        """Time at which the data should end according to the container."""
 
     def __bool__(self) -> bool:
         return bool(self.undecodable.count or self.patched.count or self.unreadable.count or self.end_s is not None)

@@ -1,4 +1,4 @@
-"""Interlaced pictures into whole ones."""
+"""Deinterlacing of pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from av.filter import Graph
 
 @dataclass(frozen=True)
 class DecodedFrame:
-    """A picture as the decoder gave it, with its place in the source."""
+    """A decoded picture and its position in the source."""
 
     index: int
     time_s: float
@@ -21,23 +21,24 @@ class DecodedFrame:
 
 
 class Deinterlacer:
-    """Sends pictures through libav's bwdif from the first interlaced one on; progressive ones pass unchanged.
+    """Filters pictures with libav's bwdif from the first interlaced one on; progressive ones pass unchanged.
 
-    One picture comes out for each that goes in, one picture later (the filter looks at both neighbours).
+    Each input picture gives one output picture, one picture later, since the filter uses both neighbours.
     """
 
     def __init__(self) -> None:
         self.used = False
-        """Whether an interlaced picture was met."""
+        """Whether an interlaced picture was found."""
 
     def run(self, frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
+        """Yield the frames, deinterlaced."""
         bwdif: _Bwdif | None = None
         for frame in frames:
             self.used = self.used or frame.picture.interlaced_frame
             if not self.used:
                 yield frame
                 continue
-            if bwdif is not None and not bwdif.takes(frame.picture):
+            if bwdif is not None and not bwdif.accepts(frame.picture):
                 yield from bwdif.drain()
                 bwdif = None
             bwdif = bwdif or _Bwdif(frame.picture)
@@ -53,7 +54,7 @@ class _Bwdif:
         self._layout = _layout(picture)
         self._waiting: deque[DecodedFrame] = deque()
         self._graph = Graph()
-        # Matrix and range are given as well: what comes out would otherwise carry the defaults.
+        # Matrix and range are set as well: the output would otherwise have the defaults.
         source = self._graph.add(
             "buffer",
             video_size=f"{picture.width}x{picture.height}",
@@ -66,18 +67,18 @@ class _Bwdif:
         bwdif = self._graph.add("bwdif", "mode=send_frame:deint=interlaced")
         self._graph.link_nodes(source, bwdif, self._graph.add("buffersink")).configure()
 
-    def takes(self, picture: av.VideoFrame) -> bool:
+    def accepts(self, picture: av.VideoFrame) -> bool:
         return _layout(picture) == self._layout
 
     def push(self, frame: DecodedFrame) -> Iterator[DecodedFrame]:
         picture = frame.picture
-        picture.pts, picture.time_base = frame.index, Fraction(1, 1000)  # the filter only needs them to rise
+        picture.pts, picture.time_base = frame.index, Fraction(1, 1000)  # the filter only requires increasing times
         self._waiting.append(frame)
         self._graph.vpush(picture)
         yield from self._pull()
 
     def drain(self) -> Iterator[DecodedFrame]:
-        """What still waits for a next picture that will not come."""
+        """Yield the pictures still in the filter at the end of the stream."""
         self._graph.vpush(None)
         yield from self._pull()
 
@@ -85,7 +86,7 @@ class _Bwdif:
         while self._waiting:
             try:
                 picture = self._graph.vpull()
-            except (av.error.BlockingIOError, av.error.EOFError):  # it wants the next picture first, or is empty
+            except (av.error.BlockingIOError, av.error.EOFError):  # it needs the next picture first, or is empty
                 return
             frame = self._waiting.popleft()
             yield DecodedFrame(frame.index, frame.time_s, picture)

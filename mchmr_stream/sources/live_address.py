@@ -1,4 +1,4 @@
-"""What a user calls a live source, and how libav is asked for it."""
+"""Parsing of live sources as users name them, into parameters of libav."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.runtime.url_secrets import without_password
 
 CAMERAS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
-"""libav's name of the system's cameras."""
+"""The libav name of the system's camera interface."""
 _STREAMS = {"rtsp", "rtsps", "http", "https", "udp", "rtp", "srt", "tcp", "rtmp"}
 
 
@@ -24,18 +24,30 @@ class Address:
     """A live source as libav opens it."""
 
     name: str
-    """for messages and files: without password"""
+    """For messages and files: without password"""
     url: str
     format: str | None
     options: dict[str, str]
     paced: bool
-    """it gives pictures as fast as they are taken, and has to be slowed down to its own time"""
+    """It yields pictures as fast as they are read and has to be slowed down to real time"""
     ends: bool
-    """it may end, and that is no loss: a file"""
+    """Its end is regular: a file"""
 
 
 def parse_address(text: str, settings: LiveSettings) -> Address:
-    """0 or /dev/video0 (a camera), lavfi:GRAPH, a URL, or a file. Raises UsageError and InputError with what to write."""
+    """Parse the name of a live source.
+
+    Args:
+        text: 0 or /dev/video0 (a camera), lavfi:GRAPH, a URL, or a file.
+        settings: Section `live` of the configuration.
+
+    Returns:
+        The address.
+
+    Raises:
+        UsageError: The text is no live source; the message names the right form.
+        InputError: The camera or file does not exist.
+    """
     if text.isdigit() or text.startswith("/dev/video"):
         return _camera(text, settings)
     if text.startswith("lavfi:"):
@@ -57,7 +69,7 @@ def parse_address(text: str, settings: LiveSettings) -> Address:
 
 
 def list_cameras() -> list[str]:
-    """What cameras this system has, as `mchmr live` takes them."""
+    """List the cameras of this system, as `mchmr live` accepts them."""
     if sys.platform == "linux":
         return sorted(str(path) for path in Path("/dev").glob("video*"))
     try:
@@ -72,7 +84,7 @@ def _camera(text: str, settings: LiveSettings) -> Address:
         raise UsageError(f"cameras are not known on {sys.platform}; expected Linux, macOS or Windows, or a URL")
     url = f"/dev/video{text}" if text.isdigit() and system == "v4l2" else text
     if system == "v4l2" and not Path(url).exists():
-        there = ", ".join(list_cameras()) or "none"
+        available = ", ".join(list_cameras()) or "none"
         raise InputError(f"there is no camera {url}; found: {there}")
     given = {"video_size": settings.size, "framerate": settings.fps, _pixel_option(system, settings): settings.pixel_format}
     return Address(text, url, system, {name: str(value) for name, value in given.items() if value is not None}, paced=False, ends=False)

@@ -1,4 +1,4 @@
-"""Cameras and streams: the newest picture whenever one is asked for, and the source opened again when it is lost."""
+"""Cameras and streams: delivers the newest picture on demand, and reopens the source after a loss."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.2
 REMEMBERED_ARRIVALS = 1024
 UNKNOWN_FPS = 30.0
-"""of a source that does not say its rate, before its second picture"""
+"""For a source that does not declare its rate, before its second picture"""
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """When a frame came."""
+    """Arrival of a frame."""
 
     arrived_s: float
     """`time.monotonic()` when it was decoded"""
     late_s: float
-    """by its own timestamp, how much later than the soonest one of its connection"""
+    """Delay relative to the fastest frame of its connection, by its own timestamp"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,18 +51,24 @@ class _Decoded:
 class LiveSource:
     """One camera or stream; implements `protocols.Source`.
 
-    A thread of its own reads and decodes all the time. `frames` gives the newest decoded picture and never one twice; those in between
-    are counted in `dropped`. Upright, with square pixels, all of the size of the first one. Frame.index counts decoded frames, over
-    all connections; times grow over them too (see `LiveClock`).
+    A separate thread reads and decodes all the time. `frames` yields the newest decoded picture and none twice; those in between are
+    counted in `dropped`. Pictures are upright, with square pixels, all of the size of the first one. Frame.index counts decoded frames over
+    all connections; times increase over them too (see `LiveClock`).
 
-    A source that breaks off, stays silent for `read_timeout_s` or ends although it has no end is opened again with growing pauses, as
-    `restart` says; the frames simply go on.
+    A source that breaks off, is silent for `read_timeout_s` or ends unexpectedly is reopened with back-off, according to `restart`; the
+    frames continue.
     """
 
     def __init__(self, address: Address, settings: LiveSettings, stop: threading.Event | None = None) -> None:
-        """Waits for the first picture. Raises InputError where none comes, except with `restart` always: then it goes on trying.
+        """Open the source and wait for the first picture.
 
-        Setting `stop` ends the reading, and the waiting.
+        Args:
+            address: The source.
+            settings: Section `live` of the configuration.
+            stop: Setting this event ends the reading and the waiting.
+
+        Raises:
+            InputError: No picture arrives. With `restart` always the source is tried again instead.
         """
         self.name = address.name
         self.reconnects = 0
@@ -73,7 +79,7 @@ class LiveSource:
         self._arrivals: OrderedDict[int, Arrival] = OrderedDict()
         self._clock = LiveClock()
         self._rate: MeasuredRate | None = None
-        """where the source does not say how fast it is"""
+        """For a source that does not declare its rate"""
         self._stop = stop or threading.Event()
         self._closed = False
         self._first = threading.Event()
@@ -89,27 +95,27 @@ class LiveSource:
 
     @property
     def info(self) -> SourceInfo:
-        """Its rate is measured anew with every picture where the source does not say it."""
+        """Properties of the source. An undeclared rate is measured again with every picture."""
         assert self._info is not None  # the constructor waited for it
         measured = None if self._rate is None else self._rate.fps
         return self._info if measured is None else replace(self._info, fps=measured)
 
     @property
     def dropped(self) -> int:
-        """Pictures that were decoded and not asked for in time."""
+        """Number of pictures that were decoded but not delivered, because newer ones replaced them."""
         return self._newest.dropped
 
     @property
     def decoded(self) -> int:
-        """Pictures that came."""
+        """Number of pictures decoded."""
         return self._decoded
 
     def arrival(self, index: int) -> Arrival:
-        """When a frame of the last ones came."""
+        """Arrival of one of the last frames, by its index."""
         return self._arrivals[index]
 
     def frames(self) -> Iterator[Frame]:
-        """The newest picture each time. Raises InputError at the end of a source that was lost for good."""
+        """Yield the newest picture each time. Raises InputError at the end of a source that is lost for good."""
         for decoded in self._newest:
             assert self._converter is not None
             orientation, aspect = Orientation.of_frame(decoded.picture), decoded.sample_aspect
@@ -120,7 +126,7 @@ class LiveSource:
             yield Frame(decoded.index, decoded.time_s, rgb)
 
     def close(self) -> None:
-        """Stop reading. A read that is blocked ends with its timeout, on its own thread."""
+        """Stop reading. A blocked read ends with its timeout, on its own thread."""
         self._closed = True
         self._newest.close()
 
@@ -139,7 +145,7 @@ class LiveSource:
             self._first.set()
 
     def _supervise(self) -> None:
-        """Connections one after the other, until nobody wants another one."""
+        """Open one connection after another, until none is needed."""
         backoff, losses = Backoff(FIRST_PAUSE_S, self._settings.longest_pause_s), LossLog(log)
         while not self._ended():
             before = self._decoded
@@ -165,7 +171,7 @@ class LiveSource:
         return self._settings.restart == "on-error" and lost is not None and self._info is not None
 
     def _connection(self) -> InputError | None:
-        """Open and read until it breaks off (what happened) or ends (None)."""
+        """Open and read until the connection breaks off (returns the error) or ends (returns None)."""
         address = self._address
         timeouts_s = (max(5.0, self._settings.read_timeout_s), self._settings.read_timeout_s)
         try:
@@ -184,30 +190,30 @@ class LiveSource:
         except av.error.ExitError:
             return InputError(f"{self.name} gave no picture for {self._settings.read_timeout_s:g} s")
         except (av.error.FFmpegError, OSError) as error:
-            there = f"; cameras here: {', '.join(list_cameras()) or 'none'}" if address.format == "v4l2" else ""
+            cameras = f"; cameras here: {', '.join(list_cameras()) or 'none'}" if address.format == "v4l2" else ""
             return InputError(f"{self.name} cannot be read ({reason(error)}){there}")
         return None if address.ends else InputError(f"{self.name} stopped sending")
 
     def _decode(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
-        stream.thread_type = "SLICE"  # threads over frames would hold each picture back until others have come
+        stream.thread_type = "SLICE"  # frame threads would delay each picture until later ones have arrived
         if self._decoded:
             self.reconnects += 1
         self._clock.reconnected()
         if self._rate is not None:
             self._rate.reconnected()
         pace = _SourcePace() if self._address.paced else None
-        stamps, believed = BestStamps(), pace is not None or has_clock(container)
+        stamps, trusted = BestStamps(), pace is not None or has_clock(container)
         for number, picture in enumerate(container.decode(stream)):
             if self._ended():
                 return
-            stamp = stamps.of(picture.pts, picture.dts) if believed else None
+            stamp = stamps.of(picture.pts, picture.dts) if trusted else None
             stamp_s = None if stamp is None else float(stamp * picture.time_base)
             if pace is not None:
                 stamp_s = number / (_rate(stream, has_clock(container)) or UNKNOWN_FPS) if stamp_s is None else stamp_s
                 pace.wait(stamp_s, self._stop.wait)
-            self._hand_over(picture, stream, stamp_s)
+            self._deliver(picture, stream, stamp_s)
 
-    def _hand_over(self, picture: av.VideoFrame, stream: av.VideoStream, stamp_s: float | None) -> None:
+    def _deliver(self, picture: av.VideoFrame, stream: av.VideoStream, stamp_s: float | None) -> None:
         arrived_s = time.monotonic()
         time_s = self._clock.time_s(stamp_s, arrived_s)
         late_s = self._clock.late_s(stamp_s, arrived_s)
@@ -232,13 +238,13 @@ class LiveSource:
 
 
 def _rate(stream: av.VideoStream, has_times: bool) -> float | None:
-    """Pictures per second by libav, which makes up an average of streams without times."""
+    """Pictures per second by libav, whose average is invented for streams without times."""
     rates = (stream.average_rate if has_times else None, stream.guessed_rate)
     return next((float(rate) for rate in rates if rate and 0 < rate <= 1000), None)
 
 
 class _SourcePace:
-    """Holds back what comes sooner than its timestamps say."""
+    """Delays pictures until the time of their timestamps."""
 
     def __init__(self) -> None:
         self._begun: tuple[float, float] | None = None

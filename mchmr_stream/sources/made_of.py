@@ -1,4 +1,4 @@
-"""Which files an input and its settings read, and what is in them."""
+"""Files that an input and its settings consist of, and their contents."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mchmr_stream.sources.playlists import files_listed
 
 
 def made_of(path: Path, settings: Settings) -> MadeOf:
-    """Size and content of an input and of the files that its settings name. Raises InputError where the input is not there."""
+    """Size and content of an input and of the files named by its settings. Raises InputError if the input does not exist."""
     files = _input_files(path)
-    matter = {name: file for name, file in files_by_setting(settings).items() if not may_change(name)}
-    contents = {name: content_of(file) for name, file in matter.items()}
+    relevant = {name: file for name, file in files_by_setting(settings).items() if not may_change(name)}
+    contents = {name: content_of(file) for name, file in relevant.items()}
     known = {name: content for name, content in contents.items() if content is not None}
     return MadeOf(Path(os.path.abspath(path)), files, content_of(files), known)
 
 
 def _input_files(path: Path) -> Files:
-    """The file, a playlist and what it lists, or the pictures in a folder or of a pattern, in order."""
+    """The file, a playlist and its entries, or the pictures of a folder or pattern, in order."""
     if os.path.isdir(path) or (path.suffix.lower() in IMAGE_SUFFIXES and not os.path.exists(path)):
         return find_pictures(path, IMAGE_SUFFIXES)
     refuse_url(path)

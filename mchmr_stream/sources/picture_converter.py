@@ -1,4 +1,4 @@
-"""From a decoded frame to an upright RGB array with square pixels."""
+"""Conversion of decoded frames to upright RGB arrays with square pixels."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from mchmr_stream.errors import InputError
 
 MAX_PIXELS = 1 << 27
-"""Pictures larger than this (134 megapixels) are refused before memory is set aside for them."""
+"""Larger pictures (over 134 megapixels) are refused before memory is allocated for them."""
 
 
 def check_size(path: Path, width: int, height: int) -> None:
-    """Raises InputError for a picture that is too large."""
+    """Raise InputError for a picture that is too large."""
     if width * height > MAX_PIXELS:
         raise InputError(
             f"{path}: {width}x{height} pixels are {width * height / 1e6:.0f} million, at most {MAX_PIXELS / 1e6:.0f} million are read; "
@@ -28,12 +28,12 @@ def check_size(path: Path, width: int, height: int) -> None:
 
 
 _PIXEL = np.dtype("V3")
-"""Three bytes moved as one: turning a picture this way takes half the time."""
+"""Three bytes moved as one: this halves the time of a rotation."""
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a stored picture has to be turned to be upright: transpose first, then mirror."""
+    """Operations that make a stored picture upright: transpose first, then mirror."""
 
     transpose: bool = False
     mirror_x: bool = False
@@ -41,9 +41,10 @@ class Orientation:
 
     @staticmethod
     def from_matrix(a: int, b: int, c: int, d: int) -> Orientation:
-        """From the upper left of a display matrix: x' = a x + c y, y' = b x + d y (ISO 14496-12, x right, y down).
+        """Orientation of the upper left part of a display matrix.
 
-        Only the signs count, so that scales are ignored; a turn between quarters is rounded to the nearer one.
+        x' = a x + c y, y' = b x + d y (ISO 14496-12, x right, y down). Only the signs matter, so that scales are ignored; other angles are
+        rounded to quarter turns.
         """
         if abs(b) + abs(c) > abs(a) + abs(d):
             return Orientation(True, mirror_x=c < 0, mirror_y=b < 0)
@@ -51,23 +52,23 @@ class Orientation:
 
     @staticmethod
     def from_degrees(counter_clockwise: float) -> Orientation:
-        """From a turn without mirroring, rounded to quarters."""
+        """Orientation of a rotation without mirroring, rounded to quarter turns."""
         cos, sin = [(1, 0), (0, 1), (-1, 0), (0, -1)][round(counter_clockwise / 90) % 4]
         return Orientation.from_matrix(cos, -sin, sin, cos)
 
     @staticmethod
     def from_exif(tag: int) -> Orientation:
-        """From the EXIF tag Orientation (1..8); other values mean upright, as viewers have it."""
+        """Orientation of the EXIF tag Orientation (1..8); other values mean upright, as in viewers."""
         transpose = 5 <= tag <= 8
         return Orientation(transpose, mirror_x=tag in (2, 3, 6, 7), mirror_y=tag in (3, 4, 7, 8))
 
     @staticmethod
     def of_frame(frame: av.VideoFrame) -> Orientation:
-        """From the display matrix that a container or codec gives; upright without one."""
+        """Orientation of the display matrix of the container or codec; upright without one."""
         try:
-            # Not `frame.side_data`: frame and container would then hold each other, and pictures pile up until Python looks for cycles.
-            matrix = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]  # (its stub says nothing of the frame)
-        except ValueError:  # PyAV refuses all side data where it does not know the kind of one of them
+            # Not `frame.side_data`: it forms a reference cycle with the frame, and pictures accumulate until the garbage collector runs.
+            matrix = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]  # its stub lacks the frame
+        except ValueError:  # PyAV rejects all side data if one kind is unknown to it
             return Orientation.from_degrees(frame.rotation)
         if matrix is None:
             return Orientation()
@@ -75,11 +76,11 @@ class Orientation:
         return Orientation.from_matrix(a, b, c, d)
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height after turning."""
+        """Width and height after the rotation."""
         return (height, width) if self.transpose else (width, height)
 
     def apply(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(h, w, 3), each row contiguous, to the upright picture."""
+        """Make a picture (h, w, 3) with contiguous rows upright."""
         if self == Orientation():
             return rgb
         pixels = rgb.view(_PIXEL)[..., 0]
@@ -93,9 +94,15 @@ class Orientation:
 
 
 def square_pixel_size(width: int, height: int, sample_aspect: Fraction | None) -> tuple[int, int]:
-    """The size with square pixels: the width is changed, the height stays.
+    """Size with square pixels: the width changes, the height stays.
 
-    `sample_aspect` is the width of a pixel over its height; None, 0 and values beyond 1:10 (broken headers) count as square.
+    Args:
+        width: Stored width, pixels.
+        height: Stored height, pixels.
+        sample_aspect: Width of a pixel over its height. None, 0 and values beyond 1:10 (broken headers) count as square.
+
+    Returns:
+        Width and height.
     """
     if not sample_aspect or not Fraction(1, 10) <= sample_aspect <= 10:
         return width, height
@@ -103,15 +110,14 @@ def square_pixel_size(width: int, height: int, sample_aspect: Fraction | None) -
 
 
 class PictureConverter:
-    """Makes every frame of a source an upright RGB picture of one size.
+    """Converts each frame of a source to an upright RGB picture of one size.
 
-    A frame of another size than the first is fitted in: largest size that keeps its shape, centred on black.
-    Transparent parts are laid over black. Colour follows the frame's tags (matrix and range) through swscale; frames without
-    tags are taken as BT.601 limited range, as ffmpeg does.
+    A frame of another size is scaled to fit, with its aspect ratio, and centred on black. Transparency is composited over black. Colour
+    follows the frame's tags (matrix and range) through swscale; frames without tags are taken as BT.601 limited range, as in ffmpeg.
     """
 
     def __init__(self, width: int, height: int) -> None:
-        """`width`, `height` of the upright pictures to make."""
+        """Width and height are those of the upright output pictures."""
         self.width = width
         self.height = height
         self.fitted = False
@@ -119,7 +125,16 @@ class PictureConverter:
         self._reformatter = VideoReformatter()
 
     def rgb(self, frame: av.VideoFrame, orientation: Orientation, sample_aspect: Fraction | None = None) -> NDArray[np.uint8]:
-        """(height, width, 3) uint8, owned by the caller; between its rows may lie the converter's padding."""
+        """Convert a frame.
+
+        Args:
+            frame: The decoded frame.
+            orientation: Its orientation.
+            sample_aspect: As for `square_pixel_size`.
+
+        Returns:
+            (height, width, 3) uint8, owned by the caller. There may be padding between its rows.
+        """
         stored_w, stored_h = square_pixel_size(frame.width, frame.height, sample_aspect)
         upright_w, upright_h = orientation.size(stored_w, stored_h)
         if (upright_w, upright_h) != (self.width, self.height):
@@ -141,7 +156,7 @@ class PictureConverter:
         array = np.asarray(converted.to_ndarray(), np.uint8)
         if has_alpha:
             return _over_black(array)
-        if converted is frame:  # nothing to convert: this is the decoder's own picture, which it may still need
+        if converted is frame:  # no conversion was needed: this is the decoder's own picture, which it may still use
             return array.copy()
         return array
 

@@ -21,11 +21,11 @@ from mchmr_stream.sources.picture_header import animation, exif_orientation, jpe
 from mchmr_stream.sources.timestamps import Window
 
 Picture = tuple[av.VideoFrame, Orientation, str | None]
-"""What was decoded, how to turn it, and what is wrong with it, if anything."""
+"""Decoded picture, its orientation, and a description of its damage, if any."""
 
 
 class PictureSource:
-    """Pictures that are read one by one, each with its own time."""
+    """Base class of sources that read pictures one by one, each with its own time."""
 
     def __init__(self, name: str, count: int, fps: float, window: Window, *, still: bool = False) -> None:
         self._count, self._fps, self._window = count, fps, window
@@ -44,16 +44,16 @@ class PictureSource:
         return self._warnings
 
     def frames(self) -> Iterator[Frame]:
-        """The wanted pictures. Raises TruncatedInput after the last one when some could not be read or are cut off."""
+        """Yield the selected pictures. Raises TruncatedInput after the last one if some are unreadable or truncated."""
         self.close()
         self._closed = False
-        self._running = self._wanted_frames()
+        self._running = self._selected_frames()
         return self._running
 
     def close(self) -> None:
         self._closed = True
         if self._running is not None:
-            with suppress(ValueError):  # another thread is in it: it stops at its next frame
+            with suppress(ValueError):  # another thread is running it: it stops at its next frame
                 self._running.close()
 
     def __enter__(self) -> Self:
@@ -63,24 +63,24 @@ class PictureSource:
         self.close()
 
     def _first_size(self) -> tuple[int, int]:
-        """Width and height of the first picture, upright. Raises InputError when none can be read."""
+        """Width and height of the first picture, upright. Raises InputError if none can be read."""
         raise NotImplementedError
 
     def _read(self, index: int) -> Picture:
-        """Raises InputError."""
+        """Read one picture. Raises InputError."""
         raise NotImplementedError
 
     def _time_s(self, index: int) -> float:
         raise NotImplementedError
 
-    def _wanted_frames(self) -> Generator[Frame]:
+    def _selected_frames(self) -> Generator[Frame]:
         converter = PictureConverter(self._info.width, self._info.height)
         broken: list[str] = []
-        wanted = [index for index in range(self._count) if self._is_wanted(index)][:: self._window.every]
-        if not wanted:
+        selected = [index for index in range(self._count) if self._is_selected(index)][:: self._window.every]
+        if not selected:
             raise UsageError(f"{self._count} pictures at {self._fps:g} per second end before source.start_s, {self._window.start_s:g} s")
         delivered = 0
-        for index in wanted:
+        for index in selected:
             if self._closed:
                 return
             try:
@@ -100,7 +100,7 @@ class PictureSource:
         if broken:
             raise TruncatedInput(f"{len(broken)} of {len(wanted)} pictures are damaged, {delivered} were delivered; the first: {broken[0]}")
 
-    def _is_wanted(self, index: int) -> bool:
+    def _is_selected(self, index: int) -> bool:
         time_s = self._time_s(index)
         return not self._window.is_before(time_s) and not self._window.is_after(time_s)
 
@@ -108,15 +108,22 @@ class PictureSource:
 class ImageSource(PictureSource):
     """Pictures as if filmed at `images_fps`, in natural order of their names (img2 before img10).
 
-    Frame.index is the place in that order, counted from 0, also past pictures that cannot be read: a picture missing in the
-    middle leaves a gap in time. The first readable picture sets the size; others are fitted into it on black. Turned by EXIF;
-    transparency is laid over black. Of a file with several pictures the first one is read, and that is said.
+    Frame.index is the position in that order, from 0, including unreadable pictures: a missing picture leaves a gap in time. The first
+    readable picture sets the size; others are fitted into it on black. EXIF orientation is applied; transparency is composited over black.
+    Of a file with several pictures the first one is read, with a warning.
     """
 
     def __init__(self, path: str | Path, settings: SourceSettings, suffixes: Sequence[str]) -> None:
-        """`path`: a folder, one picture, or a pattern for names in one folder. `suffixes`: lower-case endings that are read.
+        """List the pictures.
 
-        Raises InputError when none can be read, UsageError when the settings do not fit.
+        Args:
+            path: A folder, one picture, or a pattern for names in one folder.
+            settings: Section `source` of the configuration.
+            suffixes: Lower-case endings of files to read.
+
+        Raises:
+            InputError: No picture can be read.
+            UsageError: The settings do not fit.
         """
         self._path = Path(path)
         if settings.stream:
@@ -151,7 +158,7 @@ class ImageSource(PictureSource):
 
 
 def find_pictures(path: Path, suffixes: Sequence[str]) -> list[Path]:
-    """The pictures that a path names, in natural order. Raises InputError where there are none."""
+    """Pictures that a path names, in natural order. Raises InputError if there are none."""
     if path.is_file():
         return [path]
     if path.is_dir():
@@ -169,18 +176,18 @@ def find_pictures(path: Path, suffixes: Sequence[str]) -> list[Path]:
 
 
 def natural_key(path: Path) -> tuple[list[tuple[int, str]], str]:
-    """Runs of digits compare as numbers; the name itself decides between 1 and 01."""
+    """Sort key in which runs of digits compare as numbers; the name itself decides between 1 and 01."""
     parts = re.findall(r"\d+|\D+", path.name.lower())
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
 
 
 def _read_picture(path: Path) -> tuple[av.VideoFrame, Orientation, bool, bool]:
-    """The first picture of a file, how to turn it, whether its end is missing, and whether more follow. Raises InputError."""
+    """First picture of a file, its orientation, whether its end is missing, and whether more follow. Raises InputError."""
     limit = {"max_pixels": str(MAX_PIXELS)}
     try:
         data = path.read_bytes()
         check_size(path, *(picture_size(data) or (0, 0)))
-        # From memory: libav would take a % in the name for a numbered series.
+        # From memory: libav would read a % in the name as a numbered series.
         with av.open(io.BytesIO(data), options=limit, metadata_errors="replace") as container:
             stream = container.streams.video[0]
             stream.codec_context.options = limit
@@ -204,5 +211,5 @@ def _why(path: Path, error: Exception) -> str:
 
 
 def _matrix_orientation(path: Path, picture: av.VideoFrame) -> Orientation:
-    """AVIF says in its container how to turn the picture; what libav says of other files comes from EXIF, which was read."""
+    """AVIF stores the orientation in its container; for other files libav's matrix repeats EXIF, which is applied already."""
     return Orientation.of_frame(picture) if path.suffix.lower() == ".avif" else Orientation()

@@ -1,7 +1,7 @@
-"""Reads a few things from a picture file without decoding it: how large it is, which way up it was taken, whether it moves.
+"""Size, orientation and animation of a picture file, read without decoding it.
 
-libav gives the turn but loses the mirroring on the way through PyAV, and older versions give nothing for some formats. Of pictures that are
-too large it says no more than that the argument is invalid, and of animated WebP that the data is.
+Through PyAV libav gives the rotation but not the mirroring, and older versions give nothing for some formats. For pictures that are too
+large it only reports an invalid argument, and for animated WebP invalid data.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ _ORIENTATION_TAG, _WIDTH_TAG, _HEIGHT_TAG = 0x0112, 0x0100, 0x0101
 _TIFF_SHORT = 3
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG_NO_SIZE = (0xC4, 0xC8, 0xCC)
-"""Markers among those of frames (0xC0 to 0xCF) that begin something else."""
+"""Markers in the range of frames (0xC0 to 0xCF) with another meaning."""
 _WEBP_ANIMATED = 0x02
 
 Animation = Literal["png", "avif", "webp"]
 
 
 def picture_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height as the header of a JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF file has them; None for others. Never fails."""
+    """Width and height from the header of a JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF file; None for others. Never fails."""
     try:
         return _size(data)
     except struct.error:  # cut off in the middle of a header
@@ -29,7 +29,7 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
 
 
 def animation(data: bytes) -> Animation | None:
-    """In which format a picture file holds several pictures to be shown one after the other; the beginning of the file suffices."""
+    """Format in which a picture file contains an animation, or None; the beginning of the file suffices."""
     if data.startswith(_PNG):
         control = _chunk(data, len(_PNG), b"acTL", ">I4s", name_first=False)
         return "png" if control[:4] > b"\0\0\0\1" else None
@@ -40,12 +40,12 @@ def animation(data: bytes) -> Animation | None:
 
 
 def webp_durations_ms(data: bytes) -> list[int]:
-    """How long each picture of an animated WebP is shown."""
+    """Duration of each picture of an animated WebP."""
     return [int.from_bytes(content[12:15], "little") for name, content in _chunks(data, 12, "<4sI", name_first=True) if name == b"ANMF"]
 
 
 def tiff_has_pages(data: bytes) -> bool:
-    """Whether a TIFF file holds more than one picture."""
+    """Whether a TIFF file contains more than one picture."""
     try:
         order, entries, end = _tiff_directory(data)
         return bool(entries) and struct.unpack_from(order + "I", data, end)[0] != 0
@@ -54,7 +54,7 @@ def tiff_has_pages(data: bytes) -> bool:
 
 
 def exif_orientation(data: bytes) -> int:
-    """The EXIF tag Orientation of a JPEG, PNG, WebP or TIFF file, 1 (upright) when it has none. Never fails."""
+    """EXIF tag Orientation of a JPEG, PNG, WebP or TIFF file; 1 (upright) if it has none. Never fails."""
     try:
         return _orientation_in_tiff(_tiff_block(data))
     except struct.error:  # cut off in the middle of a header
@@ -62,7 +62,7 @@ def exif_orientation(data: bytes) -> int:
 
 
 def jpeg_is_cut(data: bytes) -> bool:
-    """Whether a JPEG lacks its end marker: the decoder fills what is missing with grey and says nothing."""
+    """Whether a JPEG lacks its end marker: the decoder then fills the missing part with grey and reports no error."""
     if not data.startswith(b"\xff\xd8"):
         return False
     scan = data.find(b"\xff\xda", _jpeg_headers_end(data))
@@ -70,7 +70,7 @@ def jpeg_is_cut(data: bytes) -> bool:
 
 
 def _tiff_block(data: bytes) -> bytes:
-    """The part that is laid out like a TIFF file, empty when there is none."""
+    """The part with the layout of a TIFF file; empty if there is none."""
     if data[:4] in (b"II*\0", b"MM\0*"):
         return data
     if data.startswith(b"\xff\xd8"):
@@ -97,11 +97,11 @@ def _jpeg_headers_end(data: bytes) -> int:
 def _jpeg_segments(data: bytes) -> list[tuple[int, int, int]]:
     """(marker, start, end) of the headers before the first scan."""
     segments = []
-    place = 2
-    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != 0xDA:
-        (length,) = struct.unpack_from(">H", data, place + 2)
-        segments.append((data[place + 1], place + 4, place + 2 + length))
-        place += 2 + max(length, 2)
+    offset = 2
+    while offset + 4 <= len(data) and data[offset] == 0xFF and data[offset + 1] != 0xDA:
+        (length,) = struct.unpack_from(">H", data, offset + 2)
+        segments.append((data[offset + 1], offset + 4, offset + 2 + length))
+        offset += 2 + max(length, 2)
     return segments
 
 
@@ -109,18 +109,18 @@ def _is_webp(data: bytes) -> bool:
     return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
 
 
-def _chunk(data: bytes, place: int, wanted: bytes, header: str, *, name_first: bool) -> bytes:
-    """The content of one chunk, empty when it is not there."""
-    return next((content for name, content in _chunks(data, place, header, name_first=name_first) if name == wanted), b"")
+def _chunk(data: bytes, offset: int, chunk_name: bytes, header: str, *, name_first: bool) -> bytes:
+    """Content of one chunk; empty if it does not exist."""
+    return next((content for name, content in _chunks(data, offset, header, name_first=name_first) if name == chunk_name), b"")
 
 
-def _chunks(data: bytes, place: int, header: str, *, name_first: bool) -> Iterator[tuple[bytes, bytes]]:
-    """Names and contents in a PNG (length, name, content, checksum) or RIFF file (name, length, padded content)."""
-    while place + 8 <= len(data):
-        first, second = struct.unpack_from(header, data, place)
+def _chunks(data: bytes, offset: int, header: str, *, name_first: bool) -> Iterator[tuple[bytes, bytes]]:
+    """Names and contents of chunks in a PNG (length, name, content, checksum) or RIFF file (name, length, padded content)."""
+    while offset + 8 <= len(data):
+        first, second = struct.unpack_from(header, data, offset)
         name, length = (first, second) if name_first else (second, first)
-        yield name, data[place + 8 : place + 8 + length]
-        place += 8 + length + (length % 2 if name_first else 4)
+        yield name, data[offset + 8 : offset + 8 + length]
+        offset += 8 + length + (length % 2 if name_first else 4)
 
 
 def _orientation_in_tiff(block: bytes) -> int:
@@ -129,7 +129,7 @@ def _orientation_in_tiff(block: bytes) -> int:
 
 
 def _tiff_values(block: bytes) -> dict[int, int]:
-    """Tag -> value of the first directory, where the value lies in the entry itself."""
+    """Tag -> value of the first directory, for values stored in the entry itself."""
     order, entries, _ = _tiff_directory(block)
     values = {}
     for tag, kind, _, content in entries:
@@ -138,7 +138,7 @@ def _tiff_values(block: bytes) -> dict[int, int]:
 
 
 def _tiff_directory(block: bytes) -> tuple[str, list[tuple[int, int, int, bytes]], int]:
-    """Byte order, (tag, type, count, content) of the first directory, and where that ends; nothing where `block` is no TIFF."""
+    """Byte order, (tag, type, count, content) of the first directory, and its end; nothing if `block` is no TIFF."""
     if block[:2] not in (b"II", b"MM"):
         return "<", [], 0
     order = "<" if block[:2] == b"II" else ">"
@@ -170,14 +170,14 @@ def _size(data: bytes) -> tuple[int, int] | None:
 
 
 def _avif_size(data: bytes) -> tuple[int, int] | None:
-    """The largest of its pictures: a small one may be there to look through, or a large one be made of tiles."""
-    places = [place for place in range(min(len(data), 1 << 16)) if data.startswith(b"ispe", place)]
-    sizes = [struct.unpack_from(">II", data, place + 8) for place in places]
+    """Size of its largest picture: smaller ones may be thumbnails, or tiles of it."""
+    offsets = [offset for offset in range(min(len(data), 1 << 16)) if data.startswith(b"ispe", offset)]
+    sizes = [struct.unpack_from(">II", data, offset + 8) for offset in offsets]
     return max(sizes, key=lambda size: size[0] * size[1], default=None)
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:
-    """Of the canvas, or of the one picture, whose two kinds keep it in 14 bits each."""
+    """Size of the canvas, or of the single picture, whose two kinds store it in 14 bits per side."""
     name, content = next(_chunks(data, 12, "<4sI", name_first=True), (b"", b""))
     if name == b"VP8X":
         return int.from_bytes(content[4:7], "little") + 1, int.from_bytes(content[7:10], "little") + 1

@@ -1,4 +1,4 @@
-"""Which other files a playlist reads: HLS (.m3u8) and FFmpeg's concatenation lists (.ffconcat)."""
+"""Files that a playlist refers to: HLS (.m3u8) and FFmpeg's concatenation lists (.ffconcat)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 MAX_BYTES = 1 << 20
 DEEPEST = 3
-"""Playlists of playlists: HLS has two levels."""
+"""Maximum depth of nested playlists: HLS has two levels."""
 _URI = re.compile(r'URI="([^"]*)"')
 
 
 def files_listed(path: Path, depth: int = 0) -> list[Path]:
-    """The files on this machine that `path` names when it is a playlist, also those of playlists in it; empty for everything else."""
+    """Local files that `path` lists if it is a playlist, including nested playlists; empty for any other file."""
     if depth == DEEPEST or not path.is_file():
         return []
     with suppress(OSError), path.open("rb") as file:
@@ -32,7 +32,7 @@ def _names(text: str) -> Iterator[str]:
     is_concat = text.startswith("ffconcat")
     for line in text.splitlines():
         if is_concat:
-            with suppress(ValueError):  # a quote that does not end: libav will refuse it, too
+            with suppress(ValueError):  # an unterminated quote, which libav rejects, too
                 words = shlex.split(line)
                 yield from words[1:2] if words[:1] == ["file"] else []
         elif line.startswith("#"):

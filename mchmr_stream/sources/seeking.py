@@ -1,4 +1,4 @@
-"""Starting in the middle of a video without decoding what comes before, and still knowing how many frames that was."""
+"""Start in the middle of a video without decoding the part before it, with correct frame indices."""
 
 from __future__ import annotations
 
@@ -13,26 +13,36 @@ from mchmr_stream.sources.container import gives_one_picture_per_packet, stores_
 from mchmr_stream.sources.timestamps import MAX_JUMP_S, ROUNDING_S
 
 SEEK_MARGIN_S = 1.0
-"""Containers seek by decoding time, which is this much or less before the time a frame is shown."""
+"""Containers seek by decoding time, which precedes the presentation time by at most this much."""
 
 MAX_HELD_BYTES = 1 << 28
-"""Memory for packets between a keyframe and the start (256 MiB); beyond it decoding right away is no slower."""
+"""Memory for packets between a keyframe and the start (256 MiB); beyond it, decoding from the beginning is no slower."""
 
 
 class CannotSkip(Exception):
-    """Frames cannot be counted without decoding them; decode from the beginning instead."""
+    """Frames cannot be counted without decoding them; the file has to be decoded from the beginning."""
 
 
 class StartSkipper:
     """Drops the packets before the last keyframe ahead of a start time.
 
-    A frame's index is the number of packets that are shown before it: true where every packet gives one picture.
-    That is checked at the first wanted frame, which must be the earliest packet from the start on.
-    Files with a complete index (MP4, MOV) are entered near the start, others are read from the beginning, not decoded.
+    A frame's index is the number of packets presented before it, which holds if each packet gives one picture. This is checked at the first
+    selected frame, which must be the earliest packet from the start on. Files with a complete index (MP4, MOV) are entered near the start;
+    others are read from the beginning without decoding.
     """
 
     def __init__(self, container: av.container.InputContainer, stream: av.VideoStream, first_pts: int, start_s: float) -> None:
-        """`first_pts` of the first frame of the stream, `start_s` seconds from it. Raises CannotSkip."""
+        """Prepare the container.
+
+        Args:
+            container: The open file.
+            stream: Its video stream.
+            first_pts: Timestamp of the first frame of the stream.
+            start_s: Start in seconds from it.
+
+        Raises:
+            CannotSkip: The format does not permit it.
+        """
         if not gives_one_picture_per_packet(stream) or not stores_display_times(container):
             raise CannotSkip
         self._first_pts = first_pts
@@ -45,7 +55,7 @@ class StartSkipper:
         self._stream = stream
 
     def packets(self, packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
-        """The packets from that keyframe on. Raises CannotSkip where timestamps are missing."""
+        """Yield the packets from that keyframe on. Raises CannotSkip if timestamps are missing."""
         held: list[av.Packet] = []
         held_bytes = 0
         for packet in packets:
@@ -71,19 +81,19 @@ class StartSkipper:
             yield packet
 
     def index_of(self, frame: av.VideoFrame) -> int:
-        """Index of the first wanted frame. Raises CannotSkip when it is not the one that must come first."""
+        """Index of the first selected frame. Raises CannotSkip if it is not the expected one."""
         shown = sorted(pts for pts in self._shown_pts if pts >= self._first_pts)
         steps = [later - earlier for earlier, later in pairwise(shown)]
-        if any(not 0 < step <= self._max_jump for step in steps):  # the clock would mend such times as it meets them
+        if any(not 0 < step <= self._max_jump for step in steps):  # `Clock` would repair such times
             raise CannotSkip
-        place = bisect.bisect_left(shown, self._start_pts)
-        if place == len(shown) or shown[place] != frame.pts:
+        position = bisect.bisect_left(shown, self._start_pts)
+        if position == len(shown) or shown[position] != frame.pts:
             raise CannotSkip
         self._counted = True
-        return self._frames_before + place
+        return self._frames_before + position
 
     def _enter(self, container: av.container.InputContainer, stream: av.VideoStream) -> bool:
-        """Seek, where the container lists every packet; True when that was done."""
+        """Seek if the container lists every packet; returns True if it did."""
         entries = stream.index_entries
         complete = stream.frames == len(entries) > 0 and container.format.name.startswith("mov")
         if not complete or stream.start_time != self._first_pts or any(entry.is_discard for entry in entries):
@@ -96,9 +106,9 @@ class StartSkipper:
         return True
 
     def _count_before(self, packet: av.Packet) -> int:
-        """How many packets the index lists before the one that seeking led to."""
+        """Number of packets that the index lists before the one reached by seeking."""
         entries = self._stream.index_entries
-        place = -1 if packet.dts is None else entries.search_timestamp(packet.dts)
-        if place < 0 or entries[place].timestamp != packet.dts or not packet.is_keyframe or packet.pts > self._start_pts:
+        position = -1 if packet.dts is None else entries.search_timestamp(packet.dts)
+        if position < 0 or entries[position].timestamp != packet.dts or not packet.is_keyframe or packet.pts > self._start_pts:
             raise CannotSkip
-        return place
+        return position

@@ -1,4 +1,4 @@
-"""A source whose lens distortion is undone, so that everything behind it sees a pinhole camera."""
+"""Removal of lens distortion from a source, so that later stages see a pinhole camera."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from mchmr_stream.protocols import Source
 
 _LEAST_SEEN = 0.5
 _OUTSIDE = 8.0
-"""A place in the grid that is far outside the picture, and so black."""
+"""Grid position far outside the picture, which gives black."""
 
 
 class UndistortedSource:
-    """Another source's frames as a pinhole camera with the same K would have taken them. Black where the lens saw nothing."""
+    """Frames of another source as a pinhole camera with the same K would have recorded them; black outside the lens's view."""
 
     def __init__(self, source: Source, intrinsics: Intrinsics, distortion: NDArray[np.floating]) -> None:
-        """Raises InputError for coefficients that leave less than half of the picture."""
+        """Wrap a source. Raises InputError for coefficients that leave less than half of the picture."""
         self._source = source
-        # The grid depends on the lens alone: it is computed once, and each frame only sampled.
+        # The grid depends only on the lens: it is computed once.
         self._grid = _sampling_grid(source.info.width, source.info.height, intrinsics, distortion)
         seen = float((self._grid.abs() <= 1).all(-1).float().mean())
         if seen < _LEAST_SEEN:
@@ -45,7 +45,7 @@ class UndistortedSource:
         return self._source.warnings
 
     def frames(self) -> Iterator[Frame]:
-        """The source's frames, undistorted. Raises InputError when a frame's size is not the one announced."""
+        """Yield the source's frames, undistorted. Raises InputError if a frame's size differs from the declared one."""
         for frame in self._source.frames():
             if (frame.width, frame.height) != (self.info.width, self.info.height):
                 raise InputError(
@@ -59,18 +59,27 @@ class UndistortedSource:
 
 
 def undistort(source: Source, intrinsics: Intrinsics, distortion: NDArray[np.floating]) -> UndistortedSource:
-    """Wrap `source`: same frames, same K, OpenCV's coefficients (geometry/distortion.py) undone. Closing it closes `source`."""
+    """Wrap a source in an `UndistortedSource`.
+
+    Args:
+        source: The source; closing the wrapper closes it.
+        intrinsics: K, which stays the same.
+        distortion: OpenCV's coefficients (geometry/distortion.py).
+
+    Returns:
+        The undistorted source.
+    """
     return UndistortedSource(source, intrinsics, distortion)
 
 
 def _sampling_grid(width: int, height: int, intrinsics: Intrinsics, distortion: NDArray[np.floating]) -> torch.Tensor:
-    """(1, height, width, 2): where each undistorted pixel lies in the picture as filmed, -1 to 1 over pixel centres, else outside it."""
+    """(1, height, width, 2): position of each undistorted pixel in the picture as filmed, -1 to 1 over pixel centres, else outside."""
     rows, columns = np.mgrid[:height, :width]
     pixels = np.stack([columns, rows], -1)
     with np.errstate(all="ignore"):  # beyond the fold there may be a pole
         filmed = distort_points(pixels, intrinsics, distortion)
     size = np.maximum([width - 1, height - 1], 1)
-    # Beyond the fold the model maps back into the picture: there would be a mirror image.
+    # Beyond the fold the model maps back into the picture, which would show a mirror image.
     sampled = np.where(within_fold(pixels, intrinsics, distortion)[..., None], filmed * (2 / size) - 1, _OUTSIDE)
     return torch.from_numpy(sampled.clip(-_OUTSIDE, _OUTSIDE).astype(np.float32))[None]
 

@@ -34,7 +34,7 @@ from mchmr_stream.sources.seeking import CannotSkip, StartSkipper
 from mchmr_stream.sources.timestamps import MAX_JUMP_S, MAX_REORDERED, BestStamps, Clock, Window
 
 PROBE_PACKETS = 1000
-"""A file in which none of the first so many packets gives a picture is refused."""
+"""A file is refused if none of so many first packets gives a picture."""
 
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 """Transfer functions (ITU-T H.273) whose pictures look flat without tone mapping."""
@@ -42,7 +42,7 @@ HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
 @dataclass(frozen=True)
 class _Probe:
-    """What the first picture of the stream says."""
+    """Properties found at the first picture of the stream."""
 
     orientation: Orientation
     sample_aspect: Fraction | None
@@ -51,7 +51,7 @@ class _Probe:
     fps: float
     frame_count: int | None
     first_pts: int | None
-    """None where it has none, and where times of showing are known not to hold"""
+    """None if it has none, or if presentation times are known to be invalid"""
     interlaced: bool
     hdr: str | None
 
@@ -59,23 +59,32 @@ class _Probe:
 class VideoSource:
     """One video stream of a file, upright and with square pixels.
 
-    Times are seconds from the first frame of the stream, from the container's timestamps, whatever offset they start with;
-    rates may vary. Where times of showing do not rise, those of decoding count (`timing.BestStamps`). Frame.index counts the
-    decoded frames of the stream from 0, also those before the start and between. `every` counts from the first frame at or
-    after the start. `info.fps` is the rate of the delivered frames.
+    Times are seconds from the first frame of the stream, from the container's timestamps, at any offset; rates may vary. If presentation
+    times do not increase, decoding times are used (`timestamps.BestStamps`). Frame.index counts the decoded frames of the stream from 0,
+    including those before the start and between. `every` counts from the first frame at or after the start. `info.fps` is the rate of the
+    delivered frames.
 
-    Turned by the display matrix of the container, widened or narrowed to square pixels, deinterlaced where flagged as
-    interlaced; frames of another size than the first are fitted into it on black; transparency is laid over black.
+    The display matrix of the container is applied, pixels are made square, and frames flagged as interlaced are deinterlaced. Frames of
+    another size than the first are fitted into it on black; transparency is composited over black.
 
-    Damaged files give every frame that can be decoded, then TruncatedInput; damage before the start or after the end does not
-    count. What no decoder or container reports cannot be seen: damage inside HEVC, VP9 and AV1 pictures, and pieces missing
-    from the middle of containers without frame counts.
+    Damaged files yield each frame that can be decoded, then raise TruncatedInput. Damage before the start or after the end does not count.
+    Damage that no decoder or container reports stays undetected: inside HEVC, VP9 and AV1 pictures, and pieces missing from the middle of
+    containers without frame counts.
 
-    Use it from one thread at a time; each call of `frames` reads the file anew.
+    It is used from one thread at a time; each call of `frames` reads the file again.
     """
 
     def __init__(self, path: str | Path, settings: SourceSettings) -> None:
-        """Raises InputError when there is no video in it, UsageError when the settings do not fit."""
+        """Open and probe the file.
+
+        Args:
+            path: The file.
+            settings: Section `source` of the configuration.
+
+        Raises:
+            InputError: The file contains no video.
+            UsageError: The settings do not fit.
+        """
         self._path = Path(path)
         self._stream_number = settings.stream
         self._window = Window.of(settings)
@@ -107,21 +116,22 @@ class VideoSource:
         return self._warnings
 
     def frames(self) -> Iterator[Frame]:
-        """The wanted frames in order of time.
+        """Yield the selected frames in temporal order.
 
-        Raises TruncatedInput after the last one when the file is damaged or its end is missing, UsageError when the file
-        ends before `start_s`.
+        Raises:
+            TruncatedInput: After the last frame, if the file is damaged or its end is missing.
+            UsageError: The file ends before `start_s`.
         """
         self.close()
         self._closed = False
-        self._running = self._wanted_frames()
+        self._running = self._selected_frames()
         return self._running
 
     def close(self) -> None:
-        """Close the file. Frames already given out stay valid."""
+        """Close the file. Frames already yielded stay valid."""
         self._closed = True
         if self._running is not None:
-            with suppress(ValueError):  # another thread is in it: it stops at its next frame
+            with suppress(ValueError):  # another thread is running it: it stops at its next frame
                 self._running.close()
 
     def __enter__(self) -> Self:
@@ -134,26 +144,26 @@ class VideoSource:
         if text not in self._warnings:
             self._warnings.append(text)
 
-    def _wanted_frames(self) -> Generator[Frame]:
+    def _selected_frames(self) -> Generator[Frame]:
         first_pts = self._probe.first_pts
         if self._window.start_s > 0 and first_pts is not None and not self._probe.interlaced:
             try:
                 yield from self._read(first_pts)
                 return
-            except CannotSkip:  # comes before the first frame was given
+            except CannotSkip:  # raised before the first frame is yielded
                 pass
         yield from self._read(None)
 
     def _read(self, skip_from_pts: int | None) -> Generator[Frame]:
-        """`skip_from_pts`: timestamp of the stream's first frame, to skip to the start without decoding; None: decode all."""
+        """Read the frames; `skip_from_pts` is the timestamp of the stream's first frame, to skip to the start; None decodes all."""
         damage = Damage(self._window)
         delivered = 0
-        with self._opened() as container:
+        with self._open() as container:
             stream = choose_stream(container, self._path, self._stream_number)
             if self._hwaccel is not None and not stream.codec_context.is_hwaccel:
                 self._decode_on_cpu(f"it does not decode {stream.codec_context.name} here")
-            # With frame threads FFmpeg now and then (2 of 60 times) does not say that a picture was patched up. Where the container
-            # declares no length, that is the only sign of a missing end, so one thread decodes there.
+            # With frame threads FFmpeg sometimes (2 of 60 times) does not report a concealed picture. If the container declares no
+            # length, that is the only sign of a missing end, so a single thread decodes such files.
             stream.thread_type = "NONE" if container.format.name in JOINED_RECORDINGS else "AUTO"
             deinterlacer = Deinterlacer()
             converter = PictureConverter(self._probe.width, self._probe.height)
@@ -171,14 +181,14 @@ class VideoSource:
                     yield Frame(frame.index, frame.time_s, rgb)
         self._finish(damage, delivered)
 
-    def _opened(self) -> av.container.InputContainer:
-        """The file once more, decoded by the hardware that was asked for if it is there."""
+    def _open(self) -> av.container.InputContainer:
+        """Open the file again, decoded by the requested hardware if available."""
         if self._hwaccel is not None and self._probe.interlaced:
             self._decode_on_cpu("interlaced pictures have to be put together on the CPU")
         if self._hwaccel is not None:
             try:
                 return open_container(self._path, self._hwaccel)
-            except InputError as error:  # the file itself was read before
+            except InputError as error:  # the file itself was readable before
                 cause = error.__cause__
                 self._decode_on_cpu(f"this machine gives no such device ({reason(cause if isinstance(cause, Exception) else error)})")
         return open_container(self._path)
@@ -190,7 +200,7 @@ class VideoSource:
     def _decoded(
         self, container: av.container.InputContainer, stream: av.VideoStream, damage: Damage, skip_from_pts: int | None
     ) -> Iterator[DecodedFrame]:
-        """Pictures with their index and time, not yet converted: those that nobody wants cost no more than decoding."""
+        """Pictures with index and time, not converted yet: unselected pictures cost only decoding."""
         joined = container.format.name in JOINED_RECORDINGS
         clock = Clock(self._probe.fps, first_s=self._seconds(stream, skip_from_pts), max_jump_s=MAX_JUMP_S if joined else None)
         stamps = BestStamps() if stores_display_times(container) else None
@@ -218,7 +228,7 @@ class VideoSource:
                 damage.patched.add(time_s)
             yield DecodedFrame(index, time_s, picture)
             index += 1
-        if skipper is not None:  # nothing came: make sure that it is not because of timestamps that run backwards
+        if skipper is not None:  # no frame followed, possibly because of timestamps that run backwards
             raise CannotSkip
 
     @staticmethod
@@ -243,10 +253,10 @@ class VideoSource:
 
 
 def _probe(path: Path, stream_number: int, *, skips: bool) -> _Probe:
-    """Decode the first picture, with `skips` some more to see whether times of showing hold. Raises InputError when there is none."""
+    """Decode the first picture, with `skips` some more to check presentation times. Raises InputError if there is none."""
     with open_container(path) as container:
         stream = choose_stream(container, path, stream_number)
-        stream.codec_context.thread_count = 1  # threads would read on before they give the first picture
+        stream.codec_context.thread_count = 1  # threads would read ahead before the first picture
         damage = Damage()
         reader = PacketReader(container, stream, damage)
         pictures = decode(reader, stream, islice(reader.packets(), PROBE_PACKETS), damage)
@@ -280,7 +290,7 @@ def _shown_times_hold(first: av.VideoFrame, following: Iterator[av.VideoFrame]) 
 
 
 def _fps(container: av.container.InputContainer, stream: av.VideoStream, has_times: bool) -> float:
-    """Nominal rate. Streams without timestamps have no average, libav then invents 25; that of AVI counts its empty places, too."""
+    """Nominal rate. For streams without timestamps libav invents an average of 25; that of AVI counts empty entries, too."""
     average = stream.average_rate if has_times and stores_display_times(container) else None
     for rate in (average, stream.guessed_rate, stream.base_rate, stream.average_rate if has_times else None):
         if rate and 0 < rate <= 1000:

@@ -1,8 +1,8 @@
-"""What people look like from a distance: the colours of the upper body and of the legs.
+"""Appearance of people from a distance: the colours of the upper body and of the legs.
 
-Place and movement cannot tell people apart who meet and part again; their clothes mostly can. Both halves are sampled along their
-keypoints, or where somebody upright has them within the box, and the colours of the samples are counted in soft histograms. Samples that
-lie in somebody else's box, too, hardly count: they may be of the other person. Nothing is learned, and nothing of a face is used.
+Position and motion cannot distinguish people who meet and part again; their clothes mostly can. Both halves are sampled along the keypoints
+or, without keypoints, where an upright person has them within the box. The colours of the samples are counted in soft histograms. Samples
+inside another person's box get a low weight, since they may show that person. Nothing is learned, and no feature of the face is used.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _BINS = np.array([7, 6, 6])
 _STRIDES = np.array([36, 6, 1])
 COLOURS = 7 * 6 * 6
 _STRONGEST = 0.35
-"""Colours this far from grey or farther count alike."""
+"""Colours at least this far from grey are not distinguished further."""
 _DARKEST = 0.15
-"""Added to lightness where colours are divided by it: in the dark they are noise."""
+"""Added to lightness before division by it: colours in the dark are noise."""
 _OTHERS_SHARE = 0.15
-"""What a sample in somebody else's box counts."""
+"""Weight of a sample in another person's box."""
 
 _TRUNK = [KEYPOINT_NAMES.index(name) for name in ("left_shoulder", "right_shoulder", "left_hip", "right_hip")]
 _LEG_BONES = np.array(
@@ -42,38 +42,51 @@ _LEG_BONES = np.array(
 _ALONG, _ACROSS = np.linspace(0.1, 0.9, 8), np.linspace(-1, 1, 9)
 _ALONG_LEG, _ACROSS_LEG = np.linspace(0.1, 0.9, 6), np.linspace(-1, 1, 3)
 _TRUNK_HALF_WIDTH, _LEG_HALF_WIDTH = 0.4, 0.1
-"""Of the trunk's width, of a bone's length: less than there is, so that samples are on the person."""
+"""In shares of the trunk's width and of a bone's length: narrower than the body, so that samples lie on the person."""
 _LEAST_TRUNK_WIDTH = 0.35
-"""Of the trunk's length: seen from the side both shoulders are in one place."""
+"""In shares of the trunk's length: seen from the side both shoulders coincide."""
 _IN_BOX = (((-0.18, 0.18), (-0.3, -0.02)), ((-0.15, 0.15), (0.05, 0.38)))
-"""Where the halves of somebody upright are in the box: from its middle in shares of its sides, across and down."""
+"""Position of the two halves of an upright person in the box, from its middle, in shares of its sides: (left, right), (top, bottom)."""
 
 _LIKELIHOOD = (np.array([0.0, 0.3, 0.6, 0.75, 0.9, 1.0]), np.array([-2.5, -2.0, -1.0, 0.0, 0.8, 1.0]))
-"""Overlap of two histograms -> logarithm of how much likelier it is of one person than of two. On filmed people half of all pairs of one
-person a second or two apart have more than 0.87, half of those of two people less than 0.4."""
+"""Overlap of two histograms -> log likelihood ratio of one person against two people.
+
+On filmed people half of all pairs of one person one or two seconds apart have an overlap above 0.87, half of those of two people one below
+0.4.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Appearance:
-    """Of n people."""
+    """Appearance of n people."""
 
     colours: Array
     """(n, HALVES, COLOURS) shares that sum to 1"""
     seen: Array
-    """(n, HALVES) 0 to 1: how much of each half is in the picture and not in anybody else's box"""
+    """(n, HALVES) 0 to 1: share of each half that is in the picture and in no other person's box"""
 
     def rows(self, which: NDArray[np.int64]) -> Appearance:
-        """Some of them."""
+        """Select rows."""
         return Appearance(self.colours[which], self.seen[which])
 
     @staticmethod
     def unknown(count: int) -> Appearance:
-        """Of people whose picture nobody has: they look like everybody."""
+        """Appearance of people without a picture: all colours are equally frequent, and nothing is seen."""
         return Appearance(np.full((count, HALVES, COLOURS), 1 / COLOURS), np.zeros((count, HALVES)))
 
 
 def appearance_of(rgb: NDArray[np.uint8], boxes_xyxy_px: Array, keypoints_px: Array, up_rad: float = 0.0) -> Appearance:
-    """What the people in these boxes (n, 4) with these keypoints (n, 17, 3) look like in the picture."""
+    """Measure the appearance of people.
+
+    Args:
+        rgb: (H, W, 3) picture.
+        boxes_xyxy_px: (n, 4).
+        keypoints_px: (n, 17, 3).
+        up_rad: Up direction of the picture.
+
+    Returns:
+        Appearance of the n people.
+    """
     if not len(boxes_xyxy_px):
         return Appearance.unknown(0)
     points = _samples(boxes_xyxy_px, keypoints_px, up_rad)  # (n, HALVES, S, 2)
@@ -87,46 +100,55 @@ def appearance_of(rgb: NDArray[np.uint8], boxes_xyxy_px: Array, keypoints_px: Ar
 
 
 def log_likelihood_ratio(found: Appearance, known: Appearance) -> Array:
-    """People of a frame (n) against known ones (m) -> (n, m): logarithm of how much likelier one person than two; 0 says nothing."""
+    """Compare the people of a frame (n) with known ones (m).
+
+    Args:
+        found: Appearance of the n people.
+        known: Appearance of the m people.
+
+    Returns:
+        (n, m) logarithm of the likelihood ratio of one person against two; 0 is no evidence.
+    """
     overlap = np.einsum("nhc,mhc->nmh", np.sqrt(found.colours), np.sqrt(known.colours))
-    told = np.interp(overlap, *_LIKELIHOOD)
-    return np.asarray((told * found.seen[:, None] * known.seen[None]).sum(-1))
+    log_ratio = np.interp(overlap, *_LIKELIHOOD)
+    return np.asarray((log_ratio * found.seen[:, None] * known.seen[None]).sum(-1))
 
 
 def _samples(boxes: Array, keypoints: Array, up_rad: float) -> Array:
-    """(n, HALVES, 72, 2) places in the picture."""
+    """(n, HALVES, 72, 2) sample positions in the picture."""
     seen = (keypoints[..., 2] >= VISIBLE_SCORE) & np.isfinite(keypoints).all(-1)
-    places = np.where(seen[..., None], keypoints[..., :2], 0)
-    trunk, legs = _along_trunk(places[:, _TRUNK]), _along_legs(places, seen)
+    positions = np.where(seen[..., None], keypoints[..., :2], 0)
+    trunk, legs = _along_trunk(positions[:, _TRUNK]), _along_legs(positions, seen)
     upper_known, legs_known = seen[:, _TRUNK].all(-1), seen[:, _LEG_BONES].all(-1).sum(-1) >= 2
     upper_box, legs_box = (_in_the_box(boxes, up_rad, part) for part in _IN_BOX)
-    where = lambda known, own, of_box: np.where(known[:, None, None], own, of_box)
-    return np.stack([where(upper_known, trunk, upper_box), where(legs_known, legs, legs_box)], 1)
+    choose = lambda known, own, of_box: np.where(known[:, None, None], own, of_box)
+    return np.stack([choose(upper_known, trunk, upper_box), choose(legs_known, legs, legs_box)], 1)
 
 
-def _along_trunk(places: Array) -> Array:
-    """Shoulders and hips (n, 4, 2) -> (n, 72, 2) between them."""
-    shoulders, hips = places[:, :2].mean(1), places[:, 2:].mean(1)
+def _along_trunk(positions: Array) -> Array:
+    """Shoulders and hips (n, 4, 2) -> (n, 72, 2) positions between them."""
+    shoulders, hips = positions[:, :2].mean(1), positions[:, 2:].mean(1)
     axis = hips - shoulders
     length = np.maximum(np.linalg.norm(axis, axis=-1, keepdims=True), 1e-6)
-    widths = np.linalg.norm(places[:, [0, 2]] - places[:, [1, 3]], axis=-1).max(1, keepdims=True)
+    widths = np.linalg.norm(positions[:, [0, 2]] - positions[:, [1, 3]], axis=-1).max(1, keepdims=True)
     across = np.stack([-axis[:, 1], axis[:, 0]], -1) / length * _TRUNK_HALF_WIDTH * np.maximum(widths, _LEAST_TRUNK_WIDTH * length)
     grid = shoulders[:, None, None] + _ALONG[:, None, None] * axis[:, None, None] + _ACROSS[:, None] * across[:, None, None]
-    return grid.reshape(len(places), -1, 2)
+    return grid.reshape(len(positions), -1, 2)
 
 
-def _along_legs(places: Array, seen: NDArray[np.bool_]) -> Array:
-    """(n, 17, 2) -> (n, 72, 2) on thighs and shanks; a bone that is not seen is replaced by one that is."""
+def _along_legs(positions: Array, seen: NDArray[np.bool_]) -> Array:
+    """(n, 17, 2) -> (n, 72, 2) positions on thighs and shanks; an invisible bone is replaced by a visible one."""
     known = seen[:, _LEG_BONES].all(-1)
     order = np.where(known, np.arange(len(_LEG_BONES)), known.argmax(-1)[:, None])
-    bones = np.take_along_axis(places[:, _LEG_BONES], order[..., None, None], 1)  # (n, 4, 2, 2)
+    bones = np.take_along_axis(positions[:, _LEG_BONES], order[..., None, None], 1)  # (n, 4, 2, 2)
     start, axis = bones[:, :, 0], bones[:, :, 1] - bones[:, :, 0]
     across = np.stack([-axis[..., 1], axis[..., 0]], -1) * _LEG_HALF_WIDTH
     along = _ALONG_LEG[:, None, None] * axis[:, :, None, None]
-    return (start[:, :, None, None] + along + _ACROSS_LEG[:, None] * across[:, :, None, None]).reshape(len(places), -1, 2)
+    return (start[:, :, None, None] + along + _ACROSS_LEG[:, None] * across[:, :, None, None]).reshape(len(positions), -1, 2)
 
 
 def _in_the_box(boxes: Array, up_rad: float, part: tuple[tuple[float, float], tuple[float, float]]) -> Array:
+    """(n, 72, 2) positions in a part of each box."""
     (left, right), (top, bottom) = part
     across, down = np.meshgrid(np.linspace(left, right, len(_ACROSS)), np.linspace(top, bottom, len(_ALONG)))
     shares = np.stack([across.ravel(), down.ravel()], -1) @ roll_matrix(np.array(up_rad))[:2, :2].T
@@ -134,21 +156,21 @@ def _in_the_box(boxes: Array, up_rad: float, part: tuple[tuple[float, float], tu
 
 
 def _in_boxes_of_others(points: Array, boxes: Array) -> NDArray[np.bool_]:
-    """(n, HALVES, S)"""
+    """(n, HALVES, S) whether each sample lies in another person's box."""
     within = ((points[:, None] >= boxes[None, :, None, None, :2]) & (points[:, None] <= boxes[None, :, None, None, 2:])).all(-1)
     others = ~np.eye(len(boxes), dtype=np.bool_)
     return np.asarray((within & others[:, :, None, None]).any(1))
 
 
 def _histograms(rgb: Array, weight: Array) -> Array:
-    """Colours (n, HALVES, S, 3) in 0 to 1 -> shares (n, HALVES, COLOURS); each is shared among the eight nearest bins."""
+    """Colours (n, HALVES, S, 3) in 0 to 1 -> shares (n, HALVES, COLOURS); each is distributed over the eight nearest bins."""
     red, green, blue = np.moveaxis(rgb, -1, 0)
     light = (red + green + blue) / 3
     strength = (2 * light + _DARKEST) * _STRONGEST
     chroma = np.clip(np.stack([red - green, (red + green) / 2 - blue], -1) / strength[..., None], -1, 1)
-    place = np.concatenate([np.sqrt(light)[..., None], (chroma + 1) / 2], -1) * (_BINS - 1)
-    lower = np.minimum(place.astype(np.int64), _BINS - 2)
-    share = place - lower
+    position = np.concatenate([np.sqrt(light)[..., None], (chroma + 1) / 2], -1) * (_BINS - 1)
+    lower = np.minimum(position.astype(np.int64), _BINS - 2)
+    share = position - lower
     first = np.arange(weight.shape[0] * weight.shape[1]).reshape(*weight.shape[:2], 1) * COLOURS + lower @ _STRIDES
     total = np.zeros(weight.shape[0] * weight.shape[1] * COLOURS)
     for corner in np.ndindex(2, 2, 2):

@@ -1,4 +1,4 @@
-"""The detections of one frame, made ready: impossible boxes and duplicates left out, best first."""
+"""Preparation of a frame's detections for tracking: impossible boxes and duplicates are removed, the rest is sorted by score."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mchmr_stream.tracking.appearance import Appearance, appearance_of
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Detections that may be somebody, each person once, by falling score."""
+    """Detections that may be people, each person once, by falling score."""
 
     boxes_xyxy_px: NDArray[np.float64]
     """(n, 4)"""
@@ -23,25 +23,32 @@ class Candidates:
     keypoints_px: NDArray[np.float64]
     """(n, 17, 3)"""
     bodies_px: NDArray[np.float64]
-    """(n,) stature that the keypoints show (`body_size`)"""
+    """(n,) stature measured by the keypoints (`body_size`)"""
     appearance: Appearance
-    """of the n"""
+    """of the n people"""
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def rows(self, which: NDArray[np.int64]) -> Candidates:
-        """Some of them."""
+        """Select rows."""
         return Candidates(
             self.boxes_xyxy_px[which], self.scores[which], self.keypoints_px[which], self.bodies_px[which], self.appearance.rows(which)
         )
 
 
 def candidates_from(detections: Detections, rgb: NDArray[np.uint8] | None = None) -> tuple[Candidates, int]:
-    """Also how many detections were impossible: box or score not finite, or a side under a pixel.
+    """Remove impossible detections and duplicates.
 
-    Of detections of the same person the one with the highest score stays. Keypoints that are not finite get score 0. `rgb` is the picture;
-    None: what people look like is not known.
+    A detection is impossible if its box or score is not finite or a side is under a pixel. Of duplicates of one person the one with the
+    highest score stays. Keypoints that are not finite get score 0.
+
+    Args:
+        detections: Detections of one frame.
+        rgb: The picture; None leaves appearance unknown.
+
+    Returns:
+        The candidates, and the number of impossible detections.
     """
     boxes = detections.boxes_xyxy_px.astype(np.float64)
     finite = np.isfinite(boxes).all(-1) & np.isfinite(detections.scores)
@@ -58,6 +65,6 @@ def candidates_from(detections: Detections, rgb: NDArray[np.uint8] | None = None
         if not same[i, kept].any():
             kept.append(i)
     boxes, keypoints, order = boxes[kept], keypoints[kept], order[kept]
-    looks = Appearance.unknown(len(boxes)) if rgb is None else appearance_of(rgb, boxes, keypoints, detections.up_rad)
+    appearance = Appearance.unknown(len(boxes)) if rgb is None else appearance_of(rgb, boxes, keypoints, detections.up_rad)
     scores = detections.scores[order].astype(np.float64)
-    return Candidates(boxes, scores, keypoints, body_size(keypoints), looks), len(detections) - int(possible.sum())
+    return Candidates(boxes, scores, keypoints, body_size(keypoints), appearance), len(detections) - int(possible.sum())

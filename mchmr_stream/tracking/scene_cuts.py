@@ -1,4 +1,4 @@
-"""Where one shot ends and another begins: nobody is the same person after it, however well the boxes fit."""
+"""Detection of scene cuts: no identity continues after one, however well the boxes fit."""
 
 from __future__ import annotations
 
@@ -9,32 +9,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SAMPLES = 64
-"""Pixels along the longer side that are looked at."""
+"""Pixels compared along the longer side."""
 _BINS = 8
-"""Per colour."""
+"""Per colour channel."""
 _HISTOGRAM = 0.35
-"""Share of the picture whose colours must be new,"""
+"""A cut needs this share of the picture in new colours,"""
 _UNLIKE = 0.5
-"""... or the most that the picture, moved as one likes, correlates with the one before: the shapes are new, whatever their colours,"""
+"""... or, at any shift of the picture, a lower correlation with the one before: the shapes are new, whatever their colours,"""
 _PIXELS = 18.0
-"""... and mean difference of pixels of 255 levels that must be there,"""
+"""... and this mean difference of pixels, of 255 levels,"""
 _TIMES_USUAL = 3.0
-"""... and this many times that of the frames before: in a pan everything changes, but as much in every frame."""
+"""... and this many times the difference of the frames before: in a pan everything changes, but equally in every frame."""
 _MEMORY = 12
-"""Frames before that say what is usual."""
+"""Number of previous frames that define the usual difference."""
 
 
 class SceneCuts:
-    """Looks at every picture of one run, in order. Gradual fades are not found."""
+    """Detects scene cuts in the pictures of one run, given in order. Gradual fades are not detected."""
 
     def __init__(self) -> None:
         self._before: NDArray[np.uint8] | None = None
         self._usual: deque[float] = deque(maxlen=_MEMORY)
 
     def begins_with(self, rgb: NDArray[np.uint8]) -> bool:
-        """Whether a new shot begins with this picture (height, width, 3). The first picture of a run begins none."""
+        """Return whether a new shot begins with this picture.
+
+        Args:
+            rgb: (H, W, 3) picture of the next frame.
+
+        Returns:
+            True at a cut; False for the first picture of a run.
+        """
         step = max(1, max(rgb.shape[:2]) // _SAMPLES)
-        first_y, first_x = (min(step // 2, (side - 1) // 2) for side in rgb.shape[:2])  # in a narrow strip, too
+        first_y, first_x = (min(step // 2, (side - 1) // 2) for side in rgb.shape[:2])  # also inside a narrow strip
         small = rgb[first_y::step, first_x::step].copy()
         before, self._before = self._before, small
         if before is None or before.shape != small.shape:
@@ -49,13 +56,13 @@ class SceneCuts:
 
 
 def _unlike(rgb: NDArray[np.uint8], before: NDArray[np.uint8]) -> bool:
-    """Other colours, or other shapes."""
+    """Whether the colours or the shapes differ."""
     new_colours = float(np.abs(_histogram(rgb) - _histogram(before)).sum()) / 2
     return new_colours > _HISTOGRAM or _best_correlation(rgb, before) < _UNLIKE
 
 
 def _best_correlation(pixels: NDArray[np.uint8], before: NDArray[np.uint8]) -> float:
-    """The largest over all shifts, around the edges: one when the camera only turned, or only the light changed."""
+    """Maximum over all cyclic shifts: 1 if the camera only panned or only the light changed."""
     one, other = (picture.mean(-1, dtype=np.float64) for picture in (pixels, before))
     one, other = one - one.mean(), other - other.mean()
     energy = float(np.sqrt((one**2).sum() * (other**2).sum()))
@@ -64,7 +71,7 @@ def _best_correlation(pixels: NDArray[np.uint8], before: NDArray[np.uint8]) -> f
 
 
 def _histogram(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(512,) share of every colour, each spread over its neighbours in brightness, so that a lamp that flickers is no new scene."""
+    """(512,) share of every colour, each spread over neighbouring brightness levels, so that a flickering lamp makes no cut."""
     binned = (rgb // (256 // _BINS)).astype(np.int64)
     counts = np.bincount((binned[..., 0] * _BINS + binned[..., 1]).ravel() * _BINS + binned[..., 2].ravel(), minlength=_BINS**3)
     shares = counts.reshape(_BINS, _BINS, _BINS) / counts.sum()

@@ -1,4 +1,4 @@
-"""What is known of one person from frame to frame."""
+"""State of one tracked person."""
 
 from __future__ import annotations
 
@@ -18,65 +18,65 @@ from mchmr_stream.tracking.candidates import Candidates
 FloatArray = NDArray[np.floating]
 
 _LANDMARK_BOX_NOISE = 4.0
-"""How many times less exact a box around landmarks is taken to be than a detection: it is followed, but cannot drag the person off."""
+"""Measurement noise of a box around landmarks relative to a detection: the filter follows it, but it cannot drag the track away."""
 _UNSURE_NOISE = 2.0
-"""A detection of score 0 is taken to be 1 + this many times less exact than one of score 1."""
+"""A detection of score 0 has 1 + this many times the measurement noise of one of score 1."""
 _MIN_LANDMARKS = 5
-"""Fewer visible landmarks than this make no box."""
+"""Minimum number of visible landmarks for a box."""
 _MAX_SHIFT = 0.5
-"""Landmarks whose box is further than this from the person's box, in sizes, are those of somebody else,"""
+"""Landmarks whose box is further than this from the person's box, in sizes, belong to another person,"""
 _MAX_SIZE_RATIO = 2.0
-"""... and so are those of a body this many times larger or smaller."""
+"""... and so do those of a body this many times larger or smaller."""
 _USUAL_MARGIN = 0.1
 _MARGIN_LIMITS = (-0.05, 0.5)
-"""Room between a box and the keypoints in it, as a fraction of the keypoints' longer side: at first, and what is believable."""
+"""Margin between a box and the keypoints in it, as a fraction of the keypoints' longer side: initial value, and plausible limits."""
 _MARGIN_WEIGHT = 0.3
 _BODY_SIZE_WEIGHT = 0.1
-"""Share of a new detection in the running means of margins and body size."""
+"""Weights of a new detection in the running means of margins and body size."""
 _CLEAR = 0.7
-"""A half that is seen less than this may show somebody else's clothes,"""
+"""A half that is visible by less than this may show another person's clothes,"""
 _APPEARANCE_MEMORY_S, _APPEARANCE_KNOWN = 1.0, 5
-"""Time over which the mean of somebody's appearance runs, and after how many clear detections it is known."""
+"""Time constant of the running mean of appearance, and the number of clear detections after which it is known."""
 _ALIKE, _STRANGE_MEMORY_S = 0.6, 8.0
-"""What overlaps less with the mean may be something in front of the person: it changes the mean only when it stays."""
+"""Less overlap with the mean may be an object in front of the person: it changes the mean with this longer time constant."""
 _PRESENCE_MEMORY_S = 0.15
-"""Time over which presence is averaged: one doubtful frame decides nothing."""
+"""Time constant of the mean of presence: a single doubtful frame decides nothing."""
 _LIMB_SPEED = 1.0
-"""How fast a keypoint may leave its place in the box, sizes per second, for comparing keypoints over a gap."""
+"""Speed at which a keypoint may move within the box, sizes per second, for comparing keypoints over a gap."""
 
 
 class TrackedPerson:
-    """One person: a filtered box, the last landmarks, and when and by whom the person was last seen.
+    """One person: a filtered box, the last landmarks, and the times and sources of the last evidence.
 
-    `predict_to` opens a frame, `observe` adds the detection of that frame, `look` what the network saw in it.
+    `predict_to` begins a frame, `observe` adds the detection of that frame, `update_from_network` the network's result for it.
     """
 
     def __init__(self, found: Candidates, row: int, time_s: float, least_keypoint_score: float) -> None:
         self.track_id = 0
-        """0 until the person has been seen for long enough to be reported, and is believed to be one."""
+        """0 until the person has been seen for long enough to be reported and is accepted as a person."""
         self.belief = Belief(least_keypoint_score)
         self.tentative = False
-        """Seen for long enough, but not believed yet"""
+        """Seen for long enough, but not accepted yet"""
         self.doubtful = False
-        """In this frame it may as well be somebody else, by place and by appearance"""
+        """In this frame it may be another person, by position and by appearance"""
         self.known_by_appearance = False
-        """In this frame the colours say who it is"""
+        """In this frame the colours identify the person"""
         self.first_seen_s = time_s
         self.evidence_s = time_s
-        """When a detection or the network last showed the person."""
+        """Time at which a detection or the network last confirmed the person."""
         self.missed = False
-        """The detector was asked after it had last found the person."""
+        """The detector has run since it last found the person."""
         self.confirmed = False
-        """The network saw the person in the frame before this one."""
+        """The network confirmed the person in the previous frame."""
         self.presence_mean: float | None = None
         self.visible = False
         self.selected = False
         self.body_size_px = math.nan
         self.appearance = Appearance.unknown(1)
-        """What the person looked like lately where nobody else was in the way; the only row"""
+        """Running mean of the person's appearance where no other person occluded them; one row"""
         self.landmarks_px = np.concatenate([np.full((17, 2), np.nan), np.zeros((17, 1))], -1)
         self._landmarks_s = time_s
-        self._looked_s = time_s
+        self._presence_s = time_s
         self._margins = np.full(4, _USUAL_MARGIN)
         self._clear_count, self._clear_s = np.zeros(HALVES), np.full(HALVES, time_s)
         self._time_s = time_s
@@ -85,7 +85,7 @@ class TrackedPerson:
         self._take(found, row)
 
     def predict_to(self, time_s: float) -> None:
-        """Open the frame of `time_s`: the box moves as the filter expects it, the landmarks move with the box."""
+        """Begin the frame at `time_s`: the filter predicts the box, and the landmarks move with it."""
         centre, size = self._filter.centre_px, self._filter.size_px
         self._filter.predict(time_s - self._time_s)
         self.landmarks_px[:, :2] = (self.landmarks_px[:, :2] - centre) * (self._filter.size_px / size) + self._filter.centre_px
@@ -95,16 +95,21 @@ class TrackedPerson:
         self.keypoints_px = np.concatenate([np.full((17, 2), np.nan), np.zeros((17, 1))], -1)
 
     def observe(self, found: Candidates, row: int) -> None:
-        """This row is the detection of the person in this frame."""
+        """Add this row as the detection of the person in this frame."""
         if self.missed:
             self.presence_mean = None  # of a place where the person was not
         self._filter.update(found.boxes_xyxy_px[row], _noise_scale(found.scores[row]))
         self._take(found, row)
 
-    def look(self, landmarks_px: FloatArray, presence: float, min_presence: float) -> None:
-        """What the network saw in this frame's crops of the person.
+    def update_from_network(self, landmarks_px: FloatArray, presence: float, min_presence: float) -> None:
+        """Add the network's result for this frame's crops of the person.
 
-        Landmarks that are not where the person's box is, or not of its size, count as nobody seen.
+        Landmarks outside the person's box, or not of its size, count as no person seen.
+
+        Args:
+            landmarks_px: (17, 3) x, y in pixels and visibility.
+            presence: Probability that the crop shows a person.
+            min_presence: Presence from which on the person is confirmed.
         """
         box = self._box_around(landmarks_px)
         if not math.isfinite(presence) or box is None or not self._plausible(box):
@@ -112,9 +117,9 @@ class TrackedPerson:
         if self.presence_mean is None:
             self.presence_mean = presence
         else:
-            elapsed_s = max(self._time_s - self._looked_s, 1e-3)
+            elapsed_s = max(self._time_s - self._presence_s, 1e-3)
             self.presence_mean += -math.expm1(-elapsed_s / _PRESENCE_MEMORY_S) * (presence - self.presence_mean)
-        self._looked_s = self._time_s
+        self._presence_s = self._time_s
         self.confirmed = presence >= min_presence and box is not None
         if not self.confirmed or box is None:
             return
@@ -128,7 +133,7 @@ class TrackedPerson:
         self.evidence_s = self._time_s
 
     def drop_carry(self) -> None:
-        """The landmarks went over to somebody else: back to what the last detection lets expect for now, unseen."""
+        """Undo the updates since the last detection, because the landmarks moved to another person; the track is hidden."""
         now_s = self._time_s
         self._time_s, state, landmarks = self._at_detection
         self._filter.restore(state)
@@ -140,17 +145,17 @@ class TrackedPerson:
 
     @property
     def detected_s(self) -> float:
-        """When the detector last found the person."""
+        """Time at which the detector last found the person."""
         return self._at_detection[0]
 
     @property
     def expected_box_xyxy_px(self) -> NDArray[np.float64]:
-        """(4,) the filter's box."""
+        """Box of the filter, (4,)."""
         return self._filter.box_xyxy_px
 
     @property
     def box_xyxy_px(self) -> NDArray[np.float64]:
-        """(4,) the best box of this frame: detected, else around the landmarks the network just saw, else the filter's."""
+        """Best box of this frame (4,): detected, else around the landmarks of the network, else the filter's."""
         if self.observed:
             return self._detected_box_xyxy_px
         around = self._box_around(self.landmarks_px) if self.confirmed else None
@@ -162,7 +167,7 @@ class TrackedPerson:
 
     @property
     def length_px(self) -> float:
-        """The person's, standing: from the bones where keypoints were seen, at least the longer side of the box."""
+        """Stature of the person in pixels: from the bones if keypoints were seen, at least the longer side of the box."""
         return self._filter.length_px
 
     @property
@@ -172,11 +177,11 @@ class TrackedPerson:
 
     @property
     def slack_px(self) -> float:
-        """How far keypoints may have moved within the box since they were seen, standard deviation."""
+        """Standard deviation of the movement of keypoints within the box since they were seen."""
         return _LIMB_SPEED * self.size_px * (self._time_s - self._landmarks_s)
 
     def centre_std_px(self, scores: FloatArray) -> NDArray[np.float64]:
-        """(n,) how far centres detected with these scores may lie from the expected one, standard deviation."""
+        """(n,) standard deviation of centres detected with these scores around the predicted one."""
         return self._filter.centre_std_px(_noise_scale(scores))
 
     def _take(self, found: Candidates, row: int) -> None:
@@ -199,7 +204,7 @@ class TrackedPerson:
         self._at_detection = self._time_s, self._filter.state(), self.landmarks_px.copy()
 
     def _remember_appearance(self, seen: Appearance, row: int) -> None:
-        """A running mean of each half over the frames in which it was clear."""
+        """Update the running mean of each half that is clear in this frame."""
         clear = seen.seen[row] >= _CLEAR
         self._clear_count += clear
         elapsed_s, self._clear_s = self._time_s - self._clear_s, np.where(clear, self._time_s, self._clear_s)
@@ -211,7 +216,7 @@ class TrackedPerson:
         self.appearance = Appearance(colours[None], np.minimum(self._clear_count / _APPEARANCE_KNOWN, 1.0)[None])
 
     def _remember_margins(self, landmarks_px: FloatArray) -> None:
-        """How much room this frame's detected box leaves around the landmarks, so that a box can be made from them alone."""
+        """Update the margins of the detected box around the landmarks, from which a box is made from landmarks alone."""
         extent = _extent(landmarks_px)
         if extent is None:
             return
@@ -234,12 +239,12 @@ class TrackedPerson:
 
 
 def _noise_scale(score: Any) -> Any:
-    """A detection that is not sure of the person is not sure of the place either."""
+    """A detection with a low score is also less accurate in position."""
     return 1 + _UNSURE_NOISE * (1 - score)
 
 
 def _extent(landmarks_px: FloatArray) -> NDArray[np.float64] | None:
-    """The tightest box around the visible landmarks; None where they are too few to make one."""
+    """Tightest box around the visible landmarks; None for too few."""
     landmarks = np.asarray(landmarks_px, np.float64)
     points = landmarks[(landmarks[:, 2] >= VISIBLE_SCORE) & np.isfinite(landmarks).all(-1), :2]
     if len(points) < _MIN_LANDMARKS:

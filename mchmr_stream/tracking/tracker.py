@@ -1,7 +1,7 @@
-"""Who is who from frame to frame: two-stage assignment, then re-linking, and carrying of people whom the detector loses.
+"""Tracking of people from frame to frame: two-stage association, re-linking of lost tracks, and carrying of undetected people.
 
-The two stages are those of ByteTrack (Zhang et al., ECCV 2022): detections with a high score first, then the low ones for
-people who are still missing. Every limit is in seconds or in sizes of the person's box, so frame rate and resolution do not matter.
+The two stages are those of ByteTrack (Zhang et al., ECCV 2022): detections with a high score first, then the low ones for tracks that are
+still missing. Every limit is in seconds or in sizes of the person's box, so frame rate and resolution do not matter.
 """
 
 from __future__ import annotations
@@ -17,39 +17,38 @@ from mchmr_stream.datatypes import Detections, Float, Int, Tracks
 from mchmr_stream.detection.person_similarity import same_person
 from mchmr_stream.geometry.boxes import box_iou
 from mchmr_stream.tracking.candidates import Candidates, candidates_from
-from mchmr_stream.tracking.pairing import doubt_beside, in_other_clothes, match, relink
+from mchmr_stream.tracking.pairing import appearance_contradicts, mark_doubtful_near, match, relink
 from mchmr_stream.tracking.track import TrackedPerson
 
 _log = logging.getLogger(__name__)
 
 _MIN_SIMILARITY = 0.3
-"""A high detection and a person in view belong together from here on."""
+"""Minimum similarity of a high detection and a track in view."""
 _MIN_SIMILARITY_LOW = 0.4
 """The same for a low detection, which may be clutter."""
 _RECENT_S = 0.4
-"""Somebody missed for no longer competes on equal terms with those in view: two people who cross must not swap over one miss."""
+"""A track missed for no longer than this competes on equal terms with those in view: two people who cross must not swap over one miss."""
 _MAX_BIRTH_OVERLAP = 0.7
-"""Nobody new begins in a box that overlaps somebody in view by more."""
+"""A box that overlaps a track in view by more starts no new track."""
 _STRONG_CARRY = 5.0
-"""A person of strong presence is shown for this many times carry_s after the last detection."""
+"""A track of high presence is carried for this many times carry_s after the last detection."""
 _CLOCK_JITTER_S = 0.05
-"""Timestamps this little out of order are taken as equal; further back, the source has started anew."""
+"""Timestamps out of order by no more than this count as equal; a larger step back is a restart of the source."""
 _SURELY_FOUND = 0.5
-"""Overlap of a person's last box with a new one from which on there is no doubt that the detector sees them."""
+"""Overlap of a track's last box with a detection from which on the person is certainly detected."""
 _TOLERANCE_S = 1e-6
 _STAY_BONUS = 1.3
-"""With max_people, somebody new must have a box this many times larger in area to push out somebody shown."""
+"""With max_people, a new person replaces a shown one only with a box this many times larger in area."""
 
 
 class PeopleTracker:
-    """Gives people identities over time; implements `protocols.Tracker`. All state belongs to the instance; ids start at 1.
+    """Assigns identities to people over time; implements `protocols.Tracker`. All state belongs to the instance; ids start at 1.
 
-    A detected person is shown after `confirm_s` of being seen (in the first frame: at once). Where the detector misses
-    somebody, the person is shown as carried (`observed` False) while `confirm` reports a presence of at least `min_presence`
-    in the frame before, until `carry_s` after the last detection; while presence is strong, its mean above halfway between
-    `min_presence` and 1, until five times `carry_s`. Anyone else who is missed is kept in memory, not shown, and
-    forgotten `max_lost_s` after a detection or the network last showed them; until then a detection where the person can
-    have got to brings the identity back.
+    A detected person is shown after being seen for `confirm_s` (in the first frame: at once). A person whom the detector misses is shown as
+    carried (`observed` False) while `confirm` reports a presence of at least `min_presence` in the frame before, until `carry_s` after the
+    last detection; while presence is strong, its mean above halfway between `min_presence` and 1, until five times `carry_s`. Other missed
+    people are kept in memory, not shown, and forgotten `max_lost_s` after a detection or the network last confirmed them. Until then a
+    detection within reach of the person restores the identity.
     """
 
     def __init__(
@@ -65,7 +64,8 @@ class PeopleTracker:
     ) -> None:
         """The values are those of `config.TrackerSettings`.
 
-        With `min_keypoint_score` above 0 nobody new is reported before `believed` has seen keypoints of that score, or a sure detector.
+        With `min_keypoint_score` above 0 a new person is reported only after `believed` got keypoints of that score, or a high detector
+        score.
         """
         self._high_score = high_score
         self._max_lost_s = max_lost_s
@@ -84,11 +84,21 @@ class PeopleTracker:
         self._up_rad = 0.0
 
     def update(self, detections: Detections | None, time_s: float, rgb: NDArray[np.uint8] | None = None) -> Tracks:
-        """The people of the frame at `time_s`. None: the detector was not asked, everyone is carried by prediction.
+        """Advance to the frame at `time_s`.
 
-        `rgb` is the picture: what people look like tells apart who is in one place. Without it places alone decide. Rows with identity 0
-        may be nobody: `believed` says so. Boxes that are not finite or have no area are ignored with one warning. A time before the last
-        one starts anew: people are forgotten, ids go on. Raises ValueError for a time that is not finite.
+        Boxes that are not finite or have no area are ignored, with one warning. A time before the last one restarts the tracker: tracks
+        end, ids continue.
+
+        Args:
+            detections: Detections of the frame; None if the detector did not run, which carries all tracks by prediction.
+            time_s: Time of the frame in seconds.
+            rgb: The picture, whose appearance distinguishes people at one position; None uses positions only.
+
+        Returns:
+            The people of the frame. Rows with identity 0 are not accepted as people yet; `believed` decides.
+
+        Raises:
+            ValueError: The time is not finite.
         """
         time_s = self._open_frame(time_s)
         if detections is not None:
@@ -106,18 +116,24 @@ class PeopleTracker:
         self._decide_who_is_visible(time_s)
         self._drop_carried_on_others()
         if rgb is not None:
-            self._drop_carried_in_other_clothes(rgb)
+            self._drop_carried_with_other_appearance(rgb)
         self._select_largest()
         tracks = self._report()
         for track in self._tracks:
-            track.confirmed = False  # the network's word holds for one frame
+            track.confirmed = False  # the network's confirmation holds for one frame
         return tracks
 
     def believed(self, tracks: Tracks) -> Tracks:
-        """Of what the last update reported those who are people, all of them with an identity.
+        """Filter the rows of the last update by their keypoints.
 
-        `tracks` are its rows with the keypoints that were found in their crops. Somebody new without plain keypoints, of whom the detector
-        is not sure either, stays unreported; somebody reported who has neither for a second is forgotten.
+        A new person without clear keypoints and with a low detector score stays unreported. A reported person with neither for a second is
+        forgotten.
+
+        Args:
+            tracks: Rows of the last update, with the keypoints found in their crops.
+
+        Returns:
+            The rows that are people, all with an identity.
         """
         if self._min_keypoint_score <= 0:
             return tracks
@@ -134,7 +150,7 @@ class PeopleTracker:
         return replace(tracks, track_id=track_id).rows(np.array(kept, np.int64))
 
     def needs_confirmation(self, detections: Detections | None) -> bool:
-        """Whether somebody in view may be missed by these detections; without doubt everybody has a box of their own."""
+        """Whether these detections may miss a person in view. They certainly do not if each person has a separate box."""
         in_view = [track for track in self._tracks if track.visible]
         if not in_view:
             return False
@@ -146,22 +162,22 @@ class PeopleTracker:
         return bool((overlap.max(1) < _SURELY_FOUND).any()) or len(set(overlap.argmax(1).tolist())) < len(in_view)
 
     def end_scene(self) -> None:
-        """The next frame is of another shot: nobody is remembered, ids go on."""
+        """End all tracks because the next frame belongs to another shot; ids continue."""
         self._tracks = []
         self._started = False
 
     def confirm(self, track_id: Int, landmarks_px: Float, presence: Float) -> None:
-        """What the network saw in the crops of the last update; see the class. Ids not known any more are ignored."""
+        """Add the network's results for the crops of the last update; see the class. Unknown ids are ignored."""
         known = {track.track_id: track for track in self._tracks if track.track_id > 0}
         for one_id, landmarks, one_presence in zip(track_id, landmarks_px, presence, strict=True):
             track = known.get(int(one_id))
             if track is not None:
-                track.look(landmarks, float(one_presence), self._min_presence)
+                track.update_from_network(landmarks, float(one_presence), self._min_presence)
 
     # ---- the steps of an update -------------------------------------------------------------------------------------
 
     def _open_frame(self, time_s: float) -> float:
-        """Move everyone to `time_s` and forget those unseen for too long. Returns the time to go on with."""
+        """Advance all tracks to `time_s` and forget those unseen for too long. Returns the time to use."""
         if not math.isfinite(time_s):
             raise ValueError(f"time is {time_s} s, expected a finite number of seconds")
         if time_s < self._time_s:
@@ -177,7 +193,7 @@ class PeopleTracker:
         return time_s
 
     def _assign(self, found: Candidates) -> None:
-        """Every detection to a person, new ones if need be; who gets none stays not `observed`."""
+        """Assign the detections to tracks and start new ones; tracks without a detection stay not `observed`."""
         is_high = found.scores >= self._high_score
         high, low = found.rows(np.flatnonzero(is_high)), found.rows(np.flatnonzero(~is_high))
 
@@ -191,18 +207,18 @@ class PeopleTracker:
         return [track for track in self._tracks if not track.observed and track.track_id > 0]
 
     def _give_birth(self, found: Candidates) -> None:
-        """New people, but not on top of somebody in view."""
+        """Start new tracks, except on top of a person in view."""
         in_view = [track for track in self._tracks if track.visible or track.observed]
         if in_view and len(found):
             others = np.stack([track.box_xyxy_px for track in in_view])
             same = same_person(found.boxes_xyxy_px, found.keypoints_px, others, np.stack([track.landmarks_px for track in in_view]))
             taken = (same | (box_iou(found.boxes_xyxy_px, others) >= _MAX_BIRTH_OVERLAP)).any(1)
             found = found.rows(np.flatnonzero(~taken))
-            doubt_beside(found, in_view)
+            mark_doubtful_near(found, in_view)
         self._tracks += [TrackedPerson(found, row, self._time_s, self._min_keypoint_score) for row in range(len(found))]
 
     def _worth_keeping(self, track: TrackedPerson, time_s: float) -> bool:
-        """Somebody not yet reported must be seen again soon: clutter does not come back."""
+        """A track not reported yet must be detected again soon: clutter is not."""
         return track.track_id > 0 or time_s - track.detected_s <= self._confirm_s + _TOLERANCE_S
 
     def _confirm_new(self, time_s: float, at_once: bool) -> None:
@@ -224,14 +240,14 @@ class PeopleTracker:
             if track.track_id == 0 or track.observed:
                 track.visible = track.track_id > 0
             elif not track.missed:
-                pass  # the detector was not asked since it found the person: nothing speaks against the prediction
+                pass  # the detector has not run since it found the person: nothing contradicts the prediction
             else:
                 strong = track.presence_mean is not None and track.presence_mean >= self._strong_presence
                 limit_s = self._carry_s * (_STRONG_CARRY if strong else 1.0)
                 track.visible = track.visible and track.confirmed and time_s - track.detected_s <= limit_s + _TOLERANCE_S
 
     def _drop_carried_on_others(self) -> None:
-        """Landmarks like to slip over to the person in front: whoever is carried onto somebody detected is dropped."""
+        """Hide carried tracks that coincide with a detected person: landmarks tend to slip to the person in front."""
         seen = [track for track in self._tracks if track.visible and track.observed]
         carried = [track for track in self._tracks if track.visible and not track.observed]
         if not seen or not carried:
@@ -246,9 +262,9 @@ class PeopleTracker:
             if collapsed.any():
                 track.drop_carry()
 
-    def _drop_carried_in_other_clothes(self, rgb: NDArray[np.uint8]) -> None:
+    def _drop_carried_with_other_appearance(self, rgb: NDArray[np.uint8]) -> None:
         for track in self._tracks:
-            if track.visible and not track.observed and in_other_clothes(track, rgb, self._up_rad):
+            if track.visible and not track.observed and appearance_contradicts(track, rgb, self._up_rad):
                 track.drop_carry()
 
     def _select_largest(self) -> None:
@@ -261,7 +277,7 @@ class PeopleTracker:
 
     def _report(self) -> Tracks:
         shown = sorted((track for track in self._tracks if track.selected), key=lambda track: track.track_id)
-        # On trial are the last, so that they get their numbers in this order.
+        # Tentative tracks come last, so that they get their numbers in this order.
         shown += [track for track in self._tracks if track.tentative and track.observed and track.belief.is_due(self._time_s)]
         self._reported = shown
         if not shown:

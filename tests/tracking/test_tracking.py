@@ -376,7 +376,7 @@ def test_dropping_a_carry_forgets_where_the_landmarks_led() -> None:
             for track in (misled, left_alone):
                 track.observe(candidates_from(single(person, t))[0], 0)
         elif t < 1.9:
-            misled.look(other.keypoints(t), 1.0, 0.5)
+            misled.update_from_network(other.keypoints(t), 1.0, 0.5)
     assert np.abs(misled.expected_box_xyxy_px - left_alone.expected_box_xyxy_px).max() > 10
     misled.drop_carry()
     np.testing.assert_allclose(misled.expected_box_xyxy_px, left_alone.expected_box_xyxy_px, rtol=1e-9)
