@@ -1,4 +1,4 @@
-"""Large records that print as three lines and show as a small table in notebooks, instead of as all of their numbers."""
+"""Short representations of large records: three lines of text, and a small table in notebooks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from html import escape
 from itertools import islice
 
 _LISTED = 4
-"""Things that are named one by one; of more it is said how many there are."""
+"""Number of items that are listed; of more items the rest is counted."""
 
 
 class Described:
-    """Base of such a record; a dataclass has to be made with `repr=False`. Subclasses say what they are in `_lines`."""
+    """Base class of such records. A dataclass has to set `repr=False`. Subclasses implement `_lines`."""
 
     def _lines(self) -> tuple[str, str, str]:
         """A headline without the class's name, and two more lines."""
@@ -27,10 +27,11 @@ class Described:
 
 
 def listed(texts: Iterable[str], count: int) -> str:
-    """The first of `count` texts, and how many more there are."""
+    """Join the first of `count` texts, and the number of the others."""
     more = f", and {count - _LISTED} more" if count > _LISTED else ""
     return ", ".join(islice(texts, _LISTED)) + more
 
 
 def how_many(count: int, one: str, several: str) -> str:
+    """Format a count with its noun in the singular or plural."""
     return f"{count:,} {one if count == 1 else several}"

@@ -1,4 +1,4 @@
-"""Named layouts: how the views of a person are laid out around the base box. Data, and one function to look it up."""
+"""Named layouts: arrangement of a person's views around the base box."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mchmr_stream.errors import UsageError
 MAX_VIEWS = 9
 
 _PAPER = (
-    # arXiv 2402.02074, the five views of its main results; the four diagonal ones are for layouts of more than five.
+    # The five views of the main results of arXiv 2402.02074; the four diagonal ones extend it beyond five.
     (0.0, 0.0, 1.00),
     (0.1, 0.0, 1.50),
     (-0.1, 0.0, 1.25),
@@ -27,7 +27,7 @@ _PAPER = (
     (-0.1, -0.1, 0.40),
 )
 _WIDE = (
-    # Scales around 1.2, where BlazePose is best (docs/training.md): tighter crops cut limbs, which it then draws inwards.
+    # Scales around 1.2, where BlazePose is best (docs/training.md): tighter crops truncate limbs, which it then moves inwards.
     (0.0, 0.0, 1.20),
     (0.08, 0.0, 1.40),
     (-0.08, 0.0, 1.30),
@@ -42,36 +42,51 @@ _WIDE = (
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Views relative to a base box, and the rule that makes the base box."""
+    """Views relative to a base box, and the rule for the base box."""
 
     name: str
     views: Float
     """(V, 3): shift x, shift y (fractions of the base side, x right, y down) and scale of each view"""
     crop_hw: tuple[int, int]
-    """crop height and width, pixels"""
+    """Crop height and width, pixels"""
     base: Literal["keypoints", "box"]
-    """keypoints: a square around the limb keypoints, turned upright; box: around the tracker's box, never turned"""
+    """keypoints: a square around the limb keypoints, rotated upright; box: around the tracker's box, never rotated"""
     base_factor: float
-    """side of the base box over the extent of the keypoints (of the box)"""
+    """Side of the base box over the extent of the keypoints (of the box)"""
 
     @property
     def count(self) -> int:
-        """V"""
+        """V, the number of views."""
         return len(self.views)
 
     def views_px(self, base_px: Float) -> Float:
-        """(n, 3) base boxes (centre x, centre y, side) -> (n, V, 3) views, in the same plane."""
+        """Place the views around base boxes.
+
+        Args:
+            base_px: (n, 3) centre x, centre y, side.
+
+        Returns:
+            (n, V, 3) views, in the same plane.
+        """
         side = base_px[:, None, 2:]
         centre = base_px[:, None, :2] + self.views[None, :, :2] * side
         return np.concatenate([centre, self.views[None, :, 2:] * side], -1).astype(np.float32)
 
 
 def layout(name: str, views: int = 5, custom: Sequence[tuple[float, float, float]] | None = None) -> Layout:
-    """The first `views` views of a named layout.
+    """Build a layout from the first `views` views of a named one.
 
-    `wide`: 256x256 crops around the keypoints. `paper`: 256x192 crops around the box, scales and shifts of
-    arXiv 2402.02074. `custom`: (shift x, shift y, scale) of each view as given, otherwise like `wide`.
-    Raises UsageError for an unknown name, a count the layout does not have, or views that make no sense.
+    Args:
+        name: "wide" has 256x256 crops around the keypoints; "paper" 256x192 crops around the box, with the scales and shifts of arXiv
+            2402.02074; "custom" the given views, otherwise like "wide".
+        views: Number of views.
+        custom: (shift x, shift y, scale) of each view.
+
+    Returns:
+        The layout.
+
+    Raises:
+        UsageError: The name is unknown, the layout has fewer views, or the views are invalid.
     """
     if name not in ("wide", "paper", "custom"):
         raise UsageError(f"crop layout is {name!r}, expected wide, paper or custom")

@@ -1,4 +1,4 @@
-"""Frame and tracks in, the network's crops out."""
+"""Crops of the tracked people of a frame, as input of the network."""
 
 from __future__ import annotations
 
@@ -15,14 +15,20 @@ from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.geometry.crops import image_from_crop_affine, rolled_from_image
 
 _PEOPLE_AT_ONCE = {"cpu": 1, "cuda": 16}
-"""More people are warped in several calls: it bounds the memory a crowd takes, and on a CPU the crops of one stay in its caches."""
+"""More people are warped in several calls: this bounds the memory for crowds, and on a CPU the crops of one person fit its caches."""
 
 
 class Cropper:
-    """Cuts the V views of every person of a frame, on the device the network runs on. Keeps no state between frames."""
+    """Cuts the V views of each person of a frame, on the device of the network. It keeps no state between frames."""
 
     def __init__(self, layout: Layout, upright: bool = True, device: torch.device | str = "cpu") -> None:
-        """`upright` turns crops so that the trunk points up, where the layout knows keypoints (see `base_box`)."""
+        """Prepare a layout.
+
+        Args:
+            layout: The views.
+            upright: Rotate crops so that the trunk points up, for layouts with the rule `keypoints` (see `base_box`).
+            device: Device on which crops are cut.
+        """
         self.layout = layout
         self.upright = upright
         self.device = torch.device(device)
@@ -30,9 +36,15 @@ class Cropper:
         load_kornia()
 
     def crop(self, frame: Frame, tracks: Tracks, intrinsics: Intrinsics) -> CropBatch:
-        """The crops of everyone in `tracks`, and where they lie; an empty batch when nobody is there.
+        """Cut the crops of all people.
 
-        Keypoints that were not detected get the base box's centre and score 0, never NaN.
+        Args:
+            frame: The picture.
+            tracks: n people, possibly none.
+            intrinsics: Camera of the picture.
+
+        Returns:
+            The crops and their positions. Undetected keypoints get the base box's centre and score 0, never NaN.
         """
         base_px, roll_rad = base_boxes(tracks, intrinsics, self.layout, self.upright, (frame.width, frame.height))
         crops, views_px = self.cut(frame.rgb, base_px, roll_rad, intrinsics)
@@ -46,7 +58,17 @@ class Cropper:
         )
 
     def cut(self, rgb: NDArray[np.uint8], base_px: Float, roll_rad: Float, intrinsics: Intrinsics) -> tuple[Tensor, Float]:
-        """The views of base boxes (n, 3) in planes rolled by (n,): crops (n, V, 3, height, width) uint8 and where they lie, (n, V, 3)."""
+        """Cut the views of base boxes.
+
+        Args:
+            rgb: (H, W, 3) picture.
+            base_px: (n, 3) base boxes in each person's rolled plane.
+            roll_rad: (n,) rolls of these planes.
+            intrinsics: Camera of the picture.
+
+        Returns:
+            Crops (n, V, 3, height, width) uint8 and their views (n, V, 3).
+        """
         views_px = self.layout.views_px(base_px)
         image_from_crop = image_from_crop_affine(views_px, roll_rad, intrinsics, self.layout.crop_hw)
         at_once = _PEOPLE_AT_ONCE.get(self.device.type, 16)
@@ -61,7 +83,7 @@ class Cropper:
 
 
 def _best_keypoints(tracks: Tracks) -> Float:
-    """Where the detector saw nothing of somebody, what the network saw a frame ago: better evidence than none."""
+    """Detected keypoints, or for undetected people the network's landmarks of the previous frame."""
     return np.where(tracks.observed[:, None, None], tracks.keypoints_px, tracks.landmarks_px).astype(np.float32)
 
 

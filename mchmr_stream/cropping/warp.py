@@ -1,13 +1,13 @@
-"""Many crops of one frame in one warp.
+"""Cutting of many crops of one frame in one warp.
 
-Sampling a large person straight into a small crop with a bilinear warp skips source pixels and aliases. So each person's
-part of the frame is first reduced with an antialiasing filter (triangle, as in Pillow) until a crop pixel covers 1.15 to
-2.1 reduced pixels, and the warp samples that. Views of similar scale share a reduction. The factor follows the box
-continuously; a ladder of fixed levels would make the sharpness jump while somebody walks towards the camera.
+A bilinear warp of a large person into a small crop skips source pixels and aliases. Each person's part of the frame is therefore first
+reduced with an antialiasing filter (triangle, as in Pillow) until a crop pixel covers 1.15 to 2.1 reduced pixels, and the warp samples the
+result. Views of similar scale share a reduction. The factor follows the box continuously; a pyramid of fixed levels would change the
+sharpness in steps while a person walks towards the camera.
 
-The reduced parts are stacked into one atlas, so that all views of all people are one call of Kornia's `remap`, or on a CPU
-of the `grid_sample` beneath it: there the maps come out in the form it takes, and Kornia's checks and copies cost as much
-as the sampling. Only the parts that are cropped are ever converted to floating point.
+The reduced parts are stacked into one atlas, so that all views of all people are one call of Kornia's `remap`, or on a CPU of the
+`grid_sample` beneath it, whose map format is computed directly: Kornia's checks and copies cost as much as the sampling. Only the cropped
+parts are converted to floating point.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _REDUCED_PX_PER_CROP_PX = 1.15
-"""What a reduction leaves for the finest of the views that share it: less blurs that view, more aliases the coarsest."""
+"""Reduced pixels per crop pixel of the finest view of a group: a lower value blurs that view, a higher one aliases the coarsest."""
 
 _SHARED_RANGE = 1.8
-"""Views whose scales differ by at most this factor share a reduction: all five of the layout `wide` do."""
+"""Views whose scales differ by at most this factor share a reduction; all five of the layout `wide` do."""
 
 
 @dataclass(frozen=True, eq=False)
 class _FramePart:
-    """What a few crops see, reduced. Reduced (x, y) = (frame - origin) / step, both about pixel centres."""
+    """The reduced part of the frame under a few crops. Reduced (x, y) = (frame - origin) / step, both about pixel centres."""
 
     pixels: Tensor
-    """(height, width, 3) uint8: where the crops reach the frame"""
+    """(height, width, 3) uint8: the intersection with the frame"""
     pixels_at: tuple[int, int]
-    """row and column of the first of these pixels in the part; everything else is black"""
+    """Row and column of its first pixel in the part; the rest is black"""
     size: tuple[int, int]
-    """height and width of the part"""
+    """Height and width of the part"""
     step: NDArray[np.float64]
     """(2,) frame pixels per reduced pixel, x and y"""
     origin: NDArray[np.float64]
@@ -45,12 +45,19 @@ class _FramePart:
 
 
 def load_kornia() -> None:
-    """Import Kornia now: it takes 0.2 s or more, whichever of its modules is asked for, and would hold up the first frame."""
+    """Import Kornia in advance: it takes 0.2 s or more, which would delay the first frame."""
     import kornia.geometry.transform  # noqa: F401
 
 
 def shared_reductions(scales: Sequence[float]) -> list[list[int]]:
-    """Group views by scale: each group spans at most a factor of 1.8. Returns the views' indices, finest group first."""
+    """Group views by scale; each group spans at most a factor of 1.8.
+
+    Args:
+        scales: Scale of each view.
+
+    Returns:
+        Indices of the views of each group, finest group first.
+    """
     groups: list[list[int]] = []
     for view in np.argsort(scales, kind="stable").tolist():
         if groups and scales[view] <= _SHARED_RANGE * scales[groups[-1][0]] * (1 + 1e-6):
@@ -67,11 +74,17 @@ def warp_crops(
     groups: Sequence[Sequence[int]],
     device: torch.device,
 ) -> Tensor:
-    """Cut crops out of one frame, black outside of it.
+    """Cut crops out of one frame; they are black outside it.
 
-    `rgb` (height, width, 3); `image_from_crop` (n, V, 2, 3) maps crop pixels to frame pixels, pixel centres at integers;
-    `groups` from `shared_reductions` -> (n, V, 3, crop height, crop width) uint8 on `device`, colours last in memory as
-    convolutions like them.
+    Args:
+        rgb: (height, width, 3) frame.
+        image_from_crop: (n, V, 2, 3) maps from crop pixels to frame pixels, pixel centres at integers.
+        crop_hw: Height and width of the crops.
+        groups: From `shared_reductions`.
+        device: Device of the result.
+
+    Returns:
+        (n, V, 3, crop height, crop width) uint8 on `device`, with colours last in memory (channels_last), as convolutions prefer.
     """
     n, views = image_from_crop.shape[:2]
     parts: list[_FramePart] = []
@@ -87,28 +100,28 @@ def warp_crops(
         height, width = part.pixels.shape[:2]
         row, column = part.pixels_at
         atlas[top + row : top + row + height, column : column + width] = part.pixels
-    atlas += 0.5  # makes rounding of what follows, which cuts off behind the point
+    atlas += 0.5  # turns the truncation below into rounding
 
     atlas_from_crop = image_from_crop.reshape(-1, 2, 3).copy()
     atlas_from_crop[:, :, 2] -= np.stack([parts[i].origin for i in part_of.flat])
     atlas_from_crop /= np.stack([parts[i].step for i in part_of.flat])[:, :, None]
     atlas_from_crop[:, 1, 2] += tops[part_of.flat]
-    looks_at = _sampling_map(atlas_from_crop, crop_hw, (atlas.shape[0], atlas.shape[1]), device)
-    crops = _sample(atlas.permute(2, 0, 1)[None].expand(n * views, -1, -1, -1), looks_at)
-    # On a CPU the way to bytes is four times as fast by way of int16, and stacking three planes takes half of what
-    # `contiguous(memory_format=...)` takes for three channels.
+    sampled_at = _sampling_map(atlas_from_crop, crop_hw, (atlas.shape[0], atlas.shape[1]), device)
+    crops = _sample(atlas.permute(2, 0, 1)[None].expand(n * views, -1, -1, -1), sampled_at)
+    # On a CPU the conversion to bytes is four times as fast through int16, and stacking three planes takes half the time of
+    # `contiguous(memory_format=...)` for three channels.
     crops = crops.to(torch.int16).to(torch.uint8)
     return torch.stack(crops.unbind(1), -1).view(n, views, *crop_hw, 3).permute(0, 1, 4, 2, 3)
 
 
-def _sample(pictures: Tensor, looks_at: Tensor) -> Tensor:
-    """Bilinear samples (k, 3, h, w) of pictures (k, 3, H, W) at places (k, h, w), black outside."""
+def _sample(pictures: Tensor, sampled_at: Tensor) -> Tensor:
+    """Bilinear samples (k, 3, h, w) of pictures (k, 3, H, W) at positions (k, h, w), black outside."""
     if pictures.device.type == "cpu":
-        return F.grid_sample(pictures, torch.view_as_real(looks_at), mode="bilinear", padding_mode="zeros", align_corners=True)
+        return F.grid_sample(pictures, torch.view_as_real(sampled_at), mode="bilinear", padding_mode="zeros", align_corners=True)
     from kornia.geometry.transform import remap
 
     return remap(
-        pictures, looks_at.real, looks_at.imag, mode="bilinear", padding_mode="zeros", align_corners=True, normalized_coordinates=True
+        pictures, sampled_at.real, sampled_at.imag, mode="bilinear", padding_mode="zeros", align_corners=True, normalized_coordinates=True
     )
 
 
@@ -118,16 +131,16 @@ def _reduced_part(
     """The part of the frame under some crops (k, 2, 3), reduced for the finest of them."""
     pixel_steps = np.linalg.norm(image_from_crop[..., :2], axis=-2)  # frame pixels per crop pixel, along the crop's axes
     factor = max(1.0, float(pixel_steps.min()) / _REDUCED_PX_PER_CROP_PX)
-    margin = 2 * factor + 1  # the filter and the bilinear taps look this far
+    margin = 2 * factor + 1  # reach of the filter and of the bilinear taps
     right, bottom = crop_hw[1] - 1, crop_hw[0] - 1
     corners = image_from_crop @ np.array([[0, right, 0, right], [0, 0, bottom, bottom], [1, 1, 1, 1]], np.float64)
     low, high = corners.min((0, 2)) - margin, corners.max((0, 2)) + margin
 
-    # The piece that is read: what the crops see of the frame, and a black margin where they look over its edge.
+    # The piece to read: the part of the frame under the crops, and a black margin beyond its edge.
     frame_size = np.array([rgb.shape[1], rgb.shape[0]])
     read_low = np.floor(np.maximum(low, -margin)).astype(np.int64)
     read_high = np.ceil(np.minimum(high, frame_size + margin)).astype(np.int64)
-    if (read_high <= read_low).any():  # the crops see nothing of the frame
+    if (read_high <= read_low).any():  # the crops do not intersect the frame
         read_low, read_high = np.floor(low).astype(np.int64), np.floor(low).astype(np.int64) + 1
     canvas = np.zeros((read_high[1] - read_low[1], read_high[0] - read_low[0], 3), np.uint8)
     inside_low, inside_high = read_low.clip(0, frame_size), read_high.clip(0, frame_size)
@@ -165,10 +178,10 @@ def _reduce(pixels: Tensor, height: int, width: int) -> Tensor:
 def _sampling_map(
     atlas_from_crop: NDArray[np.float64], crop_hw: tuple[int, int], atlas_hw: tuple[int, int], device: torch.device
 ) -> Tensor:
-    """Affine maps (k, 2, 3) -> where every crop pixel looks, (k, crop height, crop width) complex: x + iy.
+    """Affine maps (k, 2, 3) -> sampling position of each crop pixel, (k, crop height, crop width) complex: x + iy.
 
-    In units of `align_corners`: -1 is the centre of the atlas' first pixel, 1 that of its last. Complex, because one sum of
-    a row and a column then writes x and y side by side, which is fifteen times as fast as two sums.
+    In units of `align_corners`: -1 is the centre of the atlas' first pixel, 1 that of its last. Complex, because one sum of a row and a
+    column then writes x and y side by side, which is fifteen times as fast as two sums.
     """
     unit = 2 / np.maximum(np.array([atlas_hw[1], atlas_hw[0]]) - 1, 1)
     unit_from_crop = atlas_from_crop * unit[:, None]

@@ -1,10 +1,10 @@
-"""Where the rest of a person is whom the picture shows in part: at a desk, behind somebody, cut off by the border.
+"""Prediction of the invisible part of a person: behind a desk, behind another person, beyond the picture's border.
 
-The keypoint networks are made for crops that hold the whole body. A crop around the visible half makes them draw the other half into it. So
-keypoints that are not seen are predicted from those that are: a standing figure is laid over the trunk and the head, in the size that
-the visible bones have, and the crop reaches as far as the figure does. What lies outside of the picture is black.
+The keypoint networks are trained on crops that contain the whole body. In a crop around the visible half they place the other half inside
+it. Invisible keypoints are therefore predicted from visible ones: a standing figure is fitted to the trunk and the head, in the size of the
+visible bones, and the crop covers the whole figure. The part outside the picture is black.
 
-All decisions fade with the keypoints' weights, so that boxes do not jump where a score crosses a threshold.
+All decisions are smooth functions of the keypoints' weights, so that boxes do not jump when a score crosses a threshold.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ STANDING = np.array(
         [0.085, 0.944], [-0.085, 0.944],
     ]
 )  # fmt: skip
-"""(17, 2) COCO keypoints of the free body, standing, arms down, seen from the front, in statures: x to the body's left, y down from
-the crown. A person who faces the camera has the left side at larger x."""
+"""(17, 2) COCO keypoints of the free body, standing, arms down, seen from the front, in statures: x to the body's left, y down from the
+crown. A person who faces the camera has the left side at larger x.
+"""
 
 _index = KEYPOINT_NAMES.index
 _FACE = [_index(name) for name in ("nose", "left_eye", "right_eye", "left_ear", "right_ear")]
@@ -38,22 +39,22 @@ _BONES = (
 """From the middle of some keypoints to the middle of others."""
 _BONE_SHARES = [float(np.linalg.norm(STANDING[start].mean(0) - STANDING[end].mean(0))) for start, end in _BONES]
 _POWER = 8
-"""Of the statures that the bones give, in their weights: foreshortening only makes a bone shorter, so the longest count."""
+"""Weight exponent of the statures of the bones: foreshortening only shortens a bone, so the longest count most."""
 _PROFILE = 0.05
-"""Width of the shoulders over the stature at which somebody is half in profile."""
+"""Width of the shoulders over the stature at which a person is halfway to profile."""
 _LEAST_WEIGHT = 1e-3
 
 
 def predicted_from_visible(points: Array, weights: Array) -> tuple[Array, Array]:
-    """Keypoints with the unseen ones where a standing body has them.
+    """Predict invisible keypoints from a standing body.
 
     Args:
         points: (n, 17, 2), finite, in a plane in which the trunk points up (y down); any unit.
-        weights: (n, 17) in [0, 1]: how far each keypoint counts as seen.
+        weights: (n, 17) in [0, 1]: visibility of each keypoint.
 
     Returns:
-        (n, 17, 2) keypoints: a seen one stays, an unseen one is predicted, between the two it is mixed. (n,) in [0, 1]: how far the
-        prediction is to be trusted; 0 where neither head and shoulders nor hips are seen.
+        (n, 17, 2) keypoints: visible ones stay, invisible ones are predicted, with a linear mix in between. (n,) in [0, 1]: confidence in
+        the prediction; 0 if neither head and shoulders nor hips are visible.
     """
     stature = _stature(points, weights)
     figure = STANDING * stature[:, None, None]
@@ -63,7 +64,7 @@ def predicted_from_visible(points: Array, weights: Array) -> tuple[Array, Array]
     total = np.maximum(anchors.sum(1), _LEAST_WEIGHT)
     trunk = ((points - figure) * anchors[..., None]).sum(1) / total[:, None]
     predicted[:] = figure + trunk[:, None]
-    # From the hips down each joint hangs under the one above it, which may be seen where the trunk is not.
+    # From the hips down each joint is placed below the one above it, which may be visible where the trunk is not.
     mixed = points.copy()
     above = None
     for joints in (_HIPS, _KNEES, _ANKLES):
@@ -79,20 +80,20 @@ def predicted_from_visible(points: Array, weights: Array) -> tuple[Array, Array]
 
 def _stature(points: Array, weights: Array) -> Array:
     """(n,) crown to sole: a soft maximum over the visible bones, each divided by its share of a standing body's height."""
-    guesses, known = [], []
+    estimates, known = [], []
     for (start, end), share in zip(_BONES, _BONE_SHARES, strict=True):
         at_start, start_known = _middle(points, weights, start)
         at_end, end_known = _middle(points, weights, end)
-        guesses.append(np.linalg.norm(at_start - at_end, axis=-1) / share)
+        estimates.append(np.linalg.norm(at_start - at_end, axis=-1) / share)
         known.append(start_known * end_known)
-    values, shares = np.stack(guesses, 1), np.stack(known, 1)
+    values, shares = np.stack(estimates, 1), np.stack(known, 1)
     relative = values / np.maximum(values.max(1, keepdims=True), 1e-9)
     pull = shares * relative**_POWER
     return np.asarray((values * pull).sum(1) / np.maximum(pull.sum(1), 1e-12))
 
 
 def _middle(points: Array, weights: Array, joints: list[int]) -> tuple[Array, Array]:
-    """Weighted mean of some keypoints (n, 2) and how far it is known (n,)."""
+    """Weighted mean of some keypoints (n, 2) and its visibility (n,)."""
     chosen = weights[:, joints]
     total = np.maximum(chosen.sum(1, keepdims=True), _LEAST_WEIGHT)
     middle = (points[:, joints] * chosen[..., None]).sum(1) / total
@@ -102,7 +103,7 @@ def _middle(points: Array, weights: Array, joints: list[int]) -> tuple[Array, Ar
 
 
 def _facing(points: Array, weights: Array, stature: Array) -> Array:
-    """(n,) towards 1 facing the camera, towards -1 seen from behind, 0 in profile: the order of the shoulders and hips."""
+    """(n,) towards 1 facing the camera, towards -1 seen from behind, 0 in profile, by the order of the shoulders and hips."""
     wide = np.zeros(len(points))
     for left, right in (_SHOULDERS, _HIPS):
         wide += weights[:, left] * weights[:, right] * (points[:, left, 0] - points[:, right, 0])
@@ -110,7 +111,7 @@ def _facing(points: Array, weights: Array, stature: Array) -> Array:
 
 
 def _anchor_weights(weights: Array) -> Array:
-    """(n, 17): what the figure is laid on. Shoulders and hips, and the face as far as these are unseen: heads lean."""
+    """(n, 17): weights of the fit. Shoulders and hips, and the face with a low weight, because heads lean."""
     anchors = np.zeros_like(weights)
     anchors[:, _SHOULDERS + _HIPS] = weights[:, _SHOULDERS + _HIPS]
     anchors[:, _FACE] = weights[:, _FACE] * 0.2

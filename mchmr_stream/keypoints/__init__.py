@@ -1,1 +1,1 @@
-"""Keypoints of tracked people from crops of their own, at any size in the picture."""
+"""Keypoints of tracked people from a crop of each, at any size in the picture."""

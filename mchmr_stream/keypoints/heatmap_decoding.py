@@ -1,13 +1,13 @@
-"""From MoveNet Thunder's maps to the 17 keypoints of the one person that a crop is about, with their covariances.
+"""Decoding of MoveNet Thunder's maps into the 17 keypoints of the person in the middle of a crop, with covariances.
 
-The points are those of the published graph. The person is the cell with the largest centre probability, divided by its
-distance from the middle of the crop. That cell's regression says where each joint is expected. The joint is the cell with
-the largest probability in the heat map of all such joints, divided by its distance from there, plus that cell's offset.
+The points are those of the published graph. The person is the cell with the largest centre probability, divided by its distance from the
+middle of the crop. That cell's regression predicts each joint. The joint is the cell with the largest probability in the heat map of all
+joints of its kind, divided by its distance from the prediction, plus that cell's offset.
 
-The covariance is the second moment, about the point, of the same weighted heat map around it: where the heat is spread out
-or has a second peak nearby the joint may lie elsewhere. It is a shape, not a calibrated error.
+The covariance is the second moment, about the point, of the same weighted heat map around it: where the heat is spread out or has a second
+peak nearby, the joint is uncertain. It is a shape, not a calibrated error.
 
-Everything is tensors of fixed shapes, so that the file can be traced and exported. After CenterNet, arXiv 1904.07850.
+All operations are on tensors of fixed shapes, so that the file can be traced and exported. After CenterNet, arXiv 1904.07850.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ _CELLS = CROP_PX // STRIDE
 _JOINTS = len(KEYPOINT_NAMES)
 _CENTER_NEARNESS_CELLS = 1.8
 _JOINT_NEARNESS_CELLS = 1.7998046875
-"""Added to a distance before dividing by it; the same number, of which the published graph holds this one in half precision."""
+"""Added to a distance before dividing by it. It is the same number, which the published graph stores here in half precision."""
 _AGREEMENT_CELLS = 6.0
-"""Standard deviation of a regressed keypoint about the expected one: a tenth of the crop, as a limb moves between two looks."""
+"""Standard deviation of a regressed keypoint about the predicted one: a tenth of the crop, the motion of a limb between two readings."""
 _LEAST_AGREEMENT = 1e-3
-"""Somebody whom no expected keypoint fits is still found where nobody else is."""
+"""A person who matches no predicted keypoint is still found if the crop contains no other person."""
 _MOMENT_RADIUS = 6
-"""Cells to each side of the found one whose heat counts for the covariance."""
+"""Cells on each side of the found one whose heat counts for the covariance."""
 _FLOOR_PX2 = STRIDE**2 / 12
-"""Added to both variances: that of a place anywhere in one cell."""
+"""Added to both variances: the variance of a position within one cell."""
 
 
 class ThunderReading(NamedTuple):
-    """What the crops show; px are of the crop, pixel centres at whole numbers."""
+    """Keypoints in crops; px are of the crop, pixel centres at whole numbers."""
 
     points: Tensor
     """(B, 17, 3) x, y in px and score in [0, 1]"""
     covariance: Tensor
     """(B, 17, 2, 2) of x, y in px^2; positive definite"""
     presence: Tensor
-    """(B,) in [0, 1]: probability that the picked cell is a person's centre"""
+    """(B,) in [0, 1]: probability that the selected cell is a person's centre"""
 
 
 def decode_thunder(maps: ThunderMaps, near_px: Tensor | None = None) -> ThunderReading:
     """Find the person's keypoints in the maps.
 
     Args:
-        maps: the network's answer, of any floating-point type.
-        near_px: (B, 17, 3) x, y in px and score, where the person's keypoints are expected. The person is then the cell whose
-            regressed keypoints agree best with these, weighted by score, instead of the one nearest to the middle of the crop. Where all
-            scores are 0, the middle counts.
+        maps: Output of the network, of any floating-point type.
+        near_px: (B, 17, 3) x, y in px and score of the keypoints predicted for the person. The person is then the cell whose regressed
+            keypoints agree best with these, weighted by score, instead of the one nearest to the middle of the crop. If all scores are 0,
+            the middle counts.
 
     Returns:
         A reading in float32. Positions are the graph's own; `THUNDER_SHIFT_PX` in `thunder_keypoints.py` is not added.
@@ -84,14 +84,14 @@ def decode_thunder(maps: ThunderMaps, near_px: Tensor | None = None) -> ThunderR
     offsets = offset.flatten(2).unflatten(1, (_JOINTS, 2)).gather(3, found[:, :, None].expand(-1, -1, 2, -1))[..., 0]
     row = torch.div(found, _CELLS, rounding_mode="floor")
     column = found - row * _CELLS
-    place = torch.cat([column, row], -1) + offsets.flip(-1)  # x, y in cells from the corner of the map
+    position = torch.cat([column, row], -1) + offsets.flip(-1)  # x, y in cells from the corner of the map
 
-    points = torch.cat([place * STRIDE - 0.5, score[..., None]], -1)
-    return ThunderReading(points, _covariance(weighted, row, column, place), presence)
+    points = torch.cat([position * STRIDE - 0.5, score[..., None]], -1)
+    return ThunderReading(points, _covariance(weighted, row, column, position), presence)
 
 
 def _agreement(regression: Tensor, near_px: Tensor, rows: Tensor, columns: Tensor, otherwise: Tensor) -> Tensor:
-    """(B, 64, 64) how well each cell's regressed keypoints agree with the expected ones; `otherwise` where none are expected."""
+    """(B, 64, 64) agreement of each cell's regressed keypoints with the predicted ones; `otherwise` if none are predicted."""
     offsets = regression.unflatten(1, (_JOINTS, 2))
     weight = near_px[..., 2].float().clamp(min=0)
     expected = torch.where(weight[..., None] > 0, (near_px[..., :2].float() + 0.5) / STRIDE, 0.0)
@@ -104,12 +104,12 @@ def _agreement(regression: Tensor, near_px: Tensor, rows: Tensor, columns: Tenso
 
 
 def _nearness(rows: Tensor, columns: Tensor, row: Tensor | float, column: Tensor | float, added: float) -> Tensor:
-    """1 / (distance in cells + added)"""
+    """1 / (distance in cells + added)."""
     return 1 / (((rows - row).square() + (columns - column).square()).sqrt() + added)
 
 
-def _covariance(weighted: Tensor, row: Tensor, column: Tensor, place: Tensor) -> Tensor:
-    """Second moments of the weighted heat (B, 17, h, w) around the found cell (B, 17, 1), about the place (B, 17, 2)."""
+def _covariance(weighted: Tensor, row: Tensor, column: Tensor, position: Tensor) -> Tensor:
+    """Second moments of the weighted heat (B, 17, h, w) around the found cell (B, 17, 1), about the position (B, 17, 2)."""
     side = torch.arange(-_MOMENT_RADIUS, _MOMENT_RADIUS + 1, device=weighted.device)
     rows, columns = row + side, column + side  # (B, 17, s)
     inside = ((rows >= 0) & (rows < _CELLS))[..., :, None] & ((columns >= 0) & (columns < _CELLS))[..., None, :]
@@ -118,8 +118,8 @@ def _covariance(weighted: Tensor, row: Tensor, column: Tensor, place: Tensor) ->
     heat = heat / heat.sum((-2, -1), keepdim=True)
 
     # A cell's heat is that of its middle, half a cell from its corner.
-    away_x = (columns + 0.5 - place[..., :1]) * STRIDE
-    away_y = (rows + 0.5 - place[..., 1:]) * STRIDE
+    away_x = (columns + 0.5 - position[..., :1]) * STRIDE
+    away_y = (rows + 0.5 - position[..., 1:]) * STRIDE
     along_x, along_y = heat.sum(-2), heat.sum(-1)
     xx = (along_x * away_x.square()).sum(-1) + _FLOOR_PX2
     yy = (along_y * away_y.square()).sum(-1) + _FLOOR_PX2

@@ -1,7 +1,7 @@
-"""Keypoints of one person, read several times, as one reading with the covariance that is left.
+"""Fusion of several readings of a person's keypoints into one reading with its covariance.
 
-What crops of the same picture share does not average away: a hidden wrist is hidden in each of them. So the mean has the crops' mean
-covariance, not a V-th of it, and where they disagree the spread comes on top.
+Errors that crops of the same picture share do not average out: an occluded wrist is occluded in each of them. The mean therefore has the
+crops' mean covariance, not a V-th of it, plus the spread of the readings where they disagree.
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ class Reading(NamedTuple):
 
 
 def fused(reading: Reading) -> tuple[Array, Array]:
-    """One reading of each person.
+    """Fuse the readings of each person.
+
+    Args:
+        reading: V readings of n people.
 
     Returns:
-        (n, 17, 3) means and scores, weighted by squared score and inverse covariance; (n, 17, 2, 2) mean covariance plus the spread
-        over the readings.
+        (n, 17, 3) means and scores, weighted by squared score and inverse covariance; (n, 17, 2, 2) mean covariance plus the spread over
+        the readings.
     """
     points, covariance, _ = reading
     if points.shape[1] == 1:

@@ -1,4 +1,4 @@
-"""Keypoints of the one person in each crop, by MoveNet Thunder, fast on whatever device there is."""
+"""Keypoints of the person in each crop with MoveNet Thunder, optimised for the device."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from mchmr_stream.movenet.thunder import CROP_PX, MoveNetThunder, ThunderMaps, l
 from mchmr_stream.runtime.onednn import OneDnnModule, cpu_multiplies_bf16
 
 THUNDER_SHIFT_PX = 0.35
-"""Crop pixels that the graph's positions lie too far left and, being trained alike, up.
+"""Crop pixels by which the graph's positions are too far left and, assuming the same training, up.
 
-Measured: with it the keypoints of a mirrored crop are the mirrored keypoints, in the median of 4,168 joints of 284 crops of
-six clips. By clip it is 0.07 to 0.50.
+Measured: with it the keypoints of a mirrored crop are the mirrored keypoints, in the median of 4,168 joints of 284 crops of six clips. By
+clip it is 0.07 to 0.50.
 """
 
 
 class ThunderReader(nn.Module):
-    """Network and decoding as one module of tensors: what a served or exported network contains."""
+    """Network and decoding as one module of tensors: the content of a served or exported network."""
 
     def __init__(self, network: MoveNetThunder) -> None:
         super().__init__()
@@ -35,10 +35,10 @@ class ThunderReader(nn.Module):
 
 
 class ThunderPoints:
-    """The keypoints, their covariances and whether there is anybody; remembers nothing.
+    """Computes keypoints, covariances and presence; stateless.
 
-    On a CPU crops are computed one by one: more at once are no faster there, and each number of them would be compiled anew.
-    The first call takes about a second.
+    On a CPU crops are computed one by one: batches are no faster there, and each batch size would be compiled separately. The first call
+    takes about a second.
     """
 
     def __init__(
@@ -47,16 +47,17 @@ class ThunderPoints:
         precision: Literal["auto", "fp32", "bf16"] = "auto",
         weights: Path | None = None,
     ) -> None:
-        """
+        """Load the network.
+
         Args:
-            device: where the network computes.
-            precision: auto is bf16 where the device computes faster with it, else fp32.
-            weights: a file made by tools/convert_thunder.py, None for the one that ships.
+            device: Device of the network.
+            precision: "auto" is bf16 where the device computes faster with it, else fp32.
+            weights: A file made by tools/convert_thunder.py; None for the one that ships.
 
         Raises:
-            UsageError: there is no such precision.
-            MissingPart: there are no such weights.
-            InputError: the file of weights is something else.
+            UsageError: The precision is unknown.
+            MissingPart: The weights are missing.
+            InputError: The weights are invalid.
         """
         if precision not in ("auto", "fp32", "bf16"):
             raise UsageError(f"precision is {precision!r}, expected auto, fp32 or bf16")
@@ -82,10 +83,10 @@ class ThunderPoints:
 
         Args:
             crops: (B, 3, 256, 256) RGB, uint8 or floats of 0 to 255.
-            near_px: as in `decode_thunder`.
+            near_px: As in `decode_thunder`.
 
         Returns:
-            The reading, float32 on the network's device. Unlike `decode_thunder`'s its points are not too far left.
+            The reading, float32 on the network's device, corrected by `THUNDER_SHIFT_PX`.
         """
         if crops.shape[1:] != (3, CROP_PX, CROP_PX):
             raise ValueError(f"crops are {tuple(crops.shape)}, expected (B, 3, {CROP_PX}, {CROP_PX})")
@@ -96,10 +97,10 @@ class ThunderPoints:
 
 
 def read_maps(maps: ThunderMaps, near_px: Tensor | None = None) -> ThunderReading:
-    """`decode_thunder` with `THUNDER_SHIFT_PX` put right."""
+    """`decode_thunder` with the correction `THUNDER_SHIFT_PX`."""
     reading = decode_thunder(maps, near_px)
-    places, score = reading.points.split((2, 1), -1)
-    return reading._replace(points=torch.cat([places + THUNDER_SHIFT_PX, score], -1))
+    positions, score = reading.points.split((2, 1), -1)
+    return reading._replace(points=torch.cat([positions + THUNDER_SHIFT_PX, score], -1))
 
 
 def _multiplies_bf16(device: torch.device) -> bool:
@@ -107,10 +108,10 @@ def _multiplies_bf16(device: torch.device) -> bool:
 
 
 def _round_to_bf16(network: MoveNetThunder) -> None:
-    """All but both ends of the network.
+    """Convert all but both ends of the network.
 
-    Measured on 2,136 joints with a score above 0.4: with everything in bf16 a point moves by 0.45 px in the median and by 5.9 px
-    in 1 of 100; with the stem, the first block, the pyramid and the heads in float32 by 0.08 and 1.3 px, in a tenth more time.
+    Measured on 2,136 joints with a score above 0.4: with everything in bf16 a point moves by 0.45 px in the median and by 5.9 px in 1 of
+    100; with the stem, the first block, the pyramid and the heads in float32 by 0.08 and 1.3 px, in a tenth more time.
     """
     network.backbone.blocks[1:].to(torch.bfloat16)
     network.backbone.last.to(torch.bfloat16)

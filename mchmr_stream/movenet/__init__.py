@@ -1,1 +1,1 @@
-"""MoveNet's networks: the blocks they share, MultiPose (whole picture) and Thunder (one person's crop)."""
+"""MoveNet's networks: their common blocks, MultiPose (whole picture) and Thunder (one person's crop)."""

@@ -1,13 +1,13 @@
-"""What the MoveNets are built of: a MobileNetV2, a feature pyramid down to stride 4, and small heads on its finest level.
+"""Blocks of the MoveNets: a MobileNetV2, a feature pyramid down to stride 4, and small heads on its finest level.
 
 MultiPose Lightning (`multipose.py`) and SinglePose Thunder (`thunder.py`) differ in widths and heads only.
 
-Sources: MoveNet model card (Google, Apache-2.0); MobileNetV2, arXiv 1801.04381; feature pyramids, arXiv 1612.03144;
-CenterNet, arXiv 1904.07850. Batch normalisation is folded into the published weights, hence a bias on every convolution.
+Sources: MoveNet model card (Google, Apache-2.0); MobileNetV2, arXiv 1801.04381; feature pyramids, arXiv 1612.03144; CenterNet, arXiv
+1904.07850. Batch normalisation is folded into the published weights, hence a bias on every convolution.
 
-Backbone and pyramid see the picture turned by half. The published networks pad their halving convolutions on the right and
-below, as TensorFlow does; PyTorch's pad on the left and above. With picture and kernels turned by half the two are the
-same, and the alternative, padding each input by hand, costs a sixth of the time. The kernels in our files are turned.
+Backbone and pyramid process the picture rotated by 180 degrees. The published networks pad their stride-2 convolutions on the right and
+below, as TensorFlow does; PyTorch pads on the left and above. With picture and kernels rotated by 180 degrees the two are equal; padding
+each input explicitly would cost a sixth of the time. The kernels in the weights files are rotated.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ SIZE_MULTIPLE = 32
 """Input height and width must be multiples of this: the coarsest level's stride."""
 
 _PIXEL_SCALE = 0.007843017578125
-"""1 / 127.5 as the published graphs hold it, in half precision."""
+"""1 / 127.5 in half precision, as in the published graphs."""
 
 _STAGES = ((1, 1, 1), (6, 2, 2), (6, 3, 2), (6, 4, 2), (6, 3, 1), (6, 3, 2), (6, 1, 1))
 """Per stage: expansion, blocks, stride of the first block."""
 _TAPPED_STAGES = (1, 2, 3)
-"""The stages whose outputs, at strides 4, 8 and 16, go into the pyramid beside the last layer's (stride 32)."""
+"""Stages whose outputs, at strides 4, 8 and 16, enter the pyramid together with the last layer's (stride 32)."""
 _LAST_CHANNELS = 1280
 _PYRAMID_CHANNELS = (24, 32, 64)
-"""Of the levels at strides 4, 8 and 16; stride 32 comes in with as many as stride 16."""
+"""Of the levels at strides 4, 8 and 16; stride 32 has as many as stride 16."""
 
 
 class Widths(NamedTuple):
@@ -60,7 +60,7 @@ class Conv(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """MobileNetV2's block: widen, filter each channel, narrow; the input is added where shapes allow."""
+    """Block of MobileNetV2: expand, filter each channel, project; the input is added where shapes permit."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and channels_in == channels_out
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.to(self.project.conv.weight.dtype)  # the blocks before may compute in another
+        x = x.to(self.project.conv.weight.dtype)  # earlier blocks may compute in another type
         y = self.project(self.depthwise(self.expand(x)))
         return x + y if self.residual else y
 
@@ -117,7 +117,7 @@ class SeparableConv(nn.Module):
 
 
 class FeaturePyramid(nn.Module):
-    """From coarse to fine: double the size, add the backbone's features of that size, filter. -> (B, 24, H/4, W/4)"""
+    """From coarse to fine: double the size, add the backbone's features of that size, filter; yields (B, 24, H/4, W/4)."""
 
     def __init__(self, widths: Widths) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class FeaturePyramid(nn.Module):
 
 
 class Head(nn.Module):
-    """One map."""
+    """Head for one map."""
 
     def __init__(self, channels_out: int) -> None:
         super().__init__()
@@ -153,9 +153,9 @@ class Head(nn.Module):
 
 
 class MoveNet(nn.Module):
-    """Backbone and pyramid, which the subclasses put heads on.
+    """Backbone and pyramid; subclasses add heads.
 
-    Stem, each block, the last layer with the last block, and the pyramid with the heads may have types of their own.
+    Stem, each block, the last layer with the last block, and the pyramid with the heads may each have their own type.
     """
 
     def __init__(self, widths: Widths) -> None:
@@ -164,24 +164,31 @@ class MoveNet(nn.Module):
         self.pyramid = FeaturePyramid(widths)
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB 0..255 of any dtype, H and W multiples of 32 -> (B, 24, H / 4, W / 4) in the pyramid's dtype."""
-        turned = images.flip(2, 3).float() * _PIXEL_SCALE - 1
-        taps = self.backbone(turned.to(self.backbone.stem.conv.weight.dtype))
+        """Compute the features of a batch.
+
+        Args:
+            images: (B, 3, H, W) RGB 0..255 of any dtype, H and W multiples of 32.
+
+        Returns:
+            (B, 24, H / 4, W / 4) in the pyramid's dtype.
+        """
+        rotated = images.flip(2, 3).float() * _PIXEL_SCALE - 1
+        taps = self.backbone(rotated.to(self.backbone.stem.conv.weight.dtype))
         return self.pyramid(*taps).flip(2, 3)
 
 
 def load_state(module: MoveNet, path: Path, name: str, tool: str) -> None:
-    """Fill `module` from a .safetensors file.
+    """Load the weights of `module` from a .safetensors file.
 
     Args:
-        module: the network, whose tensors' names and shapes the file must have.
-        path: the file.
-        name: what the network is called in messages.
-        tool: the program that makes such a file.
+        module: The network; names and shapes of its tensors must equal those of the file.
+        path: The file.
+        name: Name of the network for messages.
+        tool: The program that makes such a file, for messages.
 
     Raises:
-        MissingPart: the file is not there.
-        InputError: it is something else.
+        MissingPart: The file does not exist.
+        InputError: The file contains other tensors or is invalid.
     """
     if not path.is_file():
         raise MissingPart(f"no weights of {name} at {path}; reinstall mchmr-stream, or make them with {tool}")

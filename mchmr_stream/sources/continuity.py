@@ -16,7 +16,7 @@ _NEW_LEVELS = 20.0
 
 
 def unexplained_share(grey: NDArray[np.float32], before: NDArray[np.float32]) -> float:
-    """Share of blocks of `grey` (h, w) that are new since `before` (h, w); 0 for pictures smaller than a block."""
+    """Compute the share of blocks of `grey` (h, w) that are new since `before` (h, w); 0 for pictures smaller than a block."""
     rows, columns = grey.shape[0] // _BLOCK_PX, grey.shape[1] // _BLOCK_PX
     if not rows * columns:
         return 0.0
@@ -30,6 +30,6 @@ def unexplained_share(grey: NDArray[np.float32], before: NDArray[np.float32]) ->
 
 
 def _blocks(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(h, w) -> (h / 8, 8, w / 8, 8)"""
+    """(h, w) -> (h / 8, 8, w / 8, 8)."""
     height, width = grey.shape
     return grey.reshape(height // _BLOCK_PX, _BLOCK_PX, width // _BLOCK_PX, _BLOCK_PX)

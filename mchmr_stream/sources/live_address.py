@@ -85,7 +85,7 @@ def _camera(text: str, settings: LiveSettings) -> Address:
     url = f"/dev/video{text}" if text.isdigit() and system == "v4l2" else text
     if system == "v4l2" and not Path(url).exists():
         available = ", ".join(list_cameras()) or "none"
-        raise InputError(f"there is no camera {url}; found: {there}")
+        raise InputError(f"there is no camera {url}; found: {available}")
     given = {"video_size": settings.size, "framerate": settings.fps, _pixel_option(system, settings): settings.pixel_format}
     return Address(text, url, system, {name: str(value) for name, value in given.items() if value is not None}, paced=False, ends=False)
 

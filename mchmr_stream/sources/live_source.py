@@ -191,7 +191,7 @@ class LiveSource:
             return InputError(f"{self.name} gave no picture for {self._settings.read_timeout_s:g} s")
         except (av.error.FFmpegError, OSError) as error:
             cameras = f"; cameras here: {', '.join(list_cameras()) or 'none'}" if address.format == "v4l2" else ""
-            return InputError(f"{self.name} cannot be read ({reason(error)}){there}")
+            return InputError(f"{self.name} cannot be read ({reason(error)}){cameras}")
         return None if address.ends else InputError(f"{self.name} stopped sending")
 
     def _decode(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:

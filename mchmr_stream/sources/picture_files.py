@@ -76,11 +76,11 @@ class PictureSource:
     def _selected_frames(self) -> Generator[Frame]:
         converter = PictureConverter(self._info.width, self._info.height)
         broken: list[str] = []
-        selected = [index for index in range(self._count) if self._is_selected(index)][:: self._window.every]
-        if not selected:
+        chosen = [index for index in range(self._count) if self._is_selected(index)][:: self._window.every]
+        if not chosen:
             raise UsageError(f"{self._count} pictures at {self._fps:g} per second end before source.start_s, {self._window.start_s:g} s")
         delivered = 0
-        for index in selected:
+        for index in chosen:
             if self._closed:
                 return
             try:
@@ -98,7 +98,7 @@ class PictureSource:
             delivered += 1
             yield Frame(index, self._time_s(index), rgb)
         if broken:
-            raise TruncatedInput(f"{len(broken)} of {len(wanted)} pictures are damaged, {delivered} were delivered; the first: {broken[0]}")
+            raise TruncatedInput(f"{len(broken)} of {len(chosen)} pictures are damaged, {delivered} were delivered; the first: {broken[0]}")
 
     def _is_selected(self, index: int) -> bool:
         time_s = self._time_s(index)

@@ -90,7 +90,9 @@ def _why_no_clip(pictures: Sequence[Path]) -> str | None:
     sizes = Counter(glance.size_wh for glance in known)
     if known and max(sizes.values()) < _ALIKE * len(known):
         return "they differ in size"
-    pairs = [(one, other) for position in positions if (one := glances[position]) is not None and (other := glances[position + 1]) is not None]
+    pairs = [
+        (one, other) for position in positions if (one := glances[position]) is not None and (other := glances[position + 1]) is not None
+    ]
     apart_s = [abs((other.taken - one.taken).total_seconds()) for one, other in pairs if one.taken is not None and other.taken is not None]
     if len(apart_s) * 2 > len(pairs) and median(apart_s) > _CLIP_STEP_S:
         return f"their EXIF dates are {median(apart_s):.0f} s apart"
