@@ -91,7 +91,7 @@ def main() -> None:
                 watching = None
                 if count:
                     watching = subprocess.Popen([sys.executable, __file__, str(args.clip), "--watch", page.url, str(count)])
-                    while not page._server._watchers:
+                    while not page.server.watchers:
                         time.sleep(0.1)
                 time.sleep(1)
                 begun_s = time.monotonic()
@@ -101,7 +101,7 @@ def main() -> None:
                 if watching is not None:
                     watching.kill()
                     watching.wait()
-                    while page._server._watchers:
+                    while page.server.watchers:
                         time.sleep(0.1)
         run.stop()
         running.join()

@@ -179,7 +179,7 @@ def write_garment(piece: dict[str, Any], scales: str, folder: Path) -> None:
     name = folder.name
     vertices, uv = np.reshape(piece["vertices"], (-1, 3)), np.reshape(piece["uvs"][0], (-1, 2))
     lines = [f"v {x} {y} {z}" for x, y, z in vertices] + [f"vt {u} {v}" for u, v in uv]
-    lines += ["f " + " ".join(f"{corner + 1}/{place + 1}" for corner, place in face) for face in _faces(piece["faces"])]
+    lines += ["f " + " ".join(f"{corner + 1}/{place + 1}" for corner, place in face) for face in parsed_faces(piece["faces"])]
     (folder / f"{name}.obj").write_text("\n".join(lines) + "\n")
     tied = zip(piece["ref_vIdxs"], piece["weights"], piece["offsets"], strict=True)
     hidden = " ".join(str(vertex) for vertex in np.flatnonzero(piece["metadata"]["deleteVerts"]))
@@ -189,7 +189,7 @@ def write_garment(piece: dict[str, Any], scales: str, folder: Path) -> None:
     (folder / f"{name}.mhmat").write_text(f"name {name}\ndiffuseTexture {name}_diffuse.webp\n")
 
 
-def _faces(numbers: list[int]) -> list[list[tuple[int, int]]]:
+def parsed_faces(numbers: list[int]) -> list[list[tuple[int, int]]]:
     """Corners (vertex, place in the texture) of each face. Raises MchmrError for kinds that MakeHuman does not write."""
     faces, at = [], 0
     while at < len(numbers):
@@ -229,11 +229,11 @@ def read_motions(package: zipfile.ZipFile) -> dict[str, np.ndarray]:
             frames = np.array(json.loads(package.read(name))["Frames"], np.float64)
             if frames.ndim != 2 or frames.shape[1] != _FRAME:
                 raise MchmrError(f"{name} has frames of shape {frames.shape[1:]}, expected {_FRAME} numbers each")
-            motions[f"deepmimic/{name.removeprefix(prefix).removesuffix('.txt')}"] = smpl_poses(_evenly(frames))
+            motions[f"deepmimic/{name.removeprefix(prefix).removesuffix('.txt')}"] = smpl_poses(evenly_spaced(frames))
     return motions
 
 
-def _evenly(frames: np.ndarray, fps: float = 30.0) -> np.ndarray:
+def evenly_spaced(frames: np.ndarray, fps: float = 30.0) -> np.ndarray:
     """The nearest frame to every thirtieth of a second; each lasts as long as its first number says."""
     times_s = np.cumsum(frames[:, 0]) - frames[:, 0]
     wanted_s = np.arange(0, times_s[-1] + 1e-9, 1 / fps)

@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     try:
-        parser = _parser()
+        parser = build_parser()
         if not (sys.argv[1:] if argv is None else argv):
             parser.print_help()
             return 0
@@ -138,7 +138,7 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; `{self.prog} --help` explains")
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="mchmr",
         description="Video in, everyone in it as 3D bodies out.",

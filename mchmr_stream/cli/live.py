@@ -93,10 +93,10 @@ def run(args: argparse.Namespace) -> int:
     with claimed(files), StopOnSignals() as stop, LiveRun(args.sources, settings) as live:
         for sink in _sinks(args, live):
             live.add_sink(sink)
-        if not args.no_page and (page := _page(live, args.quiet)) is not None:
+        if not args.no_page and (page := open_page(live, args.quiet)) is not None:
             live.add_sink(page)
         over = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(live, stop.event, over, args.seconds, args.quiet), daemon=True)
+        watcher = threading.Thread(target=stop_when_due, args=(live, stop.event, over, args.seconds, args.quiet), daemon=True)
         watcher.start()
         try:
             ends = live.run()
@@ -155,7 +155,8 @@ def _checked_outputs(args: argparse.Namespace, settings: Settings) -> list[Path]
     return [file for file in files if file.is_file() or not file.exists()]
 
 
-def _page(live: LiveRun, quiet: bool) -> LivePage | None:
+def open_page(live: LiveRun, quiet: bool) -> LivePage | None:
+    """Add the page to the run, where the settings have one."""
     from dataclasses import replace
 
     from mchmr_stream.config import LiveSettings
@@ -177,7 +178,7 @@ def _page(live: LiveRun, quiet: bool) -> LivePage | None:
     return page
 
 
-def _watch(live: LiveRun, stop: threading.Event, over: threading.Event, seconds: float | None, quiet: bool) -> None:
+def stop_when_due(live: LiveRun, stop: threading.Event, over: threading.Event, seconds: float | None, quiet: bool) -> None:
     """Stop the run on request, and log its state at intervals."""
     began_s = said_s = time.monotonic()
     while not over.wait(0.1):

@@ -19,7 +19,7 @@ from mchmr_stream.errors import UsageError
 from mchmr_stream.movenet.multipose import SIZE_MULTIPLE, STRIDE, HeadMaps, load_movenet
 from mchmr_stream.runtime.onednn import OneDnnModule, cpu_multiplies_bf16
 
-_SHIFT_PX = 0.36
+SHIFT_PX = 0.36
 """Input pixels by which the network's positions are too far left and, assuming the same training, up.
 
 Measured: with it the keypoints of a mirrored picture are the mirrored keypoints, in the median of 4,000 joints of six clips at 256, 384 and
@@ -88,7 +88,7 @@ class MoveNetDetector:
                 inputs = torch.cat([network_input(frames[position].rgb, inside_hw) for position in chunk])
                 maps = HeadMaps(*self._network(inputs.to(self._device)))
                 for position, people in zip(chunk, find_people(maps, self._min_score), strict=True):
-                    found[position] = _in_picture(people, size_hw, inside_hw)
+                    found[position] = in_picture(people, size_hw, inside_hw)
         return [found[position] for position in range(len(frames))]
 
     def close(self) -> None:
@@ -120,12 +120,12 @@ def network_input(rgb: NDArray[np.uint8], inside_hw: tuple[int, int]) -> Tensor:
     return F.pad(scaled, (0, right, 0, below))
 
 
-def _in_picture(people: People, size_hw: tuple[int, int], inside_hw: tuple[int, int]) -> Detections:
+def in_picture(people: People, size_hw: tuple[int, int], inside_hw: tuple[int, int]) -> Detections:
     """Convert cells to pixels of the picture; people outside the picture are dropped."""
     height, width = size_hw
     # Scaling maps borders to borders; the first pixel's centre is half a pixel inside.
     picture_from_input = np.array([width / inside_hw[1], height / inside_hw[0]], np.float32)
-    to_picture: Callable[[Float], Float] = lambda cells_xy: (cells_xy * STRIDE + _SHIFT_PX) * picture_from_input - 0.5
+    to_picture: Callable[[Float], Float] = lambda cells_xy: (cells_xy * STRIDE + SHIFT_PX) * picture_from_input - 0.5
 
     corners = to_picture(people.boxes_xyxy.numpy().reshape(-1, 2, 2))
     boxes = corners.clip(0, [width - 1, height - 1]).reshape(-1, 4).astype(np.float32)

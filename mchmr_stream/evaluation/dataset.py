@@ -64,7 +64,7 @@ def evaluate(predictions: DatasetPredictions, protocol: Protocol, bodies: Labell
     elif use_body and (predictions.truth["body"][rows] == "smplx").any():
         log.warning("the labels are of SMPL-X, which J_regressor_h36m does not know: stand-ins are compared, and there is no PVE")
         regressor = None
-    joints, target, vertices_mm = _compared(predictions, rows, protocol, bodies, regressor, use_body)
+    joints, target, vertices_mm = compared_joints(predictions, rows, protocol, bodies, regressor, use_body)
     distances = per_joint_mm(joints, target)
     aligned = per_joint_mm(similarity_aligned(joints, target), target)
     values: dict[str, Array] = {"MPJPE mm": distances.mean(1), "PA-MPJPE mm": aligned.mean(1)}
@@ -91,7 +91,7 @@ def evaluate(predictions: DatasetPredictions, protocol: Protocol, bodies: Labell
     return Results("dataset", about, tables)
 
 
-def _compared(
+def compared_joints(
     predictions: DatasetPredictions,
     rows: NDArray[np.int64],
     protocol: Protocol,

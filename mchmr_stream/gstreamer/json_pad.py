@@ -7,6 +7,7 @@ import gi
 gi.require_version("Gst", "1.0")
 from gi.repository import Gst  # noqa: E402
 
+Gst.init(None)  # caps cannot be made before
 JSON_CAPS = Gst.Caps.from_string("application/x-json")
 
 

@@ -89,7 +89,7 @@ def write_onnx_repository(folder: Path, network: LoadedNetwork, options: ModelOp
     model = folder / MODEL
     (model / VERSION).mkdir(parents=True, exist_ok=True)
     off = export_onnx(network, model / VERSION / "model.onnx")
-    (model / "config.pbtxt").write_text(_file_config(network, "onnxruntime", options, numbered=False))
+    (model / "config.pbtxt").write_text(config_pbtxt(network, "onnxruntime", options, numbered=False))
     return model, off
 
 
@@ -99,7 +99,7 @@ def write_torchscript_repository(folder: Path, network: LoadedNetwork, options: 
     model = folder / MODEL
     (model / VERSION).mkdir(parents=True, exist_ok=True)
     off = export_torchscript(network, model / VERSION / "model.pt", pick_device(device))
-    (model / "config.pbtxt").write_text(_file_config(network, "pytorch", replace(options, device=device), numbered=True))
+    (model / "config.pbtxt").write_text(config_pbtxt(network, "pytorch", replace(options, device=device), numbered=True))
     return model, off
 
 
@@ -107,7 +107,8 @@ def _prepared_views(about: About, options: ModelOptions) -> int:
     return about.fixed_views or options.prepared_views or CropSettings().views
 
 
-def _file_config(network: LoadedNetwork, backend: str, options: ModelOptions, *, numbered: bool) -> str:
+def config_pbtxt(network: LoadedNetwork, backend: str, options: ModelOptions, *, numbered: bool) -> str:
+    """The text of the model's config.pbtxt; `numbered` names tensors NAME__INDEX, as Triton's pytorch backend does."""
     about = about_weights(network)
     inputs, outputs = input_specs(about.crop_size_hw), OUTPUT_SPECS
     if numbered:  # Triton's pytorch backend tells tensors by NAME__INDEX

@@ -96,12 +96,12 @@ def _gather(middle: Sample, window: list[Sample], half_s: float) -> Window:
     ahead = np.where(present, offsets_s[:, None], 0).max(0)
     reach = np.maximum(np.minimum(behind, ahead), _NARROWEST * half_s) + _TOLERANCE_S
     present &= np.abs(offsets_s)[:, None] <= reach
-    weights = np.where(present, weights * _durations(offsets_s, present), 0)
+    weights = np.where(present, weights * sample_durations(offsets_s, present), 0)
     weights = np.where(weights.sum(0) > 0, weights, (offsets_s == 0)[:, None])
     return Window(offsets_s, weights, rotations, transl_m)
 
 
-def _durations(offsets: Array, present: NDArray[np.bool_]) -> Array:
+def sample_durations(offsets: Array, present: NDArray[np.bool_]) -> Array:
     """(w, n) time that each sample represents: half of that to the neighbours where the person is `present`."""
     times, absent = offsets[:, None], np.full((1, present.shape[1]), np.inf)
     before = np.maximum.accumulate(np.where(present, times, -np.inf))[:-1]

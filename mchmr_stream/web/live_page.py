@@ -57,8 +57,9 @@ class LivePage:
         self._pace = {name: _PagePace(1 / settings.page_fps) for name in self._names}
         self._pictures = {name: PagePictures(settings.page_px) for name in self._names}
         self._to_draw: Channel[tuple[Moment, dict[int, float]]] = Channel(len(self._names), drop_oldest=True)
-        self._server = PageServer(access, self._names, greeting=self._greeting, status=partial(self._status, RECENT_S), do=self._do)
-        self.url = self._server.url
+        self.server = PageServer(access, self._names, greeting=self._greeting, status=partial(self._status, RECENT_S), do=self._do)
+        """The server that sends the page and its pictures."""
+        self.url = self.server.url
         self._drawing = RaisingThread(self._draw, name="page pictures")
 
     def write(self, moment: Moment) -> None:
@@ -66,9 +67,9 @@ class LivePage:
         in_view_s = self._in_view_s(moment)
         with self._noting:
             self._ages[name].append((moment.clock_s + moment.age_s, moment.age_s))
-        if self._server.has_readers:
-            self._server.send_line(moment_line(moment))
-        if name in self._server.wanted and self._pace[name].is_due(now_s) and not self._to_draw.put((moment, in_view_s)):
+        if self.server.has_readers:
+            self.server.send_line(moment_line(moment))
+        if name in self.server.wanted and self._pace[name].is_due(now_s) and not self._to_draw.put((moment, in_view_s)):
             self._drawing.join()  # it has failed: raises what with
         self.recorder.write(moment)
 
@@ -80,13 +81,13 @@ class LivePage:
             try:
                 self._drawing.join()
             finally:
-                self._server.close()
+                self.server.close()
 
     def _draw(self) -> None:
         try:
             for moment, in_view_s in self._to_draw:
                 name = moment.source.name
-                self._server.show(name, self._pictures[name].message(moment, in_view_s))
+                self.server.show(name, self._pictures[name].message(moment, in_view_s))
         finally:
             self._to_draw.close()
 

@@ -128,7 +128,8 @@ class PageServer:
                 f"the page cannot be at {place}: {error.strerror or error}; give another --page HOST:PORT, or --no-page"
             ) from error
         self.url = access.url(self._listener.getsockname()[1])
-        self._watchers: set[_Watcher] = set()
+        self.watchers: set[_Watcher] = set()
+        """Connected pages. Changed on the server's own thread only."""
         self._readers: set[_Reader] = set()
         self.wanted: frozenset[str] = frozenset()
         """Sources of which somebody could show a scene now. May be read from any thread."""
@@ -218,7 +219,7 @@ class PageServer:
         watcher = _Watcher(connection, self._sources[0])
         for message in await asyncio.to_thread(self._greeting):
             await connection.send(message)
-        self._watchers.add(watcher)
+        self.watchers.add(watcher)
         self._note_who_is_there()
         try:
             async with asyncio.TaskGroup() as together:
@@ -228,7 +229,7 @@ class PageServer:
                 for task in sending:
                     task.cancel()
         finally:
-            self._watchers.discard(watcher)
+            self.watchers.discard(watcher)
             self._note_who_is_there()
 
     async def _send_scenes(self, watcher: _Watcher) -> None:
@@ -269,13 +270,13 @@ class PageServer:
             await watcher.connection.send(await asyncio.to_thread(self._status))
 
     def _show(self, source: str, message: bytes) -> None:
-        for watcher in self._watchers:
+        for watcher in self.watchers:
             if watcher.source == source:
                 watcher.newest = message
                 watcher.may_send.set()
 
     def _note_who_is_there(self) -> None:
-        self.wanted = frozenset(watcher.source for watcher in self._watchers if watcher.on_their_way < SCENES_ON_THEIR_WAY)
+        self.wanted = frozenset(watcher.source for watcher in self.watchers if watcher.on_their_way < SCENES_ON_THEIR_WAY)
         self.has_readers = bool(self._readers)
 
     async def _lines(self, connection: ServerConnection) -> None:

@@ -26,7 +26,7 @@ _ENTER_HEIGHT_M, _LEAVE_HEIGHT_M = 0.08, 0.12
 """Of the lower one of heel and ball,"""
 _ENTER_RAISED_M, _LEAVE_RAISED_M = 0.02, 0.035
 """... and of the other one above it: a raised heel is not in contact."""
-_SHORTEST_S = 0.07
+SHORTEST_CONTACT_S = 0.07
 """Shorter contacts are removed,"""
 _BRIDGED_S = 0.05
 """... and shorter interruptions are closed."""
@@ -165,7 +165,7 @@ def _tidy(walker: Walker, flags: Flags) -> Flags:
         if inner and walker.time_s[run.stop] - walker.time_s[run.start - 1] <= _BRIDGED_S:
             flags[run] = True
     for run in _runs(flags, walker.stretch):
-        if walker.share_s[run].sum() < _SHORTEST_S:
+        if walker.share_s[run].sum() < SHORTEST_CONTACT_S:
             flags[run] = False
     return flags
 
@@ -188,7 +188,7 @@ def _stances(walker: Walker, foot: int, points: Flags, soles_m: Array) -> list[S
                 found.append(Stance(foot, first, last, points[first : last + 1]))
                 first, origin, free_until_s = row + 1, {}, float(walker.time_s[row]) + _LET_GO_S
         found.append(Stance(foot, first, run.stop - 1, points[first : run.stop]))
-    return [stance for stance in found if stance.points.any() and walker.share_s[stance.rows].sum() >= _SHORTEST_S]
+    return [stance for stance in found if stance.points.any() and walker.share_s[stance.rows].sum() >= SHORTEST_CONTACT_S]
 
 
 def _runs(flags: Flags, stretch: NDArray[np.int64]) -> list[slice]:

@@ -80,7 +80,7 @@ def test_resnet50_of_torchvision_computes_the_same_features(tmp_path: Path, wrap
 
 def test_the_transformer_of_hmr2_computes_the_same_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     """At a tiny width: two blocks of 32 numbers; the published one has 32 of 1280. Its decoder is named as not used."""
-    monkeypatch.setitem(encoders._BUILDERS, "vit_h", lambda: ViT(dim=32, depth=2, heads=4))
+    monkeypatch.setitem(encoders.BUILDERS, "vit_h", lambda: ViT(dim=32, depth=2, heads=4))
     weights = published.random_weights(published.prefixed("backbone.", published.vit(32, 2)))
     beside = {"smpl_head.decpose.weight": torch.zeros(144, 8), "smpl.betas": torch.zeros(10), "initialized": torch.tensor(True)}
     source = tmp_path / "hmr2.pt"

@@ -86,7 +86,7 @@ def test_the_configuration_is_one_that_triton_reads(form: str, backend: str, qui
     from mchmr_stream.serving import model_repository
 
     network = load_network(quick_settings.network.weights)
-    text = model_repository._file_config(network, backend, ModelOptions(device="cpu"), numbered=form == "torchscript")
+    text = model_repository.config_pbtxt(network, backend, ModelOptions(device="cpu"), numbered=form == "torchscript")
     config = text_format.Parse(text, model_config.ModelConfig())
     assert (config.name, config.backend, config.max_batch_size) == ("mchmr", backend, 32)
     assert [tensor.name.partition("__")[0] for tensor in config.input] == INPUTS

@@ -217,7 +217,7 @@ def _parsers(parser: argparse.ArgumentParser, name: str = "mchmr") -> Iterator[t
                 yield from _parsers(below, f"{name} {command}")
 
 
-@pytest.mark.parametrize(("name", "parser"), [pytest.param(*one, id=one[0]) for one in _parsers(cli._parser())])
+@pytest.mark.parametrize(("name", "parser"), [pytest.param(*one, id=one[0]) for one in _parsers(cli.build_parser())])
 def test_every_help_has_examples_that_parse(name: str, parser: argparse.ArgumentParser, tmp_path: Path) -> None:
     _, head, listed = parser.format_help().partition("\nexamples:\n")
     assert head, f"{name} --help ends without an example"
@@ -226,7 +226,7 @@ def test_every_help_has_examples_that_parse(name: str, parser: argparse.Argument
     for example in examples:
         words = shlex.split(example.partition(" > ")[0])
         if words[0] == "mchmr" and "--help" not in words:
-            cli._parser().parse_args(words[1:])
+            cli.build_parser().parse_args(words[1:])
 
 
 @pytest.mark.parametrize("argv", [(), ("--help",)])

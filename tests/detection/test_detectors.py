@@ -22,7 +22,7 @@ from mchmr_stream.detection import given_boxes as boxes_module
 from mchmr_stream.detection.centernet import People
 from mchmr_stream.detection.given_boxes import BoxesDetector
 from mchmr_stream.detection.mediapipe_detector import MediaPipeDetector, MediaPipeReference
-from mchmr_stream.detection.movenet_detector import _SHIFT_PX, MoveNetDetector, _in_picture, network_input, size_inside
+from mchmr_stream.detection.movenet_detector import SHIFT_PX, MoveNetDetector, in_picture, network_input, size_inside
 from mchmr_stream.errors import InputError, MissingPart, UsageError
 from mchmr_stream.movenet.multipose import STRIDE
 from mchmr_stream.network.landmarks import COCO_MIRROR
@@ -101,9 +101,9 @@ class TestMoveNet:
         assert scaled.shape[0] % 32 == scaled.shape[1] % 32 == 0
         rows, columns = np.mgrid[: scaled.shape[0], : scaled.shape[1]] + 0.5
         center = np.array([(columns * scaled).sum(), (rows * scaled).sum()]) / scaled.sum()
-        cells = torch.tensor((center - _SHIFT_PX) / STRIDE, dtype=torch.float32)
+        cells = torch.tensor((center - SHIFT_PX) / STRIDE, dtype=torch.float32)
         people = everywhere(cells)
-        got = _in_picture(people, (height, width), inside).keypoints_px[0, 0, :2]
+        got = in_picture(people, (height, width), inside).keypoints_px[0, 0, :2]
         np.testing.assert_allclose(got, at, atol=0.02 * max(width, height) / 384 + 0.1)
 
     def test_order_batch_and_mixed_sizes_do_not_matter(self, movenet: MoveNetDetector, three_people: tuple[np.ndarray, np.ndarray]) -> None:

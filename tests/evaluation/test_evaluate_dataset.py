@@ -83,7 +83,7 @@ def test_labels_fed_back_give_zero_and_known_changes_their_value(layout, truth, 
     turned.predicted["rotations"][:, 0] = half_turn @ turned.predicted["rotations"][:, 0]
     turned.save(kept)
     results = _evaluated(capsys, *common, "--from", kept)["tables"]["errors"]["all"]
-    joints, target, _ = dataset._compared(
+    joints, target, _ = dataset.compared_joints(
         predictions, np.arange(6), protocol_of(protocol), LabelledBodies(bodies_folder), None, "PVE mm" in row,
     )  # fmt: skip
     expected = 2 * np.linalg.norm(target[..., [0, 2]], axis=-1).mean() * 1e3
@@ -143,7 +143,7 @@ def test_pa_mpjpe_agrees_with_scipys_alignment_of_vectors(truth, bodies_folder, 
     predictions.predicted["rotations"] = (noise @ predictions.predicted["rotations"]).astype(np.float32)
     bodies, protocol = LabelledBodies(bodies_folder), PROTOCOLS["bedlam"]
     row = dataset.evaluate(predictions, protocol, bodies, None).tables["errors"]["all"]
-    joints, target, _ = dataset._compared(predictions, np.arange(6), protocol, bodies, None, True)
+    joints, target, _ = dataset.compared_joints(predictions, np.arange(6), protocol, bodies, None, True)
     errors = []
     for mine, theirs in zip(joints, target, strict=True):
         mine, theirs = mine - mine.mean(0), theirs - theirs.mean(0)

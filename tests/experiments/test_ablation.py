@@ -133,7 +133,7 @@ def test_training_refuses_views_that_were_not_observed_and_a_concatenation_of_ch
     with pytest.raises(UsageError, match="concat_views to 3"):
         HeadTrainer(replace(concatenated, single_view_share=0.0, views=3), sampler_of(body), None, body)
     trainer = HeadTrainer(replace(settings, views=1), sampler_of(body), None, body)
-    assert trainer._views() == [0]
+    assert trainer.draw_views() == [0]
     assert trainer.train_step()["camera_consistency"] == 0
 
 

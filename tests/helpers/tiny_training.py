@@ -99,5 +99,5 @@ if __name__ == "__main__":
     from mchmr_stream.cli import main
 
     torch.set_num_threads(1)
-    encoders._BUILDERS["resnet50"] = TinyEncoder
+    encoders.BUILDERS["resnet50"] = TinyEncoder
     sys.exit(main())

@@ -181,7 +181,7 @@ def test_a_standing_camera_only_adds_a_world(clip: Path, tmp_path: Path, pipelin
 def test_without_feet_the_run_is_whole_and_says_why_there_is_no_world(
     clip: Path, tmp_path: Path, pipeline: Pipeline, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mchmr_stream.world.foot_contacts._SHORTEST_S", 100.0)  # nobody stands for so long
+    monkeypatch.setattr("mchmr_stream.world.foot_contacts.SHORTEST_CONTACT_S", 100.0)  # nobody stands for so long
     result = run(clip, tmp_path, pipeline, changed(settings, camera={"static": True}, output={"overlay": False}))
     assert result.complete
     assert result.world is None

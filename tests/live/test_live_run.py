@@ -27,8 +27,9 @@ import mchmr_stream
 from mchmr_stream.cli import main
 from mchmr_stream.cli.print_config import settings_yaml
 from mchmr_stream.config import LiveSettings, Settings, load_settings, settings_from
-from mchmr_stream.datatypes import CropBatch, Moment
+from mchmr_stream.datatypes import CropBatch, CropEstimates, Moment
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.estimators.base import SynchronousEstimator
 from mchmr_stream.estimators.shared import SharedEstimator
 from mchmr_stream.live.load_shedding import LoadShedding
 from mchmr_stream.live.run import LiveRun
@@ -460,16 +461,24 @@ def test_what_is_asked_together_is_answered_as_if_asked_alone(quick_pipeline):
 
     batches = [batch(1, 1), batch(2, 1), batch(0, 1), batch(1, 2)]
     alone = [estimator.estimate(one) for one in batches]
-    shared = SharedEstimator(estimator, len(batches), 0.5)
     calls = []
-    shared._gathering._answer = lambda asked: calls.append(len(asked)) or shared._estimate(asked)
+
+    class Counting(SynchronousEstimator):
+        name, weights_sha256, crop_size_hw = estimator.name, estimator.weights_sha256, estimator.crop_size_hw
+        body_sha256, trained_on_smpl, fixed_views = estimator.body_sha256, estimator.trained_on_smpl, estimator.fixed_views
+
+        def estimate(self, batch: CropBatch) -> CropEstimates:
+            calls.append(len(batch))
+            return estimator.estimate(batch)
+
+    shared = SharedEstimator(Counting(), len(batches), 0.5)
     answers: list = [None] * len(batches)
     threads = [threading.Thread(target=lambda i=i: answers.__setitem__(i, shared.estimate(batches[i]))) for i in range(len(batches))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert calls == [4]
+    assert sorted(calls) == [1, 3], "people in a call: one call for each number of views"
     for together, single in zip(answers, alone, strict=True):
         np.testing.assert_allclose(together.rotations, single.rotations, atol=1e-4)
         np.testing.assert_allclose(together.views_cam, single.views_cam, atol=1e-4)
@@ -675,7 +684,7 @@ def test_seconds_are_those_of_the_clock_however_long_each_look_at_the_run_takes(
 
     run = SlowToAnswer()
     monkeypatch.setattr(live, "STATUS_EVERY_S", 0.1)
-    live._watch(run, threading.Event(), threading.Event(), 1.0, quiet=False)
+    live.stop_when_due(run, threading.Event(), threading.Event(), 1.0, quiet=False)
     assert run.stopped
     assert run.looks <= 3, "each takes 0.4 s with the wait before it"
 

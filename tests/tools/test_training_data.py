@@ -55,7 +55,7 @@ def test_knees_bend_backwards_and_elbows_forwards_on_the_side_that_is_named(body
 def test_motions_keep_their_seconds_whatever_their_frames_last():
     slow = np.zeros((4, 44))
     slow[:, 0] = 0.1
-    assert len(tool._evenly(slow)) == 10
+    assert len(tool.evenly_spaced(slow)) == 10
 
 
 def test_garments_are_read_back_as_they_lie_on_the_body(body, tmp_path):
@@ -71,7 +71,7 @@ def test_garments_are_read_back_as_they_lie_on_the_body(body, tmp_path):
     assert np.flatnonzero(proxy.hidden_skin).tolist() == [7]
     assert proxy.mesh.corner_uv[0].tolist() == [[0, 1], [1, 1], [1, 0]]
     with pytest.raises(MchmrError, match="kind 0"):
-        tool._faces([0, 1, 2, 3])
+        tool.parsed_faces([0, 1, 2, 3])
 
 
 def test_a_folder_that_holds_something_and_a_machine_without_npm_are_refused_before_anything_is_fetched(tmp_path, monkeypatch):

@@ -45,7 +45,7 @@ SHOWN = (
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(encoders._BUILDERS, "resnet50", TinyEncoder)
+    monkeypatch.setitem(encoders.BUILDERS, "resnet50", TinyEncoder)
 
 
 @pytest.fixture(scope="module")
@@ -140,10 +140,11 @@ def test_ways_of_showing_are_drawn_as_the_settings_say():
 def test_a_picture_that_cannot_be_read_is_passed_over_with_its_name_and_many_end_the_run(reader, caplog):
     class Damaged(SyntheticReader):
         def __init__(self, broken: int) -> None:
-            self._people, self.name, self._broken = reader._people, "damaged", broken
+            self.__dict__.update(vars(reader) | {"name": "damaged"})
+            self.broken = broken
 
         def image(self, index: int) -> np.ndarray:
-            if index < self._broken:
+            if index < self.broken:
                 raise InputError(f"cannot read {index:06d}.jpg")
             return super().image(index)
 
@@ -152,7 +153,7 @@ def test_a_picture_that_cannot_be_read_is_passed_over_with_its_name_and_many_end
     with caplog.at_level(logging.WARNING):
         CutPeople.joined([draws[number] for number in range(8)])
     assert "passed over: cannot read 00000" in caplog.text
-    people._broken = 12
+    people.broken = 12
     with pytest.raises(InputError, match="cannot read"):
         draws[0]
 
@@ -213,11 +214,11 @@ def test_a_long_gradient_is_shortened(reader):
 
 def test_bf16_is_for_the_encoder_alone(reader):
     exact, mixed = trainer_of(reader, network={"dropout": 0.0}), trainer_of(reader, precision="bf16", network={"dropout": 0.0})
-    batch = exact._next_batch()
+    batch = exact.next_batch()
     kept = {}
     for name, trainer in (("exact", exact), ("mixed", mixed)):
         trainer.net.head.fusion[0].register_forward_hook(lambda _, inputs, output, name=name: kept.__setitem__(name, (*inputs, output)))
-        trainer._forward(trainer.net.eval(), batch)
+        trainer.forward(trainer.net.eval(), batch)
     assert {value.dtype for values in kept.values() for value in values} == {torch.float32}
     assert torch.equal(kept["exact"][1], kept["mixed"][1])
     assert 1e-5 < (kept["exact"][0] - kept["mixed"][0]).abs().max() < 0.1

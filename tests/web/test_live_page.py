@@ -297,7 +297,7 @@ def test_nothing_is_drawn_unless_somebody_looks_and_then_once_for_all(served, wa
         return message(self, moment, in_view_s)
 
     monkeypatch.setattr(PagePictures, "message", counting)
-    wait_for(lambda: not served.page._server.wanted)
+    wait_for(lambda: not served.page.server.wanted)
     time.sleep(0.3)
     drawn.clear()
     time.sleep(1)
@@ -322,8 +322,8 @@ def test_a_watcher_that_stalls_holds_nobody_up(served, watch):
     scenes = quick.scenes_for(4)
     assert len(scenes) >= 6
     assert len(served.kept.moments) - before >= 6
-    server = served.page._server
-    assert max(watcher.on_their_way for watcher in server._watchers) == 2  # that is all that waits for it
+    server = served.page.server
+    assert max(watcher.on_their_way for watcher in server.watchers) == 2  # that is all that waits for it
     came = [message for message in iter(lambda: receive_now(stalled), None) if isinstance(message, bytes)]
     assert len(came) == 2
     stalled.send(kind="shown")
@@ -354,13 +354,13 @@ def test_lines_come_by_websocket(served):
     for line in lines:
         moment = served.moment(line["source"], line["frame"])
         assert [person["id"] for person in line["people"]] == moment.scene.bodies.track_id.tolist()
-    wait_for(lambda: not served.page._server.has_readers)
+    wait_for(lambda: not served.page.server.has_readers)
 
 
 @pytest.mark.clock
 def test_a_program_that_does_not_read_is_cut_off(served, monkeypatch, caplog):
     monkeypatch.setattr("mchmr_stream.web.page_server.MOST_WAITING", 1 << 20)
-    server = served.page._server
+    server = served.page.server
     with connect(served.page.url.replace("http", "ws") + "json", max_queue=1):
         wait_for(lambda: server.has_readers)
         for _ in range(64):
@@ -444,12 +444,12 @@ def test_the_command_serves_it_and_says_where(quick_settings, tmp_path, capsys):
 
 
 def test_the_default_port_may_be_taken(served, caplog):
-    from mchmr_stream.cli.live import _page
+    from mchmr_stream.cli.live import open_page
 
     with ExitStack() as held:
         with suppress(OSError):  # then somebody else holds it
             held.enter_context(socket.create_server(("127.0.0.1", 8765)))
-        page = _page(served.run, quiet=False)
+        page = open_page(served.run, quiet=False)
     assert page is not None
     assert urlsplit(page.url).port != 8765
     assert get(page.url)[0] == 200

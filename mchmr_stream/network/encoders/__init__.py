@@ -1,4 +1,4 @@
-"""Crop encoders by name. A new one is a subclass of `Encoder` and a builder function in `_BUILDERS`."""
+"""Crop encoders by name. A new one is a subclass of `Encoder` and a builder function in `BUILDERS`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mchmr_stream.network.encoders.inference import fastest_precision, optimise_
 from mchmr_stream.network.encoders.resnet import ResNet50
 from mchmr_stream.network.encoders.vit import ViT
 
-_BUILDERS: dict[str, Callable[[], Encoder]] = {
+BUILDERS: dict[str, Callable[[], Encoder]] = {
     "blazepose_lite": lambda: BlazePose("lite"),
     "blazepose_full": lambda: BlazePose("full"),
     "blazepose_heavy": lambda: BlazePose("heavy"),
@@ -24,8 +24,9 @@ _BUILDERS: dict[str, Callable[[], Encoder]] = {
     "hrnet_w48_classifier": HRNetW48Classifier,
     "vit_h": ViT,
 }
+"""Functions that build each encoder, by name."""
 
-ENCODER_NAMES = tuple(_BUILDERS)
+ENCODER_NAMES = tuple(BUILDERS)
 
 TRAINED_ENCODERS = ("resnet50", "hrnet_w48", "hrnet_w48_classifier", "vit_h")
 """Encoders that are trained together with a head: their weights are in the network's own file. The others are frozen."""
@@ -47,11 +48,11 @@ def make_encoder(name: str, weights: Path | None = None, *, pretrained: bool = T
         MissingPart: No weights ship for it.
         InputError: The weights do not fit.
     """
-    if name not in _BUILDERS:
+    if name not in BUILDERS:
         close = difflib.get_close_matches(name, ENCODER_NAMES, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(ENCODER_NAMES)}"
         raise UsageError(f"unknown encoder {name!r}; {hint}")
-    encoder = _BUILDERS[name]()
+    encoder = BUILDERS[name]()
     if pretrained:
         _load(encoder, weights if weights is not None else _shipped(name))
     return encoder.eval()

@@ -104,7 +104,7 @@ class NetworkTrainer:
         self.optimiser.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
         for _ in range(settings.accumulate):
-            terms = self._losses(self._next_batch())
+            terms = self._losses(self.next_batch())
             weights = asdict(settings.losses)
             terms["total"] = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
             (terms["total"] / settings.accumulate).backward()
@@ -128,7 +128,8 @@ class NetworkTrainer:
         self._follow()
         return numbers
 
-    def _next_batch(self) -> CutPeople:
+    def next_batch(self) -> CutPeople:
+        """The next batch of this process's rows."""
         if self._batches is None:
             settings, pin = self.settings, self._ranks.device.type == "cuda"
             self._batches = batches(self._draws, self.step, settings.accumulate, settings.people, self._rows, self._workers, pin)
@@ -144,13 +145,13 @@ class NetworkTrainer:
 
     def _losses(self, batch: CutPeople) -> dict[str, Tensor]:
         """All losses of the full batch, by the names of `PictureLosses`."""
-        said, embedding = self._forward(self.net, batch)
+        said, embedding = self.forward(self.net, batch)
         gather = self._ranks.gather
         said, embedding = ViewBodies(*map(gather, said)), gather(embedding)
         labels = {field.name: gather(getattr(batch, field.name)) for field in fields(CutPeople) if field.name not in ("crops", "gain")}
         return self._terms(said, embedding, replace(batch, **{name: self._real(value) for name, value in labels.items()}))
 
-    def _forward(self, net: MultiCropNet, batch: CutPeople) -> tuple[ViewBodies, Tensor]:
+    def forward(self, net: MultiCropNet, batch: CutPeople) -> tuple[ViewBodies, Tensor]:
         """Forward pass of this process's rows: bodies and cameras, and the embedding for the contrastive loss."""
         n, count = batch.crops.shape[:2]
         crops = (batch.crops.to(self._dtype) / 255 * self._real(batch.gain)[:, None, :, None, None]).clamp(max=1)
@@ -217,7 +218,7 @@ class NetworkTrainer:
         predicted, target = [], []
         for batch in batches_as_labelled(self._test_people, self._layout, self._kind, self.settings.test_people, self.settings.people):
             on_device = batch.to(self._ranks.device)
-            said, _ = self._forward(self.average, on_device)
+            said, _ = self.forward(self.average, on_device)
             predicted.append(self._posed(said.rotations[:, :1], said.betas[:, :1])[1][:, 0])
             target.append(on_device.points_m)
         points, labelled = torch.cat(predicted).double().cpu().numpy(), torch.cat(target).double().cpu().numpy()

@@ -106,7 +106,7 @@ class HeadTrainer:
             parts.append(batch)
         return TrainingBatch.joined(parts, self.head.feature_dim)
 
-    def _views(self) -> list[int]:
+    def draw_views(self) -> list[int]:
         """All views in order, or a random subset in random order: one set of weights serves all numbers of views."""
         everything: list[int] = torch.randperm(self.settings.views, generator=self.generator).tolist()
         if float(torch.rand(1, generator=self.generator)) >= self.settings.single_view_share:
@@ -122,7 +122,7 @@ class HeadTrainer:
         settings = self.settings
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate
-        batch = self._batch(settings.landmark_people, settings.rendered_people).choose_views(self._views())
+        batch = self._batch(settings.landmark_people, settings.rendered_people).choose_views(self.draw_views())
         told = (torch.rand(len(batch), generator=self.generator) >= settings.assumed_focal_share).to(self.device)
         batch, focal_px = batch.with_focal(torch.where(told, batch.focal_px, batch.assumed_focal_px))
         self.head.train()
