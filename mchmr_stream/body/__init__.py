@@ -1,1 +1,1 @@
-"""The SMPL-format body: files, model, joints, shape, builds, and where keypoints are on it."""
+"""The SMPL-format body: files, model, joints, shape, builds, and the positions of keypoints on it."""

@@ -1,9 +1,9 @@
-"""Body files -> `BodyModel`: the free body that ships, SMPL, SMPL-H and SMPL-X files of yours.
+"""Loading of body files into a `BodyModel`: the free body that ships, and the user's SMPL, SMPL-H and SMPL-X files.
 
-All are read as plain arrays, so neither chumpy nor smplx is needed. SMPL-H and SMPL-X are the same model with more joints
-(fingers, jaw, eyes). With those joints straight, as here, they move rigidly with the wrists and the head, so their skinning
-weights can be added to those and the body becomes one of 24 joints, exactly. Of the two hand joints of SMPL's 24 then only
-the place is meaningful (the base of the middle finger); turning them moves no vertex.
+All are read as plain arrays, so neither chumpy nor smplx is needed. SMPL-H and SMPL-X are the same model with more joints (fingers, jaw,
+eyes). With those joints straight, as here, they move rigidly with the wrists and the head, so their skinning weights are added to those,
+which gives a body of 24 joints exactly. Of the two hand joints of SMPL's 24, only the position is then meaningful (the base of the middle
+finger); rotating them moves no vertex.
 """
 
 from __future__ import annotations
@@ -31,15 +31,23 @@ MAX_FILE_BYTES = 2 * 2**30
 _BODY_JOINTS = 22  # pelvis to wrists: the same in SMPL, SMPL-H and SMPL-X
 _HEAD, _LEFT_WRIST, _RIGHT_WRIST = 15, 20, 21
 _LEFT_HAND, _RIGHT_HAND = 22, 23
-# Extra joints of each format: how many ride on the head, then 15 of each hand; the middle finger's base is the fourth of a hand.
+# Extra joints of each format: a number on the head, then 15 of each hand; the middle finger's base is the fourth of a hand.
 _HEAD_JOINTS = {52: 0, 55: 3}
 _HAND_JOINTS, _MIDDLE_FINGER = 15, 3
 
 
 def load_body(which: str | Path = FREE_BODY, dtype: torch.dtype = torch.float32) -> BodyModel:
-    """The body called `which`: "free" (ships with the package) or the path of an SMPL, SMPL-H or SMPL-X .npz or .pkl file.
+    """Load a body model.
 
-    Raises InputError in one line when the file is missing, is something else, or has arrays of the wrong shape.
+    Args:
+        which: "free" (ships with the package) or the path of an SMPL, SMPL-H or SMPL-X .npz or .pkl file.
+        dtype: Floating type of its tensors.
+
+    Returns:
+        The body.
+
+    Raises:
+        InputError: The file is missing, is of another kind, or has arrays of the wrong shape.
     """
     if str(which) == FREE_BODY:
         with resources.as_file(resources.files("mchmr_stream.assets") / "free_body.npz") as path:
@@ -118,7 +126,7 @@ def _check_array(path: Path, key: str, array: NDArray, shape: tuple[int | None, 
 
 
 def _fold_extra_joints(weights: NDArray, regressor: NDArray, posedirs: NDArray | None) -> tuple[NDArray, NDArray, NDArray | None]:
-    """52 or 55 joints -> 24: what rides on head and wrists is given to them (see the top of this file)."""
+    """Reduce 52 or 55 joints to 24: weights of the extra joints are added to head and wrists (see the top of this file)."""
     left_hand = _BODY_JOINTS + _HEAD_JOINTS[weights.shape[1]]
     right_hand = left_hand + _HAND_JOINTS
     folded = np.zeros((len(weights), JOINT_COUNT), np.float64)
@@ -126,9 +134,9 @@ def _fold_extra_joints(weights: NDArray, regressor: NDArray, posedirs: NDArray |
     folded[:, _HEAD] += weights[:, _BODY_JOINTS:left_hand].sum(1)
     folded[:, _LEFT_WRIST] += weights[:, left_hand:right_hand].sum(1)
     folded[:, _RIGHT_WRIST] += weights[:, right_hand:].sum(1)
-    places = regressor[[*range(_BODY_JOINTS), left_hand + _MIDDLE_FINGER, right_hand + _MIDDLE_FINGER]]
+    joint_regressor = regressor[[*range(_BODY_JOINTS), left_hand + _MIDDLE_FINGER, right_hand + _MIDDLE_FINGER]]
     if posedirs is not None:
         corrections = np.zeros((*posedirs.shape[:2], (JOINT_COUNT - 1) * 9), posedirs.dtype)
         corrections[..., : (_BODY_JOINTS - 1) * 9] = posedirs[..., : (_BODY_JOINTS - 1) * 9]
         posedirs = corrections
-    return folded, places, posedirs
+    return folded, joint_regressor, posedirs

@@ -1,10 +1,10 @@
-"""The body model: 24 rotations and 10 betas in, joints and vertices in metres out.
+"""The body model: joints and vertices in metres from 24 rotations and 10 betas.
 
-`BodyModel` is a value (arrays only); the behaviour is the functions below it. They are batched, differentiable and run
-where the model's tensors are. The model is SMPL's (Loper et al. 2015, equations 2 to 10): linear shape and pose
-corrections on a template, then linear blend skinning along a tree of 24 joints.
+`BodyModel` is a value (arrays only); its operations are the functions below. They are batched, differentiable and run on the device of the
+model's tensors. The model is SMPL's (Loper et al. 2015, equations 2 to 10): linear shape and pose corrections on a template, then linear
+blend skinning along a tree of 24 joints.
 
-Body axes at rest: x to the body's left, y up, z forward. The root rotation takes them to the camera's axes.
+Body axes at rest: x to the body's left, y up, z forward. The root rotation transforms them to the camera's axes.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from mchmr_stream.datatypes import JOINT_NAMES
 JOINT_COUNT = 24
 BETA_COUNT = 10
 PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
-"""The parent of every joint of `JOINT_NAMES`; -1 for the root."""
+"""Parent of every joint of `JOINT_NAMES`; -1 for the root."""
 
 
 def _tree_levels() -> tuple[tuple[int, ...], ...]:
-    """Joints by their distance from the root: every level needs only the level before it."""
+    """Joints by their distance from the root: each level depends only on the level before."""
     depth = [0]
     for parent in PARENTS[1:]:
         depth.append(depth[parent] + 1)
@@ -40,31 +40,31 @@ TREE_LEVELS = _tree_levels()
 
 @dataclass(frozen=True, eq=False)
 class BodyModel:
-    """One body of SMPL's structure, ready to pose. V vertices, all lengths in metres."""
+    """One body of SMPL's structure. V vertices, all lengths in metres."""
 
     v_template: Tensor
     """(V, 3)"""
     shapedirs: Tensor
     """(V, 3, 10): metres per unit of beta"""
     posedirs: Tensor | None
-    """(V, 3, 207): metres per unit of (rotation - identity) of joints 1 to 23; None where the body has none"""
+    """(V, 3, 207): metres per unit of (rotation - identity) of joints 1 to 23; None if the body has none"""
     j_template: Tensor
     """(24, 3): joints of the template"""
     j_shapedirs: Tensor
-    """(24, 3, 10): how betas move the joints"""
+    """(24, 3, 10): displacement of the joints per unit of beta"""
     weights: Tensor
-    """(V, 24): how much each joint moves each vertex; rows sum to one"""
+    """(V, 24): skinning weight of each joint for each vertex; rows sum to one"""
     faces: NDArray[np.int64]
     """(F, 3), counter-clockwise seen from outside"""
     level_joints: tuple[Tensor, ...]
     """Joint indices of every level of the tree below the root"""
     level_parents: tuple[Tensor, ...]
-    """For every joint of `level_joints`, its parent's place within the level above"""
+    """For every joint of `level_joints`, its parent's index within the level above"""
     level_order: Tensor
-    """(24,): where each joint stands when the levels are laid end to end"""
+    """(24,): index of each joint in the concatenated levels"""
     name: str
     sha256: str
-    """Of the file it came from: results say exactly what body they mean."""
+    """Of the file from which it was loaded: it identifies the body in results."""
     parents: tuple[int, ...] = PARENTS
     joint_names: tuple[str, ...] = JOINT_NAMES
 
@@ -81,9 +81,23 @@ class BodyModel:
         sha256: str,
         dtype: torch.dtype = torch.float32,
     ) -> BodyModel:
-        """From checked numpy arrays; `joint_regressor` (24, V) makes joints of vertices. `files.load_body` reads files.
+        """Build a body from checked numpy arrays. `body_files.load_body` reads files.
 
-        The joints are linear in the vertices and those in betas, so regressor and shape blend fold into two small arrays.
+        The joints are linear in the vertices and those in betas, so regressor and shape blend are combined into two small arrays.
+
+        Args:
+            v_template: (V, 3) m.
+            shapedirs: (V, 3, 10) m per unit of beta.
+            posedirs: (V, 3, 207) or None.
+            joint_regressor: (24, V): joints from vertices.
+            weights: (V, 24) skinning weights.
+            faces: (F, 3).
+            name: Name of the body.
+            sha256: Hash of its file.
+            dtype: Floating type of its tensors.
+
+        Returns:
+            The body.
         """
         template = np.asarray(v_template, np.float64)
         shape_blend = np.asarray(shapedirs, np.float64)
@@ -121,12 +135,12 @@ class BodyModel:
 
     @cached_property
     def joints_float64(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """For numpy: joints of the template (24, 3), and how betas move them (10, 72)."""
+        """For numpy: joints of the template (24, 3), and their displacement per unit of beta (10, 72)."""
         template, of_betas = (tensor.detach().cpu().numpy().astype(np.float64) for tensor in (self.j_template, self.j_shapedirs))
         return template, of_betas.reshape(-1, BETA_COUNT).T
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> BodyModel:
-        """The same body on another device or in another floating type."""
+        """Copy the body to another device or floating type."""
 
         def move(value: object) -> object:
             if isinstance(value, tuple):
@@ -139,23 +153,30 @@ class BodyModel:
 
 
 def rest_joints(model: BodyModel, betas: Tensor) -> Tensor:
-    """(B, 10) betas -> (B, 24, 3) joints of the T-pose, body axes."""
+    """Joints (B, 24, 3) of the T-pose, body axes, metres, for betas (B, 10)."""
     with _full_precision(model):
         return _rest_joints(model, betas.to(model.dtype))
 
 
 def rest_pelvis(model: BodyModel, betas: Tensor) -> Tensor:
-    """(B, 10) betas -> (B, 3): where the root joint is before `transl` is added. It does not depend on the pose."""
+    """Root joint (B, 3) of betas (B, 10) before `transl` is added, metres. It does not depend on the pose."""
     return rest_joints(model, betas)[:, 0]
 
 
 def forward_kinematics(model: BodyModel, rotations: Tensor, betas: Tensor, transl: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Pose the skeleton.
 
-    `rotations` (B, 24, 3, 3): root first, each relative to its parent. `betas` (B, 10). `transl` (B, 3) m or None for 0.
-    Returns joints (B, 24, 3) in metres and the rotation of every joint in the root's outer axes (B, 24, 3, 3).
-    The root turns about its own joint, as in SMPL: posed pelvis = rest_pelvis(betas) + transl.
-    Computed in the model's floating type, also under autocast.
+    The root rotates about its own joint, as in SMPL: posed pelvis = rest_pelvis(betas) + transl. The computation uses the model's floating
+    type, also under autocast.
+
+    Args:
+        model: The body.
+        rotations: (B, 24, 3, 3), root first, each relative to its parent.
+        betas: (B, 10).
+        transl: (B, 3) m; None for 0.
+
+    Returns:
+        Joints (B, 24, 3) in metres and the rotation of every joint in the root's outer axes (B, 24, 3, 3).
     """
     with _full_precision(model):
         rest = _rest_joints(model, betas.to(model.dtype))
@@ -164,7 +185,17 @@ def forward_kinematics(model: BodyModel, rotations: Tensor, betas: Tensor, trans
 
 
 def skin(model: BodyModel, rotations: Tensor, betas: Tensor, transl: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Pose the mesh. Arguments as for `forward_kinematics`; returns vertices (B, V, 3) and joints (B, 24, 3), metres."""
+    """Pose the mesh.
+
+    Args:
+        model: The body.
+        rotations: (B, 24, 3, 3), root first, each relative to its parent.
+        betas: (B, 10).
+        transl: (B, 3) m; None for 0.
+
+    Returns:
+        Vertices (B, V, 3) and joints (B, 24, 3), metres.
+    """
     with _full_precision(model):
         rotations, betas = rotations.to(model.dtype), betas.to(model.dtype)
         batch, vertex_count = len(rotations), model.vertex_count
@@ -178,7 +209,7 @@ def skin(model: BodyModel, rotations: Tensor, betas: Tensor, transl: Tensor | No
             offsets = offsets + pose_feature @ model.posedirs.reshape(vertex_count * 3, -1).T
         unposed = model.v_template + offsets.view(batch, vertex_count, 3)
 
-        # Each joint carries rest points p to  R (p - rest) + joint;  a vertex is carried by the weighted mean of these.
+        # Each joint transforms rest points p to  R (p - rest) + joint;  a vertex gets the weighted mean of these transforms.
         shift = joints - (outer_rotations @ rest[..., None])[..., 0]
         carry = torch.cat([outer_rotations, shift[..., None]], -1)  # (B, 24, 3, 4)
         carry = carry.permute(0, 2, 3, 1).reshape(batch * 12, JOINT_COUNT) @ model.weights.T
@@ -193,7 +224,7 @@ def _rest_joints(model: BodyModel, betas: Tensor) -> Tensor:
 
 
 def _pose_tree(model: BodyModel, rotations: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
-    """Walk the tree a level at a time: eight batched steps, and no tensor is written in place (gradients)."""
+    """Pose the tree level by level: eight batched steps without in-place writes (gradients)."""
     level_rotations, level_positions = rotations[:, :1], rest[:, :1]
     all_rotations, all_positions = [level_rotations], [level_positions]
     rest_above = rest[:, :1]
@@ -213,5 +244,5 @@ def _moved(points: Tensor, transl: Tensor | None) -> Tensor:
 
 
 def _full_precision(model: BodyModel) -> torch.autocast:
-    # Half precision costs centimetres along a chain of ten bones; the arithmetic saved is nothing.
+    # Half precision causes errors of centimetres along a chain of ten bones, and saves no noticeable time.
     return torch.autocast(model.device.type, enabled=False)

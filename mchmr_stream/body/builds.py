@@ -1,8 +1,8 @@
-"""What pictures do not show of a body: its build. Only the surface moves, the skeleton stays where the pictures have it.
+"""Build of a body: girth that pictures do not determine. Only the surface changes, the skeleton stays.
 
-The free body's template is the mean of as many women as men, so it has half a bosom; and its shape directions, found in both sexes, carry
-on how women differ from men. `free_body_build.npz` (tools/make_free_body_build.py) holds that difference relative to the skeleton, and
-what of it the betas imply. With it a body of one build has that build at any betas.
+The free body's template is the mean of as many women as men, so it has an intermediate chest; and its shape directions, found in both
+sexes, contain the mean difference between women and men. `free_body_build.npz` (tools/make_free_body_build.py) stores that difference
+relative to the skeleton, and the part of it that the betas imply. With it a body of one build has that build at any betas.
 """
 
 from __future__ import annotations
@@ -24,18 +24,22 @@ from mchmr_stream.files.safe_npz import read_npz
 Array = NDArray[np.float64]
 
 SEXES = {"female": -1.0, "neutral": 0.0, "male": 1.0}
-"""Where each build is along the direction from women to men."""
+"""Position of each build along the direction from women to men."""
 
 
 def with_build(body: BodyModel, build: str | Sequence[float]) -> BodyModel:
-    """The same skeleton in a surface of the given build; joints of every pose and all betas stay what they are.
+    """Give a body a surface of another build; joints of every pose and the meaning of betas do not change.
 
     Args:
-        body: as `load_body` gives it.
-        build: a key of `SEXES`, or up to ten shape coefficients: the neutral body with the girth that these have, on top of what the
-            betas of each person say.
+        body: As `load_body` returns it.
+        build: A key of `SEXES`, or up to ten shape coefficients: the neutral body with the girth of these, in addition to each person's
+            betas.
 
-    Raises UsageError for a sex on a body other than the free one: files of the SMPL family come one for each sex.
+    Returns:
+        The body with the new surface.
+
+    Raises:
+        UsageError: The body is not the free one and `build` is a sex: SMPL files exist separately for each sex.
     """
     if not isinstance(build, str):
         return _with_coefficients(with_build(body, "neutral"), body, build)
@@ -50,9 +54,18 @@ def with_build(body: BodyModel, build: str | Sequence[float]) -> BodyModel:
 
 
 def relative_to_skeleton(moved_m: Array, joints_moved_m: Array, template_m: Array, joints_m: Array) -> Array:
-    """What is left of a surface's movement (V, 3) once it follows its joints' movement (24, 3).
+    """Remaining displacement of a surface after subtracting that of its joints.
 
-    The joints carry the space around them along: scaled as a whole, and what remains interpolated between them.
+    The joints move the space around them: by a uniform scale, and by the remainder interpolated between them.
+
+    Args:
+        moved_m: (V, 3) displacement of the surface.
+        joints_moved_m: (24, 3) displacement of the joints.
+        template_m: (V, 3) surface.
+        joints_m: (24, 3) joints.
+
+    Returns:
+        (V, 3) metres.
     """
     centre = joints_m.mean(0)
     around, mean = joints_m - centre, joints_moved_m.mean(0)
@@ -69,7 +82,7 @@ def _of_sex(body: BodyModel, sex: float) -> BodyModel:
         raise InputError("the builds were made for another version of the free body; make them again with tools/make_free_body_build.py")
     direction = stored["direction_m"].astype(np.float64)
     offset = sex * direction if sex else stored["neutral_chest_m"].astype(np.float64)
-    # The betas move along the direction, too, as far as they say the sex: that is taken back, for the build says it.
+    # The betas contain a component along the direction, too; it is removed, because the build determines it.
     implied = direction[..., None] * stored["sex_of_betas"].astype(np.float64)
     return dataclasses.replace(body, v_template=body.v_template + _like(offset, body), shapedirs=body.shapedirs - _like(implied, body))
 

@@ -1,7 +1,7 @@
-"""Where COCO's five face keypoints are on the free body: vertices of its skin.
+"""Positions of COCO's five face keypoints on the free body: vertices of its skin.
 
-The body has no joints for nose, eyes and ears. The free body keeps them at the vertex numbers that the `smplx` package uses for
-SMPL's mesh. Limbs: `coco_points`.
+The body has no joints for nose, eyes and ears. The free body has them at the vertex numbers that the `smplx` package uses for SMPL's mesh.
+Limbs: `coco_points`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ FACE_VERTICES = (NOSE, LEFT_EYE, RIGHT_EYE, LEFT_EAR, RIGHT_EAR)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FacePoints:
-    """The five points of a body, posed without the rest of its skin."""
+    """The five points of a body, posed without the other vertices of its skin."""
 
     reduced: BodyModel
     """The body with five vertices and no triangles"""
 
     def place(self, rotations: NDArray, betas: NDArray, transl_m: NDArray) -> NDArray[np.float64]:
-        """Pose the face.
+        """Compute the five points of posed bodies.
 
         Args:
             rotations: (n, 24, 3, 3), each relative to its parent, the root first.
@@ -35,7 +35,7 @@ class FacePoints:
             transl_m: (n, 3) metres, as SMPL's `transl`.
 
         Returns:
-            (n, 5, 3) metres, in the axes that the root rotation leads to.
+            (n, 5, 3) metres, in the axes of the root rotation.
         """
         tensor = lambda array: torch.from_numpy(np.ascontiguousarray(array, np.float32))
         with torch.inference_mode():
@@ -44,7 +44,7 @@ class FacePoints:
 
 
 def face_points(body: BodyModel) -> FacePoints | None:
-    """The points of the free body; None for any other, whose mesh may number its vertices in another way."""
+    """Points of the free body; None for any other, whose mesh may number its vertices differently."""
     if body.name != "free":
         return None
     index = torch.tensor(FACE_VERTICES, device=body.device)

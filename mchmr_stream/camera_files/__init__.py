@@ -1,4 +1,4 @@
-"""Calibrated cameras as other programs write them: OpenCV, ROS, COLMAP, Kalibr, Pose2Sim, and plain JSON, YAML, TOML and npz."""
+"""Camera calibrations written by other programs: OpenCV, ROS, COLMAP, Kalibr, Pose2Sim, and plain JSON, YAML, TOML and npz."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ __all__ = ["CameraCalibration", "load_camera"]
 
 
 def load_camera(path: str | Path, name: str | None = None) -> CameraCalibration:
-    """The camera in a file, or the one called `name` in a file of several.
+    """Load a camera calibration.
+
+    Args:
+        path: The file.
+        name: Name of the camera in a file of several; None: its only one.
+
+    Returns:
+        The calibration.
 
     Raises:
-        InputError: the file cannot be read, holds no camera, or one that is not a pinhole camera with a lens that can be undone.
-        UsageError: it holds several cameras and no `name` was given, or none of that name.
+        InputError: The file cannot be read, contains no camera, or none that is a pinhole camera with supported distortion.
+        UsageError: It contains several cameras and no `name` is given, or none of that name.
     """
     path = Path(path)
     cameras = calibrations_in(read_fields(path), str(path))
@@ -29,6 +36,6 @@ def load_camera(path: str | Path, name: str | None = None) -> CameraCalibration:
     if name is None and len(cameras) > 1:
         raise UsageError(f"{path} holds the cameras {', '.join(cameras)}; choose one with --set camera.name={next(iter(cameras))}")
     if name is not None and name not in cameras:
-        there = ", ".join(filter(None, cameras)) or "one camera without a name"
-        raise UsageError(f"camera.name is {name!r}, but {path} holds {there}")
+        available = ", ".join(filter(None, cameras)) or "one camera without a name"
+        raise UsageError(f"camera.name is {name!r}, but {path} holds {available}")
     return cameras[name if name is not None else next(iter(cameras))]()

@@ -1,4 +1,4 @@
-"""A calibrated camera, and whether it can be the one that filmed a picture."""
+"""A calibrated camera, and checks that it can belong to a picture."""
 
 from __future__ import annotations
 
@@ -11,28 +11,36 @@ from mchmr_stream.errors import InputError
 from mchmr_stream.geometry.camera import Intrinsics, implausible_focal
 
 _SAME_SHAPE = 0.02
-"""Sizes of one shape differ by this part at most: 1366 x 768 is 16:9 as well."""
+"""Maximum relative difference of aspect ratios that count as equal: 1366 x 768 is 16:9 as well."""
 _FAR_FROM_MIDDLE = 0.4
-"""The principal point of a whole picture lies this part of half its width or height from the middle at most."""
+"""Maximum distance of the principal point of an uncropped picture from the middle, as a share of half its width or height."""
 _OTHER_SIZE = 0.08
-"""A principal point off the middle by this part of it in x and y alike is that of a larger or smaller picture."""
+"""A principal point off the middle by this share in x and y alike belongs to a larger or smaller picture."""
 
 
 @dataclass(frozen=True, eq=False)
 class CameraCalibration:
-    """K and distortion, of a picture of `size_wh` where the file says so. Pixels."""
+    """K and distortion, pixels, for a picture of `size_wh` if the file contains a size."""
 
     where: str
-    """the file and the camera in it, for messages"""
+    """The file and the camera in it, for messages"""
     intrinsics: Intrinsics
     distortion: NDArray[np.float64]
-    """as in geometry/distortion.py"""
+    """As in geometry/distortion.py"""
     size_wh: tuple[int, int] | None = None
 
     def for_picture(self, width: int, height: int) -> tuple[Intrinsics, list[str]]:
-        """K of the upright, square-pixel picture of this size, and what is odd about it.
+        """Adapt K to a picture.
 
-        Raises InputError when K cannot be this picture's.
+        Args:
+            width: Width of the upright picture with square pixels.
+            height: Its height.
+
+        Returns:
+            The intrinsics, and warnings.
+
+        Raises:
+            InputError: K cannot belong to this picture.
         """
         odd = []
         camera = self.intrinsics
@@ -63,7 +71,7 @@ class CameraCalibration:
         K = self.intrinsics
         # Pixel centres are whole numbers: the picture's edge, which scaling keeps, is at -0.5.
         scaled = Intrinsics(K.fx * x, K.fy * y, (K.cx + 0.5) * x - 0.5, (K.cy + 0.5) * y - 0.5)
-        # K of oblong pixels, as they are stored, is one of square pixels afterwards.
+        # K for non-square stored pixels becomes one for square pixels.
         if abs(x / y - 1) > _SAME_SHAPE and abs(scaled.fx / scaled.fy - 1) > _SAME_SHAPE:
             raise InputError(
                 f"{self.where} is for a {self._size} picture, this one is {width} x {height} and has another shape; "
@@ -72,7 +80,7 @@ class CameraCalibration:
         return scaled
 
     def _refuse_other_size(self, width: int, height: int) -> None:
-        """Without a size in the file the principal point says what picture K is for: it is near that one's middle."""
+        """Check the picture's size by the principal point, which is near the middle, if the file contains no size."""
         K = self.intrinsics
         x, y = (2 * K.cx + 1) / width, (2 * K.cy + 1) / height
         of_another_size = abs(x / y - 1) < _OTHER_SIZE / 2 and abs(x - 1) > _OTHER_SIZE

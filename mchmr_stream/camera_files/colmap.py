@@ -1,4 +1,4 @@
-"""COLMAP's cameras.txt: a camera a line, `CAMERA_ID MODEL WIDTH HEIGHT PARAMS...`."""
+"""COLMAP's cameras.txt: one camera per line, `CAMERA_ID MODEL WIDTH HEIGHT PARAMS...`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,23 @@ _PARAMETERS = {
     "OPENCV": ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2"),
     "FULL_OPENCV": ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
 }
-"""Those whose lens can be undone; the others are for fisheye lenses and panoramas."""
+"""Models with supported distortion; the others are for fisheye lenses and panoramas."""
 _CAMERA = re.compile(r"\d+\s+[A-Z][A-Z_]+\s+\d+\s+\d+(\s|$)")
 
 
 def read_colmap(text: str) -> dict[str, dict[str, Any]]:
-    """The cameras by their number, with names that `fields.py` knows; empty where the text is no cameras.txt.
+    """Read the cameras by their number, with field names of `fields.py`.
 
-    COLMAP has the corner of the top-left pixel at (0, 0), we have its centre there.
-    Raises ValueError where a camera has the wrong number of parameters.
+    COLMAP's origin is the corner of the top-left pixel, here it is the pixel's centre.
+
+    Args:
+        text: Content of the file.
+
+    Returns:
+        Fields of each camera; empty if the text is no cameras.txt.
+
+    Raises:
+        ValueError: A camera has the wrong number of parameters.
     """
     lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
     if not lines or not all(_CAMERA.match(line) for line in lines):

@@ -1,6 +1,6 @@
-"""What the fields of calibration files are called, and a camera from them.
+"""Field names of calibration files, and construction of a camera from the fields.
 
-A name is compared without case, underscores and dashes: cameraMatrix, Camera_Matrix and camera_matrix are one.
+Names are compared without case, underscores and dashes: cameraMatrix, Camera_Matrix and camera_matrix are equal.
 """
 
 from __future__ import annotations
@@ -37,12 +37,20 @@ _MOST_NUMBERS = 64
 
 
 def calibrations_in(fields: Mapping[str, Any], file: str) -> dict[str, Callable[[], CameraCalibration]]:
-    """What reads each camera of a file, by its name: "" where the file is one camera."""
+    """Find the cameras of a file.
+
+    Args:
+        fields: Content of the file.
+        file: Its name, for messages.
+
+    Returns:
+        A function that builds each camera, by its name; "" if the file is one camera.
+    """
     return {name: partial(_calibration, f"{file} ({name})" if name else file, found) for name, found in _cameras(fields, "", _DEEPEST)}
 
 
 def _cameras(fields: Mapping[str, Any], name: str, deepest: int) -> list[tuple[str, dict[str, Any]]]:
-    """Mappings that hold a camera, with the innermost name that leads to each."""
+    """Mappings that contain a camera, with the innermost key that leads to each."""
     plain = {_plain(key): value for key, value in fields.items()}
     if _is_numeric(_get(plain, _MATRIX)) or _get(plain, _FOCAL_X) is not None or _is_modelled(plain):
         return [(name, plain)]
@@ -56,12 +64,12 @@ def _is_numeric(value: Any) -> bool:
 
 
 def _is_modelled(plain: dict[str, Any]) -> bool:
-    """A camera of a kind whose parameters are not read, as COLMAP's fisheye ones."""
+    """Whether it is a camera of a kind whose parameters are not read, such as COLMAP's fisheye models."""
     return isinstance(plain.get("cameramodel"), str)
 
 
 def _calibration(where: str, plain: dict[str, Any]) -> CameraCalibration:
-    """The camera in a mapping with plain names. Raises InputError with what is wrong."""
+    """Build the camera of a mapping with normalised names. Raises InputError that describes what is wrong."""
     _check_model(where, plain)
     K = _matrix(where, plain)
     camera = Intrinsics.from_matrix(K)
@@ -82,22 +90,22 @@ def _check_model(where: str, plain: dict[str, Any]) -> None:
 
 def _matrix(where: str, plain: dict[str, Any]) -> NDArray[np.float64]:
     K = _given_matrix(where, plain)
-    wanted = "expected 3x3 [[fx,0,cx],[0,fy,cy],[0,0,1]]"
+    expected = "expected 3x3 [[fx,0,cx],[0,fy,cy],[0,0,1]]"
     if not np.isfinite(K).all():
-        raise InputError(f"{where}: K is {K.tolist()}, {wanted} with finite numbers")
+        raise InputError(f"{where}: K is {K.tolist()}, {expected} with finite numbers")
     if _is_camera_matrix(K):
         return K
     if _is_camera_matrix(K.T):
-        raise InputError(f"{where}: K is transposed, the principal point ({K[2, 0]:g}, {K[2, 1]:g}) is in its last row; {wanted}")
+        raise InputError(f"{where}: K is transposed, the principal point ({K[2, 0]:g}, {K[2, 1]:g}) is in its last row; {expected}")
     if K[0, 0] <= 0 or K[1, 1] <= 0:
         raise InputError(f"{where}: focal lengths are {K[0, 0]:g} and {K[1, 1]:g}, expected positive ones; K is {K.tolist()}")
     if _is_camera_matrix(np.where([[0, 1, 0], [0, 0, 0], [0, 0, 0]], 0, K)):
         raise InputError(f"{where}: K has a skew of {K[0, 1]:g} px, which is not undone here; calibrate without skew")
-    raise InputError(f"{where}: K is {K.tolist()}, {wanted}")
+    raise InputError(f"{where}: K is {K.tolist()}, {expected}")
 
 
 def _is_camera_matrix(K: NDArray[np.float64]) -> bool:
-    """Positive focal lengths, zeros where they belong, and a skew that moves no pixel by more than a tenth."""
+    """Whether focal lengths are positive, zeros are in place, and the skew moves no pixel by more than a tenth."""
     zeros = K[1, 0] == K[2, 0] == K[2, 1] == 0 and K[2, 2] == 1
     return bool(zeros and K[0, 0] > 0 and K[1, 1] > 0 and abs(K[0, 1]) <= 1e-4 * K[0, 0])
 
@@ -112,7 +120,7 @@ def _given_matrix(where: str, plain: dict[str, Any]) -> NDArray[np.float64]:
     if values.shape == (4,) and key == "intrinsics":  # Kalibr
         fx, fy, cx, cy = values
         return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
-    if values.shape == (9,):  # Open3D has the columns one after the other, everybody else the rows
+    if values.shape == (9,):  # Open3D stores columns, the others rows
         return values.reshape(3, 3).T if key == "intrinsicmatrix" else values.reshape(3, 3)
     if values.shape != (3, 3):
         raise InputError(f"{where}: K is of shape {values.shape}, expected 3x3 [[fx,0,cx],[0,fy,cy],[0,0,1]]")
@@ -139,7 +147,7 @@ def _distortion(where: str, plain: dict[str, Any]) -> NDArray[np.float64]:
 
 
 def _size(where: str, plain: dict[str, Any]) -> tuple[int, int] | None:
-    """The picture's width and height, None where the file does not say."""
+    """Width and height of the picture; None if the file contains none."""
     both = _get(plain, _SIZE)
     given = both if both is not None else [_get(plain, _WIDTH), _get(plain, _HEIGHT)]
     if given == [None, None]:
@@ -165,7 +173,7 @@ def _numbers(where: str, what: str, value: Any) -> NDArray[np.float64]:
 
 
 def _is_small_and_flat(value: Any) -> bool:
-    """Sizes are checked before anything is copied: YAML's aliases make huge lists from short texts."""
+    """Check the size before copying: YAML's aliases expand short texts to huge lists."""
     if not isinstance(value, list) or len(value) > _MOST_NUMBERS:
         return False
     rows: list[list[Any]] = [row if isinstance(row, list) else [row] for row in value]

@@ -1,4 +1,4 @@
-"""Text and .npz files as plain dictionaries, whatever their syntax. What their names mean is in `fields.py`."""
+"""Parsing of text and .npz files of any supported syntax into dictionaries. `fields.py` interprets their names."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _NPZ_NAMES = (
     "K", "D", "mtx", "dist", "camera_matrix", "dist_coeffs", "dist_coeff", "cameraMatrix", "distCoeffs", "distortion",
     "distortion_coefficients", "image_size", "image_width", "image_height", "width", "height",
 )  # fmt: skip
-"""As the tutorials on `numpy.savez` call them."""
+"""Names used by tutorials on `numpy.savez`."""
 _WHAT = "a calibration of OpenCV, ROS, COLMAP, Kalibr or Pose2Sim"
 
 
 def read_fields(path: Path) -> dict[str, Any]:
-    """The file's content as dictionaries, lists, numbers and words. Raises InputError in one line."""
+    """Read a file into dictionaries, lists, numbers and strings. Raises InputError in one line."""
     if path.suffix.lower() == ".npz":
         arrays = read_npz(path, (), optional=_NPZ_NAMES, what=_WHAT)
         return {name: array.tolist() for name, array in arrays.items() if array.size <= _MOST_NUMBERS}
@@ -48,7 +48,7 @@ def _text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read intrinsics {path}: {error.strerror or error}; expected {_WHAT}") from error
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as Windows' editors and shells save it
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as saved by editors and shells of Windows
     try:
         text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
@@ -82,7 +82,7 @@ _OpenCvLoader.add_constructor("tag:yaml.org,2002:opencv-matrix", _matrix)
 
 
 def _yaml(text: str) -> Any:
-    # OpenCV begins with %YAML:1.0, where YAML has a space.
+    # OpenCV writes %YAML:1.0 in place of %YAML 1.0.
     return yaml.load(re.sub(r"\A\s*%YAML:.*", "", text), _OpenCvLoader)  # a SafeLoader
 
 

@@ -22,7 +22,7 @@ class SharedDetector:
         )
 
     def detect(self, frames: Sequence[Frame]) -> list[Detections]:
-        return self._gathering.ask(frames)
+        return self._gathering.request(frames)
 
     def close(self) -> None:
         self._gathering.close()
@@ -43,7 +43,7 @@ class SharedEstimator(SynchronousEstimator):
         self._gathering: RequestBatcher[CropBatch, CropEstimates] = RequestBatcher(self._estimate, members, wait_s, name="shared network")
 
     def estimate(self, batch: CropBatch) -> CropEstimates:
-        return self._gathering.ask(batch)
+        return self._gathering.request(batch)
 
     def close(self) -> None:
         self._gathering.close()

@@ -1,1 +1,1 @@
-"""Rotations and cameras: pure functions, numpy or torch, no state."""
+"""Rotations, cameras, boxes and meshes: pure functions, numpy or torch, no state."""

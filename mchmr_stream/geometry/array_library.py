@@ -1,4 +1,4 @@
-"""Which array library a value belongs to, so that one formula serves numpy and torch."""
+"""Selection of the array library of a value, so that one formula serves numpy and torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def library_of(array: Any) -> Any:
-    """`torch` for its tensors, else `numpy`; torch is imported only when its tensors are in play."""
+    """`torch` for torch tensors, else `numpy`; torch is imported only if its tensors occur."""
     if type(array).__module__.startswith("torch"):
         import torch
 

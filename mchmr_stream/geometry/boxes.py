@@ -29,16 +29,23 @@ def box_iou(a_xyxy_px: FloatArray, b_xyxy_px: FloatArray) -> NDArray[np.float64]
 
 
 def box_size(boxes_xyxy_px: FloatArray) -> NDArray[np.float64]:
-    """The longer side of each box: (..., 4) -> (...,) px. It hardly changes when a person bends over or lies down; the height does."""
+    """Longer side of each box. Unlike the height it hardly changes when a person bends over or lies down.
+
+    Args:
+        boxes_xyxy_px: (..., 4).
+
+    Returns:
+        (...,) px.
+    """
     boxes = np.asarray(boxes_xyxy_px, np.float64)
     return (boxes[..., 2:] - boxes[..., :2]).max(-1)
 
 
 def non_maximum_suppression(boxes_xyxy_px: FloatArray, max_iou: float) -> NDArray[np.bool_]:
-    """Which boxes remain when duplicates are removed.
+    """Remove duplicate boxes.
 
     Args:
-        boxes_xyxy_px: (n, 4), best first.
+        boxes_xyxy_px: (n, 4), sorted by falling score.
         max_iou: A box is removed if a better box that remains overlaps it by more than this.
 
     Returns:

@@ -19,9 +19,9 @@ from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.array_library import library_of
 
 _SHORTEST_FOCAL, _LONGEST_FOCAL = 0.1, 50.0
-"""Of the picture's longer side: fields of view of 157 and of 1.1 degrees."""
+"""Limits in the picture's longer side: fields of view of 157 and of 1.1 degrees."""
 _LONGEST_PIXEL = 2.5
-"""fx and fy differ by this factor at most: 2 where an anamorphic lens squeezes the picture."""
+"""Maximum ratio of fx and fy: it is 2 for an anamorphic lens."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _plausible(camera: Intrinsics, width: int, height: int) -> Intrinsics:
 
 
 def implausible_focal(camera: Intrinsics, width: int, height: int) -> str | None:
-    """Why no lens draws a picture of this size with these focal lengths, in a line; None where one may."""
+    """Describe in a line why no lens gives a picture of this size with these focal lengths; None if plausible."""
     longer = max(width, height)
     for focal in (camera.fx, camera.fy):
         if not _SHORTEST_FOCAL <= focal / longer <= _LONGEST_FOCAL:
@@ -121,7 +121,15 @@ def implausible_focal(camera: Intrinsics, width: int, height: int) -> str | None
 
 
 def project(points_m: Any, intrinsics: Intrinsics) -> Any:
-    """(..., 3) camera axes -> (..., 2) px. Array. Points at or behind the camera are not treated specially."""
+    """Project points.
+
+    Args:
+        points_m: (..., 3) camera axes, numpy or torch. Points at or behind the camera are not treated specially.
+        intrinsics: The camera.
+
+    Returns:
+        (..., 2) px, of the same library.
+    """
     x = points_m[..., 0] / points_m[..., 2] * intrinsics.fx + intrinsics.cx
     y = points_m[..., 1] / points_m[..., 2] * intrinsics.fy + intrinsics.cy
     return _stack(x, y)
@@ -140,7 +148,7 @@ def image_from_plane(points_px: Any, intrinsics: Intrinsics) -> Any:
 def turn(points_px: Any, angle_rad: Any) -> Any:
     """R(angle) @ point for (..., 2) points; `angle_rad` broadcasts against the points' leading shape. Array.
 
-    ``turn(rolled, roll)`` is the plane, ``turn(plane, -roll)`` the rolled plane.
+    ``turn(rolled, roll)`` gives plane coordinates, ``turn(plane, -roll)`` rolled-plane coordinates.
     """
     lib = library_of(points_px)
     c, s = lib.cos(angle_rad), lib.sin(angle_rad)
@@ -149,7 +157,7 @@ def turn(points_px: Any, angle_rad: Any) -> Any:
 
 
 def roll_matrix(angle_rad: Any) -> Any:
-    """(...,) -> (..., 3, 3): rotation about the optical axis, x towards y. Array. camera_from_rolled for roll."""
+    """(...,) -> (..., 3, 3): rotation about the optical axis, x towards y. Array. With the roll it is camera_from_rolled."""
     lib = library_of(angle_rad)
     c, s = lib.cos(angle_rad), lib.sin(angle_rad)
     zero, one = c * 0, c * 0 + 1
@@ -168,10 +176,10 @@ def box_info(views_px: Any, focal_px: Any) -> Any:
 
 
 def full_from_local(views_cam: Any, views_px: Any, focal_px: Any) -> Any:
-    """V local cameras -> the body's translation in the (rolled) full camera, as each view sees it. Array.
+    """V local cameras -> translation of the body in the (rolled) full camera according to each view. Array.
 
-    `views_cam` (..., V, 3) = (s, tx, ty), `views_px` (..., V, 3), `focal_px` (...,) -> (..., V, 3) metres:
-    T_z = 2 f / (b s), T_x = tx + cx T_z / f, T_y = ty + cy T_z / f.
+    `views_cam` (..., V, 3) = (s, tx, ty), `views_px` (..., V, 3), `focal_px` (...,) -> (..., V, 3) metres: T_z = 2 f / (b s), T_x = tx + cx
+    T_z / f, T_y = ty + cy T_z / f.
     """
     f = focal_px[..., None]
     z = 2 * f / (views_px[..., 2] * views_cam[..., 0])

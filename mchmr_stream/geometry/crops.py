@@ -1,11 +1,11 @@
-"""Where a point is: picture, rolled plane, unit square of a view, pixel of its crop.
+"""Coordinate transformations: picture, rolled plane, unit square of a view, pixel of its crop.
 
-Conventions in `datatypes.py`. A view is (centre x, centre y, side) in the rolled plane; the side is the crop's *height*,
-the width follows from the crop's shape. Unit coordinates run from -1 at the left (upper) edge of the crop to +1 at the
-right (lower) edge; the centre of pixel i of N is at ``2 * (i + 0.5) / N - 1``.
+Conventions in `datatypes.py`. A view is (centre x, centre y, side) in the rolled plane; the side is the crop's *height*, and the width
+follows from the crop's shape. Unit coordinates run from -1 at the left (upper) edge of the crop to +1 at the right (lower) edge; the centre
+of pixel i of N is at ``2 * (i + 0.5) / N - 1``.
 
-Every function takes numpy arrays and torch tensors alike. Axes of `roll_rad` (n,) and `views_px` (n, 3) or (n, V, 3) are
-matched with the *first* axes of the points, (n, ..., 2) or (n, V, ..., 2).
+All functions accept numpy arrays and torch tensors. Axes of `roll_rad` (n,) and `views_px` (n, 3) or (n, V, 3) are matched with the *first*
+axes of the points, (n, ..., 2) or (n, V, ..., 2).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mchmr_stream.geometry.camera import Intrinsics, image_from_plane, plane_fro
 
 
 def rolled_from_image(points_px: Any, intrinsics: Intrinsics, roll_rad: Any) -> Any:
-    """(n, ..., 2) picture pixels -> rolled plane of each person, whose roll is (n,). Array."""
+    """(n, ..., 2) picture pixels -> rolled plane of each person, with rolls (n,). Array."""
     return turn(plane_from_image(points_px, intrinsics), -_spread(roll_rad, points_px))
 
 
@@ -30,7 +30,7 @@ def image_from_rolled(points_px: Any, intrinsics: Intrinsics, roll_rad: Any) -> 
 
 
 def unit_from_rolled(points_px: Any, views_px: Any, crop_hw: tuple[int, int]) -> Any:
-    """Rolled plane -> unit coordinates of a view, [-1, 1] inside of it. Array."""
+    """Rolled plane -> unit coordinates of a view, [-1, 1] inside it. Array."""
     half_width, half_height = _half_sizes(points_px, views_px, crop_hw)
     x = (points_px[..., 0] - _spread(views_px[..., 0], points_px)) / half_width
     y = (points_px[..., 1] - _spread(views_px[..., 1], points_px)) / half_height
@@ -74,9 +74,16 @@ def rolled_from_crop(points_crop: Any, views_px: Any, crop_hw: tuple[int, int]) 
 def image_from_crop_affine(
     views_px: NDArray[np.floating], roll_rad: NDArray[np.floating], intrinsics: Intrinsics, crop_hw: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """The affine map that takes crop pixels to picture pixels, for every view.
+    """Compute the affine map from crop pixels to picture pixels for every view.
 
-    `views_px` (n, V, 3), `roll_rad` (n,) -> (n, V, 2, 3): picture = A @ (crop x, crop y, 1). numpy, float64.
+    Args:
+        views_px: (n, V, 3).
+        roll_rad: (n,).
+        intrinsics: Camera of the picture.
+        crop_hw: Height and width of the crops.
+
+    Returns:
+        (n, V, 2, 3) A, float64: picture = A @ (crop x, crop y, 1).
     """
     views = np.asarray(views_px, np.float64)
     corners = np.broadcast_to(np.array([[0.0, 0], [1, 0], [0, 1]]), (*views.shape[:2], 3, 2))
@@ -91,7 +98,7 @@ def _half_sizes(points: Any, views_px: Any, crop_hw: tuple[int, int]) -> tuple[A
 
 
 def _spread(values: Any, points: Any) -> Any:
-    """Give per-person (per-view) values trailing axes of length one, so that they broadcast over the points' own axes."""
+    """Append axes of length one to per-person (per-view) values, so that they broadcast over the points' own axes."""
     lib = library_of(points)
     values = values if lib is not np and library_of(values) is lib else lib.asarray(values)
     return values.reshape(tuple(values.shape) + (1,) * (points.ndim - 1 - values.ndim))

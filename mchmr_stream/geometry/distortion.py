@@ -18,33 +18,50 @@ from mchmr_stream.geometry.camera import Intrinsics
 Points = NDArray[np.floating]
 
 COEFFICIENT_COUNTS = (0, 4, 5, 8, 12)
-"""How many of them OpenCV gives; those that are left out are 0."""
+"""Numbers of coefficients that OpenCV gives; missing ones are 0."""
 
 
 def all_coefficients(given: Points) -> NDArray[np.float64]:
-    """(12,): the first 4, 5, 8 or 12 of them as `given`, the others 0. Raises ValueError for another number."""
+    """Pad coefficients to twelve with zeros. Raises ValueError for a number other than 0, 4, 5, 8 or 12."""
     if np.shape(given)[0] not in COEFFICIENT_COUNTS:
         raise ValueError(f"got {np.shape(given)[0]} distortion coefficients, expected one of {COEFFICIENT_COUNTS}")
     return np.pad(np.asarray(given, np.float64), (0, 12 - len(given)))
 
 
 def distort_points(points_px: Points, intrinsics: Intrinsics, distortion: Points) -> NDArray[np.float64]:
-    """(..., 2) px of the undistorted picture -> px where the lens really drew them. `distortion`: see `all_coefficients`."""
+    """Distort points as the lens does.
+
+    Args:
+        points_px: (..., 2) px of the undistorted picture.
+        intrinsics: K of both pictures.
+        distortion: Coefficients as for `all_coefficients`.
+
+    Returns:
+        (..., 2) px of the picture as filmed.
+    """
     x, y = _normalised(points_px, intrinsics)
     x, y, *_ = _distort(x, y, all_coefficients(distortion))
     return _pixels(x, y, intrinsics)
 
 
 def undistort_points(points_px: Points, intrinsics: Intrinsics, distortion: Points) -> NDArray[np.float64]:
-    """Inverse of `distort_points`: px of the picture as filmed -> px of the undistorted one.
+    """Inverse of `distort_points`, by Newton's method from the distorted point.
 
-    Newton's method from the distorted point. A model with strong negative k1 folds the plane over at some radius: points
-    that nothing on the inner side of the fold maps to, where there is no answer, come back as NaN.
+    A model with strong negative k1 folds the plane at some radius: points without a preimage on the inner side of the fold have no
+    solution.
+
+    Args:
+        points_px: (..., 2) px of the picture as filmed.
+        intrinsics: K of both pictures.
+        distortion: Coefficients as for `all_coefficients`.
+
+    Returns:
+        (..., 2) px of the undistorted picture; NaN without a solution.
     """
     coefficients = all_coefficients(distortion)
     target_x, target_y = _normalised(points_px, intrinsics)
     x, y = target_x, target_y
-    with np.errstate(all="ignore"):  # points without an answer run off; they are marked below
+    with np.errstate(all="ignore"):  # points without a solution diverge; they are marked below
         for _ in range(20):
             found_x, found_y, xx, xy, yx, yy = _distort(x, y, coefficients)
             error_x, error_y = found_x - target_x, found_y - target_y
@@ -53,20 +70,20 @@ def undistort_points(points_px: Points, intrinsics: Intrinsics, distortion: Poin
             y = y - (xx * error_y - yx * error_x) / determinant
         found_x, found_y, xx, xy, yx, yy = _distort(x, y, coefficients)
         close = np.hypot(found_x - target_x, found_y - target_y) < 1e-9
-        # Right of the fold the Jacobian has changed sign: a solution there is not where the light came from.
+        # Beyond the fold the Jacobian has changed sign: a solution there is not physical.
         unfolded = (xx * yy - xy * yx > 0) & (xx + yy > 0)
     lost = ~(close & unfolded)
     return _pixels(np.where(lost, np.nan, x), np.where(lost, np.nan, y), intrinsics)
 
 
 def within_fold(points_px: Points, intrinsics: Intrinsics, distortion: Points) -> NDArray[np.bool_]:
-    """Whether (..., 2) px of the undistorted picture lie where the radial model still maps farther out to farther out."""
+    """Whether (..., 2) px of the undistorted picture lie where the radial model is still increasing."""
     x, y = _normalised(points_px, intrinsics)
     return np.hypot(x, y) < _fold_radius(all_coefficients(distortion))
 
 
 def _fold_radius(coefficients: Points) -> float:
-    """The smallest r at which r' = r radial(r) stops growing, or has a pole; infinity where it never does."""
+    """Smallest r at which r' = r radial(r) stops increasing, or has a pole; infinity if there is none."""
     k1, k2, _, _, k3, k4, k5, k6 = (float(value) for value in coefficients[:8])
     over, under = Polynomial([1, k1, k2, k3]), Polynomial([1, k4, k5, k6])  # in r^2
     slope = over * under + Polynomial([0, 2]) * (over.deriv() * under - over * under.deriv())

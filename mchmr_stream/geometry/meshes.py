@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def vertex_normals(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> NDArray[np.floating]:
-    """Smooth normals: of each vertex, the area-weighted mean of its triangles' normals.
+    """Smooth normals: for each vertex the area-weighted mean of its triangles' normals.
 
     Args:
         vertices: (V, 3).

@@ -1,8 +1,8 @@
-"""Averages of rotations and of points over a window: plain weighted ones, and robust ones that outliers do not move.
+"""Averages of rotations and of points over a window: weighted means, and robust ones that outliers do not move.
 
-Rotations are averaged as matrices and projected back (the chordal mean, Hartley et al., "Rotation Averaging", IJCV 2013,
-section 5.3). It has a closed form, no angle that wraps, turns with its inputs on either side, and over the fractions of a
-radian in a window it differs from the geodesic mean only in the third order.
+Rotations are averaged as matrices and projected back (the chordal mean, Hartley et al., "Rotation Averaging", IJCV 2013, section 5.3). It
+has a closed form and no angle that wraps, rotates with its inputs on either side, and over the fractions of a radian in a window it differs
+from the geodesic mean only in the third order.
 """
 
 from __future__ import annotations
@@ -16,27 +16,34 @@ Array = NDArray[np.float64]
 
 _TINY = 1e-12
 _ROUNDS = 8
-"""Of reweighting; more change the result by less than the noise of any network."""
+"""Rounds of reweighting; more change the result by less than the noise of any network."""
 _SOFTEST = 0.02
-"""Distances below this count alike (chordal: 0.8 degrees), so that one sample cannot take all the weight."""
+"""Distances below this have equal weight (chordal: 0.8 degrees), so that one sample cannot take all the weight."""
 
 
 def mean(values: Array, weights: Array) -> Array:
-    """Weighted mean over the first axis: (w, n, ...) and (w, n) -> (n, ...)."""
+    """Weighted mean over the first axis: (w, n, ...) and weights (w, n) -> (n, ...)."""
     total = np.maximum(weights.sum(0), _TINY)
     return np.einsum("wn,wn...->n...", weights / total, values)
 
 
 def mean_rotation(rotations: Array, weights: Array) -> Array:
-    """(w, n, j, 3, 3) and (w, n) -> (n, j, 3, 3), proper rotations."""
+    """Weighted mean over the first axis: (w, n, j, 3, 3) and weights (w, n) -> (n, j, 3, 3), proper rotations."""
     return project_to_so3(mean(rotations, weights))
 
 
 def median(points: Array, weights: Array, softest: float | Array) -> Array:
-    """Weighted geometric median over the first axis: (w, n, d) and (w, n) -> (n, d).
+    """Weighted geometric median over the first axis.
 
-    Minimises the sum of weighted distances, by Weiszfeld's iteration. `softest`, one number or (n,), is the distance below which samples
-    count alike.
+    It minimises the sum of weighted distances, by Weiszfeld's iteration.
+
+    Args:
+        points: (w, n, d).
+        weights: (w, n).
+        softest: One number or (n,): distance below which samples have equal weight.
+
+    Returns:
+        (n, d).
     """
     counted = np.concatenate([points, np.ones((*points.shape[:2], 1))], -1)
     least = np.square(softest)
@@ -53,9 +60,9 @@ def median(points: Array, weights: Array, softest: float | Array) -> Array:
 
 
 def median_rotation(rotations: Array, weights: Array) -> Array:
-    """(w, n, j, 3, 3) and (w, n) -> (n, j, 3, 3): the geometric median of the matrices, projected to a rotation.
+    """Geometric median of rotation matrices, projected to a rotation: (w, n, j, 3, 3) and weights (w, n) -> (n, j, 3, 3).
 
-    Taken of whole matrices, not entry by entry: so the result does not depend on how the axes happen to lie.
+    It is the median of matrices, not of entries, so that the result does not depend on the orientation of the axes.
     """
     frames, people, joints = rotations.shape[:3]
     flat = rotations.reshape(frames, people * joints, 9)

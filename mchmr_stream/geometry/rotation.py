@@ -1,10 +1,10 @@
 """Rotations as matrices, axis-angle vectors and the 6D form, for numpy arrays and torch tensors of any leading shape.
 
-Matrices act on column vectors. An axis-angle vector is the unit axis times the angle in radians, right-handed.
-Every function computes in the type it is given and keeps it. With torch every function has finite gradients wherever its
-docstring does not say otherwise; the guards select their safe input *before* the dangerous operation, because
-``where`` after it would still multiply an infinite derivative by zero and give NaN. numpy has no gradients to guard: there exponential
-and logarithm take shorter ways, since for the 24 small matrices of a body a formula costs what its calls cost.
+Matrices act on column vectors. An axis-angle vector is the unit axis times the angle in radians, right-handed. Every function computes in
+the type of its argument and keeps it. With torch every function has finite gradients unless its docstring states otherwise; the guards
+select their safe input *before* the dangerous operation, because ``where`` after it would still multiply an infinite derivative by zero and
+give NaN. numpy needs no guards for gradients: there exponential and logarithm use shorter formulas, since for the 24 small matrices of a
+body the number of calls determines the time.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from mchmr_stream.geometry.array_library import library_of
 
 _SERIES_BELOW = 1e-4
-"""Squared length under which the power series below are used: their first left-out term is under 1e-17 there."""
+"""Squared length below which the power series are used: their first omitted term is under 1e-17 there."""
 
 _MIN_SQUARED_LENGTH = 1e-24
-"""Columns shorter than 1e-12 have no direction worth the name; still a normal number in float32."""
+"""Columns shorter than 1e-12 have no meaningful direction; still a normal number in float32."""
 
 _LEAST_ANGLE = 1e-30
-"""Stands in for angles of zero: its sine over itself is 1. A normal number in float32, too."""
+"""Replaces angles of zero: its sine over itself is 1. A normal number in float32, too."""
 
 _CROSS = np.zeros((3, 9))
 _CROSS[(0, 0, 1, 1, 2, 2), (7, 5, 2, 6, 3, 1)] = 1, -1, 1, -1, 1, -1
@@ -33,9 +33,9 @@ _CROSS[(0, 0, 1, 1, 2, 2), (7, 5, 2, 6, 3, 1)] = 1, -1, 1, -1, 1, -1
 def matrix_from_axis_angle(axis_angle: Any) -> Any:
     """(..., 3) radians -> (..., 3, 3). The exponential map, by Rodrigues' formula.
 
-    R = I + a K + b K^2 with K the cross-product matrix of the vector, a = sin t / t, b = (1 - cos t) / t^2.
-    At t = 0 both are 0/0: below t^2 = 1e-4 their power series stand in, which are smooth in t^2, so gradients at the
-    identity are exact. Elsewhere b is computed as 2 sin^2(t/2) / t^2, which does not cancel for small t.
+    R = I + a K + b K^2 with K the cross-product matrix of the vector, a = sin t / t, b = (1 - cos t) / t^2. At t = 0 both are 0/0: below
+    t^2 = 1e-4 their power series are used, which are smooth in t^2, so gradients at the identity are exact. Elsewhere b is computed as 2
+    sin^2(t/2) / t^2, which does not cancel for small t.
     """
     lib = library_of(axis_angle)
     if lib is np:
@@ -71,11 +71,11 @@ def _numpy_matrix_from_axis_angle(axis_angle: NDArray[Any]) -> NDArray[Any]:
 def axis_angle_from_matrix(matrix: Any) -> Any:
     """(..., 3, 3) rotation -> (..., 3) radians, length in [0, pi]. The logarithm.
 
-    Through the unit quaternion q = (w, x, y, z): the entries of R give all products 4 q_i q_j, a matrix whose row i is
-    4 q_i q. The row with the largest diagonal has |q_i| >= 1/2, so it is never short and normalising it is safe at every
-    angle, pi included, where the usual (R - R^T) / (2 sin t) is 0/0. Then v = 2 asin(s) / s * (x, y, z) with
-    s = |(x, y, z)|, evaluated as atan2(s, w), which is exact at both ends; below s^2 = 1e-4 its series stands in.
-    At exactly pi both signs of the axis are right; one of them is returned. The gradient jumps there, but is finite.
+    It uses the unit quaternion q = (w, x, y, z): the entries of R give all products 4 q_i q_j, a matrix whose row i is 4 q_i q. The row
+    with the largest diagonal has |q_i| >= 1/2, so it is never short and can be normalised at every angle, pi included, where the usual (R -
+    R^T) / (2 sin t) is 0/0. Then v = 2 asin(s) / s * (x, y, z) with s = |(x, y, z)|, evaluated as atan2(s, w), which is exact at both ends;
+    below s^2 = 1e-4 its series is used. At exactly pi both signs of the axis are right; one of them is returned. The gradient jumps there,
+    but is finite.
     """
     lib = library_of(matrix)
     if lib is np and (vectors := _numpy_axis_angle_of_moderate(matrix)) is not None:
@@ -108,7 +108,7 @@ def axis_angle_from_matrix(matrix: Any) -> Any:
 
 
 def _numpy_axis_angle_of_moderate(matrix: NDArray[Any]) -> NDArray[Any] | None:
-    """The same by R - R^T = 2 sin t K, which loses digits where the sine is small again; None where a rotation is beyond 2 pi / 3."""
+    """The same by R - R^T = 2 sin t K, which loses digits where the sine is small again; None if a rotation exceeds 2 pi / 3."""
     twice_cosine = matrix[..., 0, 0] + matrix[..., 1, 1] + matrix[..., 2, 2] - 1
     if (twice_cosine < -1).any():
         return None
@@ -124,11 +124,10 @@ log_so3 = axis_angle_from_matrix
 def matrix_from_sixd(sixd: Any) -> Any:
     """(..., 6) -> (..., 3, 3). The continuous 6D form of Zhou et al., "On the Continuity of Rotation Representations", 2019.
 
-    Layout: reshaped to (3, 2), the columns a1 and a2 (numbers 0, 2, 4 and 1, 3, 5). Gram-Schmidt makes them the first two
-    columns of the rotation, their cross product the third.
-    When a1 is zero, or a2 is zero or parallel to a1, no rotation is defined: lengths are held above 1e-12, so that the
-    result and its gradients stay finite, but what comes out is then not a rotation.
-    Plain arithmetic on purpose: it traces to TorchScript and exports to ONNX.
+    Layout: reshaped to (3, 2), the columns a1 and a2 (numbers 0, 2, 4 and 1, 3, 5). Gram-Schmidt makes them the first two columns of the
+    rotation, their cross product the third. If a1 is zero, or a2 is zero or parallel to a1, no rotation is defined: lengths are held above
+    1e-12, so that the result and its gradients stay finite, but the result is then not a rotation. Only plain arithmetic is used, so that
+    it traces to TorchScript and exports to ONNX.
     """
     lib = library_of(sixd)
     first = _unit(sixd[..., 0::2])
@@ -148,9 +147,8 @@ def sixd_from_matrix(matrix: Any) -> Any:
 def geodesic_rad(a: Any, b: Any) -> Any:
     """Angle between rotations (..., 3, 3) and (..., 3, 3), in [0, pi] -> (...,). Leading shapes broadcast.
 
-    atan2(sin, cos) of the relative rotation: arccos of the trace alone loses half the digits at 0 and at pi.
-    The angle has no derivative where the rotations agree (it is the tip of a cone) or are opposite; the gradient is
-    finite there.
+    It is atan2(sin, cos) of the relative rotation: arccos of the trace alone loses half the digits at 0 and at pi. The angle has no
+    derivative where the rotations agree (the tip of a cone) or are opposite; the gradient is finite there.
     """
     lib = library_of(a)
     relative = lib.swapaxes(a, -1, -2) @ b
@@ -168,12 +166,11 @@ def geodesic_rad(a: Any, b: Any) -> Any:
 
 
 def project_to_so3(matrix: Any) -> Any:
-    """(..., 3, 3) -> the nearest rotation in the Frobenius norm (..., 3, 3): U diag(1, 1, det(U V^T)) V^T of the SVD.
+    """(..., 3, 3) -> nearest rotation in the Frobenius norm (..., 3, 3): U diag(1, 1, det(U V^T)) V^T of the SVD.
 
-    A rotation comes back for every finite input; it is not unique when the two smallest singular values cancel
-    (rank below 2, or a reflection with repeated values), then one of the nearest is returned.
-    Raises LinAlgError for non-finite input. For data, not for training: the derivative of an SVD is unbounded where
-    singular values agree, that is, at every rotation.
+    The result is a rotation for every finite input. It is not unique if the two smallest singular values cancel (rank below 2, or a
+    reflection with repeated values); one of the nearest is then returned. Raises LinAlgError for non-finite input. For data, not for
+    training: the derivative of an SVD is unbounded where singular values agree, that is, at every rotation.
     """
     lib = library_of(matrix)
     u, _, vt = lib.linalg.svd(matrix)
@@ -187,7 +184,7 @@ def project_to_so3(matrix: Any) -> Any:
 
 
 def _unit(vector: Any) -> Any:
-    """A vector over its length, the length held above a floor; below it the derivative is that of a plain scaling."""
+    """A vector over its length, with a lower bound on the length; below it the derivative is that of a plain scaling."""
     lib = library_of(vector)
     squared = (vector * vector).sum(-1)[..., None]
     return vector / lib.where(squared < _MIN_SQUARED_LENGTH, lib.full_like(squared, _MIN_SQUARED_LENGTH), squared) ** 0.5

@@ -1,1 +1,1 @@
-"""What runs the stages: threads and channels, how many threads torch uses, the allocator, oneDNN."""
+"""Execution: threads and channels, torch's number of threads, the allocator, oneDNN, back-off, addresses, versions."""

@@ -45,5 +45,5 @@ class LossLog:
         self.is_lost = True
 
     def recovered(self) -> None:
-        """The next failure is another loss."""
+        """Mark the end of a loss: the next failure begins another one."""
         self.is_lost = False

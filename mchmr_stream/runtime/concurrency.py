@@ -1,9 +1,8 @@
-"""Run stages on threads that stay a bounded number of items ahead. Here the stages of the pipeline get their threads.
+"""Execution of stages on threads that run a bounded number of items ahead.
 
-Stages are plain generators; a thread boundary is put in from outside with `Workers.ahead`. What holds:
-order and completeness; never more than `size` finished items wait, and with size 0 the next one is not begun before this one
-was taken; an error upstream arrives after the last good item; leaving early joins every thread and closes the upstream; with
-`drop_oldest` the newest item is kept.
+Stages are plain generators; `Workers.ahead` adds a thread boundary from outside. Guarantees: order and completeness; at most `size`
+finished items are queued, and with size 0 the next one is not begun before this one is taken; an error upstream arrives after the last good
+item; an early exit joins every thread and closes the upstream; with `drop_oldest` the newest item is kept.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ T = TypeVar("T")
 
 
 class Channel(Generic[T]):
-    """Hand items from one thread to the next, holding at most `size`. Size 0: `put` returns once the item was taken."""
+    """Queue of at most `size` items between two threads. With size 0 `put` returns once the item is taken."""
 
     def __init__(self, size: int, *, drop_oldest: bool = False) -> None:
         if size < (1 if drop_oldest else 0):
@@ -35,10 +34,17 @@ class Channel(Generic[T]):
         self._error: BaseException | None = None
         self.dropped = 0
         self.highest = 0
-        """The most items that ever waited."""
+        """Largest number of queued items so far."""
 
     def put(self, item: T) -> bool:
-        """Add `item`, waiting for room unless the oldest are dropped. False once the reader has gone."""
+        """Append an item, blocking while the queue is full unless the oldest items are dropped.
+
+        Args:
+            item: The item.
+
+        Returns:
+            False once the channel is closed.
+        """
         with self._changed:
             while len(self._items) >= max(1, self._size) and not self._closed:
                 if self._drop_oldest:
@@ -57,13 +63,13 @@ class Channel(Generic[T]):
             return True
 
     def end(self, error: BaseException | None = None) -> None:
-        """Say that no more items come; `error` is raised to the reader after the last item."""
+        """Mark the end of the items; the reader gets `error` after the last item."""
         with self._changed:
             self._ended, self._error = True, error
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Wake and stop both sides; what is held is discarded."""
+        """Stop both sides; queued items are discarded."""
         with self._changed:
             self._closed = True
             self._items.clear()
@@ -89,13 +95,13 @@ _LIVE: weakref.WeakSet[Workers] = weakref.WeakSet()
 
 @atexit.register
 def _stop_all() -> None:
-    """A program may end in the middle of a run that nobody closed; threads inside native code would then abort it."""
+    """Stop running threads at exit: threads inside native code would otherwise abort the process."""
     for workers in list(_LIVE):
         workers.stop()
 
 
 class Workers:
-    """The threads of one run. Leaving the `with` block stops and joins them all; the end of the program does too."""
+    """Threads of one run. The end of the `with` block, or of the program, stops and joins them all."""
 
     def __init__(self) -> None:
         self._channels: list[Channel] = []
@@ -110,7 +116,7 @@ class Workers:
         self.stop()
 
     def stop(self) -> None:
-        """End all threads and wait for them."""
+        """Stop all threads and join them."""
         _LIVE.discard(self)
         for channel in self._channels:
             channel.close()
@@ -120,11 +126,21 @@ class Workers:
             thread.join()
 
     def before_joining(self, wake_up: Callable[[], object]) -> None:
-        """Call this when the threads are to end: a thread that waits for something else than a channel must be woken."""
+        """Register a function called at the stop, which has to wake a thread that blocks on something other than a channel."""
         self._wake_ups.append(wake_up)
 
     def ahead(self, upstream: Iterable[T], size: int, *, name: str, drop_oldest: bool = False) -> Iterator[T]:
-        """Iterate `upstream` on its own thread, at most `size` finished items ahead."""
+        """Iterate over `upstream` on a separate thread.
+
+        Args:
+            upstream: The items.
+            size: Maximum number of finished items ahead.
+            name: Name of the thread.
+            drop_oldest: Drop the oldest item of a full queue instead of blocking.
+
+        Returns:
+            An iterator over the items.
+        """
         channel: Channel[T] = Channel(size, drop_oldest=drop_oldest)
         thread = threading.Thread(target=_pump, args=(upstream, channel), name=name, daemon=True)
         self._channels.append(channel)
@@ -134,10 +150,10 @@ class Workers:
 
 
 class BackgroundWriter(Generic[T]):
-    """Hand items to `consume` on a thread of its own, at most `size` waiting.
+    """Calls `consume` for each item on a separate thread, with at most `size` items queued.
 
-    Leaving the `with` block waits until everything handed over was consumed. An error of `consume` stops it and is raised
-    by the next `put`, or when the block is left.
+    The end of the `with` block waits until all items are consumed. An error of `consume` stops the writer and is raised by the next `put`,
+    or at the end of the block.
     """
 
     def __init__(self, consume: Callable[[T], object], size: int, *, name: str) -> None:
@@ -157,7 +173,7 @@ class BackgroundWriter(Generic[T]):
             raise self._error
 
     def put(self, item: T) -> None:
-        """Hand over; waits for room."""
+        """Queue an item; blocks while the queue is full."""
         if not self._channel.put(item) and self._error is not None:
             raise self._error
 
@@ -171,10 +187,10 @@ class BackgroundWriter(Generic[T]):
 
 
 class DroppingWriter(Generic[T]):
-    """Hand items to `consume` on a thread of its own and never wait: the oldest of more than `size` waiting items are dropped.
+    """Calls `consume` for each item on a separate thread and never blocks: of more than `size` queued items the oldest are dropped.
 
-    `finish` is called on that thread after the last item, also after an error. An error of either is raised by the next `put`, or
-    by `close`.
+    `finish` is called on that thread after the last item, also after an error. An error of either is raised by the next `put`, or by
+    `close`.
     """
 
     def __init__(self, consume: Callable[[T], object], finish: Callable[[], object], size: int, *, name: str) -> None:
@@ -186,16 +202,23 @@ class DroppingWriter(Generic[T]):
 
     @property
     def dropped(self) -> int:
-        """How many items gave way to newer ones."""
+        """Number of items dropped for newer ones."""
         return self._channel.dropped
 
     def put(self, item: T) -> None:
-        """Hand over."""
+        """Queue an item."""
         if not self._channel.put(item) and self._error is not None:
             raise self._error
 
     def close(self, patience_s: float) -> bool:
-        """Give what waits so long to be consumed. False where it was not: then the thread is left to itself."""
+        """Wait for the queued items to be consumed.
+
+        Args:
+            patience_s: Maximum time to wait, seconds.
+
+        Returns:
+            False if it was too short; the thread is then abandoned.
+        """
         self._channel.end()
         self._thread.join(patience_s)
         self._channel.close()
@@ -219,32 +242,32 @@ R = TypeVar("R")
 
 
 class RequestBatcher(Generic[R, T]):
-    """Requests of several threads answered together by `answer`, on a thread of its own: one of each that asks in time.
+    """Processes requests of several threads in batches, by `answer` on a separate thread.
 
-    After the first request of a round the others have `wait_s` to join it; the round begins at once when all have.
-    `members`: how many ask.
+    After the first request of a batch the other members have `wait_s` to join it; the batch starts at once when all have. `members` is the
+    number of requesting threads.
     """
 
     def __init__(self, answer: Callable[[list[R]], list[T]], members: int, wait_s: float, *, name: str) -> None:
         self._answer, self._members, self._wait_s = answer, members, wait_s
-        self._asked: deque[tuple[R, Future[T]]] = deque()
+        self._pending: deque[tuple[R, Future[T]]] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def ask(self, request: R) -> T:
-        """Wait for the answer; what `answer` raises is raised to everybody whose request it had."""
+    def request(self, request: R) -> T:
+        """Block until the result is available; an error of `answer` is raised to each thread of the batch."""
         future: Future[T] = Future()
         with self._changed:
             if self._closed:
                 raise RuntimeError("asked after the end")
-            self._asked.append((request, future))
+            self._pending.append((request, future))
             self._changed.notify_all()
         return future.result()
 
     def close(self) -> None:
-        """Answer what was asked, and end."""
+        """Process the pending requests, and stop."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -253,24 +276,24 @@ class RequestBatcher(Generic[R, T]):
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._asked or self._closed)
-                if not self._asked:
+                self._changed.wait_for(lambda: self._pending or self._closed)
+                if not self._pending:
                     return
-                self._changed.wait_for(lambda: len(self._asked) >= self._members or self._closed, self._wait_s)
-                round_ = list(self._asked)
-                self._asked.clear()
+                self._changed.wait_for(lambda: len(self._pending) >= self._members or self._closed, self._wait_s)
+                batch = list(self._pending)
+                self._pending.clear()
             try:
-                answers = self._answer([request for request, _ in round_])
+                answers = self._answer([request for request, _ in batch])
             except BaseException as error:  # noqa: BLE001 - handed to those who asked
-                for _, future in round_:
+                for _, future in batch:
                     future.set_exception(error)
             else:
-                for (_, future), answer in zip(round_, answers, strict=True):
+                for (_, future), answer in zip(batch, answers, strict=True):
                     future.set_result(answer)
 
 
 class RaisingThread:
-    """A function on a thread of its own, begun at once."""
+    """Runs a function on a separate thread, started at once."""
 
     def __init__(self, work: Callable[[], object], *, name: str) -> None:
         self._work = work
@@ -279,7 +302,7 @@ class RaisingThread:
         self._thread.start()
 
     def join(self) -> None:
-        """Wait for its end; an error that it ended with is raised."""
+        """Wait for the end of the function; an error that it raised is raised here."""
         self._thread.join()
         if self._error is not None:
             raise self._error
@@ -292,7 +315,7 @@ class RaisingThread:
 
 
 class Stopwatch:
-    """Seconds that each stage spent working, per item; stages run on different threads. `last`: keep only so many items."""
+    """Working time of each stage per item, seconds; stages run on different threads. With `last` only so many items are kept."""
 
     def __init__(self, last: int | None = None) -> None:
         self._lock = threading.Lock()
@@ -301,18 +324,18 @@ class Stopwatch:
 
     @property
     def seconds(self) -> dict[str, list[float]]:
-        """Of each stage, in order."""
+        """Times of each stage, in order."""
         with self._lock:
             return {stage: list(kept) for stage, kept in self._seconds.items()}
 
     @property
     def latest(self) -> dict[str, float]:
-        """Of each stage, the last item's."""
+        """Time of the last item of each stage."""
         with self._lock:
             return {stage: kept[-1] for stage, kept in self._seconds.items()}
 
     def lines(self) -> list[str]:
-        """How long each stage worked, in words."""
+        """Summary of each stage as text."""
         text = "{}: {} times, {:.1f} ms each (median), {:.1f} at most, {:.1f} s in all"
         return [
             text.format(stage, len(took), 1000 * median(took), 1000 * max(took), sum(took)) for stage, took in self.seconds.items() if took
@@ -323,7 +346,7 @@ class Stopwatch:
             self._seconds.setdefault(stage, deque(maxlen=self._last)).append(seconds)
 
     def timed(self, stage: str, items: Iterable[T]) -> Iterator[T]:
-        """Pass `items` on and note how long each took to come."""
+        """Iterate over `items` and measure the time of each."""
         iterator = iter(items)
         try:
             while True:
@@ -338,7 +361,7 @@ class Stopwatch:
             _close(iterator)
 
     def call(self, stage: str, function: Callable[..., T], *args: object) -> T:
-        """Call and note how long it took."""
+        """Call a function and measure its time."""
         start = time.perf_counter()
         try:
             return function(*args)

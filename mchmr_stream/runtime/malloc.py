@@ -1,4 +1,4 @@
-"""The C library's heap, set for programs that ask for the same large pieces again and again."""
+"""Settings of the C library's heap for programs that allocate the same large blocks repeatedly."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ log = logging.getLogger(__name__)
 # glibc's <malloc.h>
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LARGEST_IN_HEAP = 32 << 20
-"""The most that glibc allows for pieces that come out of its heap; larger ones it takes from the system every time."""
+"""Largest block that glibc can be set to allocate from its heap; larger ones are mapped from the system every time."""
 _KEPT = 512 << 20
 
 
 def keep_freed_memory() -> bool:
-    """Keep freed pictures and maps for the next ones instead of giving them back to the system; for the whole process.
+    """Keep freed pictures and maps for reuse instead of returning them to the system; for the whole process.
 
-    glibc by default gives large pieces back at once, and the system then fills the next picture with zeros, page by page: a
-    thousand page faults a frame at 1080p, a tenth of the work and more where memory is virtual. Call it before threads
-    begin: those that already have a heap of their own keep it. The process holds on to what it needed at its peak, which is
-    no more than without it. Returns False where the C library is another one: then nothing is changed.
+    By default glibc returns large blocks at once, and the system then fills the next picture with zeros, page by page: a thousand page
+    faults per frame at 1080p, a tenth of the work and more in virtual machines. It has to be called before threads start: those that
+    already have a heap keep it. The process keeps its peak memory, which is no larger than without the setting.
+
+    Returns:
+        False if the C library is another one, or refuses; nothing is changed by another library.
     """
     if not sys.platform.startswith("linux"):
         return False
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
         return False
-    # The heaps of single threads shrink whatever the threshold is; one for all does not, and large pieces are asked for seldom.
+    # The heaps of single threads shrink at any threshold; a common one does not, and large blocks are allocated seldom.
     chosen = {_M_MMAP_THRESHOLD: _LARGEST_IN_HEAP, _M_TRIM_THRESHOLD: _KEPT, _M_ARENA_MAX: 1}
     refused = [name for name, value in chosen.items() if not library.mallopt(name, value)]
     if refused:

@@ -1,4 +1,4 @@
-"""How many threads torch computes with. A thread's OpenMP team is its own; one that begins later takes over the size set last."""
+"""Number of torch's threads. Each thread has its own OpenMP team; a new thread uses the team size set last."""
 
 from __future__ import annotations
 
@@ -6,20 +6,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _MOST_AT_ONCE = 8
-"""Batches in the network at once. More was never tried, and every one holds its crops and maps."""
+"""Maximum number of batches in the network at once. More was not tried, and each one holds its crops and maps."""
 _MOST_TOGETHER = 4
-"""Frames in a batch. The head, which reads its weights once a batch, costs a quarter then; of more frames hardly less."""
+"""Maximum number of frames in a batch. The head, which reads its weights once per batch, then takes a quarter of the time; more frames
+hardly reduce it.
+"""
 _MOST_FRAMES = 16
-"""In all batches: each holds its picture."""
+"""Maximum number of frames in all batches: each holds its picture."""
 
 
 def plan_threads(threads: int | None, cores: int, side_by_side: bool) -> tuple[int, int]:
-    """Size of the detector's team and of each batch's in the network, and how many batches are in the network at once.
+    """Plan the team sizes of detector and network, and the number of concurrent batches.
 
-    `threads`: the size that was asked for. One batch at a time: half the cores each for detector and network, which work at the same
-    time. `side_by_side`: small teams and several batches; on two cores, the only machine on which this was measured, a second thread for
-    one batch brought nothing, a second batch a quarter. More threads than cores make every team sleep at its barriers instead of
-    spinning, which costs a quarter of the speed; teams of one have no barriers.
+    With one batch at a time detector and network, which work concurrently, get half the cores each. `side_by_side` uses small teams and
+    several batches: on two cores, the only machine on which this was measured, a second thread for one batch gained nothing, a second batch
+    a quarter. More threads than cores make every team sleep at its barriers instead of spinning, which costs a quarter of the speed; teams
+    of one have no barriers.
+
+    Args:
+        threads: Requested team size; None chooses.
+        cores: Number of usable cores.
+        side_by_side: Run several batches concurrently.
+
+    Returns:
+        Size of each team, and number of concurrent batches.
     """
     if not side_by_side:
         return threads or max(1, cores // 2), 1
@@ -28,13 +38,13 @@ def plan_threads(threads: int | None, cores: int, side_by_side: bool) -> tuple[i
 
 
 def frames_together(batches: int) -> int:
-    """How many frames go to the network as one batch, where so many batches are in it at once."""
+    """Number of frames in one batch, given the number of concurrent batches."""
     return max(1, min(_MOST_TOGETHER, _MOST_FRAMES // batches))
 
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Teams of `count` within the `with` block."""
+    """Set torch's team size to `count` within the `with` block."""
     import torch
 
     before = torch.get_num_threads()

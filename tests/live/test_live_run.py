@@ -516,7 +516,7 @@ def test_keypoints_of_several_sources_at_the_same_time_are_those_of_each_alone()
 def test_nobody_waits_longer_than_was_said_for_the_others():
     gathering: RequestBatcher[int, int] = RequestBatcher(lambda asked: [2 * one for one in asked], members=5, wait_s=0.05, name="doubling")
     begun_s = time.monotonic()
-    assert gathering.ask(21) == 42
+    assert gathering.request(21) == 42
     assert time.monotonic() - begun_s < 0.5
     gathering.close()
 
@@ -525,7 +525,7 @@ def test_nobody_waits_longer_than_was_said_for_the_others():
 
     gathering = RequestBatcher(fail, members=1, wait_s=0.0, name="failing")
     with pytest.raises(ValueError, match="no answer"):
-        gathering.ask(1)
+        gathering.request(1)
     gathering.close()
 
 
