@@ -27,9 +27,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.signal import savgol_filter
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import forward_kinematics
 from mchmr_stream.body.coco_points import coco_points
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import forward_kinematics
 from mchmr_stream.config import load_settings
 from mchmr_stream.datatypes import Bodies
 from mchmr_stream.evaluation.real_predictions import known_camera

@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import BodyModel, skin
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import BodyModel, skin
 from mchmr_stream.config import load_settings
 from mchmr_stream.datatypes import JOINT_NAMES, KEYPOINT_NAMES
 from mchmr_stream.errors import InputError

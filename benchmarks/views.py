@@ -16,7 +16,7 @@ from pathlib import Path
 
 from measuring import Ratio, Result, Rounds, arguments, drawn, in_turns, middle, need, pipeline_fps, settings_of
 
-from mchmr_stream.body.body_files import load_body
+from mchmr_stream.body.files import load_body
 from mchmr_stream.evaluation.real_observations import observe_real, real_errors
 from mchmr_stream.network.weights import load_network
 from mchmr_stream.pipeline.pipeline import Pipeline

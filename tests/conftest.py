@@ -37,7 +37,7 @@ def quick_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     import torch
 
     from mchmr_stream.config import settings_from
-    from mchmr_stream.network.model import MultiCropNet, NetworkConfig
+    from mchmr_stream.network.mesh_network import MultiCropNet, NetworkConfig
     from mchmr_stream.network.weights import save_network
 
     torch.manual_seed(0)

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import BodyModel
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import BodyModel
 from mchmr_stream.config import load_settings
 from mchmr_stream.datatypes import KEYPOINT_NAMES, LANDMARK_NAMES, Frame
 from mchmr_stream.detection.movenet_detector import MoveNetDetector

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import BodyModel
 from mchmr_stream.body.builds import relative_to_skeleton
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import BodyModel
 from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.export.materials import vertex_normals
 from mchmr_stream.synthesis.rig import load_render_body

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import PARENTS
 from mchmr_stream.body.coco_points import BONES, LIMB_JOINTS
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import PARENTS
 from mchmr_stream.training.observations.landmark_offsets import geometric_fit
 from mchmr_stream.training.observations.observed_people import ObservedPeople
 

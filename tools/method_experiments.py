@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mchmr_stream.body.body_model import PARENTS, BodyModel, forward_kinematics
+from mchmr_stream.body.model import PARENTS, BodyModel, forward_kinematics
 from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import UsageError
@@ -23,7 +23,7 @@ from mchmr_stream.evaluation.real_observations import ObservedView
 from mchmr_stream.geometry.camera import Intrinsics, full_from_local, local_from_full, turn
 from mchmr_stream.metrics.joint_errors import LIMBS_IN_BLAZEPOSE
 from mchmr_stream.network.fusion import CropAwareFusion, fourier
-from mchmr_stream.network.model import MultiCropHead
+from mchmr_stream.network.mesh_network import MultiCropHead
 from mchmr_stream.network.observations import Observations
 
 Array = NDArray[np.floating]

@@ -29,8 +29,8 @@ from scipy.stats import spearmanr
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import skin
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import skin
 from mchmr_stream.config import load_settings
 from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.cropping.warp import shared_reductions, warp_crops
@@ -54,7 +54,7 @@ from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.geometry.crops import image_from_crop_affine
 from mchmr_stream.metrics.joint_errors import LIMB_BONES, LIMBS_IN_BLAZEPOSE, LIMBS_IN_SMPL, centred_on_hips, errors_by_frame
 from mchmr_stream.network.fusion import ConcatFusion, CropAwareFusion, SelfAttentionFusion
-from mchmr_stream.network.model import MultiCropNet
+from mchmr_stream.network.mesh_network import MultiCropNet
 from mchmr_stream.network.paper_head import PaperFusion
 from mchmr_stream.network.weights import load_network
 from mchmr_stream.pipeline.factory import open_input

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import ValidationError
 
-from mchmr_stream.body.body_model import BodyModel, skin
+from mchmr_stream.body.model import BodyModel, skin
 from mchmr_stream.config import CameraSettings, Settings, SourceSettings
 from mchmr_stream.datatypes import JOINT_NAMES, Bodies, Frame, Scene
 from mchmr_stream.errors import InputError, MchmrError, UsageError

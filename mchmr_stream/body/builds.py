@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.interpolate import RBFInterpolator
 
-from mchmr_stream.body.body_files import FREE_BODY
-from mchmr_stream.body.body_model import BETA_COUNT, BodyModel
+from mchmr_stream.body.files import FREE_BODY
+from mchmr_stream.body.model import BETA_COUNT, BodyModel
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.files.safe_npz import read_npz
 

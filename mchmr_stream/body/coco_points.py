@@ -15,7 +15,7 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.body.body_model import PARENTS, BodyModel
+from mchmr_stream.body.model import PARENTS, BodyModel
 from mchmr_stream.errors import InputError
 
 LIMB_JOINTS = (16, 17, 18, 19, 20, 21, 1, 2, 4, 5, 7, 8)

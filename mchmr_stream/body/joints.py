@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.body.body_model import PARENTS, TREE_LEVELS, BodyModel
+from mchmr_stream.body.model import PARENTS, TREE_LEVELS, BodyModel
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.floating]

@@ -22,7 +22,7 @@ from mchmr_stream.files.checksum import sha256_of_file
 from mchmr_stream.files.safe_tensors import write_tensors
 from mchmr_stream.files.same_file import refuse_to_replace
 from mchmr_stream.network.encoders import Encoder, make_encoder
-from mchmr_stream.network.model import MultiCropNet, NetworkConfig
+from mchmr_stream.network.mesh_network import MultiCropNet, NetworkConfig
 from mchmr_stream.network.weights import save_network
 
 NETWORK_LAYOUTS = ("multi-roi", "cliff")

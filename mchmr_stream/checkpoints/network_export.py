@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mchmr_stream.errors import MchmrError, MissingPart
-from mchmr_stream.network.model import MultiCropNet
+from mchmr_stream.network.mesh_network import MultiCropNet
 from mchmr_stream.network.weights import LoadedNetwork
 from mchmr_stream.triton.wire_format import OUTPUT_SPECS, VIEWS, input_specs, probe_batch, request_arrays
 

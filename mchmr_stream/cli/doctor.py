@@ -129,7 +129,7 @@ def _version(distribution: str) -> str:
 
 
 def _files(settings: Settings) -> Iterator[Finding]:
-    from mchmr_stream.body.body_files import load_body
+    from mchmr_stream.body.files import load_body
     from mchmr_stream.fitting.noise_constants import load_calibration
     from mchmr_stream.movenet.multipose import load_movenet
     from mchmr_stream.movenet.thunder import load_thunder

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _smooth(args: argparse.Namespace) -> int:
-    from mchmr_stream.body.body_files import load_body
+    from mchmr_stream.body.files import load_body
     from mchmr_stream.config import apply_override, files_named, settings_from
     from mchmr_stream.files.same_file import refuse_to_replace
     from mchmr_stream.jobs.resmooth import smooth_again

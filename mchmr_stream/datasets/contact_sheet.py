@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from mchmr_stream.body.body_model import PARENTS, forward_kinematics
+from mchmr_stream.body.model import PARENTS, forward_kinematics
 from mchmr_stream.datasets.labelled_bodies import LabelledBodies
 from mchmr_stream.datasets.labels import LabelledPerson, LabelReader
 from mchmr_stream.datasets.points import ANNOTATED_NAMES, ANNOTATED_POINTS, SMPL_POINTS

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.body.body_model import BETA_COUNT
+from mchmr_stream.body.model import BETA_COUNT
 from mchmr_stream.datasets.labels import BodyKind, Gender, LabelledPerson
 from mchmr_stream.datasets.points import POINT_COUNT
 from mchmr_stream.datatypes import Bool, Float, Int

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import BodyModel
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import BodyModel
 from mchmr_stream.datasets.known import BODIES_OBTAINED
 from mchmr_stream.datasets.labels import BodyKind, Gender
 from mchmr_stream.errors import MissingPart

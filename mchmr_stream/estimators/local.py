@@ -11,7 +11,7 @@ from mchmr_stream.datatypes import LANDMARK_NAMES, CropBatch, CropEstimates
 from mchmr_stream.errors import UsageError
 from mchmr_stream.estimators.base import SynchronousEstimator
 from mchmr_stream.network.encoders import optimise_for_inference
-from mchmr_stream.network.model import finish, observe, presence_logits
+from mchmr_stream.network.mesh_network import finish, observe, presence_logits
 from mchmr_stream.network.weights import load_network
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mchmr_stream.body.body_model import skin
+from mchmr_stream.body.model import skin
 from mchmr_stream.datasets.known import BODIES_OBTAINED, REGRESSOR_OBTAINED
 from mchmr_stream.datasets.labelled_bodies import LabelledBodies
 from mchmr_stream.datasets.points import ANNOTATED_NAMES, ANNOTATED_POINTS

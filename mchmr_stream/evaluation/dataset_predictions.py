@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mchmr_stream.body.body_model import forward_kinematics
+from mchmr_stream.body.model import forward_kinematics
 from mchmr_stream.config import Settings, load_settings
 from mchmr_stream.datasets.labels import LabelledPerson, LabelReader
 from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Detections, Frame, Tracks

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mchmr_stream.body.body_model import BodyModel
+from mchmr_stream.body.model import BodyModel
 from mchmr_stream.datasets.known import KNOWN
 from mchmr_stream.datasets.opening import Split, label_files
 from mchmr_stream.datasets.points import ANNOTATED_NAMES, ANNOTATED_POINTS, LabelledPoints

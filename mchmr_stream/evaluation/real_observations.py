@@ -28,7 +28,7 @@ from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.geometry.camera import roll_matrix
 from mchmr_stream.metrics.joint_errors import LIMBS_IN_SMPL, pose_errors
 from mchmr_stream.network.encoders import optimise_for_inference
-from mchmr_stream.network.model import HeadOutput, MultiCropHead, finish, observe
+from mchmr_stream.network.mesh_network import HeadOutput, MultiCropHead, finish, observe
 from mchmr_stream.network.observations import Observations
 from mchmr_stream.network.weights import load_network
 from mchmr_stream.pipeline.factory import open_input

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from mchmr_stream.body.body_files import FREE_BODY, load_body
-from mchmr_stream.body.body_model import BodyModel
 from mchmr_stream.body.coco_points import coco_points
 from mchmr_stream.body.face_points import face_points
+from mchmr_stream.body.files import FREE_BODY, load_body
+from mchmr_stream.body.model import BodyModel
 from mchmr_stream.config import SourceSettings
 from mchmr_stream.datatypes import Scene
 from mchmr_stream.detection.mediapipe_detector import MediaPipeReference

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from mchmr_stream.body.body_files import load_body
+from mchmr_stream.body.files import load_body
 from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.evaluation.camera_consistency import averaged, camera_spread
 from mchmr_stream.evaluation.results import Results, Row, Table

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import BodyModel, forward_kinematics
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import BodyModel, forward_kinematics
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.evaluation.synthetic_people import Labelled
 from mchmr_stream.files.safe_npz import read_npz

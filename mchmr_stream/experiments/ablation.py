@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 
-from mchmr_stream.body.body_files import load_body
+from mchmr_stream.body.files import load_body
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.evaluation.real_observations import load_observed, observe_real, real_errors, save_observed
 from mchmr_stream.experiments.ablation_report import AblationResults, Run, write_report
 from mchmr_stream.files.atomic import temporary_beside
-from mchmr_stream.network.model import MultiCropHead
+from mchmr_stream.network.mesh_network import MultiCropHead
 from mchmr_stream.network.weights import load_network, pick_device
 from mchmr_stream.runtime.threads import torch_threads
 from mchmr_stream.runtime.versions import cpu_name

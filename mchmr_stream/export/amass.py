@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mchmr_stream.body.body_model import BodyModel
+from mchmr_stream.body.model import BodyModel
 from mchmr_stream.export.person_motion import ExportedPerson
 from mchmr_stream.export.smpl_parameters import smpl_parameters
 

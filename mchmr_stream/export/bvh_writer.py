@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mchmr_stream.body.body_model import PARENTS, BodyModel
+from mchmr_stream.body.model import PARENTS, BodyModel
 from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.export.person_motion import Array, ExportedPerson, rest_vertices_m
 from mchmr_stream.export.rotation_curves import euler_zxy_deg

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import BodyModel
 from mchmr_stream.body.builds import with_build
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import BodyModel
 from mchmr_stream.config import checked_build
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.export.amass import write_amass

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mchmr_stream.body.body_model import PARENTS, BodyModel, skin
+from mchmr_stream.body.model import PARENTS, BodyModel, skin
 from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.export.even_segments import Timeline
 from mchmr_stream.export.materials import linear_colour, mesh_normals

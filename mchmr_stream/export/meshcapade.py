@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mchmr_stream.body.body_model import BodyModel
+from mchmr_stream.body.model import BodyModel
 from mchmr_stream.export.optional_packages import needed
 from mchmr_stream.export.person_motion import ExportedPerson
 from mchmr_stream.export.smpl_parameters import smpl_parameters

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mchmr_stream.body.body_model import BodyModel, forward_kinematics, rest_joints
-from mchmr_stream.body.body_model import skin as skin_body
+from mchmr_stream.body.model import BodyModel, forward_kinematics, rest_joints
+from mchmr_stream.body.model import skin as skin_body
 from mchmr_stream.errors import InputError
 from mchmr_stream.motion.motion import WORLD_COLUMNS, Track
 

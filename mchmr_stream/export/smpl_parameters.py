@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from mchmr_stream.body.body_files import FREE_BODY
-from mchmr_stream.body.body_model import BETA_COUNT, BodyModel
+from mchmr_stream.body.files import FREE_BODY
+from mchmr_stream.body.model import BETA_COUNT, BodyModel
 from mchmr_stream.export.person_motion import Array, ExportedPerson
 
 SMPL_NEUTRAL_PELVIS_M = np.array([-0.0018, -0.2233, 0.0282])

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mchmr_stream.body.body_model import PARENTS, BodyModel
+from mchmr_stream.body.model import PARENTS, BodyModel
 from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.export.even_segments import Timeline
 from mchmr_stream.export.glb import NEAR_M

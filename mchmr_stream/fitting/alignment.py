@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.body.body_model import BodyModel
+from mchmr_stream.body.model import BodyModel
 from mchmr_stream.datatypes import Bodies
 from mchmr_stream.fitting.body_fitter import BodyFitter, Measured
 from mchmr_stream.fitting.noise_constants import FitCalibration

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.body.body_model import PARENTS, BodyModel
 from mchmr_stream.body.face_points import LEFT_EAR, LEFT_EYE, NOSE, RIGHT_EAR, RIGHT_EYE
+from mchmr_stream.body.model import PARENTS, BodyModel
 from mchmr_stream.datatypes import EXTREMITY_NAMES, JOINT_NAMES, LANDMARK_NAMES
 
 Array = NDArray[np.float64]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.body.body_model import PARENTS, BodyModel
+from mchmr_stream.body.model import PARENTS, BodyModel
 from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.fitting.kinematics import FREE_JOINTS, State, cross
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.body.body_model import PARENTS, BodyModel
+from mchmr_stream.body.model import PARENTS, BodyModel
 from mchmr_stream.fitting.body_points import BodyPoints
 from mchmr_stream.geometry.rotation import exp_so3
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mchmr_stream.body.body_model import BodyModel, skin
+from mchmr_stream.body.model import BodyModel, skin
 
 _AT_ONCE = 64
 """Bodies in memory at a time: 64 of 6,890 vertices with their skinning take some 100 MB."""

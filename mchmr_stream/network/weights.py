@@ -18,7 +18,7 @@ from mchmr_stream.errors import InputError, MissingPart, UsageError
 from mchmr_stream.files.checksum import sha256_of_file
 from mchmr_stream.files.safe_tensors import write_tensors
 from mchmr_stream.network.encoders import TRAINED_ENCODERS
-from mchmr_stream.network.model import MultiCropNet, NetworkConfig
+from mchmr_stream.network.mesh_network import MultiCropNet, NetworkConfig
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 SHIPPED = {"default": "mchmr_default.safetensors"}

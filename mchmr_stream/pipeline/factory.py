@@ -20,7 +20,7 @@ from mchmr_stream.runtime.threads import frames_together, plan_threads
 if TYPE_CHECKING:
     import torch
 
-    from mchmr_stream.body.body_model import BodyModel
+    from mchmr_stream.body.model import BodyModel
     from mchmr_stream.cropping.cropper import Cropper
     from mchmr_stream.fitting.alignment import KeypointAlignment
     from mchmr_stream.fitting.body_fitter import BodyFitter
@@ -97,8 +97,8 @@ def build_components(settings: Settings, *, detector: Detector | None = None, es
     """
     import torch
 
-    from mchmr_stream.body.body_files import load_body
     from mchmr_stream.body.builds import with_build
+    from mchmr_stream.body.files import load_body
     from mchmr_stream.network.weights import pick_device
 
     device = pick_device(settings.runtime.device)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mchmr_stream.body.body_model import BodyModel
 from mchmr_stream.body.joints import rest_joints
+from mchmr_stream.body.model import BodyModel
 from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Frame, Tracks
 from mchmr_stream.geometry.camera import full_from_local, roll_matrix
 

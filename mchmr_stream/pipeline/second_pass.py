@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mchmr_stream.body.body_model import BodyModel
+from mchmr_stream.body.model import BodyModel
 from mchmr_stream.config import Settings
 from mchmr_stream.datatypes import Bodies
 from mchmr_stream.fitting.measurements_file import MeasuredFile

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mchmr_stream.body.body_model import PARENTS
+from mchmr_stream.body.model import PARENTS
 from mchmr_stream.datatypes import JOINT_NAMES, Scene
 from mchmr_stream.errors import MissingPart
 from mchmr_stream.motion.output_paths import plain_name

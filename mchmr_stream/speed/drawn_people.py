@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import BodyModel, skin
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import BodyModel, skin
 from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics, project

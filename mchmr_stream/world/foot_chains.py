@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mchmr_stream.body.body_model import PARENTS, BodyModel, rest_joints
+from mchmr_stream.body.model import PARENTS, BodyModel, rest_joints
 from mchmr_stream.body.shape import robust_shape
 from mchmr_stream.motion.motion import Motion, Track
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
-from mchmr_stream.body.body_model import PARENTS
+from mchmr_stream.body.model import PARENTS
 from mchmr_stream.geometry.easing import smoothstep
 from mchmr_stream.world.foot_chains import ANKLES, Array, Walker
 from mchmr_stream.world.foot_contacts import Stance

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mchmr_stream.body.body_model import BodyModel, forward_kinematics, rest_pelvis
+from mchmr_stream.body.model import BodyModel, forward_kinematics, rest_pelvis
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.motion.motion import Motion, Track, World, WorldTrack
 from mchmr_stream.world.doubts import WorldEvidence, warnings_of

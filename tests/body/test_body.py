@@ -22,8 +22,8 @@ from smpl_files import smpl_arrays
 from torch import Tensor
 
 from mchmr_stream.body import joints as numpy_joints
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import PARENTS, BodyModel, forward_kinematics, rest_joints, rest_pelvis, skin
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import PARENTS, BodyModel, forward_kinematics, rest_joints, rest_pelvis, skin
 from mchmr_stream.errors import InputError
 
 # Body, then jaw and eyes on the head, then five fingers of three joints on each wrist.

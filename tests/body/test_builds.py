@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from smpl_files import smpl_arrays
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import BodyModel, skin
 from mchmr_stream.body.builds import relative_to_skeleton, with_build
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import BodyModel, skin
 from mchmr_stream.config import load_settings
 from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import UsageError

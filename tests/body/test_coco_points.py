@@ -10,9 +10,9 @@ import pytest
 import torch
 from places import ROOT
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import forward_kinematics
 from mchmr_stream.body.coco_points import CocoPoints, coco_points
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import forward_kinematics
 from mchmr_stream.errors import InputError
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
 

@@ -23,7 +23,7 @@ from mchmr_stream.estimators.local import LocalEstimator
 from mchmr_stream.network import encoders
 from mchmr_stream.network.encoders import Encoder, make_encoder
 from mchmr_stream.network.encoders.vit import ViT
-from mchmr_stream.network.model import MultiCropNet
+from mchmr_stream.network.mesh_network import MultiCropNet
 from mchmr_stream.network.paper_head import PaperFusion, PaperHead, views_info
 from mchmr_stream.network.weights import LoadedNetwork, load_network
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import skin
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import skin
 from mchmr_stream.datasets.mixture import Mixture
 from mchmr_stream.datasets.opening import open_set, sets_in
 from mchmr_stream.datasets.points import (

@@ -10,11 +10,11 @@ import torch
 from components import import_or_skip
 from places import ROOT
 
-from mchmr_stream.body.body_files import load_body
+from mchmr_stream.body.files import load_body
 from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import UsageError
 from mchmr_stream.network.fusion import SelfAttentionFusion
-from mchmr_stream.network.model import NetworkConfig
+from mchmr_stream.network.mesh_network import NetworkConfig
 from mchmr_stream.network.observations import Observations
 from mchmr_stream.training.common import losses
 

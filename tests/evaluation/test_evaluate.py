@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import forward_kinematics, skin
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import forward_kinematics, skin
 from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.evaluation import camera_consistency, real3d, real_predictions, reprojection, synthetic, upper_body
 from mchmr_stream.evaluation import synthetic_predictions as rendered
@@ -29,7 +29,7 @@ from mchmr_stream.geometry.rotation import matrix_from_axis_angle
 from mchmr_stream.metrics.joint_errors import LIMBS_IN_SMPL, errors_by_frame, pose_errors, right_points
 from mchmr_stream.metrics.surface_errors import body_mass_index, stature_m, vertex_error_mm
 from mchmr_stream.network.encoders import make_encoder
-from mchmr_stream.network.model import MultiCropNet, NetworkConfig
+from mchmr_stream.network.mesh_network import MultiCropNet, NetworkConfig
 from mchmr_stream.network.weights import LoadedNetwork, load_network, save_network
 from mchmr_stream.synthesis.samples import PersonLabel, SyntheticScene
 from mchmr_stream.training.observations.observed_people import ObservedPeople

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import BodyModel, forward_kinematics, skin
 from mchmr_stream.body.coco_points import coco_points
 from mchmr_stream.body.face_points import FACE_VERTICES, face_points
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import BodyModel, forward_kinematics, skin
 from mchmr_stream.datatypes import JOINT_NAMES, KEYPOINT_NAMES
 from mchmr_stream.evaluation import real3d, real_predictions, reprojection
 from mchmr_stream.evaluation.html_report import real_report

@@ -13,8 +13,8 @@ from head_training import packed_data, sampler_of, small
 from PIL import Image
 from places import ROOT
 
-from mchmr_stream.body.body_files import load_body
 from mchmr_stream.body.coco_points import coco_points
+from mchmr_stream.body.files import load_body
 from mchmr_stream.cli import main
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.evaluation.real_observations import ObservedView, load_observed, real_errors, save_observed
@@ -23,7 +23,7 @@ from mchmr_stream.experiments.ablation import load_variant
 from mchmr_stream.experiments.ablation_report import AblationResults, interval, page, spread, verdict
 from mchmr_stream.geometry.camera import roll_matrix
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
-from mchmr_stream.network.model import HeadOutput
+from mchmr_stream.network.mesh_network import HeadOutput
 from mchmr_stream.network.observations import Observations
 from mchmr_stream.training.common.train_settings import load_train_settings
 from mchmr_stream.training.frozen_encoder.head_trainer import HeadTrainer, new_head

@@ -28,9 +28,9 @@ from motions import CAMERA, HEIGHT, WIDTH, write_motion
 from places import HELPERS, ROOT
 from scipy.spatial.transform import Rotation
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import PARENTS, skin
 from mchmr_stream.body.builds import with_build
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import PARENTS, skin
 from mchmr_stream.cli import main
 from mchmr_stream.config import settings_from
 from mchmr_stream.datatypes import JOINT_NAMES

@@ -9,7 +9,7 @@ import pytest
 import torch
 from fitted_people import BODY, CALIBRATION, POINTS, K, bodies_of, fitted_state, joints_of, measured, seen, standing
 
-from mchmr_stream.body.body_model import skin
+from mchmr_stream.body.model import skin
 from mchmr_stream.fitting.alignment import KeypointAlignment
 from mchmr_stream.fitting.body_fitter import BodyFitter, Measured
 from mchmr_stream.fitting.body_points import nominal_points

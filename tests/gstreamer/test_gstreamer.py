@@ -107,7 +107,7 @@ def app(environment: dict[str, str], clip: Path, config: Path) -> Any:
 
 def test_the_path_that_is_printed_holds_the_loader_shim(capsys: pytest.CaptureFixture[str]):
     assert main(["gst-path"]) == 0
-    assert (Path(capsys.readouterr().out.strip()) / "python" / "gstreamer/plugins/python/mchmr.py").is_file()
+    assert (Path(capsys.readouterr().out.strip()) / "python" / "mchmr.py").is_file()
 
 
 def test_file_to_file_keeps_count_and_times_draws_bodies_and_finishes_the_mp4(environment, clip, config, tmp_path):

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import PARENTS, skin
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import PARENTS, skin
 from mchmr_stream.datasets.points import ANNOTATED_POINTS, POINT_NAMES, LabelledPoints
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.rendering.shading import paint_bodies

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import BodyModel, forward_kinematics
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import BodyModel, forward_kinematics
 from mchmr_stream.datatypes import Bodies, Frame, Scene, SourceInfo
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.motion.npz_writer import NpzSink

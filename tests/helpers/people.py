@@ -10,8 +10,8 @@ import torch
 from media import Picture, counter_picture
 from scipy.spatial.transform import Rotation
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import BodyModel, skin
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import BodyModel, skin
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.rendering.shading import paint_bodies
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import skin
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import skin
 from mchmr_stream.datatypes import JOINT_NAMES, KEYPOINT_NAMES
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.rendering.shading import paint_bodies

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mchmr_stream.body.body_model import PARENTS
+from mchmr_stream.body.model import PARENTS
 
 
 def smpl_arrays(

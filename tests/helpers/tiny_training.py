@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import skin
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import skin
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
 from mchmr_stream.network import encoders

@@ -27,7 +27,7 @@ from places import ROOT
 
 import mchmr_stream
 from mchmr_stream import cli
-from mchmr_stream.body.body_model import BodyModel
+from mchmr_stream.body.model import BodyModel
 from mchmr_stream.cli.video import process
 from mchmr_stream.config import Settings, settings_from
 from mchmr_stream.datatypes import Detections, Frame

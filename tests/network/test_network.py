@@ -18,7 +18,7 @@ from mchmr_stream.geometry.camera import box_info, full_from_local
 from mchmr_stream.network.fusion import FUSIONS, ConcatFusion, CropAwareFusion, SelfAttentionFusion, fourier, relative_boxes
 from mchmr_stream.network.heads import CameraDecoder
 from mchmr_stream.network.landmarks import BLAZEPOSE_MIRROR, COCO_FROM_BLAZEPOSE
-from mchmr_stream.network.model import MultiCropHead, MultiCropNet, NetworkConfig
+from mchmr_stream.network.mesh_network import MultiCropHead, MultiCropNet, NetworkConfig
 from mchmr_stream.network.observations import Observations, agree_on_sides, base_from_unit, points_to_base, view_geometry
 from mchmr_stream.network.weights import find_weights, load_network, save_network
 

@@ -15,7 +15,7 @@ from mchmr_stream.errors import MissingPart, UsageError
 from mchmr_stream.geometry.camera import box_info
 from mchmr_stream.geometry.rotation import matrix_from_sixd
 from mchmr_stream.network.encoders import make_encoder, optimise_for_inference
-from mchmr_stream.network.model import MultiCropNet, NetworkConfig, make_head
+from mchmr_stream.network.mesh_network import MultiCropNet, NetworkConfig, make_head
 from mchmr_stream.network.observations import Observations, view_geometry
 from mchmr_stream.network.paper_head import PaperFusion, PaperHead, ViewBodies, positional_encoding, views_info
 from mchmr_stream.network.weights import load_network, save_network

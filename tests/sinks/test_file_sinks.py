@@ -19,9 +19,9 @@ import torch
 from places import ROOT
 from scipy.spatial.transform import Rotation
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import forward_kinematics, skin
 from mchmr_stream.body.builds import with_build
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import forward_kinematics, skin
 from mchmr_stream.config import SourceSettings
 from mchmr_stream.datatypes import Bodies, Frame, Scene, SourceInfo
 from mchmr_stream.errors import InputError, UsageError

@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import forward_kinematics
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import forward_kinematics
 from mchmr_stream.cli import main
 from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.errors import InputError, UsageError

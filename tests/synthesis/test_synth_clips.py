@@ -9,8 +9,8 @@ import pytest
 import torch
 from components import import_or_skip
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import skin
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import skin
 from mchmr_stream.cli import main
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.rotation import geodesic_rad, matrix_from_axis_angle

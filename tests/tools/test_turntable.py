@@ -17,8 +17,8 @@ from PIL import Image
 from places import ROOT
 from scipy.spatial.transform import Rotation
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import forward_kinematics, skin
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import forward_kinematics, skin
 from mchmr_stream.motion.motion import WORLD_COLUMNS
 
 TOOL = ROOT / "tools" / "turntable.py"

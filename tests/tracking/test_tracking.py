@@ -384,15 +384,17 @@ def test_dropping_a_carry_forgets_where_the_landmarks_led() -> None:
     assert misled.evidence_s == left_alone.evidence_s == pytest.approx(1.0)
 
 
-def test_max_people_keeps_the_largest_without_flicker() -> None:
+@pytest.mark.parametrize("min_keypoint_score", [0.0, 0.45])
+def test_max_people_keeps_the_largest_without_flicker(min_keypoint_score: float) -> None:
+    """Also in the frame in which keypoints show that somebody new is a person."""
     people = [
         Person(straight(100, 300), 200),
         Person(straight(400, 300), 200, phase=1),
         Person(straight(700, 300), 120),
         Person(straight(1000, 300), 320, enters_s=2),
     ]
-    tracker, rng = people_tracker(max_people=1), np.random.default_rng(0)
-    shown = [tracker.update(look(people, t, rng, noise=0.03)[0], float(t)).track_id.tolist() for t in times(30, 3)]
+    tracker, rng = people_tracker(max_people=1, min_keypoint_score=min_keypoint_score), np.random.default_rng(0)
+    shown = [tracker.believed(tracker.update(look(people, t, rng, noise=0.03)[0], float(t))).track_id.tolist() for t in times(30, 3)]
     assert all(len(ids) == 1 for ids in shown)
     sequence = [ids[0] for ids in shown]
     assert sum(a != b for a, b in itertools.pairwise(sequence)) == 1  # only the large one pushes out

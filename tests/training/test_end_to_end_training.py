@@ -18,8 +18,8 @@ from places import HELPERS, ROOT
 from safetensors.torch import load_file
 from tiny_training import SETTINGS, TinyEncoder, write_people
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import skin
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import skin
 from mchmr_stream.cli import main
 from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.cropping.cropper import Cropper

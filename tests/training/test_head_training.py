@@ -17,7 +17,7 @@ from components import import_or_skip
 from head_training import QUIET, packed_data, people, perfect_residuals, sampler_of, small
 from places import ROOT
 
-from mchmr_stream.body.body_files import load_body
+from mchmr_stream.body.files import load_body
 from mchmr_stream.cropping.base_box import KEYPOINTS_OVER_BOX, base_boxes
 from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.datatypes import Tracks

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mchmr_stream.body.body_files import load_body
+from mchmr_stream.body.files import load_body
 from mchmr_stream.geometry.rotation import matrix_from_axis_angle
 from mchmr_stream.network.landmarks import BLAZEPOSE_MIRROR, BLAZEPOSE_NAMES, COCO_MIRROR
 from mchmr_stream.training.observations.body_landmarks import SparseBody

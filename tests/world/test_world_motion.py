@@ -12,8 +12,8 @@ from components import import_or_skip
 from scipy.spatial.transform import Rotation
 from walking import CAMERA, Way, camera_pose, farther, track_of, walking
 
-from mchmr_stream.body.body_files import load_body
-from mchmr_stream.body.body_model import BodyModel
+from mchmr_stream.body.files import load_body
+from mchmr_stream.body.model import BodyModel
 from mchmr_stream.cli import main
 from mchmr_stream.errors import InputError
 from mchmr_stream.export.formats import export_motion

@@ -19,7 +19,7 @@ import torch
 
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.files.same_file import refuse_to_replace
-from mchmr_stream.network.model import MultiCropNet
+from mchmr_stream.network.mesh_network import MultiCropNet
 from mchmr_stream.network.weights import save_network
 from mchmr_stream.training.common.distributed import ALONE, Ranks
 from mchmr_stream.training.common.run_log import Record, RunLog

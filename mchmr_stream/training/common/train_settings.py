@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from mchmr_stream.errors import InputError, UsageError
-from mchmr_stream.network.model import NetworkConfig
+from mchmr_stream.network.mesh_network import NetworkConfig
 from mchmr_stream.training.observations.landmark_samples import SamplerSettings
 
 MANY = 10**9

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mchmr_stream.body.body_files import FREE_BODY
-from mchmr_stream.body.body_model import BodyModel, skin
+from mchmr_stream.body.files import FREE_BODY
+from mchmr_stream.body.model import BodyModel, skin
 from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.datasets.labels import BodyKind, LabelReader
 from mchmr_stream.datasets.points import ANNOTATED_HIPS, ANNOTATED_POINTS, SMPL_HIPS, SMPL_POINTS, LabelledPoints
 from mchmr_stream.errors import InputError, MchmrError, UsageError
 from mchmr_stream.geometry.camera import box_info
 from mchmr_stream.metrics.joint_errors import LIMBS_IN_SMPL, pose_errors
-from mchmr_stream.network.model import MultiCropNet
+from mchmr_stream.network.mesh_network import MultiCropNet
 from mchmr_stream.network.paper_head import PaperHead, ViewBodies
 from mchmr_stream.training.common.distributed import ALONE, Ranks, share_batch_norms
 from mchmr_stream.training.end_to_end import paper_losses

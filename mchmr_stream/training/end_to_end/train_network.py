@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 
-from mchmr_stream.body.body_files import load_body
+from mchmr_stream.body.files import load_body
 from mchmr_stream.datasets.labels import LabelReader
 from mchmr_stream.datasets.opening import open_set
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.network.encoders import make_encoder
-from mchmr_stream.network.model import MultiCropNet
+from mchmr_stream.network.mesh_network import MultiCropNet
 from mchmr_stream.network.weights import load_network, read_header
 from mchmr_stream.training.common.distributed import Ranks, open_ranks
 from mchmr_stream.training.common.loop import Leg, Loop, Report, check_folder, go_on, provenance

@@ -19,7 +19,7 @@ from mchmr_stream.geometry.camera import full_from_local
 from mchmr_stream.metrics.joint_errors import LIMBS_IN_SMPL, pose_errors
 from mchmr_stream.network.encoders import make_encoder
 from mchmr_stream.network.landmarks import BLAZEPOSE_NAMES
-from mchmr_stream.network.model import HeadOutput, MultiCropHead, MultiCropNet, NetworkConfig
+from mchmr_stream.network.mesh_network import HeadOutput, MultiCropHead, MultiCropNet, NetworkConfig
 from mchmr_stream.training.common import losses
 from mchmr_stream.training.common.train_settings import TrainSettings
 from mchmr_stream.training.observations.batches import TrainingBatch

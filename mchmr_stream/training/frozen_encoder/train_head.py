@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from mchmr_stream.body.body_files import load_body
+from mchmr_stream.body.files import load_body
 from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.errors import UsageError
 from mchmr_stream.files.same_file import refuse_to_replace

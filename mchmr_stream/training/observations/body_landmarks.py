@@ -11,7 +11,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from mchmr_stream.body.body_model import BodyModel, skin
+from mchmr_stream.body.model import BodyModel, skin
 from mchmr_stream.datatypes import JOINT_NAMES, KEYPOINT_NAMES
 from mchmr_stream.network.landmarks import BLAZEPOSE_NAMES
 

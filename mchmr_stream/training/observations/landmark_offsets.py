@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mchmr_stream.body.body_model import PARENTS
+from mchmr_stream.body.model import PARENTS
 from mchmr_stream.datatypes import JOINT_NAMES
 from mchmr_stream.network.landmarks import BLAZEPOSE_MIRROR, BLAZEPOSE_NAMES, COCO_FROM_BLAZEPOSE, COCO_MIRROR
 from mchmr_stream.training.observations.body_landmarks import SparseBody

@@ -21,7 +21,7 @@ from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.geometry.camera import roll_matrix
 from mchmr_stream.metrics.joint_errors import LIMBS_IN_SMPL
 from mchmr_stream.network.encoders import CropFeatures
-from mchmr_stream.network.model import observe
+from mchmr_stream.network.mesh_network import observe
 from mchmr_stream.network.observations import Observations
 from mchmr_stream.training.observations.batches import TrainingBatch
 from mchmr_stream.training.observations.body_landmarks import SparseBody

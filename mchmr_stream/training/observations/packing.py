@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mchmr_stream.body.body_files import load_body
+from mchmr_stream.body.files import load_body
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.training.common.train_settings import TrainSettings

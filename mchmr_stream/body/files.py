@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mchmr_stream.body.body_model import BETA_COUNT, JOINT_COUNT, PARENTS, BodyModel
+from mchmr_stream.body.model import BETA_COUNT, JOINT_COUNT, PARENTS, BodyModel
 from mchmr_stream.errors import InputError
 from mchmr_stream.files.checksum import sha256_of_file
 from mchmr_stream.files.safe_npz import read_npz
