@@ -13,10 +13,11 @@ from places import ROOT
 from mchmr_stream.cli import build_parser
 
 PACKAGE = ROOT / "mchmr_stream"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "tests" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TOP_LEVEL = ("benchmarks", "configs", "docs", "examples", "mchmr_stream", "tests", "tools", "triton_models")
 ROOMS = tuple(sorted(folder.name for folder in PACKAGE.iterdir() if (folder / "__init__.py").is_file()))
 _PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join([*TOP_LEVEL, *ROOMS])})/[\w./-]*\w")
+EVERYWHERE = {"-v", "-q", "--debug", "--quiet", "--verbose", "-h", "--help"}
 _LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 
 
@@ -57,7 +58,7 @@ def complaints(line: str) -> list[str]:
     return [option for option in used if option not in options]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_paths_exist(page: Path) -> None:
     text = page.read_text()
     named = {path for path in _PATH.findall(text) if re.search(r"\.(py|md|yaml|json|npz|sh|safetensors|toml)$", path)}
@@ -65,7 +66,7 @@ def test_paths_exist(page: Path) -> None:
     assert sorted(link for link in _LINK.findall(text) if not (page.parent / link).exists()) == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_and_options_exist(page: Path) -> None:
     assert {line: wrong for line in command_lines(page.read_text()) if (wrong := complaints(line))} == {}
 
