@@ -1,7 +1,7 @@
-"""Every setting, typed and explained. Unknown names are refused with the nearest known one.
+"""All settings, typed and described. Unknown names are refused with the nearest known one.
 
-`Settings()` is the default; `load_settings(file, overrides)` reads YAML and `a.b=c` strings.
-This file knows no part of the pipeline: `pipeline/factory.py` turns settings into objects.
+`Settings()` is the default; `load_settings(file, overrides)` reads YAML and `a.b=c` strings. This file does not depend on the pipeline:
+`pipeline/factory.py` builds objects from settings.
 """
 
 from __future__ import annotations
@@ -378,37 +378,45 @@ def alone(settings: Settings) -> Settings:
 
 
 def files_named(settings: Settings) -> list[Path]:
-    """Files that settings name, such as weights, bodies and intrinsics: what a run reads beside its input."""
+    """Files that settings name, such as weights, bodies and intrinsics: the inputs of a run besides its source."""
     return list(files_by_setting(settings).values())
 
 
 def files_by_setting(settings: Settings) -> dict[str, Path]:
-    """The same by the setting's name, as in `camera.intrinsics`."""
+    """The files of `files_named` by the setting's name, as in `camera.intrinsics`."""
     values = {f"{place}.{name}": value for place, section in settings for name, value in section if isinstance(value, (str, Path))}
     return {name: Path(value) for name, value in values.items() if _is_file(value)}
 
 
 def may_change(setting: str) -> bool:
-    """Whether a run that was stopped may be gone on with under another value: it says where to run, or how often to save."""
+    """Whether a stopped run may be resumed with another value of a setting: settings of the machine, or of the interval of saving."""
     return setting.partition(".")[0] in _WHERE_IT_RUNS or setting in _HOW_IT_RUNS
 
 
 def _is_file(value: str | Path) -> bool:
     try:
         return Path(value).is_file()
-    except (OSError, ValueError):  # a text that cannot be a name
+    except (OSError, ValueError):  # the text is no valid file name
         return False
 
 
 def apply_override(data: dict[str, Any], text: str) -> None:
-    """Put `a.b=c` into a nested dictionary; the value is read as YAML."""
+    """Set a value in a nested dictionary from text.
+
+    Args:
+        data: The dictionary; it is changed.
+        text: `a.b=c`; the value is read as YAML.
+
+    Raises:
+        UsageError: The text is of another form.
+    """
     name, sign, value = text.partition("=")
     keys = name.strip().split(".")
     if not sign or not all(keys) or len(keys) < 2:
         raise UsageError(f"--set got {text!r}, expected section.name=value, for example smoother.strength=2")
     try:
         parsed = yaml.safe_load(value)
-    except yaml.reader.ReaderError:  # a character that YAML has no room for, as a file's name may have
+    except yaml.reader.ReaderError:  # a character that YAML excludes, possibly in a file's name
         parsed = value
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist, a number of thousands of digits
         raise UsageError(f"--set {name}: cannot read {value[:40]!r}, expected a number, a word or a YAML list") from error
@@ -421,7 +429,7 @@ def apply_override(data: dict[str, Any], text: str) -> None:
 
 
 def settings_from(data: dict[str, Any]) -> Settings:
-    """Check a nested dictionary. Raises UsageError that names the first thing wrong."""
+    """Validate a nested dictionary. Raises UsageError that names the first error."""
     try:
         return Settings.model_validate(data)
     except ValidationError as error:

@@ -44,9 +44,9 @@ EXTREMITY_NAMES = (
     "left_pinky", "right_pinky", "left_index", "right_index", "left_thumb", "right_thumb", "left_heel", "right_heel", "left_foot_index",
     "right_foot_index",
 )  # fmt: skip
-"""Ten points of hands and feet, as BlazePose names them: they show how hands and feet are turned."""
+"""Ten points of hands and feet, as BlazePose names them: they determine the orientation of hands and feet."""
 LANDMARK_NAMES = KEYPOINT_NAMES + EXTREMITY_NAMES
-"""What the network sees in the crops: 27 points."""
+"""The 27 points that the network finds in the crops."""
 
 JOINT_NAMES = (
     "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle",
@@ -66,7 +66,7 @@ def _check(name: str, array: NDArray, *shape: int | None) -> None:
 
 @dataclass(frozen=True, eq=False)
 class SourceInfo:
-    """What is known of a source before its first frame."""
+    """Properties of a source that are known before its first frame."""
 
     name: str
     """Name in messages."""
@@ -152,7 +152,7 @@ class Detections:
 
 @dataclass(frozen=True, eq=False)
 class Tracks:
-    """The people of one frame with identities, including those that the detector missed and the tracker carries on."""
+    """The people of one frame with identities, including those whom the detector misses and the tracker carries."""
 
     track_id: Int
     """(n,) from 1, never used twice in one run"""
@@ -267,7 +267,7 @@ class CropEstimates:
 
 @dataclass(frozen=True, eq=False)
 class Bodies:
-    """The SMPL bodies of everyone in one frame, in the full picture's camera (x right, y down, z forward, metres)."""
+    """The SMPL bodies of all people in one frame, in the full picture's camera (x right, y down, z forward, metres)."""
 
     frame: int
     """Index of the frame in the source."""
@@ -379,7 +379,7 @@ class Scene(Described):
     frame: Frame
     """The picture."""
     bodies: Bodies
-    """Pose, shape, position and identity of everyone; rows n."""
+    """Pose, shape, position and identity of all people; rows n."""
     intrinsics: Intrinsics
     """Camera of the picture."""
     joints_m: Float

@@ -1,18 +1,18 @@
-"""Errors that a user meets. Each message is one clear line: what was got, what was expected, what to do next."""
+"""Errors that a user meets. Each message is one clear line: the value received, the value expected, and what to do next."""
 
 
 class MchmrError(Exception):
     """Base of all errors that this package raises on purpose. The command line prints the message without a traceback."""
 
     exit_code = 1
-    """What the command line exits with."""
+    """Exit status of the command line."""
 
 
 class UsageError(MchmrError):
     """The request is wrong: an unknown setting, a missing argument, a value out of range."""
 
     exit_code = 2
-    """What the command line exits with."""
+    """Exit status of the command line."""
 
 
 class InputError(MchmrError):
@@ -28,8 +28,8 @@ class MissingPart(MchmrError):
 
 
 class EncodingError(MchmrError):
-    """Pictures cannot be encoded as wanted. Numbers are not concerned."""
+    """Pictures cannot be encoded as requested. Numeric results are not affected."""
 
 
 class ServerError(MchmrError):
-    """A server cannot be used, or did not come back in time; the message names it and what to do."""
+    """A server cannot be used, or did not respond in time; the message names it and what to do."""

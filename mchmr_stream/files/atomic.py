@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: they are written beside their place and moved there at the end."""
+"""Atomic files: they are written under a temporary name beside the destination and renamed at the end."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from mchmr_stream.errors import MchmrError, UsageError
 
 
 def hidden_mark(path: Path) -> str:
-    """How the names of temporary files and folders beside `path` begin.
+    """Prefix of the names of temporary files and folders beside `path`.
 
-    Short and ASCII however `path` is called: its own name may leave no room for more, and some libraries take UTF-8 only.
+    It is short and ASCII for any name: a longer one may exceed the limit of the file system, and some libraries accept UTF-8 only.
     """
     return f".mchmr-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}."
 
 
 def temporary_beside(path: Path, suffix: str = ".part") -> Path:
-    """Where a file is written until it is whole. On the same disk as `path`, so that moving it is one step."""
+    """Temporary path for a file that is being written. It is on the same disk as `path`, so that the rename is atomic."""
     return path.with_name(f"{hidden_mark(path)}{os.getpid()}{suffix}")
 
 
 def check_folder(path: Path) -> None:
-    """Raises UsageError when `path` cannot be written because its folder is not there, or takes no name of this length."""
+    """Raise UsageError if `path` cannot be written because its folder does not exist or the name is too long."""
     if not path.parent.is_dir():
         raise UsageError(f"cannot write {path}: {path.parent} is not a folder, create it first")
     try:
@@ -39,7 +39,7 @@ def check_folder(path: Path) -> None:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Move a finished file to its place; it is on the disk before its name is."""
+    """Rename a finished file to its destination, after its content is synchronised to the disk."""
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -47,7 +47,7 @@ def publish(temporary: Path, path: Path) -> None:
 
 @contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """A full disk, a missing permission or a name that a library does not take, as one line that names the file."""
+    """Convert a full disk, a missing permission or an unsupported name to a one-line error that names the file."""
     try:
         yield
     except OSError as error:

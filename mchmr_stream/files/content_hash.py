@@ -1,7 +1,7 @@
-"""What a run is made of, whatever it is called: size and a hash of its content, cheap however long the input is.
+"""Identity of the inputs of a run, independent of their names: size and a sampled hash, fast for files of any length.
 
-Of a long file the hash covers the head, the tail and stretches between, so two files that differ only elsewhere count as one. Encoded
-videos do not: sizes of pictures stand in the index at the head or the tail. Of several files it covers all names and sizes, and head,
+For a long file the hash covers the head, the tail and stretches between, so two files that differ only elsewhere have equal hashes. Encoded
+videos differ: the sizes of pictures are in the index at the head or the tail. For several files it covers all names and sizes, and head,
 middle and tail of each.
 """
 
@@ -19,15 +19,15 @@ _ENDS_BYTES = 1 << 20
 _STRETCH_BYTES = 1 << 16
 _STRETCHES = 32
 _OF_MANY_BYTES = 1 << 14
-"""Head, middle and tail of one file among several have so many bytes each."""
+"""Size of head, middle and tail of one file among several."""
 
 Files = Path | Sequence[Path]
-"""One file, or several in their order."""
+"""One file, or several in order."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """Size and hash, as files name them: JSON takes the fields as they are."""
+    """Size and hash, as written to files: JSON takes the fields as they are."""
 
     files: int
     bytes: int
@@ -35,11 +35,11 @@ class Content:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
-        """Raises KeyError, TypeError or ValueError where `plain` is something else."""
+        """Read from a mapping. Raises KeyError, TypeError or ValueError if it is invalid."""
         return cls(int(plain["files"]), int(plain["bytes"]), str(plain["sampled_sha256"]))
 
     def begins(self, files: Files) -> bool:
-        """Whether the input holds this and more behind it: a download that went on, pictures that were added."""
+        """Whether the input begins with this content and continues: a resumed download, or added pictures."""
         if isinstance(files, Path):
             return self.files == 1 and self.bytes < _size(files) and _file_content(files, self.bytes) == self
         return self.files < len(files) and _several_content(files[: self.files]) == self
@@ -51,17 +51,17 @@ class Content:
 
 @dataclass(frozen=True)
 class MadeOf:
-    """The input of a run and the files that its settings name."""
+    """Input of a run and the files named by its settings."""
 
     path: Path
     files: Files
     content: Content | None
-    """None where it cannot be read twice: a pipe, a device"""
+    """None if it cannot be read twice: a pipe, a device"""
     setting_files: Mapping[str, Content] = field(default_factory=dict)
     """By setting, as in `camera.intrinsics`"""
 
     def plain(self) -> dict[str, Any]:
-        """For JSON: `name`, the input's `Content`, `setting_files`."""
+        """Convert for JSON: `name`, the input's `Content`, `setting_files`."""
         content = {} if self.content is None else asdict(self.content)
         return {"name": self.path.name, **content, "setting_files": {name: asdict(one) for name, one in self.setting_files.items()}}
 
@@ -70,7 +70,7 @@ class MadeOf:
 
 
 def content_of(files: Files) -> Content | None:
-    """None where there is a pipe or a device. Raises InputError in one line where a file cannot be read."""
+    """Content of files; None for a pipe or a device. Raises InputError in one line if a file cannot be read."""
     several = [files] if isinstance(files, Path) else files
     if not all(file.is_file() for file in several):
         return None
@@ -78,7 +78,7 @@ def content_of(files: Files) -> Content | None:
 
 
 def _file_content(path: Path, length: int) -> Content:
-    """Of the first `length` bytes."""
+    """Content of the first `length` bytes."""
     digest = hashlib.sha256(str(length).encode())
     for part in _parts(path, _stretches(length)):
         digest.update(part)
@@ -86,7 +86,7 @@ def _file_content(path: Path, length: int) -> Content:
 
 
 def _stretches(length: int) -> list[tuple[int, int]]:
-    """Start and length of what is read. A short file is read whole."""
+    """Start and length of the sampled parts. A short file is read completely."""
     between = length - 2 * _ENDS_BYTES - _STRETCH_BYTES
     if between <= _STRETCHES * _STRETCH_BYTES:
         return [(0, length)]

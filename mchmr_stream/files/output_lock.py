@@ -1,7 +1,7 @@
-"""One process at a time writes an output, and what killed processes left beside it is removed.
+"""Locks that admit one writing process per output, and removal of files left by killed processes.
 
-A lock says that a writer lives, whatever process numbers have become since and whichever computer it runs on. It is held on a hidden file
-beside the output, and the system lets go of it when the process ends, however it ends.
+A lock proves that a writer is alive, independent of process numbers and of the computer. It is held on a hidden file beside the output, and
+the system releases it at the end of the process, however it ends.
 """
 
 from __future__ import annotations
@@ -22,15 +22,22 @@ log = logging.getLogger(__name__)
 
 _LOCK = "lock"
 _HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
-"""What a system says of a lock that somebody else has."""
+"""Error numbers for a lock held by another process."""
 
 
 @contextmanager
 def claimed(outputs: Iterable[Path], *, clean: bool = True) -> Iterator[bool]:
-    """Hold outputs, files or folders, until the block is left. `clean`: remove what killed processes left of them.
+    """Hold the locks of outputs, files or folders, within the `with` block.
 
-    Gives whether all are held: where a folder takes no lock, its writer says what is wrong there. Raises MchmrError where another process
-    holds one.
+    Args:
+        outputs: The outputs.
+        clean: Remove what killed processes left of them.
+
+    Yields:
+        Whether all are held. A folder that cannot hold a lock is reported by its writer.
+
+    Raises:
+        MchmrError: Another process holds one of them.
     """
     with ExitStack() as held:
         are_held = {output: held.enter_context(_lock(output)) for output in dict.fromkeys(outputs)}
@@ -41,7 +48,7 @@ def claimed(outputs: Iterable[Path], *, clean: bool = True) -> Iterator[bool]:
 
 @contextmanager
 def claimed_folder(folder: Path) -> Iterator[None]:
-    """The same for a folder that may not be there yet. What is made for its lock goes again where nothing comes into it."""
+    """Hold the lock of a folder that may not exist yet. Parents created for the lock are removed again if they stay empty."""
     missing = [parent for parent in Path(os.path.abspath(folder)).parents if not parent.exists()]
     if missing:
         missing[0].mkdir(parents=True, exist_ok=True)
@@ -55,7 +62,7 @@ def claimed_folder(folder: Path) -> Iterator[None]:
 
 
 def remove_left_over(output: Path) -> None:
-    """Remove the hidden files and folders of an output that this process holds; there is no other that could be writing them."""
+    """Remove the hidden files and folders of an output whose lock this process holds, so that no other process writes them."""
     for entry in left_over(output):
         try:
             if entry.is_dir() and not entry.is_symlink():
@@ -68,7 +75,7 @@ def remove_left_over(output: Path) -> None:
 
 
 def remove_abandoned(folder: Path, suffix: str, *, unless: str) -> None:
-    """The same for all outputs in a folder with names of that ending whose writers were killed, but not where a file `unless` was kept."""
+    """Remove hidden files of all outputs in a folder with this ending whose writers were killed, unless a file `unless` was kept."""
     for lock in folder.glob(f".mchmr-*.{_LOCK}"):
         with suppress(OSError):
             output = folder / lock.read_text(errors="surrogateescape").partition("\n")[2]
@@ -94,7 +101,7 @@ def _lock_file(output: Path) -> Path:
 
 @contextmanager
 def _lock(output: Path) -> Iterator[bool]:
-    """Gives whether there is a lock."""
+    """Lock an output; yields whether the lock is held."""
     path = _lock_file(output)
     number = _opened_and_locked(path, output)
     if number is None:
@@ -124,7 +131,7 @@ def _opened_and_locked(path: Path, output: Path) -> int | None:
             return None
         try:
             _try_lock(number)
-            # The one who had it may have removed the file between opening and locking: then this lock keeps nobody away.
+            # The previous owner may have removed the file between opening and locking: such a lock excludes no process.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(number), os.stat(path)):
                     return number
@@ -143,7 +150,7 @@ def _opened_and_locked(path: Path, output: Path) -> int | None:
 
 
 def _owner(number: int) -> str:
-    """Which process and where, as far as it says so."""
+    """Process and host of the lock's owner, if recorded."""
     with suppress(OSError):
         os.lseek(number, 0, os.SEEK_SET)
         return os.read(number, 200).decode(errors="replace").partition("\n")[0]
@@ -155,7 +162,7 @@ if os.name == "nt":
 
     def _try_lock(number: int) -> None:
         """Raises OSError at once where somebody else has it."""
-        os.lseek(number, 1 << 20, os.SEEK_SET)  # behind what is read
+        os.lseek(number, 1 << 20, os.SEEK_SET)  # beyond the part that is read
         msvcrt.locking(number, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
 
 else:

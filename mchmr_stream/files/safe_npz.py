@@ -1,4 +1,4 @@
-"""Reading .npz files of strangers: no pickle, and no array is allocated before its size has been checked."""
+"""Reading of untrusted .npz files: no pickle, and sizes are checked before arrays are allocated."""
 
 from __future__ import annotations
 
@@ -19,10 +19,20 @@ MAX_ARRAY_BYTES = 4 * 2**30
 
 
 def read_npz(path: str | Path, names: Iterable[str], *, optional: Iterable[str] = (), what: str = "npz file") -> dict[str, NDArray]:
-    """The arrays `names` (all must be there) and `optional` (those that are there) of an .npz file.
+    """Read arrays of an .npz file.
 
-    Raises InputError in one line when the file is missing or damaged, lacks an array, or holds one that is pickled,
-    larger than 4 GiB, or larger than the bytes stored for it.
+    Args:
+        path: The file.
+        names: Required arrays.
+        optional: Arrays that are read if they exist.
+        what: Kind of file, for messages.
+
+    Returns:
+        The arrays by name.
+
+    Raises:
+        InputError: The file is missing or damaged, lacks an array, or contains one that is pickled, larger than 4 GiB, or larger than the
+            bytes stored for it.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -30,8 +40,8 @@ def read_npz(path: str | Path, names: Iterable[str], *, optional: Iterable[str] 
             missing = [name for name in names if name not in members]
             if missing:
                 raise InputError(f"{path} lacks {', '.join(missing)}, expected {what} with {', '.join(names)}")
-            wanted = [*names, *(name for name in optional if name in members)]
-            return {name: _read_array(archive, members[name], path, name) for name in wanted}
+            selected = [*names, *(name for name in optional if name in members)]
+            return {name: _read_array(archive, members[name], path, name) for name in selected}
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist, expected {what}") from error
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:

@@ -1,12 +1,11 @@
-"""Official SMPL .pkl files without chumpy, and pickled labels, without running what a pickle says.
+"""Reading of official SMPL .pkl files without chumpy, and of pickled labels, without executing the pickle.
 
-A pickle is a program that may call any function. Here it can call three functions and a few classes, all below: they only
-record what the file says about numpy arrays, scipy sparse matrices and chumpy objects. Every other name is refused. Arrays
-are then built from the recorded bytes by this file, not by the unpickler.
-The official files are Python 2 pickles: text in them is bytes in latin-1.
+A pickle is a program that may call any function. Here it can call only the functions and classes below: they record the file's description
+of numpy arrays, scipy sparse matrices and chumpy objects. Every other name is refused. Arrays are then built from the recorded bytes by
+this file, not by the unpickler. The official files are Python 2 pickles: text in them is bytes in latin-1.
 
-`load_arrays` reads the arrays of a body; `load_plain` reads nested dictionaries and lists of numbers, text and numpy arrays, as
-labels come in, and admits no other names than numpy's.
+`load_arrays` reads the arrays of a body; `load_plain` reads nested dictionaries and lists of numbers, text and numpy arrays, the format of
+labels, and admits only numpy's names.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ from numpy.typing import NDArray
 from mchmr_stream.errors import InputError
 
 MAX_DENSE_VALUES = 2**27
-"""Of a sparse matrix made dense: 55 joints by 200,000 vertices fit ten times over."""
+"""Maximum size of a sparse matrix made dense: ten times 55 joints by 200,000 vertices."""
 
 _MAX_DEPTH = 8
-"""Of lists in dictionaries in lists; a list that holds itself has no end."""
+"""Maximum nesting of lists and dictionaries; a list that contains itself is endless."""
 
-# The unpickler raises any of these on damaged bytes, depending on where it stumbles.
+# The unpickler raises any of these on damaged bytes, depending on the position of the damage.
 _DAMAGE = (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError, MemoryError, OverflowError)
 
 
 class _Recorded:
-    """An object of the file, reduced to its class's name, its arguments and its state. Does nothing."""
+    """An object of the file, reduced to its class's name, its arguments and its state. It has no behaviour."""
 
     qualified_name = ""
 
@@ -67,7 +66,7 @@ class _SparseMatrix(_Recorded):
 
 
 class _Call:
-    """A function that a pickle may call. It cannot be changed: a pickle may otherwise set attributes of what it can name."""
+    """A function that a pickle may call. It is immutable: a pickle could otherwise set attributes of the objects that it names."""
 
     __slots__ = ("_function",)
 
@@ -83,13 +82,13 @@ class _Call:
 
 @_Call
 def _start_array(*_: Any) -> _Array:
-    """For numpy's `_reconstruct(ndarray, (0,), b"b")`; shape and bytes follow as state."""
+    """Stands for numpy's `_reconstruct(ndarray, (0,), b"b")`; shape and bytes follow as state."""
     return _Array()
 
 
 @_Call
 def _reconstruct_object(cls: Any, *_: Any) -> _Recorded:
-    """For copyreg's `_reconstructor(class, object, None)`, which old protocols use."""
+    """Stands for copyreg's `_reconstructor(class, object, None)`, used by old protocols."""
     if not (isinstance(cls, type) and issubclass(cls, _Recorded)):
         raise pickle.UnpicklingError("an object of no known class")
     return cls()
@@ -97,7 +96,7 @@ def _reconstruct_object(cls: Any, *_: Any) -> _Recorded:
 
 @_Call
 def _encode_latin1(text: Any, *_: Any) -> bytes:
-    """For `_codecs.encode(text, "latin1")`, how Python 3 writes bytes in protocol 2."""
+    """Stands for `_codecs.encode(text, "latin1")`, by which Python 3 writes bytes in protocol 2."""
     if not isinstance(text, str):
         raise pickle.UnpicklingError("bytes given as something other than text")
     return text.encode("latin1")
@@ -105,12 +104,12 @@ def _encode_latin1(text: Any, *_: Any) -> bytes:
 
 @_Call
 def _no_bytes() -> bytes:
-    """For `bytes()`, how Python 3 writes an empty one in protocol 2."""
+    """Stands for `bytes()`, by which Python 3 writes empty bytes in protocol 2."""
     return b""
 
 
 class _Unpickler(pickle._Unpickler):
-    """The one written in Python: the one in C reserves as much memory for back references as a single opcode asks for."""
+    """The unpickler in Python: the one in C allocates as much memory for back references as a single opcode requests."""
 
     def __init__(self, file: Any, path: Path) -> None:
         super().__init__(file, encoding="latin1")
@@ -157,10 +156,18 @@ class _PlainUnpickler(_Unpickler):
 
 
 def load_plain(file: IO[bytes], name: str, what: str) -> Any:
-    """What a pickle of plain values holds: dictionaries, lists, tuples, numbers, text, None and numpy arrays of numbers or text.
+    """Read a pickle of dictionaries, lists, tuples, numbers, text, None and numpy arrays of numbers or text.
 
-    `file` is read from where it stands; `name` and `what` (say, "3DPW's labels") are for messages. Arrays of Python objects
-    become lists. Raises InputError in one line for damage, for any other object, and for anything that would have to be run.
+    Args:
+        file: Read from its current position.
+        name: Name of the file, for messages.
+        what: Kind of file, for messages, such as "3DPW's labels".
+
+    Returns:
+        The values; arrays of Python objects become lists.
+
+    Raises:
+        InputError: The file is damaged, contains another object, or requires code to be executed.
     """
     try:
         return _plain_value(_PlainUnpickler(file, name, what).load(), "it", 0)
@@ -201,9 +208,18 @@ def _plain_value(value: Any, name: str, depth: int) -> Any:
 
 
 def load_arrays(path: str | Path, names: Iterable[str], optional: Iterable[str] = ()) -> dict[str, NDArray]:
-    """The arrays `names` (all must be there) and `optional` (those that are there) of a pickled dictionary.
+    """Read arrays of a pickled dictionary.
 
-    Raises InputError in one line when the file is damaged, lacks an array, or names anything but arrays.
+    Args:
+        path: The file.
+        names: Required arrays.
+        optional: Arrays that are read if they exist.
+
+    Returns:
+        The arrays by name.
+
+    Raises:
+        InputError: The file is damaged, lacks an array, or names anything but arrays.
     """
     path = Path(path)
     try:
@@ -217,15 +233,15 @@ def load_arrays(path: str | Path, names: Iterable[str], optional: Iterable[str] 
     missing = [name for name in names if name not in content]
     if missing:
         raise InputError(f"{path} lacks {', '.join(missing)}, expected a pickled SMPL body")
-    wanted = [*names, *(name for name in optional if name in content)]
+    selected = [*names, *(name for name in optional if name in content)]
     try:
-        return {name: _array_of(content[name], name) for name in wanted}
+        return {name: _array_of(content[name], name) for name in selected}
     except _DAMAGE as error:
         raise InputError(f"cannot read {path}: {' '.join(str(error).split())}") from error
 
 
 def _array_of(value: Any, name: str, depth: int = 0) -> NDArray:
-    """The array behind a recorded object. Raises ValueError that names it when there is none."""
+    """Array of a recorded object. Raises ValueError that names it if there is none."""
     if isinstance(value, _Array):
         return _plain_array(value, name)
     if isinstance(value, _SparseMatrix):
@@ -242,7 +258,7 @@ def _array_of(value: Any, name: str, depth: int = 0) -> NDArray:
 
 
 def _plain_array(value: _Array, name: str) -> NDArray:
-    """From numpy's state (version, shape, dtype, Fortran order, bytes)."""
+    """Array from numpy's state (version, shape, dtype, Fortran order, bytes)."""
     if not isinstance(value.state, tuple) or len(value.state) != 5:
         raise ValueError(f"{name} holds no values")
     _, shape, dtype, fortran_order, raw = value.state

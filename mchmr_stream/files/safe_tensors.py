@@ -1,4 +1,4 @@
-"""Writing .safetensors files: whole or not at all, and readable for everybody whom the umask admits."""
+"""Atomic writing of .safetensors files, with the permissions of the umask."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ from mchmr_stream.files.output_lock import claimed
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Write tensors with a header of texts, over what is there. Raises MchmrError where the disk refuses, or another process writes it.
+    """Write tensors with a header of texts, replacing an existing file.
 
     safetensors is imported late: training runs on machines that have torch and numpy only.
+
+    Args:
+        path: The file.
+        tensors: Tensors by name.
+        header: Texts by name.
+
+    Raises:
+        MchmrError: The file cannot be written, or another process writes it.
     """
     with claimed([path]):
         _write(path, tensors, header)
@@ -29,11 +37,11 @@ def _write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str])
     part = temporary_beside(path)
     try:
         part.touch()
-        mode = stat.S_IMODE(part.stat().st_mode)  # as umask and folder have it; safetensors makes files for their owner alone
+        mode = stat.S_IMODE(part.stat().st_mode)  # of the umask and the folder; safetensors creates files readable by their owner only
         save_file({name: value.contiguous() for name, value in tensors.items()}, part, dict(header))
         part.chmod(mode)
         part.replace(path)
-    except SafetensorError as error:  # what else is an OSError, as on a full disk
+    except SafetensorError as error:  # other failures, such as a full disk, are OSErrors
         raise MchmrError(f"cannot write {path}: {error}") from error
     finally:
         part.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""Which names lead to one file, as the file system resolves them, so that nothing that is read is replaced by what is written.
+"""Comparison of paths as the file system resolves them, so that no input is replaced by an output.
 
-Names are never compared as text alone: links, and disks on which case or the Unicode form does not count, give one file several names.
+Names are never compared as text alone: links, and disks that ignore case or the Unicode form, give one file several names.
 """
 
 from __future__ import annotations
@@ -17,9 +17,15 @@ from mchmr_stream.errors import UsageError
 def refuse_to_replace(
     inputs: Iterable[str | Path | None], outputs: Iterable[str | Path], advice: str = "choose another name with -o"
 ) -> None:
-    """Raises UsageError where an output is one of the inputs, or a file in an input that is a folder.
+    """Check that no output is one of the inputs, or a file in an input folder.
 
-    None among the inputs stands for an option that was not given.
+    Args:
+        inputs: The inputs; None stands for an option that is not given.
+        outputs: The outputs.
+        advice: End of the message.
+
+    Raises:
+        UsageError: An output would replace an input.
     """
     given = [Path(one) for one in inputs if one is not None]
     for output in map(Path, outputs):
@@ -29,7 +35,7 @@ def refuse_to_replace(
 
 
 def colliding(outputs: Sequence[Path]) -> tuple[int, int] | None:
-    """Places of the first two outputs that would be one file, None where there are none. They need not be there yet."""
+    """Indices of the first two outputs that would be one file; None if there are none. They need not exist."""
     seen: dict[str, list[int]] = {}
     for place, path in enumerate(outputs):
         alike = seen.setdefault(_loose(path.name), [])
@@ -41,15 +47,15 @@ def colliding(outputs: Sequence[Path]) -> tuple[int, int] | None:
 
 
 def is_same_file(first: Path, second: Path) -> bool:
-    """Whether both are there and are one file: by whatever names, also by hard links."""
+    """Whether both exist and are one file, under any names and by hard links."""
     try:
         return os.path.samefile(first, second) or _is_one_entry(first, second)
-    except (OSError, ValueError):  # one is not there, or its name cannot be one
+    except (OSError, ValueError):  # one does not exist, or its name is invalid
         return False
 
 
 def _is_one_entry(first: Path, second: Path) -> bool:
-    """Two names of one entry in a folder. Some drivers number files by the name they were opened with, which tells them apart."""
+    """Whether both are names of one entry in a folder. Some drivers number files by the name used, so that `samefile` fails."""
     if _loose(first.name) != _loose(second.name) or not os.path.samefile(first.absolute().parent, second.absolute().parent):
         return False
     return sum(_loose(name) == _loose(first.name) for name in os.listdir(first.absolute().parent)) == 1
@@ -65,7 +71,7 @@ def _would_be_same(first: Path, second: Path) -> bool:
 
 
 def _is_one_name(first: Path, second: Path) -> bool:
-    """Whether the disk takes both for one name, found by making an empty file of the first name in a folder of its own."""
+    """Whether the disk resolves both names to one file, tested with an empty file in a temporary folder."""
     if first.name == second.name:
         return True
     disk = next(parent for parent in first.parents if parent.is_dir())
@@ -78,5 +84,8 @@ def _is_one_name(first: Path, second: Path) -> bool:
 
 
 def _loose(name: str) -> str:
-    """Equal for all names that some file system takes for one: without case, Unicode form, and dots and blanks at the end."""
+    """Normalised name: equal for all names that any file system takes as one.
+
+    Case, Unicode form, and dots and blanks at the end are removed.
+    """
     return unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold()).rstrip(" .")
