@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Detections, Float, Frame, Int, Moment, Scene, SourceInfo, Tracks
+from mchmr_stream.motion.motion import Motion
 
 
 class Source(Protocol):
@@ -191,15 +193,48 @@ class Smoother(Protocol):
         ...
 
 
-class Sink(Protocol):
-    """Consumes finished scenes."""
+class FileSink(Protocol):
+    """An output file of one run. It grows hidden beside its name; `close` publishes it under its name, whole."""
+
+    @property
+    def path(self) -> Path:
+        """Name of the published file."""
+        ...
+
+    def extend(self, motion: Motion) -> None:
+        """Continue after an earlier run, whose frames come first. Called before the first `write`, or not at all.
+
+        Raises:
+            InputError, UsageError: What the earlier run left cannot be continued.
+        """
+        ...
 
     def write(self, scene: Scene) -> None:
-        """Take the scene of the next frame."""
+        """Add one scene.
+
+        Args:
+            scene: The next one, in order of time.
+
+        Raises:
+            MchmrError: The disk refuses.
+        """
         ...
 
     def close(self) -> None:
-        """Publish what was written, also after an early stop. A file appears only now, complete."""
+        """Publish what was written, also after an early stop."""
+        ...
+
+    def discard(self) -> None:
+        """Publish nothing and leave nothing behind."""
+        ...
+
+
+@runtime_checkable
+class ExpendableSink(FileSink, Protocol):
+    """A file sink whose loss leaves the other files of the run valid. An EncodingError of `write` or `close` ends it, not the run."""
+
+    def give_up(self) -> None:
+        """Publish what came before the error; if that is nothing, remove the file that was to be replaced."""
         ...
 
 

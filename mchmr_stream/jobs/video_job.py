@@ -6,35 +6,28 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 
 from mchmr_stream.config import Settings, alone, files_named
-from mchmr_stream.datatypes import Bodies, Scene, SourceInfo
-from mchmr_stream.errors import EncodingError, InputError, MchmrError, TruncatedInput, UsageError
-from mchmr_stream.files.content_hash import MadeOf
+from mchmr_stream.datatypes import Scene
+from mchmr_stream.errors import InputError, MchmrError, TruncatedInput, UsageError
 from mchmr_stream.files.output_lock import claimed, remove_left_over
 from mchmr_stream.files.same_file import refuse_to_replace
 from mchmr_stream.fitting.measurements_file import MeasuredFile
-from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.jobs.killed_run import publish_what_was_kept
+from mchmr_stream.jobs.video_sinks import VideoRun, build_sinks
 from mchmr_stream.motion.motion import Motion
-from mchmr_stream.motion.npz_writer import NpzSink
 from mchmr_stream.motion.output_paths import OutputPaths, output_paths
 from mchmr_stream.motion.resume import EarlierRun
 from mchmr_stream.pipeline.factory import open_input
 from mchmr_stream.pipeline.pipeline import Pipeline, log_scene
 from mchmr_stream.pipeline.second_pass import fitted_again
-from mchmr_stream.protocols import Source
 from mchmr_stream.runtime.concurrency import BackgroundWriter, Stopwatch
-from mchmr_stream.sinks.overlay import OverlaySink
-from mchmr_stream.sinks.rerun_file import RerunFileSink
 from mchmr_stream.sinks.run_report import ReportSink, is_worth_keeping
-from mchmr_stream.sinks.still_overlay import StillOverlaySink
 from mchmr_stream.sources.made_of import made_of
 from mchmr_stream.sources.playlists import files_listed
 from mchmr_stream.sources.stills import stills_in
@@ -42,7 +35,6 @@ from mchmr_stream.world.world_motion import ground, in_a_line
 
 log = logging.getLogger(__name__)
 
-_Sink = OverlaySink | StillOverlaySink | NpzSink | ReportSink | RerunFileSink
 Progress = Callable[[int, int | None], None]
 """Told how many frames are done and how many are expected, None where that is unknown."""
 
@@ -131,23 +123,20 @@ def process_video(
             opened.callback(source.close)
             if pipeline is None:
                 pipeline = opened.enter_context(closing(Pipeline(settings)))
-            outputs = _Outputs(paths, _Run(settings, made, began, source, intrinsics, pipeline, earlier, may_report))
-        return _run(outputs, progress, stop)
-
-
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """What runs on what."""
-
-    settings: Settings
-    made: MadeOf
-    began: datetime
-    source: Source
-    intrinsics: Intrinsics
-    pipeline: Pipeline
-    earlier: EarlierRun | None
-    may_report: bool
-    """whether a failure before the first frame may write the report"""
+            job = _VideoJob(
+                VideoRun(
+                    settings=settings,
+                    paths=paths,
+                    made=made,
+                    began=began,
+                    source=source,
+                    intrinsics=intrinsics,
+                    pipeline=pipeline,
+                    earlier=earlier,
+                    may_report=may_report,
+                )
+            )
+        return job.run(progress, stop)
 
 
 @contextmanager
@@ -174,213 +163,196 @@ def _report_failure(path: Path, paths: OutputPaths, settings: Settings, began: d
         log.error("%s", later)
 
 
-def _run(outputs: _Outputs, progress: Progress | None, stop: threading.Event | None) -> VideoResult:
-    run = outputs.run
-    pipeline, intrinsics, earlier = run.pipeline, run.intrinsics, run.earlier
-    with outputs:
-        scenes = pipeline.scenes(run.source, intrinsics, stop=stop, watch=outputs.watch, say=outputs.note, keep=outputs.measured)
-        if earlier is not None:
-            scenes = earlier.only_new(scenes)
+@dataclass
+class _Outcome:
+    """How a run went so far."""
 
-        def write(scene: Scene) -> None:
-            outputs.write(scene)
-            if progress is not None:
-                progress(outputs.frames, outputs.info.frame_count)
-
-        try:
-            with closing(scenes), BackgroundWriter(write, pipeline.settings.runtime.ahead, name="write") as writer:
-                for scene in scenes:
-                    writer.put(scene)
-        except TruncatedInput as error:
-            if not outputs.frames:
-                raise
-            outputs.message = str(error)
-        outputs.complete = outputs.message is None and not (stop is not None and stop.is_set())
-        if outputs.measured is not None and not (stop is not None and stop.is_set()):
-            outputs.keep()
-            again = fitted_again(outputs.measured, pipeline.settings, pipeline.components.body, intrinsics)
-            outputs.replace_bodies(again if earlier is None else earlier.only_new_bodies(again))
-        for line in outputs.watch.lines():
-            log.info("%s: %s", outputs.info.name, line)
-    return outputs.result()
+    frames: int = 0
+    people: set[int] = field(default_factory=set)
+    complete: bool = False
+    message: str | None = None
+    """Why the input was not processed to its end."""
+    world: str | None = None
+    """Quality of the world coordinates, in a line."""
+    warnings: list[str] = field(default_factory=list)
+    """Besides those of the source. Appended to from any thread."""
 
 
-class _Outputs:
-    """Every file of one run: written together, and published together when the `with` block is left, for whatever reason."""
+class _VideoJob:
+    """One run: its files are opened when it is made; `run` fills and publishes them, whatever happens."""
 
-    def __init__(self, paths: OutputPaths, run: _Run) -> None:
-        self.run, self.watch = run, Stopwatch()
-        source, settings, pipeline, earlier = run.source, run.settings, run.pipeline, run.earlier
-        self.info: SourceInfo = earlier.with_total_frames(source.info) if earlier is not None else source.info
-        self.frames = 0
-        self.complete = False
-        self.message: str | None = None
-        self.world: str | None = None
-        self._paths = paths
-        self._body = pipeline.components.body
-        self._kept_s = time.monotonic()
-        self._odd: list[str] = []
-        self._people: set[int] = set()
-        plain, made = settings.model_dump(mode="json"), run.made.plain()
-        names = pipeline.names()
-        self._report = ReportSink(
-            paths.report, self.info, settings=plain, names=names,
-            made_of={"path": str(run.made.path), **made}, device=pipeline.components.device, began=run.began,
-        )  # fmt: skip
-        body = pipeline.components.body if settings.smoother.kind != "none" else None
-        views = pipeline.components.cropper.layout.count
-        grounded = self._grounded if settings.camera.static else None
-        self._bodies = bodies = NpzSink(
-            paths.bodies, run.intrinsics, self.info, views, **names,
-            settings=plain, made_of=made, one_shape_of=body, grounded=grounded,
-        )  # fmt: skip
-        self._sinks: list[_Sink] = [bodies, self._report]
-        self._has_overlay = settings.output.overlay
-        if self._has_overlay:
-            # First: should writing fail, the numbers never have a frame that the pictures lack.
-            self._sinks.insert(0, _overlay(paths.overlay, self.info, settings))
-        if settings.output.rerun:
-            self._sinks.insert(0, RerunFileSink(paths.rerun, self.info, lambda: self.watch.latest))
-        has_second_pass = settings.fit.kind != "none" and settings.fit.passes > 1 and not self.info.still
-        self.measured = MeasuredFile(paths.bodies, views) if has_second_pass else None
-        """What was measured, where it is fitted a second time"""
-        if earlier is not None:
-            self._extend(earlier.motion)
+    def __init__(self, run: VideoRun) -> None:
+        self._run = run
+        self._watch, self._outcome = Stopwatch(), _Outcome()
+        self._body = run.pipeline.components.body
+        warn = self._outcome.warnings.append
+        self._sinks = build_sinks(run, self._watch, ground=self._ground, warn=warn)
+        self._measured = MeasuredFile(run.paths.bodies, run.pipeline.components.cropper.layout.count) if _has_second_pass(run) else None
+        self._checkpoint_s = time.monotonic()
+        if run.earlier is not None:
+            self._extend(run.earlier.motion)
 
-    def replace_bodies(self, frames: Iterable[Bodies]) -> None:
-        """Bodies of the second pass, after the last scene: for the numbers; the pictures of the first pass are drawn."""
-        self.watch.call("fit again", self._bodies.replace_rows, self._report.replacing(frames), self._body)
-
-    def keep(self) -> None:
-        """What was written is there for a later run, should this one be killed."""
-        self.watch.call("keep", self._bodies.checkpoint)
-        self._kept_s = time.monotonic()
-
-    def note(self, text: str) -> None:
-        """Something to warn of. May be called from any thread."""
-        self._odd.append(text)
-
-    def write(self, scene: Scene) -> None:
-        for sink in list(self._sinks):
-            with self._spared(sink):
-                self.watch.call(f"write {type(sink).__name__}", sink.write, scene)
-        self.frames += 1
-        self._people.update(scene.bodies.track_id.tolist())
-        if time.monotonic() - self._kept_s >= self.run.settings.output.checkpoint_s:
-            self.keep()
-        log_scene(self.info.name, scene, self.watch)
-
-    @contextmanager
-    def _spared(self, sink: _Sink) -> Iterator[None]:
-        """An overlay that cannot be encoded costs the overlay and nothing else."""
-        try:
-            yield
-        except EncodingError as error:
-            if not isinstance(sink, OverlaySink | StillOverlaySink):
-                raise
-            self.note(str(error))
-            self._sinks.remove(sink)
-            sink.give_up()
-
-    def _close(self, sink: _Sink) -> None:
-        with self._spared(sink):
-            sink.close()
-
-    def result(self) -> VideoResult:
-        return VideoResult(
-            stem=self._paths.stem,
-            npz=self._paths.bodies,
-            overlay=self._paths.overlay if self._has_overlay and self.frames and self._paths.overlay.exists() else None,
-            report=self._paths.report,
-            frames=self.frames,
-            people=len(self._people),
-            complete=self.complete,
-            message=self.message,
-            warnings=self._warnings(),
-            world=self.world,
-        )
-
-    def __enter__(self) -> _Outputs:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is not None and not self.frames:
-            if isinstance(error, Exception) and self.run.may_report:
-                self._publish_failure(error)
-            self._discard()
-            return
-        if self.measured is not None:
-            self.measured.close()
-        try:
-            self._publish(error)
-        except MchmrError as later:
-            if error is None:
-                raise
-            if str(later) != str(error):
-                log.error("%s", later)  # what came first is raised: it is what has to be mended
-
-    def _publish(self, error: BaseException | None) -> None:
-        """Close every sink whatever the others do; the report last, for it says how it all went."""
-
-        def close_report(kind: type[BaseException] | None, closing_error: BaseException | None, trace: TracebackType | None) -> None:
-            failures = [_in_words(failure) for failure in (error, closing_error) if failure is not None]
-            why = [*([self.message] if self.message is not None else []), *failures]
-            warnings = [*self._warnings(), *dict.fromkeys(why)]  # a full disk says the same twice
-            complete, first = self.complete and not failures, why[0] if why else None
-            self._report.finish(complete=complete, error=first, warnings=warnings, seconds=self.watch.seconds)
-            self._report.close()
-
-        with ExitStack() as at_end:
-            at_end.push(close_report)
-            for sink in self._sinks:
-                if sink is not self._report:
-                    at_end.callback(self._close, sink)
-
-    def _publish_failure(self, error: Exception) -> None:
-        try:
-            self._report.finish(complete=False, error=_in_words(error), warnings=self._warnings(), seconds=self.watch.seconds)
-            self._report.close()
-        except MchmrError as later:
-            log.error("%s", later)
-
-    def _grounded(self, motion: Motion) -> Motion | None:
-        """The world, from all people at the end: every step of everybody counts. Where there is none it is said why."""
-        try:
-            grounded = self.watch.call("ground", ground, motion, self._body)
-        except InputError as error:
-            self._odd.append(f"no world coordinates: {error}")
-            return None
-        assert grounded.world is not None
-        self.world = in_a_line(grounded.world)
-        self._odd += grounded.world.info["warnings"]
-        return grounded
+    def run(self, progress: Progress | None, stop: threading.Event | None) -> VideoResult:
+        """Process the input and publish the files; raise what went wrong after that."""
+        with self._publishing():
+            self._first_pass(progress, stop)
+            is_stopped = stop is not None and stop.is_set()
+            self._outcome.complete = self._outcome.message is None and not is_stopped
+            if self._measured is not None and not is_stopped:
+                self._second_pass(self._measured)
+            for line in self._watch.lines():
+                log.info("%s: %s", self._run.info.name, line)
+        return self._result()
 
     def _extend(self, motion: Motion) -> None:
         try:
-            for sink in self._sinks:
-                sink.extend(motion)
+            self._sinks.group.extend(motion)
+            self._sinks.report.extend(motion)
         except BaseException:
             self._discard()
             raise
-        self.frames = len(motion.frames)
-        self._people.update(motion.tracks)
+        self._outcome.frames = len(motion.frames)
+        self._outcome.people.update(motion.tracks)
+
+    def _first_pass(self, progress: Progress | None, stop: threading.Event | None) -> None:
+        run, outcome, info = self._run, self._outcome, self._run.info
+        warn = outcome.warnings.append
+        scenes = run.pipeline.scenes(run.source, run.intrinsics, stop=stop, watch=self._watch, say=warn, keep=self._measured)
+        if run.earlier is not None:
+            scenes = run.earlier.only_new(scenes)
+
+        def write(scene: Scene) -> None:
+            self._write(scene)
+            log_scene(info.name, scene, self._watch)
+            if progress is not None:
+                progress(outcome.frames, info.frame_count)
+
+        try:
+            with closing(scenes), BackgroundWriter(write, run.pipeline.settings.runtime.ahead, name="write") as writer:
+                for scene in scenes:
+                    writer.put(scene)
+        except TruncatedInput as error:
+            if not outcome.frames:
+                raise
+            outcome.message = str(error)
+
+    def _write(self, scene: Scene) -> None:
+        self._sinks.group.write(scene)
+        self._watch.call("write ReportSink", self._sinks.report.write, scene)
+        self._outcome.frames += 1
+        self._outcome.people.update(scene.bodies.track_id.tolist())
+        if time.monotonic() - self._checkpoint_s >= self._run.settings.output.checkpoint_s:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """Save what was written for a later run, in case this one is killed."""
+        self._watch.call("keep", self._sinks.bodies.checkpoint)
+        self._checkpoint_s = time.monotonic()
+
+    def _second_pass(self, measured: MeasuredFile) -> None:
+        """Replace the bodies in STEM.npz and in the report. The overlay keeps those of the first pass."""
+        run = self._run
+        self._checkpoint()
+        again = fitted_again(measured, run.pipeline.settings, self._body, run.intrinsics)
+        bodies = again if run.earlier is None else run.earlier.only_new_bodies(again)
+        self._watch.call("fit again", self._sinks.bodies.replace_rows, self._sinks.report.replacing(bodies), self._body)
+
+    def _ground(self, motion: Motion) -> Motion | None:
+        """Add world coordinates, estimated from all people of the file; None, with a warning, if that is not possible."""
+        try:
+            grounded = self._watch.call("ground", ground, motion, self._body)
+        except InputError as error:
+            self._outcome.warnings.append(f"no world coordinates: {error}")
+            return None
+        assert grounded.world is not None
+        self._outcome.world = in_a_line(grounded.world)
+        self._outcome.warnings += grounded.world.info["warnings"]
+        return grounded
+
+    @contextmanager
+    def _publishing(self) -> Iterator[None]:
+        """Publish the files at the end, also after an error. An error before the first frame publishes the report only."""
+        try:
+            yield
+        except BaseException as error:
+            if self._outcome.frames:
+                self._publish_after(error)
+            else:
+                if isinstance(error, Exception) and self._run.may_report:
+                    self._publish_failure(error)
+                self._discard()
+            raise
+        self._publish(None)
+
+    def _publish_after(self, error: BaseException) -> None:
+        """Publish after an error. A further MchmrError is logged: the first one is raised, because it is the cause."""
+        try:
+            self._publish(error)
+        except MchmrError as later:
+            if str(later) != str(error):
+                log.error("%s", later)
+
+    def _publish(self, error: BaseException | None) -> None:
+        """Close every file, also if others fail; the report last."""
+        if self._measured is not None:
+            self._measured.close()
+        failures = [] if error is None else [error]
+        try:
+            self._sinks.group.close()
+        except BaseException as later:
+            self._close_report([*failures, later])
+            raise
+        self._close_report(failures)
+
+    def _close_report(self, failures: Sequence[BaseException]) -> None:
+        outcome = self._outcome
+        reasons = [*([outcome.message] if outcome.message is not None else []), *map(_in_words, failures)]
+        warnings = [*self._warnings(), *dict.fromkeys(reasons)]  # a full disk fails twice with the same reason
+        first = reasons[0] if reasons else None
+        complete = outcome.complete and not failures
+        self._sinks.report.finish(complete=complete, error=first, warnings=warnings, seconds=self._watch.seconds)
+        self._sinks.report.close()
+
+    def _publish_failure(self, error: Exception) -> None:
+        report = self._sinks.report
+        try:
+            report.finish(complete=False, error=_in_words(error), warnings=self._warnings(), seconds=self._watch.seconds)
+            report.close()
+        except MchmrError as later:
+            log.error("%s", later)
 
     def _discard(self) -> None:
-        if self.measured is not None:
-            self.measured.close()
-        for sink in self._sinks:
-            sink.discard()
+        if self._measured is not None:
+            self._measured.close()
+        self._sinks.group.discard()
+        self._sinks.report.discard()
 
     def _warnings(self) -> list[str]:
-        odd = [text for text in self.run.source.warnings if self.message is None or text not in self.message]
-        nobody = ["no people were found; the arrays are empty"] if self.frames and not self._people else []
-        return [*odd, *nobody, *self._odd]
+        outcome = self._outcome
+        of_source = [text for text in self._run.source.warnings if outcome.message is None or text not in outcome.message]
+        no_people = ["no people were found; the arrays are empty"] if outcome.frames and not outcome.people else []
+        return [*of_source, *no_people, *outcome.warnings]
+
+    def _result(self) -> VideoResult:
+        paths, outcome = self._run.paths, self._outcome
+        has_overlay = self._run.settings.output.overlay and outcome.frames > 0 and paths.overlay.exists()
+        return VideoResult(
+            stem=paths.stem,
+            npz=paths.bodies,
+            overlay=paths.overlay if has_overlay else None,
+            report=paths.report,
+            frames=outcome.frames,
+            people=len(outcome.people),
+            complete=outcome.complete,
+            message=outcome.message,
+            warnings=self._warnings(),
+            world=outcome.world,
+        )
 
 
-def _overlay(path: Path, info: SourceInfo, settings: Settings) -> OverlaySink | StillOverlaySink:
-    if info.still:
-        return StillOverlaySink(path)
-    return OverlaySink(path, info, audio_from=info.path if settings.output.audio else None, video_stream=settings.source.stream)
+def _has_second_pass(run: VideoRun) -> bool:
+    fit = run.settings.fit
+    return fit.kind != "none" and fit.passes > 1 and not run.info.still
 
 
 def _is_still(path: str | Path, settings: Settings) -> bool:
