@@ -34,8 +34,7 @@ from mchmr_stream.fitting.noise_constants import BONE_KEYPOINTS, FILE_NAME, SEEN
 from mchmr_stream.fitting.objective import deviation
 from mchmr_stream.geometry.camera import Intrinsics, roll_matrix
 from mchmr_stream.pipeline.factory import build_components, build_cropper
-from mchmr_stream.pipeline.full_camera import place_in_image
-from mchmr_stream.pipeline.pipeline import landmarks_in_image
+from mchmr_stream.pipeline.full_camera import landmarks_in_image, place_in_image
 from mchmr_stream.synthesis.shards import read_shards
 from mchmr_stream.training.observations.landmark_offsets import geometric_fit
 from mchmr_stream.training.observations.observed_people import Observer, observable

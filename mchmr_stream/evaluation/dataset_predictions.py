@@ -26,8 +26,7 @@ from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.geometry.rotation import exp_so3
 from mchmr_stream.network.weights import find_weights
 from mchmr_stream.pipeline.factory import Components, build_components, build_fitter
-from mchmr_stream.pipeline.full_camera import place_in_image
-from mchmr_stream.pipeline.pipeline import landmarks_in_image
+from mchmr_stream.pipeline.full_camera import landmarks_in_image, place_in_image
 
 log = logging.getLogger(__name__)
 

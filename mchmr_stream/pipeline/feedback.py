@@ -1,4 +1,4 @@
-"""What the network saw, on its way back to the tracker, which waits for it on another thread; a stop ends the waiting."""
+"""The way back from the network to the tracker: one result per frame, from thread to thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ T = TypeVar("T")
 
 
 class Feedback(Generic[T]):
-    """One answer for each frame. Whoever waits does so for the frame that was expected last; of others the answer is dropped."""
+    """Hands the network's result for a frame from the thread that computes it to the thread that tracks.
+
+    The tracker needs the result of the last frame only where it may lose a person (`Tracker.needs_confirmation`). It then calls `wait`;
+    otherwise it is a frame ahead of the network, and the result is dropped.
+
+    Determinism: whether the tracker waits depends on its own state and on the detections, never on whether the result has arrived already.
+    If it waits, it gets the result of exactly one frame, the last expected one, however late that arrives. So the bodies of a video do not
+    depend on the speed of the threads.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -19,20 +27,29 @@ class Feedback(Generic[T]):
         self._cancelled = False
 
     def expect(self) -> int:
-        """The number of the next frame."""
+        """Register the next frame and return its number."""
         with self._changed:
             self._expected += 1
             return self._expected
 
     def resolve(self, frame: int, answer: T) -> None:
-        """The answer for a frame is there. May be called from any thread, in any order, and also after a stop."""
+        """Store the result of a frame. May be called from any thread, in any order, and after `cancel`.
+
+        Args:
+            frame: Number from `expect`. Results of other frames than the last expected one are dropped.
+            answer: The result.
+        """
         with self._changed:
             if frame == self._expected and not self._cancelled:
                 self._resolved, self._answer = frame, answer
                 self._changed.notify_all()
 
     def wait(self) -> T:
-        """The answer for the frame that was expected last. Raises CancelledError where a stop comes first."""
+        """Block until the result of the last expected frame has arrived, and return it.
+
+        Raises:
+            CancelledError: `cancel` was called.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._resolved == self._expected or self._cancelled)
             if self._cancelled:
@@ -40,7 +57,7 @@ class Feedback(Generic[T]):
             return cast(T, self._answer)
 
     def cancel(self) -> None:
-        """No answer is waited for any more."""
+        """End all waiting, now and later."""
         with self._changed:
             self._cancelled = True
             self._answer = None

@@ -1,21 +1,30 @@
-"""From the network's local cameras to bodies in the full picture's camera (arXiv 2402.02074, section 3.3)."""
+"""From the network's crop cameras to the full-image camera (arXiv 2402.02074, section 3.3)."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from mchmr_stream.body.joints import rest_joints
-from mchmr_stream.body.model import BodyModel
-from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Frame, Tracks
-from mchmr_stream.geometry.camera import full_from_local, roll_matrix
+from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Float, Frame, Tracks
+from mchmr_stream.geometry.camera import Intrinsics, full_from_local, roll_matrix
+from mchmr_stream.geometry.crops import image_from_rolled
 
 
 def place_in_image(frame: Frame, tracks: Tracks, batch: CropBatch, estimates: CropEstimates, body: BodyModel) -> Bodies:
-    """One body per person in camera axes.
+    """Place the network's bodies in the full-image camera.
 
-    Every view gives a translation; they are averaged as bearing and log depth, in which their errors are alike at every
-    distance. Then the rolled camera is turned back: the root turns about the pelvis, so the pelvis, not `transl`, is
-    what the rotation moves.
+    Each view gives a translation. They are averaged as bearing and log depth, whose errors do not depend on the distance. Then the roll of
+    the camera is undone: it rotates the pelvis, not `transl`, because the root rotates about the pelvis.
+
+    Args:
+        frame: The picture.
+        tracks: Its n people.
+        batch: Their crops.
+        estimates: The network's result for the crops.
+        body: The body model of the estimates.
+
+    Returns:
+        n bodies in camera axes.
     """
     per_view = full_from_local(estimates.views_cam, batch.views_px, batch.focal_px)
     depth = np.exp(np.log(np.maximum(per_view[..., 2], 1e-3)).mean(1, keepdims=True))
@@ -40,3 +49,18 @@ def place_in_image(frame: Frame, tracks: Tracks, batch: CropBatch, estimates: Cr
         interpolated=np.zeros(len(tracks), np.bool_),
         identity_doubt=tracks.identity_doubt,
     )
+
+
+def landmarks_in_image(estimates: CropEstimates, batch: CropBatch, intrinsics: Intrinsics) -> Float:
+    """Map the network's landmarks to the picture.
+
+    Args:
+        estimates: The network's result for n people.
+        batch: Their crops.
+        intrinsics: Camera of the picture.
+
+    Returns:
+        (n, 27, 3): x, y in picture pixels, and visibility.
+    """
+    seen_px = image_from_rolled(estimates.landmarks_px[..., :2], intrinsics, batch.roll_rad)
+    return np.concatenate([seen_px, estimates.landmarks_px[..., 2:]], -1).astype(np.float32)

@@ -2,14 +2,13 @@
 
     Source --Frame--> Detector --Detections--> Tracker --Tracks--> CropKeypoints --Tracks--> Cropper --CropBatch--> MeshEstimator
       --CropEstimates--> place in image --Bodies--> BodyFitter --Bodies--> Smoother --Bodies--> KeypointAlignment --Bodies-->
-      body model --Scene--> every Sink
+      body model --Scene--> every FileSink or LiveSink
 
-Stages are generators. Decoding, detecting, and finding and cropping people, each run ahead on a thread of their own in bounded memory;
-the network over the crops runs on the caller's thread, so that detector and network work at the same time.
+Stages are generators. Decoding, detecting, and finding and cropping people each run ahead on a thread of their own, in bounded memory. The
+network runs on the caller's thread (or on several), so that detector and network compute at the same time.
 
-One thing goes back: the tracker hears where the network saw each person, and so keeps people whom the detector loses.
-It asks only when it may lose somebody, and then waits for the network; otherwise it is a frame ahead of it. Which of
-the two depends on the detections alone, never on how fast a thread was: a video gives the same bodies every time.
+One result goes back: `Feedback` gives the tracker the landmarks that the network saw in each crop, with which the tracker keeps people whom
+the detector misses.
 """
 
 from __future__ import annotations
@@ -17,14 +16,13 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,55 +30,42 @@ import torch
 from mchmr_stream.body.joints import camera_joints
 from mchmr_stream.body.model import skin
 from mchmr_stream.config import Settings, alone
-from mchmr_stream.datatypes import KEYPOINT_NAMES, Bodies, CropBatch, CropEstimates, Float, Frame, Scene, Tracks
+from mchmr_stream.datatypes import Bodies, Float, Frame, Scene, SourceInfo
 from mchmr_stream.detection.keyframes import DetectedFrame, default_interval, detect_every_nth, detect_keyframes
 from mchmr_stream.errors import InputError, TruncatedInput
-from mchmr_stream.estimators.batching import concat_batches, split_estimates
 from mchmr_stream.estimators.thread_pool import ThreadPoolEstimator
 from mchmr_stream.fitting.alignment import KeypointAlignment
 from mchmr_stream.fitting.body_fitter import BodyFitter, Measured
 from mchmr_stream.fitting.measurements_file import MeasuredFile
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.geometry.crops import image_from_rolled
 from mchmr_stream.pipeline.factory import (
     Components,
     build_alignment,
     build_components,
-    build_cropper,
     build_fitter,
     build_scene_cuts,
     build_smoother,
-    build_tracker,
     build_upright_detector,
     open_input,
 )
 from mchmr_stream.pipeline.feedback import Feedback
 from mchmr_stream.pipeline.full_camera import place_in_image
 from mchmr_stream.pipeline.live_settings import AdjustableSettings, AdjustedSmoother
-from mchmr_stream.protocols import Detector, MeshEstimator, Smoother, Source, Tracker
+from mchmr_stream.pipeline.network_batches import EstimatedFrame, send
+from mchmr_stream.pipeline.people_finder import Confirmation, PeopleFinder
+from mchmr_stream.pipeline.stages import aligned, grouped, smoothed, until
+from mchmr_stream.protocols import Detector, MeshEstimator, Source
 from mchmr_stream.runtime.concurrency import Stopwatch, Workers
 from mchmr_stream.runtime.threads import plan_threads
 
 log = logging.getLogger(__name__)
 
 _ALIGNED_TOGETHER = 4
-"""Frames of a file that are aligned at once: a small fit costs what its calls cost."""
-
-Seen = tuple[Float, Float]
-"""Landmarks (n, 17, 3) in picture pixels and presence (n,): what `Tracker.confirm` takes."""
-
-
-class Found(NamedTuple):
-    """The people of a frame on their way to the network; `number` is the frame's in `Feedback`."""
-
-    frame: Frame
-    tracks: Tracks
-    batch: CropBatch
-    number: int
+"""Frames of a file that are aligned at once: most of the time of a small fit is the overhead of its calls."""
 
 
 def log_scene(name: str, scene: Scene, watch: Stopwatch) -> None:
-    """What is in a finished frame, and how long each stage last took, for `-vv`."""
+    """Log the people of a finished frame and the last duration of each stage, for `-vv`."""
     if log.isEnabledFor(logging.DEBUG):
         people = ", ".join(map(str, scene.bodies.track_id.tolist())) or "nobody"
         stages = ", ".join(f"{stage} {1000 * seconds:.1f}" for stage, seconds in watch.latest.items())
@@ -177,19 +162,13 @@ class Pipeline:
             TruncatedInput: After the last good frame: the source breaks off.
         """
         settings = alone(self.settings) if source.info.still else self.settings
-        info = source.info
-        log.info(
-            "%s: %dx%d px, %.5g frames per second, %s frames expected; focal length %.0f px; reads %d frames ahead",
-            info.name, info.width, info.height, info.fps, "unknown" if info.frame_count is None else info.frame_count, intrinsics.fx,
-            settings.runtime.ahead,
-        )  # fmt: skip
+        _log_source(source.info, intrinsics, settings)
         watch, adjust = watch or Stopwatch(), adjust or self._adjustable(settings)
         say = say or partial(log.warning, "%s: %s", source.info.name)
-        picture_wh = source.info.width, source.info.height
-        tracker = build_tracker(settings)
-        smoother = AdjustedSmoother(adjust, partial(build_smoother, picture_wh=picture_wh, body=self.components.body))
+        body, picture_wh = self.components.body, (source.info.width, source.info.height)
+        smoother = AdjustedSmoother(adjust, partial(build_smoother, picture_wh=picture_wh, body=body))
         if live:
-            # One frame at a time, and so with all that the cores give: a second one would make each result older.
+            # One frame at a time, on half the cores: a second frame in the network would make each result older.
             torch.set_num_threads(plan_threads(self.settings.runtime.threads, os.cpu_count() or 1, side_by_side=False)[0])
         with Workers() as workers:
             frames = until(stop, source.frames())
@@ -197,27 +176,27 @@ class Pipeline:
                 workers.before_joining(source.close)
             else:
                 frames = workers.ahead(watch.timed("decode", frames), self.settings.runtime.ahead, name="decode")
-            feedback: Feedback[Seen] = Feedback()
-            workers.before_joining(feedback.cancel)
-            together = 1 if live else self.components.frames_together
             detected = self._detect(frames, live, source.info.fps, adjust, watch, say)
             if not live:
-                # Detector and keypoint network are the two longest stages on this side: each works on frames of its own.
+                # Detector and keypoint network are the two longest stages before the network: each works on a frame of its own.
                 detected = workers.ahead(detected, 1, name="detect")
-            found = self._find(detected, intrinsics, tracker, feedback, adjust, together, watch)
-            estimator = self.components.estimator
-            if not live and self.components.batches_at_once > 1:
-                estimator = ThreadPoolEstimator(estimator, self.components.batches_at_once)
-                workers.before_joining(estimator.close)
-            sent = self._send(workers.ahead(found, 0 if live else 1, name="find"), estimator, feedback, intrinsics, watch)
+            feedback: Feedback[Confirmation] = Feedback()
+            workers.before_joining(feedback.cancel)
+            finder = PeopleFinder(settings, self.components, intrinsics, feedback, adjust, watch)
+            groups = grouped(finder.find(detected), 1 if live else self.components.frames_together)
+            groups = workers.ahead(groups, 0 if live else 1, name="find")
+            estimator = self._estimator(workers, live=live)
+            sent = send(groups, estimator, feedback, intrinsics, watch)
             if estimator.in_flight > 1:
-                # Sending and waiting go on at once: where the network is elsewhere, the way there and back costs time but no speed.
+                # Sending and waiting overlap: the way to a network on another machine and back costs time but no speed.
                 sent = workers.ahead(sent, estimator.in_flight, name="send")
-            fitter = build_fitter(settings, self.components.body, intrinsics)
-            alignment = build_alignment(settings, self.components.body, intrinsics)
-            bodies = smoothed(self._estimate(sent, fitter, alignment, keep, watch), smoother, watch)
-            for frame, smooth in aligned(bodies, alignment, 1 if live else _ALIGNED_TOGETHER, watch):
-                yield self.scene(frame, smooth, intrinsics)
+            fitter = build_fitter(settings, body, intrinsics)
+            alignment = build_alignment(settings, body, intrinsics)
+            bodies = self._place_and_fit(sent, fitter, alignment, keep, watch)
+            bodies = smoothed(bodies, smoother, watch)
+            bodies = aligned(bodies, alignment, 1 if live else _ALIGNED_TOGETHER, watch)
+            for frame, finished in bodies:
+                yield self.scene(frame, finished, intrinsics)
 
     def _detect(
         self,
@@ -228,99 +207,54 @@ class Pipeline:
         watch: Stopwatch,
         say: Callable[[str], None],
     ) -> Iterator[DetectedFrame]:
+        """Detect people and scene cuts. The detector runs on keyframes of a file, and on every nth frame of a live source."""
         detector = build_upright_detector(self.settings, self.components.detector, say)
         detect = partial(watch.call, "detect", detector.detect)
         cuts = build_scene_cuts(self.settings)
 
-        def new_scene(frame: Frame) -> bool:
+        def is_new_scene(frame: Frame) -> bool:
             return cuts is not None and watch.call("track", cuts.begins_with, frame.rgb)
 
         with closing(detector):
             if live:
-                yield from detect_every_nth(frames, detect, new_scene, lambda: adjust.now.detector.interval)
+                yield from detect_every_nth(frames, detect, is_new_scene, lambda: adjust.now.detector.interval)
                 return
             chosen = self.settings.detector
-            # Boxes that somebody gave for every frame are all wanted, and cost nothing.
+            # Given boxes cost nothing, and those of every frame are used.
             interval = chosen.file_interval or (1 if chosen.kind == "boxes" else default_interval(fps))
-            yield from detect_keyframes(frames, detect, new_scene, interval, chosen.batch)
+            yield from detect_keyframes(frames, detect, is_new_scene, interval, chosen.batch)
 
-    def _find(
+    def _estimator(self, workers: Workers, *, live: bool) -> MeshEstimator:
+        """The network; for files on a CPU on several threads, each with a batch of its own."""
+        estimator, threads = self.components.estimator, self.components.batches_at_once
+        if live or threads == 1:
+            return estimator
+        pool = ThreadPoolEstimator(estimator, threads)
+        workers.before_joining(pool.close)
+        return pool
+
+    def _place_and_fit(
         self,
-        detected: Iterator[DetectedFrame],
-        intrinsics: Intrinsics,
-        tracker: Tracker,
-        feedback: Feedback[Seen],
-        adjust: AdjustableSettings,
-        together: int,
-        watch: Stopwatch,
-    ) -> Iterator[list[Found]]:
-        """Track and crop. Frames come out `together` at a time; fewer where the tracker cannot go on without the network's answer."""
-        before: Found | None = None
-        cropper = self.components.cropper
-        group: list[Found] = []
-        try:
-            for frame, detections, new_scene in detected:
-                if adjust.now.crops.views != cropper.layout.count:
-                    if group:
-                        yield group
-                        group = []
-                    cropper = build_cropper(adjust.now)
-                if new_scene:
-                    tracker.end_scene()
-                if before is not None and tracker.needs_confirmation(detections):
-                    if group:
-                        yield group
-                        group = []
-                    tracker.confirm(before.tracks.track_id, *feedback.wait())
-                seen = frame.rgb if self.settings.tracker.appearance else None
-                tracks = watch.call("track", tracker.update, detections, frame.time_s, seen)
-                if self.components.keypoints is not None:
-                    tracks = tracker.believed(watch.call("keypoints", self.components.keypoints.refine, frame, tracks, intrinsics))
-                before = Found(frame, tracks, watch.call("crop", cropper.crop, frame, tracks, intrinsics), feedback.expect())
-                group.append(before)
-                if len(group) == together:
-                    yield group
-                    group = []
-        except Exception:
-            if group:  # found before it went wrong
-                yield group
-            raise
-        if group:
-            yield group
-
-    def _send(
-        self, found: Iterator[list[Found]], estimator: MeshEstimator, feedback: Feedback[Seen], intrinsics: Intrinsics, watch: Stopwatch
-    ) -> Iterator[tuple[list[Found], Future[CropEstimates]]]:
-        """Give the crops of each group to the network, and its answer to the tracker as soon as it is there."""
-        for group in found:
-            estimates = watch.call("network", estimator.submit, concat_batches([item.batch for item in group]))
-            estimates.add_done_callback(partial(_tell_tracker, feedback, group, intrinsics))
-            yield group, estimates
-
-    def _estimate(
-        self,
-        sent: Iterator[tuple[list[Found], Future[CropEstimates]]],
+        sent: Iterator[Future[list[EstimatedFrame]]],
         fitter: BodyFitter | None,
         alignment: KeypointAlignment | None,
         keep: MeasuredFile | None,
         watch: Stopwatch,
     ) -> Iterator[tuple[Frame, Bodies]]:
-        for group, estimates in sent:
-            arrived = watch.call("network", estimates.result) if not estimates.done() else estimates.result()
-            apart = _apart(arrived, group)
-            placed = [
-                place_in_image(item.frame, item.tracks, item.batch, its_own, self.components.body)
-                for item, its_own in zip(group, apart, strict=True)
+        """Wait for the network; place its bodies in the full-image camera, and fit them to the keypoints."""
+        for future in sent:
+            frames = future.result() if future.done() else watch.call("network", future.result)
+            bodies = [
+                place_in_image(found.frame, found.tracks, found.batch, estimates, self.components.body) for found, estimates, _ in frames
             ]
             if fitter is not None:
-                measured = [_measured(*each, fitter.intrinsics) for each in zip(group, apart, placed, strict=True)]
-                placed = watch.call("fit", fitter.fit, measured)
+                measured = [_measured(*pair) for pair in zip(frames, bodies, strict=True)]
+                bodies = watch.call("fit", fitter.fit, measured)
                 if alignment is not None:
                     alignment.remember(measured)
                 if keep is not None:
-                    keep.append(measured, placed)
-            for item, bodies in zip(group, placed, strict=True):
-                yield item.frame, bodies
+                    keep.append(measured, bodies)
+            yield from zip([found.frame for found, _, _ in frames], bodies, strict=True)
 
     def scene(self, frame: Frame, bodies: Bodies, intrinsics: Intrinsics) -> Scene:
         """Pose the body model and project its joints.
@@ -348,83 +282,26 @@ class Pipeline:
         self.components.estimator.close()
 
 
-def _apart(estimates: CropEstimates, group: list[Found]) -> list[CropEstimates]:
-    """Those of each frame."""
-    return split_estimates(estimates, [len(item.batch) for item in group])
+def _log_source(info: SourceInfo, intrinsics: Intrinsics, settings: Settings) -> None:
+    log.info(
+        "%s: %dx%d px, %.5g frames per second, %s frames expected; focal length %.0f px; reads %d frames ahead",
+        info.name, info.width, info.height, info.fps, "unknown" if info.frame_count is None else info.frame_count, intrinsics.fx,
+        settings.runtime.ahead,
+    )  # fmt: skip
 
 
-def _measured(item: Found, estimates: CropEstimates, bodies: Bodies, intrinsics: Intrinsics) -> Measured:
-    """What the fit takes of a frame."""
-    frame, batch = item.frame, item.batch
-    landmarks_px = landmarks_in_image(estimates, batch, intrinsics)
-    covariance_px2 = item.tracks.keypoint_covariance_px2
-    return Measured(bodies, covariance_px2, landmarks_px, batch.base_px, batch.roll_rad, (frame.width, frame.height), item.tracks.up_rad)
-
-
-def landmarks_in_image(estimates: CropEstimates, batch: CropBatch, intrinsics: Intrinsics) -> Float:
-    """(n, 27, 3) where the network saw its landmarks, picture pixels, and how visible they are."""
-    seen_px = image_from_rolled(estimates.landmarks_px[..., :2], intrinsics, batch.roll_rad)
-    return np.concatenate([seen_px, estimates.landmarks_px[..., 2:]], -1).astype(np.float32)
-
-
-def _tell_tracker(feedback: Feedback[Seen], group: list[Found], intrinsics: Intrinsics, done: Future[CropEstimates]) -> None:
-    if done.cancelled() or done.exception() is not None:
-        return  # raised to whoever takes the frames' bodies
-    for item, estimates in zip(group, _apart(done.result(), group), strict=True):
-        landmarks_px = landmarks_in_image(estimates, item.batch, intrinsics)[:, : len(KEYPOINT_NAMES)]
-        feedback.resolve(item.number, (landmarks_px, estimates.presence))
-
-
-def smoothed(bodies: Iterator[tuple[Frame, Bodies]], smoother: Smoother, watch: Stopwatch) -> Iterator[tuple[Frame, Bodies]]:
-    """Join the smoother's output, which may come later, to the frames it belongs to."""
-    waiting: deque[Frame] = deque()
-
-    def held_back() -> Iterator[tuple[Frame, Bodies]]:
-        for ready in smoother.flush():
-            yield waiting.popleft(), ready
-
-    try:
-        for frame, raw in bodies:
-            waiting.append(frame)
-            for ready in watch.call("smooth", smoother.push, raw):
-                yield waiting.popleft(), ready
-    except Exception:
-        yield from held_back()  # what came before the error
-        raise
-    yield from held_back()
-
-
-def aligned(
-    bodies: Iterator[tuple[Frame, Bodies]], alignment: KeypointAlignment | None, together: int, watch: Stopwatch
-) -> Iterator[tuple[Frame, Bodies]]:
-    """Smoothed bodies back on their keypoints, so many frames at a time; what came before an error comes out before it is raised."""
-    if alignment is None:
-        yield from bodies
-        return
-    group: list[tuple[Frame, Bodies]] = []
-
-    def finished() -> Iterator[tuple[Frame, Bodies]]:
-        done = watch.call("align", alignment.align, [smooth for _, smooth in group])
-        yield from zip([frame for frame, _ in group], done, strict=True)
-        group.clear()
-
-    try:
-        for one in bodies:
-            group.append(one)
-            if len(group) >= together:
-                yield from finished()
-    except Exception:
-        yield from finished()
-        raise
-    yield from finished()
-
-
-def until(stop: threading.Event | None, frames: Iterator[Frame]) -> Iterator[Frame]:
-    """Pass frames on until `stop` is set."""
-    for frame in frames:
-        if stop is not None and stop.is_set():
-            return
-        yield frame
+def _measured(seen: EstimatedFrame, bodies: Bodies) -> Measured:
+    """Collect what the fit takes of a frame."""
+    frame, tracks, batch, _ = seen.found
+    return Measured(
+        bodies=bodies,
+        keypoint_covariance_px2=tracks.keypoint_covariance_px2,
+        landmarks_px=seen.landmarks_px,
+        base_px=batch.base_px,
+        roll_rad=batch.roll_rad,
+        picture_wh=(frame.width, frame.height),
+        up_rad=tracks.up_rad,
+    )
 
 
 def stream(path: str | Path, settings: Settings | None = None, *, pipeline: Pipeline | None = None) -> Generator[Scene]:
@@ -460,7 +337,7 @@ def stream(path: str | Path, settings: Settings | None = None, *, pipeline: Pipe
 
 
 def _stream_stills(pictures: Sequence[Path], settings: Settings, pipeline: Pipeline) -> Generator[Scene]:
-    """A run for each picture. Those that cannot be read are left out, and said at the end."""
+    """Process each picture by itself. Pictures that cannot be read are left out and named in a TruncatedInput at the end."""
     broken: list[str] = []
     for number, picture in enumerate(pictures):
         try:
