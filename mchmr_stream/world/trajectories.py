@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
-from scipy.sparse.linalg import splu
+from scipy.sparse.linalg import SuperLU, splu
 
 from mchmr_stream.world.foot_chains import Array, Walker
 from mchmr_stream.world.foot_contacts import Stance
@@ -45,6 +45,8 @@ _FIRST_RAD = 0.3
 """Deviation of the trunks from upright, for the first estimate."""
 _ROBUST = 3.0
 _ROUNDS = 4
+_CERTAIN = 1e6
+"""Weight of what is known to be 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,76 +112,164 @@ def solve(strands: Sequence[Strand], camera_m: Array, first_up: Array, *, floor:
     Returns:
         Paths and floor.
     """
-    rows = np.array([len(strand.walker) for strand in strands])
-    soles = [_standing_of(number, strand) for number, strand in enumerate(strands)]
-    starts = 3 * np.concatenate([[0], np.cumsum(rows)[:-1]])
-    anchors_at = 3 * int(rows.sum())
-    places_at = anchors_at + 3 * np.concatenate([[0], np.cumsum([len(own) for own in soles])]).astype(int)
-    sizes_at = int(places_at[-1])
-    shoes_at = sizes_at + len(strands)
-    floor_at = shoes_at + len(strands)
-    problem = _Problem(floor_at + 3)
-    for number, (strand, start) in enumerate(zip(strands, starts, strict=True)):
-        _add_picture(problem, strand, int(start), sizes_at + number, camera_m)
-        _add_smoothness(problem, strand, int(start), camera_m)
-        problem.add([[sizes_at + number]], [[1 / _SIZE_SHARE]], [0.0])
-        problem.add([[shoes_at + number]], [[1 / _SHOES_M if floor == "free" else 1e6]], [0.0])
-    tilts = np.array([[floor_at], [floor_at + 1]])
-    if floor == "fixed":
-        problem.add(np.array([[floor_at], [floor_at + 1], [floor_at + 2]]), np.full((3, 1), 1e6), np.zeros(3))
-    else:
-        problem.add(tilts, np.full((2, 1), 1 / _FIRST_RAD), first_up[[0, 2]] / _FIRST_RAD)
-
-    standing = [one for own in soles for one in own]
-    place_at = [int(at) + 3 * i for at, own in zip(places_at, soles, strict=False) for i in range(len(own))]
-    row_at = [int(start) for start, own in zip(starts, soles, strict=True) for _ in own]
-    places = np.array([one.places_m.mean(0) for one in standing]).reshape(-1, 3)
-    stands_trust = [np.ones(len(one.rows)) for one in standing]
-    floor_trust, balance_trust, step_sd_m = np.ones(len(standing)), np.ones(len(strands)), _STEP_HEIGHT_M
+    is_free = floor == "free"
+    standing = [one for person, strand in enumerate(strands) for one in _standing_of(person, strand)]
+    layout = _Layout.of(strands, len(standing))
+    constant_terms = _assemble(strands, layout, camera_m, first_up, is_free=is_free)
+    places_m = np.array([one.places_m.mean(0) for one in standing]).reshape(-1, 3)
+    weights = _Weights([np.ones(len(one.rows)) for one in standing], np.ones(len(standing)), np.ones(len(strands)), _STEP_HEIGHT_M)
     for _ in range(_ROUNDS):
-        problem_now = problem.copy()
-        for one, at, start, trust, floor_sure, place in zip(standing, place_at, row_at, stands_trust, floor_trust, places, strict=True):
-            weight = trust * np.sqrt(one.share_s / _STANDS_S) / _STANDS_M
-            for axis in range(3):
-                columns = np.stack([start + 3 * one.rows + axis, np.full(len(one.rows), at + axis)], 1)
-                problem_now.add(columns, np.stack([weight, -weight], 1), -weight * one.places_m[:, axis])
-            if one.lower:
-                weight = floor_sure * np.sqrt(min(1.0, one.share_s.sum() / _STEP_S)) / step_sd_m
-                # up . place = height + shoes, with up = (tilt x, 1, tilt z), linearised: the place that multiplies a tilt is from the
-                # previous round
-                columns = np.array([[at + 1, floor_at, floor_at + 1, floor_at + 2, shoes_at + one.person]])
-                problem_now.add(columns, weight * np.array([[1, place[0], place[2], -1, -1]]), np.zeros(1))
-        for strand, trust in zip(strands, balance_trust, strict=True):
-            if strand.balance_s > 0 and floor == "free":
-                weight = trust / (_BALANCE_RAD * np.sqrt(1 + _BALANCE_S / strand.balance_s))
-                problem_now.add(tilts, np.full((2, 1), weight), weight * strand.balance[[0, 2]] / strand.balance[1])
-        solution, factors = problem_now.solve()
-        tilt, height = solution[floor_at : floor_at + 2], float(solution[floor_at + 2])
-        places = np.array([solution[at : at + 3] for at in place_at]).reshape(-1, 3)
-        moved = [solution[start + 3 * one.rows[:, None] + np.arange(3)] for one, start in zip(standing, row_at, strict=True)]
-        left = [np.linalg.norm(one.places_m + by - place, axis=1) for one, by, place in zip(standing, moved, places, strict=True)]
-        stands_trust = [_trust(off / (2 * _STANDS_M)) for off in left]
-        shoes = solution[[shoes_at + one.person for one in standing]]
-        over_floor = places[:, 1] + places[:, [0, 2]] @ tilt - height - shoes
-        floor_trust = _trust(over_floor / (2 * step_sd_m))
-        if floor == "free":
-            step_sd_m = _spread_m(over_floor[[one.lower for one in standing]])
-        balance_trust = np.array(
-            [_trust(float(np.linalg.norm(one.balance[[0, 2]] / one.balance[1] - tilt)) / _BALANCE_RAD) for one in strands]
-        )
-    paths = []
-    for strand, own, start, at in zip(strands, soles, starts, places_at, strict=False):
-        anchors = np.full((len(strand.stances), 2, 3), np.nan)
-        for i, one in enumerate(own):
-            anchors[one.stance, one.sole] = solution[at + 3 * i : at + 3 * i + 3]
-        correction = solution[start : start + 3 * len(strand.walker)].reshape(-1, 3)
-        paths.append(Path(strand.pelvis_m + correction, anchors))
-    unit = np.zeros((problem.unknowns, 2))
-    unit[floor_at : floor_at + 2] = np.eye(2)
-    spread = factors.solve(unit)[floor_at : floor_at + 2]
+        problem = constant_terms.copy()
+        _add_standing(problem, standing, layout, weights, places_m)
+        if is_free:
+            _add_balance(problem, strands, layout, weights)
+        solution, factors = problem.solve()
+        places_m = solution[layout.places]
+        weights = _reweight(strands, standing, layout, weights, solution, is_free=is_free)
+    tilt, height_m = solution[layout.tilt], float(solution[layout.height])
     up = np.array([tilt[0], 1, tilt[1]])
     length = float(np.linalg.norm(up))
-    return Solution(paths, up / length, height / length, float(np.degrees(np.sqrt(max(np.linalg.eigvalsh(spread)[-1], 0)))))
+    return Solution(_paths(strands, standing, layout, solution), up / length, height_m / length, _up_sd_deg(layout, factors))
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """Indices of the unknowns. The corrections of all pelvises come first, then places, sizes, shoes and the floor."""
+
+    pelvis: list[int]
+    """First index of each person's corrections: x, y, z of each row, metres."""
+    places: NDArray[np.int64]
+    """(standing soles, 3): where each stands, metres."""
+    sizes: list[int]
+    """Of each person: relative error of the distance."""
+    shoes: list[int]
+    """Of each person: height of the soles over those of others, metres."""
+    tilt: NDArray[np.int64]
+    """(2,): x and z of the floor's normal, whose y is 1."""
+    height: int
+    """Of the floor at the origin, metres."""
+
+    @classmethod
+    def of(cls, strands: Sequence[Strand], standing_count: int) -> _Layout:
+        rows = np.array([len(strand.walker) for strand in strands])
+        pelvis = 3 * np.concatenate([[0], np.cumsum(rows)[:-1]])
+        places = 3 * int(rows.sum()) + np.arange(3 * standing_count).reshape(-1, 3)
+        sizes = 3 * int(rows.sum()) + 3 * standing_count
+        shoes = sizes + len(strands)
+        floor = shoes + len(strands)
+        return cls(
+            pelvis=pelvis.tolist(),
+            places=places,
+            sizes=list(range(sizes, shoes)),
+            shoes=list(range(shoes, floor)),
+            tilt=np.array([floor, floor + 1]),
+            height=floor + 2,
+        )
+
+    @property
+    def unknowns(self) -> int:
+        return self.height + 1
+
+
+@dataclass(frozen=True, eq=False)
+class _Weights:
+    """Square roots of the robust weights of one round; 1 is full weight."""
+
+    standing: list[Array]
+    """Of each standing sole: (rows,)."""
+    floor: Array
+    """(standing soles,)"""
+    balance: Array
+    """(people,)"""
+    step_sd_m: float
+    """Standard deviation of a step's height over the floor."""
+
+
+def _assemble(strands: Sequence[Strand], layout: _Layout, camera_m: Array, first_up: Array, *, is_free: bool) -> _Problem:
+    """Add the terms whose weights are the same in all rounds: picture, smoothness, size, shoes and first guess of the floor."""
+    problem = _Problem(layout.unknowns)
+    for strand, start, size, shoes in zip(strands, layout.pelvis, layout.sizes, layout.shoes, strict=True):
+        _add_picture(problem, strand, start, size, camera_m)
+        _add_smoothness(problem, strand, start, camera_m)
+        problem.add([[size]], [[1 / _SIZE_SHARE]], [0.0])
+        problem.add([[shoes]], [[1 / _SHOES_M if is_free else _CERTAIN]], [0.0])
+    if is_free:
+        problem.add(layout.tilt[:, None], np.full((2, 1), 1 / _FIRST_RAD), first_up[[0, 2]] / _FIRST_RAD)
+    else:
+        problem.add([*layout.tilt[:, None], [layout.height]], np.full((3, 1), _CERTAIN), np.zeros(3))
+    return problem
+
+
+def _add_standing(problem: _Problem, standing: Sequence[_Standing], layout: _Layout, weights: _Weights, places_m: Array) -> None:
+    """Add the terms of standing soles: each stays in its place, and the lower one of a stance is on the floor.
+
+    Args:
+        problem: Gets the terms.
+        standing: The soles.
+        layout: Indices of the unknowns.
+        weights: Of this round.
+        places_m: (standing soles, 3) of the round before, where the product of tilt and place is linearised.
+    """
+    for k, one in enumerate(standing):
+        start, at, place_m = layout.pelvis[one.person], layout.places[k], places_m[k]
+        weight = weights.standing[k] * np.sqrt(one.share_s / _STANDS_S) / _STANDS_M
+        for axis in range(3):
+            columns = np.stack([start + 3 * one.rows + axis, np.full(len(one.rows), at[axis])], 1)
+            problem.add(columns, np.stack([weight, -weight], 1), -weight * one.places_m[:, axis])
+        if one.lower:
+            on_floor = weights.floor[k] * np.sqrt(min(1.0, one.share_s.sum() / _STEP_S)) / weights.step_sd_m
+            # up . place = height + shoes, with up = (tilt x, 1, tilt z)
+            columns = np.array([[at[1], *layout.tilt, layout.height, layout.shoes[one.person]]])
+            problem.add(columns, on_floor * np.array([[1, place_m[0], place_m[2], -1, -1]]), np.zeros(1))
+
+
+def _add_balance(problem: _Problem, strands: Sequence[Strand], layout: _Layout, weights: _Weights) -> None:
+    """Add the terms of people's mean balance, which is along the floor's normal."""
+    for strand, robust in zip(strands, weights.balance, strict=True):
+        if strand.balance_s > 0:
+            weight = robust / (_BALANCE_RAD * np.sqrt(1 + _BALANCE_S / strand.balance_s))
+            problem.add(layout.tilt[:, None], np.full((2, 1), weight), weight * strand.balance[[0, 2]] / strand.balance[1])
+
+
+def _reweight(
+    strands: Sequence[Strand], standing: Sequence[_Standing], layout: _Layout, weights: _Weights, solution: Array, *, is_free: bool
+) -> _Weights:
+    """Compute the robust weights of the next round from the residuals of this one."""
+    places_m, tilt = solution[layout.places], solution[layout.tilt]
+    stands = []
+    for one, place_m in zip(standing, places_m, strict=True):
+        correction_m = solution[layout.pelvis[one.person] + 3 * one.rows[:, None] + np.arange(3)]
+        off_m = np.linalg.norm(one.places_m + correction_m - place_m, axis=1)
+        stands.append(_robust_weight(off_m / (2 * _STANDS_M)))
+    shoes_m = solution[[layout.shoes[one.person] for one in standing]]
+    over_floor_m = places_m[:, 1] + places_m[:, [0, 2]] @ tilt - float(solution[layout.height]) - shoes_m
+    return _Weights(
+        standing=stands,
+        floor=_robust_weight(over_floor_m / (2 * weights.step_sd_m)),
+        balance=np.array(
+            [_robust_weight(float(np.linalg.norm(one.balance[[0, 2]] / one.balance[1] - tilt)) / _BALANCE_RAD) for one in strands]
+        ),
+        step_sd_m=_spread_m(over_floor_m[[one.lower for one in standing]]) if is_free else weights.step_sd_m,
+    )
+
+
+def _paths(strands: Sequence[Strand], standing: Sequence[_Standing], layout: _Layout, solution: Array) -> list[Path]:
+    """Apply the corrections."""
+    paths = []
+    for strand, start in zip(strands, layout.pelvis, strict=True):
+        correction_m = solution[start : start + 3 * len(strand.walker)].reshape(-1, 3)
+        paths.append(Path(strand.pelvis_m + correction_m, np.full((len(strand.stances), 2, 3), np.nan)))
+    for one, at in zip(standing, layout.places, strict=True):
+        paths[one.person].anchors_m[one.stance, one.sole] = solution[at]
+    return paths
+
+
+def _up_sd_deg(layout: _Layout, factors: SuperLU) -> float:
+    """Standard deviation of the floor's tilt in its less certain direction, from the inverse of the normal matrix."""
+    unit = np.zeros((layout.unknowns, 2))
+    unit[layout.tilt] = np.eye(2)
+    covariance = factors.solve(unit)[layout.tilt]
+    return float(np.degrees(np.sqrt(max(np.linalg.eigvalsh(covariance)[-1], 0))))
 
 
 def _add_picture(problem: _Problem, strand: Strand, start: int, size_at: int, camera_m: Array) -> None:
@@ -211,8 +301,8 @@ def _add_smoothness(problem: _Problem, strand: Strand, start: int, camera_m: Arr
         problem.add(columns, (bend[:, :, None] * tensor[:, None, axis]).reshape(-1, 9), np.zeros(len(middle)))
 
 
-def _trust(off: float | Array) -> Array:
-    """Square roots of the robust weights of residuals, given in standard deviations."""
+def _robust_weight(off: float | Array) -> Array:
+    """Square roots of the weights (Geman and McClure) of residuals that are `off` by so many standard deviations."""
     return 1 / (1 + np.square(np.asarray(off) / _ROBUST))
 
 
@@ -273,7 +363,7 @@ class _Problem:
         other._count, other._parts = self._count, list(self._parts)
         return other
 
-    def solve(self) -> tuple[Array, splu]:
+    def solve(self) -> tuple[Array, SuperLU]:
         rows, columns, values, target = (np.concatenate([part[i] for part in self._parts]) for i in range(4))
         matrix = coo_matrix((values, (rows, columns)), (self._count, self.unknowns)).tocsc()
         normal = (matrix.T @ matrix).tocsc()
