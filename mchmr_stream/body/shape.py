@@ -45,6 +45,30 @@ def robust_shape(betas: Array, weights: Array) -> Array:
     return median(betas[:, None], weights[:, None], _SOFTEST)[0]
 
 
+def transl_to_mean_shape(body: BodyModel, rotations: FloatArray, betas: FloatArray, transl: FloatArray) -> Array:
+    """Compute `transl_mean_body`: the translation of a look-alike body of mean shape.
+
+    Args:
+        body: The body model.
+        rotations: (n, 24, 3, 3), root in camera axes.
+        betas: (n, 10) of the given bodies.
+        transl: (n, 3) of the given bodies, metres.
+
+    Returns:
+        (n, 3) metres.
+    """
+    return transl_to_look_alike(body, rotations, betas, transl, np.zeros_like(betas))
+
+
+def transl_from_mean_shape(body: BodyModel, rotations: FloatArray, transl_mean: FloatArray, betas: FloatArray) -> Array:
+    """Compute the translation of a body with `betas` (n, 10) that looks like one of mean shape at `transl_mean` (n, 3), metres.
+
+    This inverts `transl_to_mean_shape` only approximately: each direction minimises its own residuals, and bodies of different proportions
+    have no exact look-alike. Therefore a translation is converted from the rows as they are written, and not carried along.
+    """
+    return transl_to_look_alike(body, rotations, np.zeros_like(betas), transl_mean, betas)
+
+
 def transl_to_look_alike(body: BodyModel, rotations: FloatArray, betas: FloatArray, transl: FloatArray, other_betas: FloatArray) -> Array:
     """Translation at which a body with other betas looks like the original one.
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from mchmr_stream.body.model import BodyModel, forward_kinematics
-from mchmr_stream.body.shape import robust_shape, transl_to_look_alike
+from mchmr_stream.body.body_model import BodyModel, forward_kinematics
+from mchmr_stream.body.shape import robust_shape, transl_to_look_alike, transl_to_mean_shape
 from mchmr_stream.config import Settings
 from mchmr_stream.datatypes import Bodies
 from mchmr_stream.errors import UsageError
@@ -76,23 +76,24 @@ def frames_of(motion: Motion) -> Iterator[Bodies]:
 
 
 def _tracks(frames: list[Bodies], motion: Motion, body: BodyModel) -> dict[int, Track]:
-    rows = [(bodies, row) for bodies in frames for row in range(len(bodies))]
-    identities = list(dict.fromkeys(int(bodies.track_id[row]) for bodies, row in rows))
+    rows: dict[int, list[tuple[Bodies, int]]] = {}
+    for bodies in frames:
+        for row, identity in enumerate(bodies.track_id.tolist()):
+            rows.setdefault(identity, []).append((bodies, row))
     camera = Intrinsics.from_matrix(motion.K)
     tracks = {}
-    for identity in identities:
-        own = [(bodies, row) for bodies, row in rows if bodies.track_id[row] == identity]
+    for identity, own in rows.items():
         columns = {name: np.stack([getattr(bodies, _ROWS.get(name, name))[row] for bodies, row in own]) for name in _COLUMNS}
-        turned = np.concatenate([columns["global_orient"][:, None], columns["body_pose"]], 1)
-        rotations, mean = torch.from_numpy(turned), np.zeros_like(columns["betas"])
-        joints_m = forward_kinematics(body, rotations, torch.from_numpy(columns["betas"]), torch.from_numpy(columns["transl"]))[0].numpy()
+        rotations = np.concatenate([columns["global_orient"][:, None], columns["body_pose"]], 1)
+        tensors = [torch.from_numpy(values) for values in (rotations, columns["betas"], columns["transl"])]
+        joints_m = forward_kinematics(body, *tensors)[0].numpy()
         tracks[identity] = Track(
             track_id=identity,
             frame=np.array([bodies.frame for bodies, _ in own], np.int64),
             time_s=np.array([bodies.time_s for bodies, _ in own], np.float64),
             joints_m=joints_m,
             joints_px=project(joints_m, camera).astype(np.float32),
-            transl_mean_body=transl_to_look_alike(body, turned, columns["betas"], columns["transl"], mean).astype(np.float32),
+            transl_mean_body=transl_to_mean_shape(body, rotations, columns["betas"], columns["transl"]).astype(np.float32),
             world=None,
             **columns,
         )

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mchmr_stream.body.model import BodyModel, forward_kinematics
-from mchmr_stream.body.shape import settled_shape, transl_to_look_alike
+from mchmr_stream.body.body_model import BodyModel, forward_kinematics
+from mchmr_stream.body.shape import settled_shape, transl_from_mean_shape
 from mchmr_stream.geometry.camera import Intrinsics, project
 
 _ROWS_AT_ONCE = 4096
@@ -37,7 +37,7 @@ def apply_final_shape(columns: Mapping[str, NDArray], body: BodyModel, intrinsic
         rows = slice(start, start + _ROWS_AT_ONCE)
         betas = shapes[owner[rows]]
         rotations = np.concatenate([columns["global_orient"][rows, None], columns["body_pose"][rows]], 1)
-        transl = transl_to_look_alike(body, rotations, np.zeros_like(betas), columns["transl_mean_body"][rows], betas).astype(np.float32)
+        transl = transl_from_mean_shape(body, rotations, columns["transl_mean_body"][rows], betas).astype(np.float32)
         betas = betas.astype(np.float32)
         tensors = [torch.from_numpy(values) for values in (rotations, betas, transl)]
         joints_m = forward_kinematics(body, *tensors)[0].numpy()

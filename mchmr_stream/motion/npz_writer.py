@@ -20,8 +20,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from mchmr_stream.body.joints import camera_joints
-from mchmr_stream.body.model import BodyModel
-from mchmr_stream.body.shape import transl_to_look_alike
+from mchmr_stream.body.shape import transl_to_mean_shape
 from mchmr_stream.datatypes import JOINT_NAMES, KEYPOINT_NAMES, Bodies, Scene, SourceInfo
 from mchmr_stream.errors import UsageError
 from mchmr_stream.files.atomic import check_folder, hidden_mark, publish, temporary_beside, write_errors
@@ -247,8 +246,7 @@ class NpzSink:
     def _transl_mean_body(self, bodies: Bodies) -> NDArray:
         if self._body is None:
             return np.full((len(bodies), 3), np.nan, np.float32)
-        rotations = bodies.rotations
-        return transl_to_look_alike(self._body, rotations, bodies.betas, bodies.transl, np.zeros_like(bodies.betas))
+        return transl_to_mean_shape(self._body, bodies.rotations, bodies.betas, bodies.transl)
 
     def _table(self, columns: Mapping[str, Column]) -> dict[str, NDArray]:
         """Whole columns, memory-mapped."""

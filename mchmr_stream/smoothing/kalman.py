@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.body.model import BodyModel
-from mchmr_stream.body.shape import transl_to_look_alike
+from mchmr_stream.body.body_model import BodyModel
+from mchmr_stream.body.shape import transl_from_mean_shape, transl_to_mean_shape
 from mchmr_stream.datatypes import Bodies
 from mchmr_stream.smoothing.measurement_noise import MeasurementNoise
 from mchmr_stream.smoothing.outliers import without_outliers
@@ -166,8 +166,7 @@ class KalmanSmoother:
         betas = self._shape.of(sample.bodies)
         rows = np.flatnonzero(sample.segment != NOT_SMOOTHED)
         if self._body is not None and len(rows):
-            mean = np.zeros((len(rows), 10))
-            transl_m[rows] = transl_to_look_alike(self._body, rotations[rows], mean, transl_m[rows], betas[rows])
+            transl_m[rows] = transl_from_mean_shape(self._body, rotations[rows], transl_m[rows], betas[rows])
         return sample.to_bodies(rotations, transl_m, betas)
 
     def _with_mean_shape(self, sample: Sample) -> Sample:
@@ -176,7 +175,7 @@ class KalmanSmoother:
         if self._body is None or not len(rows):
             return sample
         transl_m, betas = sample.transl_m.copy(), sample.bodies.betas[rows].astype(np.float64)
-        transl_m[rows] = transl_to_look_alike(self._body, sample.rotations[rows], betas, transl_m[rows], np.zeros_like(betas))
+        transl_m[rows] = transl_to_mean_shape(self._body, sample.rotations[rows], betas, transl_m[rows])
         return replace(sample, transl_m=transl_m)
 
 
