@@ -208,7 +208,14 @@ class _People:
             indices = [index for index in labels if camera_of[index] == camera]
             box = np.concatenate([boxes[index] for index in indices])
             keypoints, n = _keypoints_of(box, found), len(indices)
-            tracks = Tracks(np.arange(1, n + 1), box, np.ones(n, np.float32), keypoints, np.ones(n, np.bool_), keypoints)
+            tracks = Tracks(
+                track_id=np.arange(1, n + 1),
+                boxes_xyxy_px=box,
+                scores=np.ones(n, np.float32),
+                keypoints_px=keypoints,
+                observed=np.ones(n, np.bool_),
+                landmarks_px=keypoints,
+            )
             if self.by_keypoints and components.keypoints is not None:
                 tracks = components.keypoints.refine(frame, tracks, camera)
             self._waiting.append((indices, frame, camera, tracks, components.cropper.crop(frame, tracks, camera)))

@@ -18,6 +18,7 @@ from mchmr_stream.files.output_lock import left_over
 from mchmr_stream.motion import checkpoint
 from mchmr_stream.motion.editing import write
 from mchmr_stream.motion.motion import FRAME_COLUMNS, HEADER, MADE_OF, Motion, load, motion_of
+from mchmr_stream.motion.npz_writer import MADE_WITH
 from mchmr_stream.motion.output_paths import OutputPaths
 from mchmr_stream.sinks.run_report import ReportSink, is_report
 from mchmr_stream.video_encoding.overlay_resume import EarlierOverlay
@@ -99,7 +100,7 @@ def _cut(arrays: dict[str, NDArray], part: EarlierOverlay | None) -> dict[str, N
 
 def _write_report(motion: Motion, paths: OutputPaths) -> None:
     info = SourceInfo(str(motion.made_of.get("name", paths.stem)), motion.width, motion.height, motion.fps, frame_count=None)
-    names = {name: getattr(motion, name) for name in ("body_model", "body_model_sha256", "weights", "weights_sha256")}
+    names = {name: getattr(motion, name) for name in MADE_WITH}
     report = ReportSink(paths.report, info, settings=motion.settings, names=names, made_of=motion.made_of)
     report.extend(motion)
     report.finish(complete=False, error="the run was killed")

@@ -13,7 +13,7 @@ from mchmr_stream.files.content_hash import MadeOf
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.jobs.sink_group import SinkGroup
 from mchmr_stream.motion.motion import Motion
-from mchmr_stream.motion.npz_writer import NpzSink
+from mchmr_stream.motion.npz_writer import NpzHeader, NpzSink
 from mchmr_stream.motion.output_paths import OutputPaths
 from mchmr_stream.motion.resume import EarlierRun
 from mchmr_stream.pipeline.pipeline import Pipeline
@@ -76,10 +76,11 @@ def build_sinks(run: VideoRun, watch: Stopwatch, *, ground: Callable[[Motion], M
         made_of={"path": str(run.made.path), **made}, device=components.device, began=run.began,
     )  # fmt: skip
     bodies = NpzSink(
-        run.paths.bodies, run.intrinsics, run.info, components.cropper.layout.count, **names, settings=plain, made_of=made,
+        run.paths.bodies,
+        NpzHeader(run.intrinsics, run.info, components.cropper.layout.count, names, settings=plain, made_of=made),
         one_shape_of=components.body if settings.smoother.kind != "none" else None,
         grounded=ground if settings.camera.static else None,
-    )  # fmt: skip
+    )
     # The bodies come last: if writing the pictures fails, the numbers never have a frame that the pictures lack.
     sinks: list[FileSink] = [bodies]
     if settings.output.overlay:

@@ -211,7 +211,16 @@ class _Followed:
         self._people, self._late_s = len(scene), arrival.late_s
         self._results.append((now_s, age_s))
         info: SourceInfo = source.info
-        return Moment(info, scene, time.time() - age_s, age_s, arrival.late_s, source.dropped, source.reconnects, self.watch.latest)
+        return Moment(
+            source=info,
+            scene=scene,
+            clock_s=time.time() - age_s,
+            age_s=age_s,
+            late_s=arrival.late_s,
+            dropped=source.dropped,
+            reconnects=source.reconnects,
+            work_s=self.watch.latest,
+        )
 
     def status(self) -> SourceStatus:
         results = list(self._results)

@@ -12,11 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mchmr_stream.datatypes import SourceInfo
 from mchmr_stream.errors import UsageError
-from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.motion.motion import Motion, Track, doubts_s
-from mchmr_stream.motion.npz_writer import NpzSink
+from mchmr_stream.motion.npz_writer import NpzHeader, NpzSink
 
 LARGEST_ID = 2**31 - 1
 """Other programs store identities in 32 bits."""
@@ -158,20 +156,7 @@ def write(path: Path, motion: Motion) -> None:
         UsageError: The folder does not exist.
         MchmrError: The disk is full or not writable.
     """
-    K = motion.K
-    views = {track.views_cam.shape[1] for track in motion.tracks.values()}
-    sink = NpzSink(
-        path,
-        Intrinsics.from_matrix(K),
-        SourceInfo(path.stem, motion.width, motion.height, motion.fps),
-        views.pop() if views else 1,
-        body_model=motion.body_model,
-        body_model_sha256=motion.body_model_sha256,
-        weights=motion.weights,
-        weights_sha256=motion.weights_sha256,
-        settings=motion.settings,
-        made_of=motion.made_of,
-    )
+    sink = NpzSink(path, NpzHeader.of(motion, path.stem))
     try:
         if motion.world is not None:
             sink.add_world(motion.world)

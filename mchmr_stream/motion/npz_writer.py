@@ -11,9 +11,10 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.lib import format as npy
@@ -31,7 +32,55 @@ from mchmr_stream.motion.final_shape import apply_final_shape
 from mchmr_stream.motion.motion import COLUMNS, FRAME_COLUMNS, MADE_OF, SCHEMA, WORLD_COLUMNS, Column, Motion, World, motion_of
 from mchmr_stream.motion.row_matching import rows_of
 
+MADE_WITH = ("body_model", "body_model_sha256", "weights", "weights_sha256")
+"""Names in the header of what made the numbers."""
 _COPY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class NpzHeader:
+    """Everything in a STEM.npz but its rows and frames: what the numbers were made of and with."""
+
+    intrinsics: Intrinsics
+    """The camera."""
+    info: SourceInfo
+    """The source: picture size and frame rate."""
+    views: int
+    """V, crops per person."""
+    names: Mapping[str, str]
+    """`body_model`, `body_model_sha256`, `weights` and `weights_sha256`, as `Pipeline.names` returns them."""
+    settings: Mapping[str, Any]
+    """All settings of the run."""
+    made_of: Mapping[str, Any] | None = None
+    """Input and files of settings (`content_hash.MadeOf.plain`); None: not recorded."""
+
+    @classmethod
+    def of(cls, motion: Motion, name: str) -> Self:
+        """Return the header of a finished motion."""
+        views = {track.views_cam.shape[1] for track in motion.tracks.values()}
+        return cls(
+            intrinsics=Intrinsics.from_matrix(motion.K),
+            info=SourceInfo(name, motion.width, motion.height, motion.fps),
+            views=views.pop() if views else 1,
+            names={name: getattr(motion, name) for name in MADE_WITH},
+            settings=motion.settings,
+            made_of=motion.made_of,
+        )
+
+    def arrays(self) -> dict[str, NDArray]:
+        """Return the header as arrays of the file."""
+        arrays: dict[str, NDArray] = {
+            "schema": np.array(SCHEMA),
+            "fps": np.array(self.info.fps, np.float64),
+            "width": np.array(self.info.width),
+            "height": np.array(self.info.height),
+            "K": self.intrinsics.matrix,
+            "joint_names": np.array(JOINT_NAMES),
+            "keypoint_names": np.array(KEYPOINT_NAMES),
+            **{name: np.array(self.names[name]) for name in MADE_WITH},
+            "settings": np.array(json.dumps(self.settings, default=str)),
+        }
+        return arrays | {MADE_OF: np.array(json.dumps(self.made_of))} if self.made_of else arrays
 
 
 class NpzSink:
@@ -41,15 +90,7 @@ class NpzSink:
 
     Args:
         path: The file; its folder exists.
-        intrinsics: The camera.
-        info: The source: picture size and frame rate.
-        views: V, crops per person.
-        body_model: Name of the body model.
-        body_model_sha256: Hash of its file.
-        weights: Name of the network's weights.
-        weights_sha256: Their hash.
-        settings: All settings of the run.
-        made_of: Input and files of settings (`content.MadeOf.plain`).
+        header: What is known before the first frame.
         one_shape_of: Body model of the scenes: each person gets one shape on closing. None: rows keep the shape they were written with.
         grounded: Called on closing with the finished motion; returns it with world coordinates, or None if they cannot be estimated.
 
@@ -61,47 +102,24 @@ class NpzSink:
     def __init__(
         self,
         path: str | Path,
-        intrinsics: Intrinsics,
-        info: SourceInfo,
-        views: int,
+        header: NpzHeader,
         *,
-        body_model: str,
-        body_model_sha256: str,
-        weights: str,
-        weights_sha256: str,
-        settings: Mapping[str, Any],
-        made_of: Mapping[str, Any] | None = None,
         one_shape_of: BodyModel | None = None,
         grounded: Callable[[Motion], Motion | None] | None = None,
     ) -> None:
         self.path = Path(path)
         check_folder(self.path)
-        self._views = views
+        self._views, self._intrinsics = header.views, header.intrinsics
         self._grounded = grounded
-        self._body, self._intrinsics = one_shape_of, intrinsics
-        self._header: dict[str, NDArray] = {
-            "schema": np.array(SCHEMA),
-            "fps": np.array(info.fps, np.float64),
-            "width": np.array(info.width),
-            "height": np.array(info.height),
-            "K": intrinsics.matrix,
-            "joint_names": np.array(JOINT_NAMES),
-            "keypoint_names": np.array(KEYPOINT_NAMES),
-            "body_model": np.array(body_model),
-            "body_model_sha256": np.array(body_model_sha256),
-            "weights": np.array(weights),
-            "weights_sha256": np.array(weights_sha256),
-            "settings": np.array(json.dumps(settings, default=str)),
-        }
-        if made_of:
-            self._header[MADE_OF] = np.array(json.dumps(made_of))
+        self._body = one_shape_of
+        self._header = header.arrays()
         self._columns = COLUMNS
         self._rows = 0
         self._frames = 0
         self._closed = False
         with write_errors(self.path):
             self._folder = tempfile.TemporaryDirectory(prefix=hidden_mark(self.path), dir=self.path.parent)
-            self._spool = ColumnSpool(Path(self._folder.name), COLUMNS | FRAME_COLUMNS, views)
+            self._spool = ColumnSpool(Path(self._folder.name), COLUMNS | FRAME_COLUMNS, header.views)
 
     def note_rate(self, fps: float) -> None:
         """Set the source's frame rate, where it is known more exactly than at the beginning."""

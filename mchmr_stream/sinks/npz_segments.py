@@ -16,7 +16,7 @@ from mchmr_stream.datatypes import Moment, Scene
 from mchmr_stream.files.output_lock import claimed, remove_abandoned
 from mchmr_stream.files.same_file import colliding
 from mchmr_stream.motion import checkpoint
-from mchmr_stream.motion.npz_writer import NpzSink
+from mchmr_stream.motion.npz_writer import NpzHeader, NpzSink
 from mchmr_stream.motion.output_paths import plain_name
 
 
@@ -83,10 +83,7 @@ class NpzSegments:
             self._is_clear = True
         claim = ExitStack()
         claim.enter_context(claimed([path]))
-        sink = NpzSink(
-            path, moment.scene.intrinsics, info, views, **self._names,
-            settings=self._settings, made_of=None, one_shape_of=None, grounded=None,
-        )  # fmt: skip
+        sink = NpzSink(path, NpzHeader(moment.scene.intrinsics, info, views, self._names, self._settings))
         return _Segment(sink, claim, moment.scene.bodies.time_s, views, size, info.fps)
 
     def _finish(self, name: str) -> None:

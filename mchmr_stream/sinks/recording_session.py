@@ -62,7 +62,7 @@ class RecordingSession:
         self._sources, self._names, self._settings = sources, names, settings
         self._lock = threading.Lock()
         self._current: _Recording | None = None
-        self._last = RecordingStatus(False, False, False, 0.0, 0, [], None)
+        self._last = RecordingStatus(active=False, npz=False, overlay=False, seconds=0.0, left_out=0, files=[], error=None)
 
     def start(self, *, npz: bool, overlay: bool) -> None:
         """Start a recording.
@@ -154,11 +154,11 @@ class _Recording:
 
     def status(self, *, active: bool, error: str | None = None) -> RecordingStatus:
         return RecordingStatus(
-            active,
-            self._segments is not None,
-            self._overlay is not None,
-            time.monotonic() - self._begun_s,
-            0 if self._overlay is None else self._overlay.dropped,
-            [*([] if self._segments is None else self._segments.written), *sorted(self._folder.glob(f"*_{self._name}"))],
-            error,
+            active=active,
+            npz=self._segments is not None,
+            overlay=self._overlay is not None,
+            seconds=time.monotonic() - self._begun_s,
+            left_out=0 if self._overlay is None else self._overlay.dropped,
+            files=[*([] if self._segments is None else self._segments.written), *sorted(self._folder.glob(f"*_{self._name}"))],
+            error=error,
         )

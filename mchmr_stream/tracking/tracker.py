@@ -283,15 +283,22 @@ class PeopleTracker:
         self._reported = shown
         if not shown:
             none = Detections.empty()
-            nobody = np.zeros(0, np.int64), none.boxes_xyxy_px, none.scores, none.keypoints_px, np.zeros(0, np.bool_), none.keypoints_px
-            return Tracks(*nobody, self._up_rad)
+            return Tracks(
+                track_id=np.zeros(0, np.int64),
+                boxes_xyxy_px=none.boxes_xyxy_px,
+                scores=none.scores,
+                keypoints_px=none.keypoints_px,
+                observed=np.zeros(0, np.bool_),
+                landmarks_px=none.keypoints_px,
+                up_rad=self._up_rad,
+            )
         return Tracks(
-            np.array([track.track_id for track in shown], np.int64),
-            np.stack([track.box_xyxy_px for track in shown]).astype(np.float32),
-            np.array([track.score for track in shown], np.float32),
-            np.stack([track.keypoints_px for track in shown]).astype(np.float32),
-            np.array([track.observed for track in shown], np.bool_),
-            np.stack([track.landmarks_px for track in shown]).astype(np.float32),
-            self._up_rad,
+            track_id=np.array([track.track_id for track in shown], np.int64),
+            boxes_xyxy_px=np.stack([track.box_xyxy_px for track in shown]).astype(np.float32),
+            scores=np.array([track.score for track in shown], np.float32),
+            keypoints_px=np.stack([track.keypoints_px for track in shown]).astype(np.float32),
+            observed=np.array([track.observed for track in shown], np.bool_),
+            landmarks_px=np.stack([track.landmarks_px for track in shown]).astype(np.float32),
+            up_rad=self._up_rad,
             identity_doubt=np.array([track.doubtful for track in shown], np.bool_),
         )

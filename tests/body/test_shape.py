@@ -16,7 +16,7 @@ from mchmr_stream.body.shape import transl_to_look_alike
 from mchmr_stream.datatypes import Bodies, Frame, Scene, SourceInfo
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.motion.motion import load
-from mchmr_stream.motion.npz_writer import NpzSink
+from mchmr_stream.motion.npz_writer import NpzHeader, NpzSink
 from mchmr_stream.smoothing import KalmanSmoother
 
 BODY = load_body("free")
@@ -110,7 +110,7 @@ def scene(frame: int, identities: Sequence[int], rotations: np.ndarray, betas: n
 
 def write(path: Path, scenes: list[Scene], earlier: Path | None = None) -> Path:
     names = {"body_model": BODY.name, "body_model_sha256": BODY.sha256, "weights": "none", "weights_sha256": "00"}
-    sink = NpzSink(path, CAMERA, SourceInfo("clip", 640, 360, FPS), 2, settings={}, **names, one_shape_of=BODY)
+    sink = NpzSink(path, NpzHeader(CAMERA, SourceInfo("clip", 640, 360, FPS), 2, names, settings={}), one_shape_of=BODY)
     if earlier is not None:
         sink.extend(load(earlier))
     for one in scenes:

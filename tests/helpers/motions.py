@@ -13,7 +13,7 @@ from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel, forward_kinematics
 from mchmr_stream.datatypes import Bodies, Frame, Scene, SourceInfo
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.motion.npz_writer import NpzSink
+from mchmr_stream.motion.npz_writer import NpzHeader, NpzSink
 
 WIDTH, HEIGHT, VIEWS = 640, 360, 2
 CAMERA = Intrinsics.assumed(WIDTH, HEIGHT)
@@ -34,7 +34,7 @@ def write_motion(
     body = body or load_body("free")
     frames = range(len(times_s)) if frames is None else frames
     names = {"body_model": body.name, "body_model_sha256": body.sha256, "weights": "none", "weights_sha256": "00"}
-    sink = NpzSink(path, camera, SourceInfo("clip", WIDTH, HEIGHT, fps), VIEWS, settings={"body": {"model": body_path}}, **names)
+    sink = NpzSink(path, NpzHeader(camera, SourceInfo("clip", WIDTH, HEIGHT, fps), VIEWS, names, settings={"body": {"model": body_path}}))
     blank = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     for number, (frame, time_s) in enumerate(zip(frames, times_s, strict=True)):
         identities = [identity for identity, numbers in there.items() if number in numbers]

@@ -21,7 +21,7 @@ from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.files.content_hash import Content, MadeOf, content_of
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.motion.motion import COLUMNS, load
-from mchmr_stream.motion.npz_writer import NpzSink
+from mchmr_stream.motion.npz_writer import NpzHeader, NpzSink
 from mchmr_stream.motion.resume import EarlierRun
 from mchmr_stream.sinks.overlay import OverlaySink
 from mchmr_stream.sinks.run_report import ReportSink
@@ -64,8 +64,8 @@ def scene(index: int, people: dict[int, Box] | None = None, time_s: float | None
 
 
 def write_npz(path: Path, scenes: Sequence[Scene], earlier: Path | None = None, *, info: SourceInfo = INFO, **changes: Any) -> Path:
-    options = {"intrinsics": CAMERA, "info": info, "views": 2, "settings": {}, **NAMES, **changes}
-    sink = NpzSink(path, **options)
+    names = NAMES | {name: changes.pop(name) for name in NAMES if name in changes}
+    sink = NpzSink(path, NpzHeader(**{"intrinsics": CAMERA, "info": info, "views": 2, "settings": {}, "names": names, **changes}))
     if earlier is not None:
         sink.extend(load(earlier))
     for one in scenes:
@@ -142,7 +142,7 @@ def test_giving_up_leaves_what_was_there(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "clip.npz", [scene(0, {1: LEFT})])
     movie = write_overlay(tmp_path / "clip.mp4", [scene(0)])
     before = path.read_bytes(), movie.read_bytes()
-    for sink in (NpzSink(path, CAMERA, INFO, 2, settings={}, **NAMES), OverlaySink(movie, INFO)):
+    for sink in (NpzSink(path, NpzHeader(CAMERA, INFO, 2, NAMES, settings={})), OverlaySink(movie, INFO)):
         sink.write(scene(1, {1: LEFT}))
         sink.discard()
         sink.close()

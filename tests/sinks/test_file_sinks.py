@@ -27,7 +27,7 @@ from mchmr_stream.datatypes import Bodies, Frame, Scene, SourceInfo
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.motion.motion import load
-from mchmr_stream.motion.npz_writer import NpzSink
+from mchmr_stream.motion.npz_writer import NpzHeader, NpzSink
 from mchmr_stream.rendering.colours import identity_colour
 from mchmr_stream.rendering.person_labels import DIGITS, paint_box, paint_number
 from mchmr_stream.sinks.overlay import OverlaySink, draw_scene
@@ -76,7 +76,7 @@ def make_scene(index: int, time_s: float, identities: list[int], size: tuple[int
 
 
 def write_npz(path: Path, scenes: list[Scene]) -> Path:
-    sink = NpzSink(path, CAMERA, INFO, VIEWS, settings={"smoother": {"strength": 1.0}}, **NAMES)
+    sink = NpzSink(path, NpzHeader(CAMERA, INFO, VIEWS, NAMES, settings={"smoother": {"strength": 1.0}}))
     for scene in scenes:
         sink.write(scene)
     assert not path.exists(), "nothing appears before it is whole"
@@ -134,7 +134,7 @@ def test_npz_without_rows_is_a_file_too(tmp_path: Path, scenes: list[Scene]) -> 
 def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
     import tracemalloc
 
-    sink = NpzSink(tmp_path / "long.npz", CAMERA, INFO, VIEWS, settings={}, **NAMES)
+    sink = NpzSink(tmp_path / "long.npz", NpzHeader(CAMERA, INFO, VIEWS, NAMES, settings={}))
     for _ in range(20):
         sink.write(SCENES[2])
     tracemalloc.start()
@@ -183,7 +183,7 @@ def test_truncated_and_missing_files_are_refused(tmp_path: Path) -> None:
 def test_folders_that_are_not_there_are_a_usage_error(tmp_path: Path) -> None:
     path = tmp_path / "nowhere" / "clip"
     with pytest.raises(UsageError, match="create it first"):
-        NpzSink(path, CAMERA, INFO, VIEWS, settings={}, **NAMES)
+        NpzSink(path, NpzHeader(CAMERA, INFO, VIEWS, NAMES, settings={}))
     with pytest.raises(UsageError, match="create it first"):
         OverlaySink(path, INFO)
     with pytest.raises(UsageError, match="create it first"):

@@ -229,4 +229,11 @@ class Observer:
                 boxes[person] = detections.boxes_xyxy_px[best]
                 keypoints[person] = landmarks[person] = detections.keypoints_px[best]
         observed = np.asarray(keypoints[..., 2].any(1))
-        return Tracks(np.arange(n), boxes, np.ones(n, np.float32), keypoints, observed, landmarks)
+        return Tracks(
+            track_id=np.arange(n),
+            boxes_xyxy_px=boxes,
+            scores=np.ones(n, np.float32),
+            keypoints_px=keypoints,
+            observed=observed,
+            landmarks_px=landmarks,
+        )
