@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from mchmr_stream.body.body_model import BodyModel, forward_kinematics
+from mchmr_stream.body.model import BodyModel, forward_kinematics
 from mchmr_stream.body.shape import robust_shape, transl_to_look_alike, transl_to_mean_shape
 from mchmr_stream.config import Settings
 from mchmr_stream.datatypes import Bodies

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mchmr_stream.body.body_model import BodyModel, forward_kinematics
+from mchmr_stream.body.model import BodyModel, forward_kinematics
 from mchmr_stream.body.shape import settled_shape, transl_from_mean_shape
 from mchmr_stream.geometry.camera import Intrinsics, project
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.body.body_model import BodyModel
+from mchmr_stream.body.model import BodyModel
 from mchmr_stream.body.shape import transl_from_mean_shape, transl_to_mean_shape
 from mchmr_stream.datatypes import Bodies
 from mchmr_stream.smoothing.measurement_noise import MeasurementNoise
