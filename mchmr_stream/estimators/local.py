@@ -1,4 +1,4 @@
-"""The network in this process, on the CPU or a GPU."""
+"""Run the network in this process, on the CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -16,10 +16,16 @@ from mchmr_stream.network.weights import load_network
 
 
 class LocalEstimator(SynchronousEstimator):
-    """`CropBatch` in, `CropEstimates` out, in process.
+    """The network in this process.
 
-    `weights`: a shipped name or a .safetensors file. `precision` of the encoder (bf16 is for CPUs, fp16 for CUDA); the head
-    always computes in fp32. `views`: how many crops a person will have, for which the encoder is prepared.
+    Args:
+        weights: Name of shipped weights, or a .safetensors file.
+        device: Where it computes.
+        precision: Of the encoder; bf16 is for CPUs, fp16 for CUDA. The head always computes in fp32.
+        views: Number of crops per person, for which the encoder is optimised.
+
+    Raises:
+        UsageError: The weights were made for another number of views.
     """
 
     def __init__(
@@ -33,9 +39,9 @@ class LocalEstimator(SynchronousEstimator):
             )
         self.name, self.weights_sha256 = loaded.name, loaded.sha256
         self.body_sha256: str | None = loaded.provenance.get("body_sha256")
-        """of the free body that the weights were trained on, where they say so"""
+        """Hash of the free body that the weights were trained on; None: unknown."""
         self.trained_on_smpl = loaded.provenance.get("body") == "smpl"
-        """weights of others: their betas mean nothing on the free body"""
+        """Whether betas are those of SMPL, which mean nothing on the free body."""
         self._device = device
         self._head = loaded.net.head.to(device)
         self._encoder = optimise_for_inference(loaded.net.encoder, device, precision, crops_at_once=views)
@@ -43,6 +49,7 @@ class LocalEstimator(SynchronousEstimator):
 
     @torch.inference_mode()
     def estimate(self, batch: CropBatch) -> CropEstimates:
+        """Run encoder and head on a batch."""
         n, count = batch.crops.shape[:2]
         if n == 0:
             zero = lambda *shape: np.zeros(shape, np.float32)

@@ -1,4 +1,4 @@
-"""One detector and one network for several pipelines: what they ask at the same time is answered in one batch."""
+"""One detector and one network for several pipelines: simultaneous requests become one batch."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from mchmr_stream.runtime.concurrency import RequestBatcher
 
 
 class SharedDetector:
-    """Another detector, asked for one picture of each pipeline at once; implements `protocols.Detector`. Closing it closes the other."""
+    """Batch the pictures of several pipelines for one detector; implements `protocols.Detector`. Closing it closes that detector."""
 
     def __init__(self, detector: Detector, members: int, wait_s: float) -> None:
         self._detector = detector
-        self._gathering: RequestBatcher[Sequence[Frame], list[Detections]] = RequestBatcher(
+        self._batcher: RequestBatcher[Sequence[Frame], list[Detections]] = RequestBatcher(
             self._detect, members, wait_s, name="shared detector"
         )
 
     def detect(self, frames: Sequence[Frame]) -> list[Detections]:
-        return self._gathering.request(frames)
+        return self._batcher.request(frames)
 
     def close(self) -> None:
-        self._gathering.close()
+        self._batcher.close()
         self._detector.close()
 
-    def _detect(self, asked: list[Sequence[Frame]]) -> list[list[Detections]]:
-        found = iter(self._detector.detect([frame for frames in asked for frame in frames]))
-        return [[next(found) for _ in frames] for frames in asked]
+    def _detect(self, requests: list[Sequence[Frame]]) -> list[list[Detections]]:
+        found = iter(self._detector.detect([frame for frames in requests for frame in frames]))
+        return [[next(found) for _ in frames] for frames in requests]
 
 
 class SharedEstimator(SynchronousEstimator):
-    """Another estimator, given the crops of all pipelines at once; implements `protocols.MeshEstimator`. Closing it closes the other."""
+    """Batch the crops of several pipelines for one estimator; implements `protocols.MeshEstimator`. Closing it closes that estimator."""
 
     def __init__(self, estimator: MeshEstimator, members: int, wait_s: float) -> None:
         self._estimator = estimator
         self.name, self.weights_sha256, self.crop_size_hw = estimator.name, estimator.weights_sha256, estimator.crop_size_hw
         self.body_sha256, self.trained_on_smpl, self.fixed_views = estimator.body_sha256, estimator.trained_on_smpl, estimator.fixed_views
-        self._gathering: RequestBatcher[CropBatch, CropEstimates] = RequestBatcher(self._estimate, members, wait_s, name="shared network")
+        self._batcher: RequestBatcher[CropBatch, CropEstimates] = RequestBatcher(self._estimate, members, wait_s, name="shared network")
 
     def estimate(self, batch: CropBatch) -> CropEstimates:
-        return self._gathering.request(batch)
+        return self._batcher.request(batch)
 
     def close(self) -> None:
-        self._gathering.close()
+        self._batcher.close()
         self._estimator.close()
 
-    def _estimate(self, asked: list[CropBatch]) -> list[CropEstimates]:
-        """One call for each number of views: it may just have been changed for some."""
+    def _estimate(self, requests: list[CropBatch]) -> list[CropEstimates]:
+        """Call the estimator once for each number of views, which may differ while it is being changed."""
         by_views: dict[int, list[int]] = defaultdict(list)
-        for i, batch in enumerate(asked):
+        for i, batch in enumerate(requests):
             by_views[batch.views_px.shape[1]].append(i)
-        answers: dict[int, CropEstimates] = {}
+        results: dict[int, CropEstimates] = {}
         for members in by_views.values():
-            together = self._estimator.estimate(concat_batches([asked[i] for i in members]))
-            answers |= zip(members, split_estimates(together, [len(asked[i]) for i in members]), strict=True)
-        return [answers[i] for i in range(len(asked))]
+            together = self._estimator.estimate(concat_batches([requests[i] for i in members]))
+            results |= zip(members, split_estimates(together, [len(requests[i]) for i in members]), strict=True)
+        return [results[i] for i in range(len(requests))]

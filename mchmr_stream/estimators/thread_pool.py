@@ -1,7 +1,7 @@
-"""Several batches of crops at the same time, each on a thread of its own.
+"""Run several batches of crops concurrently, each on a thread of its own.
 
-On a CPU a network of small convolutions hardly gains from more threads for one frame, as they wait for each other at every layer. Two
-frames side by side, each with its own thread, keep the cores busy. What comes out is the same: a frame's crops are still one batch.
+On a CPU a network of small convolutions gains little from more threads per batch, because they synchronise after every layer. Concurrent
+batches, each on one thread, keep the cores busy. The results are the same, because the batches are.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from mchmr_stream.protocols import MeshEstimator
 
 
 class ThreadPoolEstimator:
-    """Another estimator, at work on `in_flight` batches at once; implements `protocols.MeshEstimator`.
+    """Run an estimator on `in_flight` batches concurrently; implements `protocols.MeshEstimator`.
 
-    Closing it waits for its threads and leaves the other estimator open: it may have been lent to one run.
+    Closing it waits for its threads and leaves the estimator open, because the pool is that of one run and the estimator is not.
     """
 
     def __init__(self, estimator: MeshEstimator, in_flight: int) -> None:
@@ -25,7 +25,7 @@ class ThreadPoolEstimator:
         self.in_flight = in_flight
         self.name, self.weights_sha256, self.crop_size_hw = estimator.name, estimator.weights_sha256, estimator.crop_size_hw
         self.body_sha256, self.trained_on_smpl, self.fixed_views = estimator.body_sha256, estimator.trained_on_smpl, estimator.fixed_views
-        # The size of a thread's OpenMP team is the thread's own.
+        # The number of OpenMP threads is a property of each thread.
         self._pool = ThreadPoolExecutor(in_flight, "network", torch.set_num_threads, (torch.get_num_threads(),))
 
     def estimate(self, batch: CropBatch) -> CropEstimates:

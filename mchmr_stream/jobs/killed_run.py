@@ -1,7 +1,7 @@
-"""What a run that was killed kept is published by the next one, as if it had been stopped there.
+"""Recover the results of a killed run: publish them as if the run had been stopped.
 
-While a run goes on, the table of its bodies and the overlay grow in hidden files beside the outputs. A killed run leaves them behind.
-The next run that holds the outputs makes STEM.npz, STEM.mp4 and STEM.json of them, whole up to some frame, and `--resume` goes on there.
+During a run, the table of its bodies and the overlay grow in hidden files beside the outputs. A killed run leaves them behind. The next
+run that locks the outputs makes STEM.npz, STEM.mp4 and STEM.json of them, complete up to some frame, and `--resume` continues there.
 """
 
 from __future__ import annotations
@@ -26,14 +26,20 @@ from mchmr_stream.video_encoding.overlay_resume import EarlierOverlay
 log = logging.getLogger(__name__)
 
 _CLOCK_S = 1e-3
-"""Times in an overlay are as exact as its clock."""
+"""Resolution of times in an overlay: that of its clock."""
 
 
 def publish_what_was_kept(paths: OutputPaths, *, overlay: bool) -> None:
-    """To be called by whoever holds the outputs. `overlay`: whether the run that is to come has one.
+    """Publish the checkpoint of a killed run. The caller holds the lock of the outputs.
 
-    Nothing is done where nothing was kept, or something was published since. Raises InputError where a file would be replaced that is not
-    a run's.
+    Does nothing if there is no checkpoint, or if STEM.npz is newer.
+
+    Args:
+        paths: The outputs.
+        overlay: Whether the new run has an overlay.
+
+    Raises:
+        InputError: A file that no run wrote would be replaced.
     """
     folders = [entry for entry in left_over(paths.bodies) if (entry / checkpoint.NAME).is_file()]
     if not folders:
@@ -64,7 +70,7 @@ def _saved_s(folder: Path) -> float:
 
 
 def _refuse_foreign(paths: OutputPaths, *, overlay: bool) -> None:
-    """Raises InputError where a file that would be replaced was not written by a run."""
+    """Raise InputError if a file that would be replaced was not written by a run."""
     if paths.bodies.exists():
         load(paths.bodies)
     if paths.report.exists() and not is_report(paths.report):
@@ -74,7 +80,7 @@ def _refuse_foreign(paths: OutputPaths, *, overlay: bool) -> None:
 
 
 def _overlay_part(overlay: Path) -> EarlierOverlay | None:
-    """The newest unfinished one; None where the run had no overlay, or nothing of it was written."""
+    """Return the newest unfinished overlay; None if the run had none, or nothing of it was written."""
     parts = [entry for entry in left_over(overlay) if entry.suffix == ".part" and entry.is_file()]
     if not parts:
         return None
@@ -86,7 +92,7 @@ def _overlay_part(overlay: Path) -> EarlierOverlay | None:
 
 
 def _cut(arrays: dict[str, NDArray], part: EarlierOverlay | None) -> dict[str, NDArray]:
-    """As far as there are pictures: the encoder holds some back, and numbers never have a frame that the overlay lacks."""
+    """Cut the table to the frames of the overlay. The encoder holds some back, and the table never has a frame that the overlay lacks."""
     times_s = arrays["frames_time_s"]
     frames = len(times_s)
     if part is not None:

@@ -1,4 +1,4 @@
-"""A finished STEM.npz smoothed again, without running the network: the whole track is known now, so each person gets one shape."""
+"""Smooth a finished STEM.npz again, without running the network. Each person gets one shape, because the whole track is known."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mchmr_stream.motion.motion import Motion, Track
 from mchmr_stream.pipeline.factory import build_smoother
 
 _ROWS = {"box_xyxy_px": "boxes_xyxy_px", "score": "scores"}
-"""Columns of the file that have another name in `Bodies`."""
+"""Columns of the file with other names in `Bodies`."""
 _COLUMNS = (
     "box_xyxy_px", "score", "global_orient", "body_pose", "betas", "transl", "keypoints_px", "confidence", "views_cam", "interpolated",
     "betas_frame", "joint_sd_m", "identity_doubt",
@@ -26,11 +26,21 @@ _COLUMNS = (
 
 
 def smooth_again(motion: Motion, settings: Settings, body: BodyModel) -> Motion:
-    """The same people in the same frames, smoothed with `settings.smoother`; gaps are filled as it says.
+    """Smooth all tracks with `settings.smoother`, and fill gaps as it says.
 
-    A world that the file has is left out: it does not fit any more. What the run that wrote the file smoothed is smoothed a second time:
-    for a free choice write it with `smoother.kind=none`.
-    Raises UsageError when `body` is not the one that the file was made with.
+    World coordinates are dropped, because they no longer match. Rows that the run smoothed are smoothed a second time; to avoid that, write
+    the file with `smoother.kind=none`.
+
+    Args:
+        motion: The content of the file.
+        settings: Only those of the smoother and of the crops are used.
+        body: The body model of the file.
+
+    Returns:
+        The same people in the same frames.
+
+    Raises:
+        UsageError: `body` is not the body model of the file.
     """
     if body.sha256 != motion.body_model_sha256:
         raise UsageError(
@@ -46,7 +56,7 @@ def smooth_again(motion: Motion, settings: Settings, body: BodyModel) -> Motion:
 
 
 def with_one_shape(motion: Motion, body: BodyModel) -> Motion:
-    """Every person with the robust mean of the shapes seen in all rows with picture evidence, standing where they look as before."""
+    """Give each person the robust mean of the shapes of all rows that are based on the picture, with look-alike translations."""
     tracks = {}
     for identity, track in motion.tracks.items():
         seen = ~track.interpolated & np.isfinite(track.betas_frame).all(-1)
@@ -59,7 +69,7 @@ def with_one_shape(motion: Motion, body: BodyModel) -> Motion:
 
 
 def frames_of(motion: Motion) -> Iterator[Bodies]:
-    """The table frame by frame, also frames without people."""
+    """Yield the rows of each frame, also of frames without people."""
     tracks = list(motion.tracks.values())
     views = tracks[0].views_cam.shape[1] if tracks else 1
     frame = np.concatenate([np.zeros(0, np.int64), *(track.frame for track in tracks)])

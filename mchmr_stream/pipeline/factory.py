@@ -1,4 +1,4 @@
-"""Settings in, objects out: the only place that knows which class stands behind which name."""
+"""Build the components that settings name. Only this module maps names to classes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """The heavy components of a pipeline: built once, used for any number of inputs, shared by any number of pipelines."""
+    """Loaded networks and body model of a pipeline: built once, used for any number of inputs, shared by any number of pipelines."""
 
     detector: Detector
     """Finds people."""
@@ -106,9 +106,9 @@ def build_components(settings: Settings, *, detector: Detector | None = None, es
     threads, at_once = plan_threads(settings.runtime.threads, os.cpu_count() or 1, side_by_side=local and device.type == "cpu")
     torch.set_num_threads(threads)
     cropper = build_cropper(settings)
-    with ThreadPoolExecutor(1) as beside:
-        # The network's preparation takes a second of arithmetic; the rest is mostly imports.
-        preparing = beside.submit(lambda: estimator or _estimator(settings, device))
+    with ThreadPoolExecutor(1) as pool:
+        # Preparing the network takes a second of arithmetic; the rest is mostly imports.
+        preparing = pool.submit(lambda: estimator or _estimator(settings, device))
         detector = detector or _detector(settings, device)
         build_tracker(settings)
         keypoints = _crop_keypoints(settings, device)
@@ -126,7 +126,7 @@ def build_components(settings: Settings, *, detector: Detector | None = None, es
     free = body if settings.body.model == "free" else load_body("free")
     if estimator.body_sha256 not in (None, free.sha256):
         log.warning("the weights %s were trained with another version of the free body: shapes and statures will be off", estimator.name)
-    # (A Triton server makes batches of what comes to it by itself.)
+    # A Triton server builds its own batches.
     together = frames_together(at_once) if local else 1
     in_words = _device_in_words(device, settings)
     components = Components(detector, cropper, estimator, body, keypoints, at_once, together, in_words)
@@ -159,7 +159,7 @@ def _estimator(settings: Settings, device: torch.device) -> MeshEstimator:
 
 
 def build_cropper(settings: Settings) -> Cropper:
-    """What cuts the views of each person."""
+    """Build the cropper of the settings."""
     from mchmr_stream.cropping.crop_layouts import layout
     from mchmr_stream.cropping.cropper import Cropper
     from mchmr_stream.network.weights import pick_device
@@ -188,9 +188,12 @@ def _detector(settings: Settings, device: torch.device) -> Detector:
 
 
 def build_upright_detector(settings: Settings, detector: Detector, say: Callable[[str], None]) -> Detector:
-    """A detector for one run of one source, whichever way up its camera is; closing it leaves `detector` open.
+    """Wrap a detector for one run, so that it detects people with any rotation of the camera. Closing the wrapper leaves `detector` open.
 
-    `say` is called with a line when people show that the camera is not upright.
+    Args:
+        settings: With `source.rotate`.
+        detector: Detects upright people.
+        say: Called with a warning when detected people show that the camera is not upright.
     """
     from mchmr_stream.detection.auto_rotate import AutoRotateDetector
     from mchmr_stream.detection.rotated_detector import FixedUpDetector, RotatedDetector
@@ -199,7 +202,7 @@ def build_upright_detector(settings: Settings, detector: Detector, say: Callable
     if rotate == "auto" and not boxes:
         return AutoRotateDetector(detector, say)
     quarters = 0 if rotate == "auto" else rotate // 90
-    # (Boxes that somebody gave come without a look at the picture.)
+    # Given boxes do not depend on the picture.
     return FixedUpDetector(detector, quarters) if boxes else RotatedDetector(detector, quarters)
 
 
@@ -221,7 +224,7 @@ def _crop_keypoints(settings: Settings, device: torch.device) -> CropKeypoints |
 
 
 def build_fitter(settings: Settings, body: BodyModel, intrinsics: Intrinsics, shapes: Shapes | None = None) -> BodyFitter | None:
-    """A new fit for one run. It learns everybody's shape where `shapes` is left out. None: the network's bodies are used as they are."""
+    """Build the fit of one run; None with `fit.kind=none`. Without `shapes` it estimates the shapes of tracks while it runs."""
     if settings.fit.kind == "none":
         return None
     from mchmr_stream.fitting.body_fitter import BodyFitter
@@ -231,7 +234,7 @@ def build_fitter(settings: Settings, body: BodyModel, intrinsics: Intrinsics, sh
 
 
 def build_alignment(settings: Settings, body: BodyModel, intrinsics: Intrinsics) -> KeypointAlignment | None:
-    """What puts smoothed bodies back onto their keypoints in one run; None where nothing is fitted or smoothed."""
+    """Build the keypoint alignment of one run; None if nothing is fitted or smoothed."""
     if settings.fit.kind == "none" or settings.smoother.kind == "none":
         return None
     from mchmr_stream.fitting.alignment import KeypointAlignment
@@ -241,26 +244,31 @@ def build_alignment(settings: Settings, body: BodyModel, intrinsics: Intrinsics)
 
 
 def build_tracker(settings: Settings) -> Tracker:
-    """A new tracker for one run: it knows nobody."""
+    """Build the tracker of one run, without tracks."""
     from mchmr_stream.tracking.tracker import PeopleTracker
 
     chosen = settings.tracker.model_dump(exclude={"scene_cuts", "appearance"})
     if settings.detector.kind == "boxes" or settings.keypoints.kind == "detector":
-        # Boxes that somebody gave are of people; and the detector's keypoints of small people are no better than those of furniture.
+        # Given boxes are of people; and the detector's keypoints do not tell small people from furniture.
         chosen["min_keypoint_score"] = 0.0
     return PeopleTracker(**chosen)
 
 
 def build_scene_cuts(settings: Settings) -> SceneCuts | None:
-    """What finds cuts in one run; None where they are not asked for."""
+    """Build the scene cut detection of one run; None with `tracker.scene_cuts=false`."""
     from mchmr_stream.tracking.scene_cuts import SceneCuts
 
     return SceneCuts() if settings.tracker.scene_cuts else None
 
 
 def build_smoother(settings: Settings, picture_wh: tuple[int, int] | None = None, body: BodyModel | None = None) -> Smoother:
-    """A new smoother for one run. With the picture's size people at its border are trusted less; with the body people who change their
-    shape go on looking as they did."""
+    """Build the smoother of one run.
+
+    Args:
+        settings: With `smoother` and `crops`.
+        picture_wh: Size of the picture; with it, people at its border get more measurement noise.
+        body: With it, a changed shape changes the translation to that of a look-alike.
+    """
     from mchmr_stream.cropping.crop_layouts import layout
     from mchmr_stream.smoothing import KalmanSmoother, MeasurementNoise, NoSmoother
 
@@ -273,7 +281,7 @@ def build_smoother(settings: Settings, picture_wh: tuple[int, int] | None = None
 
 
 def open_input(path: str | Path, settings: Settings) -> tuple[Source, Intrinsics]:
-    """The source and its camera; lens distortion is undone in the source, so that everything behind it is a pinhole."""
+    """Open a file and determine its camera. The source removes lens distortion, so that all later stages have a pinhole camera."""
     from mchmr_stream.sources import open_source
 
     source = open_source(path, settings.source)
@@ -285,7 +293,7 @@ def open_input(path: str | Path, settings: Settings) -> tuple[Source, Intrinsics
 
 
 def with_camera(source: Source, settings: Settings) -> tuple[Source, Intrinsics]:
-    """An open source and its camera; the source comes back wrapped where there is distortion to undo."""
+    """Determine the camera of an open source. With lens distortion, the returned source undistorts its pictures."""
     width, height, camera = source.info.width, source.info.height, settings.camera
     if camera.focal_px is not None:
         return source, Intrinsics.from_focal(width, height, camera.focal_px)

@@ -1,4 +1,4 @@
-"""Settings that may change while a run goes on, from any thread: the next frame already follows them."""
+"""Settings that may change during a run, from any thread. The next frame uses the new values."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from mchmr_stream.errors import UsageError
 from mchmr_stream.protocols import Smoother
 
 ADJUSTABLE = ("crops.views", "detector.interval", "smoother.strength")
-"""What a run looks up anew for each frame. Everything else is read once, when it begins."""
+"""Settings that a run reads for each frame. All others are read once, when it begins."""
 _LONGEST_INTERVAL = 4
-"""Frames; people who come in are then seen a quarter of a second late at 15 frames per second."""
+"""Frames. New people are then detected up to a quarter of a second late at 15 frames per second."""
 
 
 class AdjustableSettings:
-    """The settings of a run, of which those in `ADJUSTABLE` may be changed.
+    """The settings of a run, of which those in `ADJUSTABLE` may be changed. Thread-safe.
 
-    `fixed_views`: the only number of views the weights can take, where they are so. Reading and changing are safe from any thread.
+    Args:
+        settings: The initial settings.
+        fixed_views: The only number of views that the weights support; None: any.
     """
 
     def __init__(self, settings: Settings, *, fixed_views: int | None = None) -> None:
@@ -36,18 +38,19 @@ class AdjustableSettings:
 
     @property
     def chosen(self) -> Settings:
-        """What was asked for; in force where there is no relief."""
+        """The chosen settings; in force while the load is not reduced."""
         return self._chosen
 
     @property
     def relief(self) -> int:
-        """By how many steps less is done than was asked for."""
+        """Steps by which the load is reduced."""
         return self._relief
 
     def relieve(self, steps: int) -> bool:
-        """Do less: with each step one view fewer, and the detector asked half as often up to every fourth frame.
+        """Set the load reduction. Each step removes one view and doubles the detection interval, up to every fourth frame.
 
-        False, and nothing changed, where no step is left.
+        Returns:
+            False, without a change, if a further step would not reduce the load.
         """
         with self._lock:
             eased = self._eased(self._chosen, steps)
@@ -57,9 +60,17 @@ class AdjustableSettings:
             return True
 
     def change(self, name: str, value: Any) -> Settings:
-        """Change one, as in `change("crops.views", 3)`, and return the settings then in force.
+        """Change one setting.
 
-        Raises UsageError for a name that cannot change in a run and for a value out of range; nothing changes then.
+        Args:
+            name: Its name, such as "crops.views".
+            value: The new value.
+
+        Returns:
+            The settings in force.
+
+        Raises:
+            UsageError: The setting cannot change during a run, or the value is out of range. Nothing is changed then.
         """
         if name not in ADJUSTABLE:
             raise UsageError(f"{name} cannot change while a run goes on, expected one of {', '.join(ADJUSTABLE)}")
@@ -84,7 +95,7 @@ class AdjustableSettings:
 
 
 class AdjustedSmoother:
-    """A smoother that is made anew when its settings change; what it held back goes out first. Implements `protocols.Smoother`."""
+    """Build a new smoother when its settings change; frames held back are returned first. Implements `protocols.Smoother`."""
 
     def __init__(self, settings: AdjustableSettings, build: Callable[[Settings], Smoother]) -> None:
         self._settings, self._build = settings, build
@@ -92,6 +103,7 @@ class AdjustedSmoother:
         self._smoother = build(self._made_for)
 
     def push(self, bodies: Bodies) -> list[Bodies]:
+        """Take the bodies of the next frame and return those of the frames that are now final."""
         now = self._settings.now
         if now.smoother == self._made_for.smoother:
             return self._smoother.push(bodies)
@@ -100,4 +112,5 @@ class AdjustedSmoother:
         return ready + self._smoother.push(bodies)
 
     def flush(self) -> list[Bodies]:
+        """Return the frames that are still held back."""
         return self._smoother.flush()

@@ -1,4 +1,4 @@
-"""The whole flow on one page: pictures in, scenes out.
+"""The data flow from pictures to scenes.
 
     Source --Frame--> Detector --Detections--> Tracker --Tracks--> CropKeypoints --Tracks--> Cropper --CropBatch--> MeshEstimator
       --CropEstimates--> place in image --Bodies--> BodyFitter --Bodies--> Smoother --Bodies--> KeypointAlignment --Bodies-->

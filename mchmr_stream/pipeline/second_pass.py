@@ -1,7 +1,7 @@
-"""A file's second pass: everybody is fitted again with the shape that the whole track shows.
+"""Second pass of a file: fit again, with the shape of the whole track.
 
-In the first pass a shape is learned on the way, so the bodies of a track's first seconds have one that is hardly known. The second pass
-goes over what was measured, not over the pictures.
+The first pass estimates a track's shape while it runs, so the bodies of its first seconds have an uncertain shape. The second pass reads
+the stored measurements, not the pictures.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from mchmr_stream.pipeline.factory import build_alignment, build_fitter, build_s
 
 
 def fitted_again(measured: MeasuredFile, settings: Settings, body: BodyModel, intrinsics: Intrinsics) -> Iterator[Bodies]:
-    """Fit, smooth and align as the first pass does, with settled shapes.
+    """Fit, smooth and align as the first pass does, with final shapes.
 
     Args:
-        measured: of the first pass.
-        settings: those of the first pass.
-        body: the model that is fitted.
-        intrinsics: of the picture.
+        measured: Measurements of the first pass.
+        settings: Those of the first pass.
+        body: The body model that is fitted.
+        intrinsics: Camera of the picture.
 
     Yields:
-        The bodies of each measured frame, in order, with the identities of the first pass. Nothing where `fit.kind` is none.
+        The bodies of each measured frame, in order, with the identities of the first pass. Nothing with `fit.kind=none`.
     """
     fitter = build_fitter(settings, body, intrinsics, measured.shapes())
     if fitter is None:
