@@ -305,10 +305,11 @@ def _measured(seen: EstimatedFrame, bodies: Bodies) -> Measured:
 
 
 def stream(path: str | Path, settings: Settings | None = None, *, pipeline: Pipeline | None = None) -> Generator[Scene]:
-    """Everyone in a video, frame by frame: ``for scene in stream("clip.mp4"): ...``.
+    """Process a video and yield its people frame by frame.
 
-    Pictures that stand alone (`source.pictures`) are processed one by one, in natural order of their names. The frame's index counts
-    them, and a track_id holds within one picture only. Leaving the loop early closes everything but a given `pipeline`.
+    Use it in a loop: ``for scene in stream("clip.mp4"): ...``. Leaving the loop early closes everything but a given `pipeline`. Pictures
+    that stand alone (`source.pictures`) are processed one by one, in natural order of their names. The frame's index counts them, and a
+    track_id holds within one picture only.
 
     Args:
         path: A video file, a picture, or a folder or pattern of pictures.
