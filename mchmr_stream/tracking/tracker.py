@@ -145,7 +145,7 @@ class PeopleTracker:
                 track.visible = True
         over = [track for track in self._reported if track.track_id > 0 and track.belief.is_over]
         self._tracks = [track for track in self._tracks if not any(track is one for one in over)]
-        self._select_largest()  # again: a person who is new now counts towards `max_people`
+        self._select_largest()  # again: a newly accepted person counts towards `max_people`
         kept = [row for row, track in enumerate(self._reported) if track.selected and not any(track is one for one in over)]
         track_id = np.array([track.track_id for track in self._reported], np.int64)
         return replace(tracks, track_id=track_id).rows(np.array(kept, np.int64))
@@ -283,8 +283,8 @@ class PeopleTracker:
         self._reported = shown
         if not shown:
             none = Detections.empty()
-            nobody = np.zeros(0, np.int64), none.boxes_xyxy_px, none.scores, none.keypoints_px, np.zeros(0, np.bool_), none.keypoints_px
-            return Tracks(*nobody, self._up_rad)
+            no_rows = np.zeros(0, np.int64), none.boxes_xyxy_px, none.scores, none.keypoints_px, np.zeros(0, np.bool_), none.keypoints_px
+            return Tracks(*no_rows, self._up_rad)
         return Tracks(
             np.array([track.track_id for track in shown], np.int64),
             np.stack([track.box_xyxy_px for track in shown]).astype(np.float32),
