@@ -24,6 +24,7 @@ from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.estimators.base import SynchronousEstimator
 from mchmr_stream.evaluation.real_predictions import known_camera
 from mchmr_stream.evaluation.real_views import RealView, load_views
+from mchmr_stream.files.atomic import atomic_file
 from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.geometry.camera import roll_matrix
 from mchmr_stream.metrics.joint_errors import LIMBS_IN_SMPL, pose_errors
@@ -111,7 +112,8 @@ def save_observed(path: Path, observed: Sequence[ObservedView]) -> None:
         arrays |= {f"{number}.{name}": getattr(one, name).numpy() for name in ("frame", "roll_rad", "target_m")}
         arrays |= {f"{number}.seen.{name}": value.numpy() for name, value in one.seen._asdict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, allow_pickle=False, **arrays)
+    with atomic_file(path) as part, part.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def load_observed(path: Path) -> list[ObservedView]:

@@ -24,7 +24,7 @@ from mchmr_stream.body.model import BodyModel
 from mchmr_stream.body.shape import transl_to_look_alike
 from mchmr_stream.datatypes import JOINT_NAMES, KEYPOINT_NAMES, Bodies, Scene, SourceInfo
 from mchmr_stream.errors import UsageError
-from mchmr_stream.files.atomic import check_folder, hidden_mark, publish, temporary_beside, write_errors
+from mchmr_stream.files.atomic import atomic_file, check_folder, hidden_mark, write_errors
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.motion import checkpoint
 from mchmr_stream.motion.column_spool import ColumnSpool
@@ -182,18 +182,15 @@ class NpzSink:
         if self._closed:
             return
         self._closed = True
-        temporary = temporary_beside(self.path)
         try:
             with write_errors(self.path):
                 if self._body is not None and self._rows:
                     apply_final_shape(self._table(COLUMNS), self._body, self._intrinsics)
                 failure = self._add_grounded()
                 self._spool.close()
-                with zipfile.ZipFile(temporary, "w") as archive:
+                with atomic_file(self.path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
                     self._join(archive)
-                publish(temporary, self.path)
         finally:
-            temporary.unlink(missing_ok=True)
             self._folder.cleanup()
         if failure is not None:
             raise failure
