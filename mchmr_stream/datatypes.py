@@ -16,7 +16,7 @@ Records are frozen, and compare by identity: ``==`` on arrays would be ambiguous
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
@@ -230,6 +230,23 @@ class CropBatch:
     def __len__(self) -> int:
         return len(self.base_px)
 
+    @staticmethod
+    def concat(batches: Sequence[CropBatch]) -> CropBatch:
+        """Join the people of several batches with equal numbers of views. `CropEstimates.split` separates their estimates again."""
+        import torch
+
+        if len(batches) == 1:
+            return batches[0]
+        # Joined in their memory layout, channels last: `cat` alone would give planes, which the network would convert back.
+        crops = torch.cat([batch.crops.movedim(2, -1) for batch in batches]).movedim(-1, 2)
+        rest = [np.concatenate([getattr(batch, field.name) for batch in batches]) for field in fields(CropBatch)[1:]]
+        return CropBatch(crops, *rest)
+
+    def only(self, rows: Sequence[int]) -> CropBatch:
+        """Return some of the people, by index; an index may repeat."""
+        take = list(rows)
+        return CropBatch(self.crops.movedim(2, -1)[take].movedim(-1, 2), *(getattr(self, field.name)[take] for field in fields(CropBatch)[1:]))
+
 
 @dataclass(frozen=True, eq=False)
 class CropEstimates:
@@ -263,6 +280,19 @@ class CropEstimates:
 
     def __len__(self) -> int:
         return len(self.rotations)
+
+    @staticmethod
+    def concat(parts: Sequence[CropEstimates]) -> CropEstimates:
+        """Join the estimates of several batches."""
+        if len(parts) == 1:
+            return parts[0]
+        return CropEstimates(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(CropEstimates)))
+
+    def split(self, counts: Sequence[int]) -> list[CropEstimates]:
+        """Split into parts of so many people each; undoes `CropBatch.concat` on the estimates of a joined batch."""
+        ends = np.cumsum(counts)[:-1]
+        columns = [np.split(getattr(self, field.name), ends) for field in fields(CropEstimates)]
+        return [CropEstimates(*rows) for rows in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)

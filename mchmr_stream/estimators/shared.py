@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from mchmr_stream.datatypes import CropBatch, CropEstimates, Detections, Frame
 from mchmr_stream.estimators.base import SynchronousEstimator
-from mchmr_stream.estimators.batching import concat_batches, split_estimates
 from mchmr_stream.protocols import Detector, MeshEstimator
 from mchmr_stream.runtime.concurrency import RequestBatcher
 
@@ -56,6 +55,6 @@ class SharedEstimator(SynchronousEstimator):
             by_views[batch.views_px.shape[1]].append(i)
         answers: dict[int, CropEstimates] = {}
         for members in by_views.values():
-            together = self._estimator.estimate(concat_batches([asked[i] for i in members]))
-            answers |= zip(members, split_estimates(together, [len(asked[i]) for i in members]), strict=True)
+            together = self._estimator.estimate(CropBatch.concat([asked[i] for i in members]))
+            answers |= zip(members, together.split([len(asked[i]) for i in members]), strict=True)
         return [answers[i] for i in range(len(asked))]

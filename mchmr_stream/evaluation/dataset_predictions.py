@@ -222,9 +222,7 @@ class _People:
         if not self._waiting:
             return
         batches = [batch for *_, batch in self._waiting]
-        names = [field.name for field in fields(CropBatch) if field.name != "crops"]
-        joined = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in names}
-        estimates = self._components.estimator.estimate(CropBatch(torch.cat([batch.crops for batch in batches]), **joined))
+        estimates = self._components.estimator.estimate(CropBatch.concat(batches))
         first = 0
         for indices, frame, camera, tracks, batch in self._waiting:
             rows = slice(first, first + len(batch))

@@ -35,7 +35,6 @@ from mchmr_stream.config import Settings, alone
 from mchmr_stream.datatypes import KEYPOINT_NAMES, Bodies, CropBatch, CropEstimates, Float, Frame, Scene, Tracks
 from mchmr_stream.detection.keyframes import DetectedFrame, default_interval, detect_every_nth, detect_keyframes
 from mchmr_stream.errors import InputError, TruncatedInput
-from mchmr_stream.estimators.batching import concat_batches, split_estimates
 from mchmr_stream.estimators.thread_pool import ThreadPoolEstimator
 from mchmr_stream.fitting.alignment import KeypointAlignment
 from mchmr_stream.fitting.body_fitter import BodyFitter, Measured
@@ -293,7 +292,7 @@ class Pipeline:
     ) -> Iterator[tuple[list[Found], Future[CropEstimates]]]:
         """Give the crops of each group to the network, and its answer to the tracker as soon as it is there."""
         for group in found:
-            estimates = watch.call("network", estimator.submit, concat_batches([item.batch for item in group]))
+            estimates = watch.call("network", estimator.submit, CropBatch.concat([item.batch for item in group]))
             estimates.add_done_callback(partial(_tell_tracker, feedback, group, intrinsics))
             yield group, estimates
 
@@ -350,7 +349,7 @@ class Pipeline:
 
 def _apart(estimates: CropEstimates, group: list[Found]) -> list[CropEstimates]:
     """Those of each frame."""
-    return split_estimates(estimates, [len(item.batch) for item in group])
+    return estimates.split([len(item.batch) for item in group])
 
 
 def _measured(item: Found, estimates: CropEstimates, bodies: Bodies, intrinsics: Intrinsics) -> Measured:

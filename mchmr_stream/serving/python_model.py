@@ -10,14 +10,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.dlpack import from_dlpack
 
 from mchmr_stream.datatypes import CropBatch, CropEstimates
 from mchmr_stream.errors import InputError, MchmrError, UsageError
 from mchmr_stream.estimators.local import LocalEstimator
-from mchmr_stream.triton.wire_format import OUTPUT_SPECS, answer_arrays, batch_from_request, estimates_from_answer, input_specs
+from mchmr_stream.triton.wire_format import OUTPUT_SPECS, answer_arrays, batch_from_request, input_specs
 
 
 class TritonPythonModel:
@@ -69,11 +68,11 @@ class TritonPythonModel:
         """
         if self._merges and len(batches) > 1:
             try:
-                estimates = self._estimator.estimate(_merged(list(batches.values())))
+                estimates = self._estimator.estimate(CropBatch.concat(list(batches.values())))
             except (MchmrError, ValueError):
                 pass  # one of them is at fault: below each finds out for itself
             else:
-                return dict(zip(batches, _split(estimates, [len(batch) for batch in batches.values()]), strict=True))
+                return dict(zip(batches, estimates.split([len(batch) for batch in batches.values()]), strict=True))
         results: dict[int, Any] = {}
         for index, batch in batches.items():
             try:
@@ -99,17 +98,3 @@ class TritonPythonModel:
     def _refusal(self, message: str, code: str) -> Any:
         error = self._pb_utils.TritonError(message, getattr(self._pb_utils.TritonError, code))
         return self._pb_utils.InferenceResponse(error=error)
-
-
-def _merged(batches: list[CropBatch]) -> CropBatch:
-    names = ("views_px", "base_px", "keypoints_px", "focal_px", "roll_rad")
-    arrays = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in names}
-    return CropBatch(crops=torch.cat([batch.crops for batch in batches]), **arrays)
-
-
-def _split(estimates: CropEstimates, counts: list[int]) -> list[CropEstimates]:
-    arrays, parts, start = answer_arrays(estimates), [], 0
-    for count in counts:
-        parts.append({name: array[start : start + count] for name, array in arrays.items()})
-        start += count
-    return [estimates_from_answer(part) for part in parts]

@@ -25,7 +25,7 @@ from mchmr_stream.runtime.concurrency import Stopwatch
 from mchmr_stream.runtime.host_port import HostPort
 from mchmr_stream.triton.connection import Answer, Connection, Gone, Refused, ServerAccess, Stream, StubDied
 from mchmr_stream.triton.shared_memory import CropMemory, NoMemory, Place
-from mchmr_stream.triton.wire_format import About, empty_estimates, input_specs, joined, request_arrays
+from mchmr_stream.triton.wire_format import About, empty_estimates, input_specs, request_arrays
 
 log = logging.getLogger(__name__)
 
@@ -424,7 +424,7 @@ def _join(whole: Future[CropEstimates], parts: list[Future[CropEstimates]]) -> N
             if not whole.done():
                 whole.set_exception(error)
         elif not left.acquire(blocking=False):
-            whole.set_result(joined([part.result() for part in parts]))
+            whole.set_result(CropEstimates.concat([part.result() for part in parts]))
 
     for part in parts:
         part.add_done_callback(finished)
