@@ -245,7 +245,9 @@ class CropBatch:
     def only(self, rows: Sequence[int]) -> CropBatch:
         """Return some of the people, by index; an index may repeat."""
         take = list(rows)
-        return CropBatch(self.crops.movedim(2, -1)[take].movedim(-1, 2), *(getattr(self, field.name)[take] for field in fields(CropBatch)[1:]))
+        return CropBatch(
+            self.crops.movedim(2, -1)[take].movedim(-1, 2), *(getattr(self, field.name)[take] for field in fields(CropBatch)[1:])
+        )
 
 
 @dataclass(frozen=True, eq=False)

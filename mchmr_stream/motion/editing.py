@@ -8,15 +8,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from mchmr_stream.datatypes import SourceInfo
 from mchmr_stream.errors import UsageError
-from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.motion.motion import Motion, Track, doubts_s
-from mchmr_stream.motion.npz_writer import NpzSink
 
 LARGEST_ID = 2**31 - 1
 """Other programs store identities in 32 bits."""
@@ -145,40 +141,6 @@ def select(motion: Motion, identities: Sequence[int]) -> Motion:
     """Keep only these tracks. All frames stay, also those without people."""
     kept = {identity: _track(motion, identity) for identity in identities}
     return _with(motion, kept)
-
-
-def write(path: Path, motion: Motion) -> None:
-    """Write a STEM.npz like one from a run.
-
-    Args:
-        path: The file; its folder exists.
-        motion: The content.
-
-    Raises:
-        UsageError: The folder does not exist.
-        MchmrError: The disk is full or not writable.
-    """
-    K = motion.K
-    views = {track.views_cam.shape[1] for track in motion.tracks.values()}
-    sink = NpzSink(
-        path,
-        Intrinsics.from_matrix(K),
-        SourceInfo(path.stem, motion.width, motion.height, motion.fps),
-        views.pop() if views else 1,
-        body_model=motion.body_model,
-        body_model_sha256=motion.body_model_sha256,
-        weights=motion.weights,
-        weights_sha256=motion.weights_sha256,
-        settings=motion.settings,
-        made_of=motion.made_of,
-    )
-    try:
-        if motion.world is not None:
-            sink.add_world(motion.world)
-        sink.extend(motion)
-        sink.close()
-    finally:
-        sink.discard()
 
 
 def _track(motion: Motion, identity: int) -> Track:

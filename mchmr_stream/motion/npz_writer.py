@@ -29,7 +29,18 @@ from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.motion import checkpoint
 from mchmr_stream.motion.column_spool import ColumnSpool
 from mchmr_stream.motion.final_shape import apply_final_shape
-from mchmr_stream.motion.motion import COLUMNS, FRAME_COLUMNS, MADE_OF, SCHEMA, WORLD_COLUMNS, Column, Motion, World, motion_of
+from mchmr_stream.motion.motion import (
+    BODIES_FIELDS,
+    COLUMNS,
+    FRAME_COLUMNS,
+    MADE_OF,
+    SCHEMA,
+    WORLD_COLUMNS,
+    Column,
+    Motion,
+    World,
+    motion_of,
+)
 from mchmr_stream.motion.row_matching import rows_of
 
 _COPY_BYTES = 1 << 20
@@ -223,22 +234,10 @@ class NpzSink:
             "frame": np.full(len(bodies), bodies.frame),
             "time_s": np.full(len(bodies), bodies.time_s),
             "track_id": bodies.track_id,
-            "box_xyxy_px": bodies.boxes_xyxy_px,
-            "score": bodies.scores,
-            "global_orient": bodies.global_orient,
-            "body_pose": bodies.body_pose,
-            "betas": bodies.betas,
-            "transl": bodies.transl,
             "joints_m": joints_m,
             "joints_px": joints_px,
-            "keypoints_px": bodies.keypoints_px,
-            "confidence": bodies.confidence,
-            "views_cam": bodies.views_cam,
-            "interpolated": bodies.interpolated,
-            "betas_frame": bodies.betas_frame,
             "transl_mean_body": self._transl_mean_body(bodies),
-            "joint_sd_m": bodies.joint_sd_m,
-            "identity_doubt": bodies.identity_doubt,
+            **{name: getattr(bodies, field) for name, field in BODIES_FIELDS.items()},
         }
 
     def _transl_mean_body(self, bodies: Bodies) -> NDArray:
@@ -282,3 +281,27 @@ class NpzSink:
                 descr = npy.dtype_to_descr(np.dtype(column.dtype))
                 npy.write_array_header_1_0(target, {"descr": descr, "fortran_order": False, "shape": shape})
                 shutil.copyfileobj(spooled, target, _COPY_BYTES)
+
+
+def write_motion(path: Path, motion: Motion) -> None:
+    """Write a STEM.npz like one from a run; see `Motion.save`."""
+    views = {track.views_cam.shape[1] for track in motion.tracks.values()}
+    sink = NpzSink(
+        path,
+        Intrinsics.from_matrix(motion.K),
+        SourceInfo(path.stem, motion.width, motion.height, motion.fps),
+        views.pop() if views else 1,
+        body_model=motion.body_model,
+        body_model_sha256=motion.body_model_sha256,
+        weights=motion.weights,
+        weights_sha256=motion.weights_sha256,
+        settings=motion.settings,
+        made_of=motion.made_of,
+    )
+    try:
+        if motion.world is not None:
+            sink.add_world(motion.world)
+        sink.extend(motion)
+        sink.close()
+    finally:
+        sink.discard()
