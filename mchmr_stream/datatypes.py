@@ -250,6 +250,26 @@ class CropBatch:
         )
 
 
+@dataclass(frozen=True)
+class EstimatorInfo:
+    """What a `MeshEstimator` computes with."""
+
+    name: str
+    """Name of the weights, as written to files and messages."""
+    weights_sha256: str
+    """Hash of the weights, as written to files."""
+    crop_size_hw: tuple[int, int]
+    """Height and width of its crops, pixels; `crops.layout` must cut crops of this size."""
+    fixed_views: int | None = None
+    """The only number of views that it supports; None: any number."""
+    body_sha256: str | None = None
+    """Hash of the free body that the weights were trained on; None: unknown."""
+    trained_on_smpl: bool = False
+    """True if its betas are those of SMPL, which do not apply to the free body."""
+    in_flight: int = 1
+    """Maximum number of concurrent batches; 1 if `submit` blocks until the result is ready."""
+
+
 @dataclass(frozen=True, eq=False)
 class CropEstimates:
     """The output of a `MeshEstimator`: one SMPL body and V crop cameras per person, in each person's rolled camera.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mchmr_stream.datatypes import CropBatch, CropEstimates, Detections, Frame
 from mchmr_stream.estimators.base import SynchronousEstimator
@@ -37,8 +38,7 @@ class SharedEstimator(SynchronousEstimator):
 
     def __init__(self, estimator: MeshEstimator, members: int, wait_s: float) -> None:
         self._estimator = estimator
-        self.name, self.weights_sha256, self.crop_size_hw = estimator.name, estimator.weights_sha256, estimator.crop_size_hw
-        self.body_sha256, self.trained_on_smpl, self.fixed_views = estimator.body_sha256, estimator.trained_on_smpl, estimator.fixed_views
+        self.info = replace(estimator.info, in_flight=1)
         self._gathering: RequestBatcher[CropBatch, CropEstimates] = RequestBatcher(self._estimate, members, wait_s, name="shared network")
 
     def estimate(self, batch: CropBatch) -> CropEstimates:

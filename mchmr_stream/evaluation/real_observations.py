@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mchmr_stream.body.coco_points import coco_points
 from mchmr_stream.config import load_settings
-from mchmr_stream.datatypes import LANDMARK_NAMES, CropBatch, CropEstimates
+from mchmr_stream.datatypes import LANDMARK_NAMES, CropBatch, CropEstimates, EstimatorInfo
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.estimators.base import SynchronousEstimator
 from mchmr_stream.evaluation.real_predictions import known_camera
@@ -142,8 +142,7 @@ class _Recorder(SynchronousEstimator):
 
     def __init__(self, weights: str, views: int) -> None:
         loaded = load_network(weights)
-        self.name, self.weights_sha256, self.crop_size_hw = loaded.name, loaded.sha256, loaded.net.encoder.input_hw
-        self.fixed_views = loaded.net.config.fixed_views
+        self.info = EstimatorInfo(loaded.name, loaded.sha256, loaded.net.encoder.input_hw, fixed_views=loaded.net.config.fixed_views)
         self._head = loaded.net.head
         self._encoder = optimise_for_inference(loaded.net.encoder, torch.device("cpu"), "auto", crops_at_once=views)
         self.kept: deque[tuple[Observations, CropBatch] | None] = deque()

@@ -133,8 +133,8 @@ class Pipeline:
         return {
             "body_model": body.name,
             "body_model_sha256": body.sha256,
-            "weights": estimator.name,
-            "weights_sha256": estimator.weights_sha256,
+            "weights": estimator.info.name,
+            "weights_sha256": estimator.info.weights_sha256,
         }
 
     def adjustable(self) -> AdjustableSettings:
@@ -142,7 +142,7 @@ class Pipeline:
         return self._adjustable(self.settings)
 
     def _adjustable(self, settings: Settings) -> AdjustableSettings:
-        return AdjustableSettings(settings, fixed_views=self.components.estimator.fixed_views)
+        return AdjustableSettings(settings, fixed_views=self.components.estimator.info.fixed_views)
 
     def scenes(
         self,
@@ -209,9 +209,9 @@ class Pipeline:
                 estimator = ThreadPoolEstimator(estimator, self.components.batches_at_once)
                 workers.before_joining(estimator.close)
             sent = self._send(workers.ahead(found, 0 if live else 1, name="find"), estimator, feedback, intrinsics, watch)
-            if estimator.in_flight > 1:
+            if estimator.info.in_flight > 1:
                 # Sending and waiting go on at once: where the network is elsewhere, the way there and back costs time but no speed.
-                sent = workers.ahead(sent, estimator.in_flight, name="send")
+                sent = workers.ahead(sent, estimator.info.in_flight, name="send")
             fitter = build_fitter(settings, self.components.body, intrinsics)
             alignment = build_alignment(settings, self.components.body, intrinsics)
             bodies = smoothed(self._estimate(sent, fitter, alignment, keep, watch), smoother, watch)

@@ -35,14 +35,14 @@ class TritonPythonModel:
         own = Path(args["model_repository"]) / args["model_version"] / parameters["weights_file"]
         weights = str(own) if own.is_file() else parameters["weights_file"]
         self._estimator = LocalEstimator(weights, device, precision, views)
-        if self._estimator.weights_sha256 != parameters["weights_sha256"]:
+        if self._estimator.info.weights_sha256 != parameters["weights_sha256"]:
             raise InputError(
-                f"weights {weights} have SHA-256 {self._estimator.weights_sha256[:12]}, the model's configuration says "
+                f"weights {weights} have SHA-256 {self._estimator.info.weights_sha256[:12]}, the model's configuration says "
                 f"{parameters['weights_sha256'][:12]}; write the repository again with `mchmr export-model`"
             )
-        self._names = [spec.name for spec in input_specs(self._estimator.crop_size_hw)]
+        self._names = [spec.name for spec in input_specs(self._estimator.info.crop_size_hw)]
         self._merges = on_gpu
-        pb_utils.Logger.log_info(f"mchmr: weights {self._estimator.name} on {device}, torch {torch.__version__}")
+        pb_utils.Logger.log_info(f"mchmr: weights {self._estimator.info.name} on {device}, torch {torch.__version__}")
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One answer per request. A request that cannot be computed gets an error of its own: the others must not fail with it."""

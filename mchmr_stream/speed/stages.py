@@ -100,7 +100,7 @@ def estimating(recording: Recording, components: Components) -> Calls:
                 estimator = at_end.enter_context(closing(ThreadPoolEstimator(estimator, components.batches_at_once)))
             sent: deque[Future[CropEstimates]] = deque()
             for batch in recording.batches:
-                if len(sent) >= estimator.in_flight:
+                if len(sent) >= estimator.info.in_flight:
                     sent.popleft().result()
                 start = time.perf_counter()
                 sent.append(estimator.submit(batch))

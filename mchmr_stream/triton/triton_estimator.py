@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mchmr_stream.datatypes import CropBatch, CropEstimates
+from mchmr_stream.datatypes import CropBatch, CropEstimates, EstimatorInfo
 from mchmr_stream.errors import ServerError, UsageError
 from mchmr_stream.runtime.backoff import Backoff
 from mchmr_stream.runtime.concurrency import Stopwatch
@@ -97,7 +97,7 @@ class TritonEstimator:
     ) -> None:
         if not servers:
             raise UsageError("no Triton server was named; expected HOST:PORT")
-        self.in_flight = in_flight
+        self._in_flight = in_flight
         self.watch = Stopwatch()
         """seconds of `copy` (crops into the request) and `round trip` (from sending to the answer)"""
         self._servers, self._model, self._expected = list(servers), model, expected_sha256
@@ -165,8 +165,10 @@ class TritonEstimator:
                     f"set crops.views={about.fixed_views}"
                 )
             self._expected = about.weights_sha256  # from now on every server must have these
-            self.name, self.weights_sha256, self.crop_size_hw = about.weights, about.weights_sha256, about.crop_size_hw
-            self.body_sha256, self.trained_on_smpl, self.fixed_views = about.body_sha256, about.trained_on_smpl, about.fixed_views
+            self.info = EstimatorInfo(
+                about.weights, about.weights_sha256, about.crop_size_hw, about.fixed_views, about.body_sha256, about.trained_on_smpl,
+                self._in_flight,
+            )  # fmt: skip
             self._most_people = link.connection.most_people
             return link
         raise reasons[0]
@@ -316,7 +318,7 @@ class TritonEstimator:
     def _try_alone(self, link: _Link, request_id: str, request: _Request) -> None:
         """Outside of the stream, where an error comes with its kind."""
         arrays = request_arrays(request.batch, request.people)
-        message = link.connection.message(request_id, arrays, input_specs(self.crop_size_hw))
+        message = link.connection.message(request_id, arrays, input_specs(self.info.crop_size_hw))
         try:
             estimates = link.connection.infer(message, self._patience.deadline_s)
         except Refused as error:
@@ -377,7 +379,7 @@ class TritonEstimator:
                 self._lose(error)
                 return
         arrays = request_arrays(request.batch, request.people, with_crops=not elsewhere)
-        message = link.connection.message(request_id, arrays, input_specs(self.crop_size_hw), elsewhere)
+        message = link.connection.message(request_id, arrays, input_specs(self.info.crop_size_hw), elsewhere)
         self.watch.add("copy", time.perf_counter() - start)
         request.sent = time.monotonic()
         link.stream.send(message)
