@@ -232,7 +232,14 @@ class CropBatch:
 
     @staticmethod
     def concat(batches: Sequence[CropBatch]) -> CropBatch:
-        """Join the people of several batches with equal numbers of views. `CropEstimates.split` separates their estimates again."""
+        """Join the people of several batches. `CropEstimates.split` separates their estimates again.
+
+        Args:
+            batches: At least one; all have the same number of views.
+
+        Returns:
+            The people in order. Crops stay channels-last in memory.
+        """
         import torch
 
         if len(batches) == 1:
@@ -243,7 +250,14 @@ class CropBatch:
         return CropBatch(crops, *rest)
 
     def only(self, rows: Sequence[int]) -> CropBatch:
-        """Return some of the people, by index; an index may repeat."""
+        """Select people.
+
+        Args:
+            rows: Indices; one may occur several times.
+
+        Returns:
+            These people, in this order.
+        """
         take = list(rows)
         return CropBatch(
             self.crops.movedim(2, -1)[take].movedim(-1, 2), *(getattr(self, field.name)[take] for field in fields(CropBatch)[1:])
@@ -305,13 +319,27 @@ class CropEstimates:
 
     @staticmethod
     def concat(parts: Sequence[CropEstimates]) -> CropEstimates:
-        """Join the estimates of several batches."""
+        """Join the estimates of several batches.
+
+        Args:
+            parts: At least one; all have the same number of views.
+
+        Returns:
+            The people in order.
+        """
         if len(parts) == 1:
             return parts[0]
         return CropEstimates(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(CropEstimates)))
 
     def split(self, counts: Sequence[int]) -> list[CropEstimates]:
-        """Split into parts of so many people each; undoes `CropBatch.concat` on the estimates of a joined batch."""
+        """Split the estimates of joined batches.
+
+        Args:
+            counts: Number of people of each batch; together those of these estimates.
+
+        Returns:
+            The estimates of each batch.
+        """
         ends = np.cumsum(counts)[:-1]
         columns = [np.split(getattr(self, field.name), ends) for field in fields(CropEstimates)]
         return [CropEstimates(*rows) for rows in zip(*columns, strict=True)]
