@@ -79,7 +79,7 @@ def latency_ms(estimator: LocalEstimator | TritonEstimator, batch: CropBatch) ->
 def busy_client(address: str, seconds: float, views: int, shm: str) -> None:
     """Keeps four requests in flight for a while; prints how many people were done. Runs as a process of its own."""
     estimator = TritonEstimator([address], "mchmr", expected_sha256=None, views=views, shm=shm)  # type: ignore[arg-type]
-    batch = probe_batch(estimator.crop_size_hw, views)
+    batch = probe_batch(estimator.info.crop_size_hw, views)
     estimator.estimate(batch)
     print("ready", flush=True)
     sys.stdin.readline()

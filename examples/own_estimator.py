@@ -71,7 +71,7 @@ class TinyEstimator(mchmr_stream.SynchronousEstimator):
 def main(video: str) -> None:
     settings = mchmr_stream.load_settings(overrides=["crops.views=2"])
     with closing(mchmr_stream.Pipeline(settings, estimator=TinyEstimator())) as pipeline:
-        print("network", pipeline.components.estimator.name)
+        print("network", pipeline.components.estimator.info.name)
         for scene in mchmr_stream.stream(video, pipeline=pipeline):
             for track_id, joints_m in zip(scene.bodies.track_id, scene.joints_m, strict=True):
                 print(f"{scene.frame.time_s:6.2f} s  person {track_id}  pelvis {joints_m[0, 2]:.2f} m away")

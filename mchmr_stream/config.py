@@ -126,10 +126,10 @@ class TrackerSettings(_Section):
         0.45,
         ge=0,
         le=1,
-        description="report somebody new only once the six best keypoints of their crop have this mean score, or the detector is sure: "
+        description="report a new person only once the six best keypoints of their crop have this mean score, or the detector is sure: "
         "furniture has none; 0: report whatever the detector finds (so with detector.kind boxes and keypoints.kind detector)",
     )
-    appearance: bool = Field(True, description="tell people who meet apart by the colours of their clothes")
+    appearance: bool = Field(True, description="distinguish people who meet by the colours of their clothes")
     scene_cuts: bool = Field(True, description="a cut to another shot ends all tracks; false for a source whose whole picture jumps")
     max_people: int | None = Field(None, ge=1, description="keep only this many people per frame, the largest; none: all")
 
@@ -153,7 +153,7 @@ class NetworkSettings(_Section):
 
 
 class TritonSettings(_Section):
-    """The network on a Triton Inference Server, not in this process; docs/triton.md says how to have one."""
+    """The network on a Triton Inference Server instead of this process; docs/triton.md describes the setup."""
 
     servers: list[str] = Field([], description="HOST:PORT of gRPC; several: the next is used when one is lost; none: in process")
     model: str = Field("mchmr", description="what the model is called on the server")
@@ -166,7 +166,7 @@ class TritonSettings(_Section):
     deadline_s: float = Field(10.0, gt=0, description="a request without an answer for this long counts as lost")
     budget_s: float = Field(60.0, ge=0, description="how long to go on trying once something failed, for instance while a server restarts")
     tls: bool = Field(False, description="encrypt")
-    ca_file: Path | None = Field(None, description="PEM of who signed the server's certificate; none: the system's")
+    ca_file: Path | None = Field(None, description="PEM of the authority that signed the server's certificate; none: the system's")
     cert_file: Path | None = Field(None, description="PEM of this client's certificate, where the server asks for one")
     key_file: Path | None = Field(None, description="PEM of the key of cert_file")
     headers: dict[str, SecretStr] = Field({}, description='sent with every call, as {"authorization": "Bearer ..."}; never written down')
@@ -182,7 +182,7 @@ _MOST_COEFFICIENTS, _LARGEST_COEFFICIENT = 10, 5.0
 
 
 def checked_build(build: Any) -> Any:
-    """The value of body.build as it is. Raises ValueError when it is none."""
+    """Return a value of body.build unchanged. Raises ValueError if it is invalid."""
     if isinstance(build, list | tuple):
         numbers = all(isinstance(one, int | float) and not isinstance(one, bool) and abs(one) <= _LARGEST_COEFFICIENT for one in build)
         if numbers and 1 <= len(build) <= _MOST_COEFFICIENTS:
@@ -202,13 +202,13 @@ class BodySettings(_Section):
     build: Literal["neutral", "female", "male"] | list[float] = Field(
         "neutral",
         description="what pictures do not show: neutral, female, male (free body only), or up to ten shape coefficients, as in "
-        "[0, 0, 0, 0, 1.5]; moves the surface of everybody, no joint",
+        "[0, 0, 0, 0, 1.5]; moves the surface of all bodies, no joint",
     )
 
     @field_validator("build", mode="before")
     @classmethod
     def _known_build(cls, build: Any) -> Any:
-        """One line for all that is wrong, where pydantic would speak of each alternative by itself."""
+        """Report an invalid value in one line; pydantic would report each alternative separately."""
         return checked_build(build)
 
 
@@ -220,7 +220,7 @@ class FitSettings(_Section):
     )
     iterations: int = Field(5, ge=1, le=50, description="map: steps at most; fewer are faster")
     passes: int = Field(
-        2, ge=1, le=2, description="map, files: 2 fits everybody again at the end with the shape that the whole track shows; 1 does not"
+        2, ge=1, le=2, description="map, files: 2 fits each person again at the end with the shape of the whole track; 1 does not"
     )
 
 
@@ -280,14 +280,14 @@ class LiveSettings(_Section):
 
 
 class MqttSettings(_Section):
-    """`mchmr live --mqtt`. A password comes from `password_file` or the environment (MCHMR_MQTT_PASSWORD), from nowhere else."""
+    """`mchmr live --mqtt`. The password comes only from `password_file` or the environment (MCHMR_MQTT_PASSWORD)."""
 
     qos: Literal[0, 1, 2] = Field(0, description="quality of service: 0 at most once, 1 at least once, 2 exactly once")
     retain: bool = Field(False, description="the broker keeps the last result for those who subscribe later")
     client_id: str | None = Field(None, description="what the broker knows this client as; none: a new name each time")
-    username: str | None = Field(None, description="none: MCHMR_MQTT_USERNAME of the environment, or nobody")
+    username: str | None = Field(None, description="none: MCHMR_MQTT_USERNAME of the environment, or no user name")
     password_file: Path | None = Field(None, description="file whose first line is the password; none: MCHMR_MQTT_PASSWORD")
-    ca_file: Path | None = Field(None, description="mqtts: PEM of who signed the broker's certificate; none: the system's")
+    ca_file: Path | None = Field(None, description="mqtts: PEM of the authority that signed the broker's certificate; none: the system's")
     cert_file: Path | None = Field(None, description="mqtts: PEM of this client's certificate, where the broker asks for one")
     key_file: Path | None = Field(None, description="mqtts: PEM of the key of cert_file")
     longest_pause_s: int = Field(30, ge=1, le=3600, description="longest pause between two tries to reach the broker")
@@ -373,7 +373,7 @@ def load_settings(file: str | Path | None = None, overrides: list[str] | None = 
 
 
 def alone(settings: Settings) -> Settings:
-    """For one picture that stands alone: there is nothing before or after it to smooth with."""
+    """Settings for a single picture, which has no neighbours in time for smoothing."""
     return settings.model_copy(update={"smoother": settings.smoother.model_copy(update={"kind": "none"})})
 
 

@@ -16,7 +16,7 @@ Records are frozen, and compare by identity: ``==`` on arrays would be ambiguous
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
@@ -230,6 +230,59 @@ class CropBatch:
     def __len__(self) -> int:
         return len(self.base_px)
 
+    @staticmethod
+    def concat(batches: Sequence[CropBatch]) -> CropBatch:
+        """Join the people of several batches. `CropEstimates.split` separates their estimates again.
+
+        Args:
+            batches: At least one; all have the same number of views.
+
+        Returns:
+            The people in order. Crops stay channels-last in memory.
+        """
+        import torch
+
+        if len(batches) == 1:
+            return batches[0]
+        # Joined in their memory layout, channels last: `cat` alone would give planes, which the network would convert back.
+        crops = torch.cat([batch.crops.movedim(2, -1) for batch in batches]).movedim(-1, 2)
+        rest = [np.concatenate([getattr(batch, field.name) for batch in batches]) for field in fields(CropBatch)[1:]]
+        return CropBatch(crops, *rest)
+
+    def only(self, rows: Sequence[int]) -> CropBatch:
+        """Select people.
+
+        Args:
+            rows: Indices; one may occur several times.
+
+        Returns:
+            These people, in this order.
+        """
+        take = list(rows)
+        return CropBatch(
+            self.crops.movedim(2, -1)[take].movedim(-1, 2), *(getattr(self, field.name)[take] for field in fields(CropBatch)[1:])
+        )
+
+
+@dataclass(frozen=True)
+class EstimatorInfo:
+    """What a `MeshEstimator` computes with."""
+
+    name: str
+    """Name of the weights, as written to files and messages."""
+    weights_sha256: str
+    """Hash of the weights, as written to files."""
+    crop_size_hw: tuple[int, int]
+    """Height and width of its crops, pixels; `crops.layout` must cut crops of this size."""
+    fixed_views: int | None = None
+    """The only number of views that it supports; None: any number."""
+    body_sha256: str | None = None
+    """Hash of the free body that the weights were trained on; None: unknown."""
+    trained_on_smpl: bool = False
+    """True if its betas are those of SMPL, which do not apply to the free body."""
+    in_flight: int = 1
+    """Maximum number of concurrent batches; 1 if `submit` blocks until the result is ready."""
+
 
 @dataclass(frozen=True, eq=False)
 class CropEstimates:
@@ -263,6 +316,33 @@ class CropEstimates:
 
     def __len__(self) -> int:
         return len(self.rotations)
+
+    @staticmethod
+    def concat(parts: Sequence[CropEstimates]) -> CropEstimates:
+        """Join the estimates of several batches.
+
+        Args:
+            parts: At least one; all have the same number of views.
+
+        Returns:
+            The people in order.
+        """
+        if len(parts) == 1:
+            return parts[0]
+        return CropEstimates(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(CropEstimates)))
+
+    def split(self, counts: Sequence[int]) -> list[CropEstimates]:
+        """Split the estimates of joined batches.
+
+        Args:
+            counts: Number of people of each batch; together those of these estimates.
+
+        Returns:
+            The estimates of each batch.
+        """
+        ends = np.cumsum(counts)[:-1]
+        columns = [np.split(getattr(self, field.name), ends) for field in fields(CropEstimates)]
+        return [CropEstimates(*rows) for rows in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,20 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Detections, Float, Frame, Int, Moment, Scene, SourceInfo, Tracks
+from mchmr_stream.datatypes import (
+    Bodies,
+    CropBatch,
+    CropEstimates,
+    Detections,
+    EstimatorInfo,
+    Float,
+    Frame,
+    Int,
+    Moment,
+    Scene,
+    SourceInfo,
+    Tracks,
+)
 from mchmr_stream.motion.motion import Motion
 
 
@@ -120,38 +133,8 @@ class MeshEstimator(Protocol):
     """Estimates one body per person from crops. `SynchronousEstimator` is a base class that leaves only `estimate` to implement."""
 
     @property
-    def name(self) -> str:
-        """Name of the weights, as written to files and messages."""
-        ...
-
-    @property
-    def weights_sha256(self) -> str:
-        """Hash of the weights, as written to files."""
-        ...
-
-    @property
-    def crop_size_hw(self) -> tuple[int, int]:
-        """Height and width of its crops, pixels; `crops.layout` must cut crops of this size."""
-        ...
-
-    @property
-    def fixed_views(self) -> int | None:
-        """The only number of views that it supports; None: any number."""
-        ...
-
-    @property
-    def body_sha256(self) -> str | None:
-        """Hash of the free body that the weights were trained on; None: unknown."""
-        ...
-
-    @property
-    def trained_on_smpl(self) -> bool:
-        """True if its betas are those of SMPL, which do not apply to the free body."""
-        ...
-
-    @property
-    def in_flight(self) -> int:
-        """Maximum number of concurrent batches; 1 if `submit` blocks until the result is ready."""
+    def info(self) -> EstimatorInfo:
+        """Its weights, its crops, and how many batches it takes at once."""
         ...
 
     def estimate(self, batch: CropBatch) -> CropEstimates:
@@ -166,7 +149,7 @@ class MeshEstimator(Protocol):
         ...
 
     def submit(self, batch: CropBatch) -> Future[CropEstimates]:
-        """Submit a batch. May block while `in_flight` batches are running, and may raise what the future would raise.
+        """Submit a batch. May block while `info.in_flight` batches are running, and may raise what the future would raise.
 
         Args:
             batch: As for `estimate`.

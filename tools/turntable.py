@@ -32,7 +32,7 @@ from mchmr_stream.datatypes import JOINT_NAMES, Bodies, Frame, Scene
 from mchmr_stream.errors import InputError, MchmrError, UsageError
 from mchmr_stream.export.formats import body_of
 from mchmr_stream.export.person_motion import usable_rows
-from mchmr_stream.files.atomic import check_folder, publish, temporary_beside, write_errors
+from mchmr_stream.files.atomic import atomic_file, check_folder, write_errors
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.motion.motion import Motion, Track, load
 from mchmr_stream.pipeline.factory import with_camera
@@ -143,13 +143,8 @@ def _run(args: argparse.Namespace) -> int:
     ]
     pictures = read_pictures(args.clip, motions[0], frames)
     sheet = draw_sheet(sets, pictures, views, up=args.up, tile_px=args.tile, across=args.across)
-    temporary = temporary_beside(args.out)
-    try:
-        with write_errors(args.out):
-            sheet.save(temporary, format="png")
-            publish(temporary, args.out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with write_errors(args.out), atomic_file(args.out) as temporary:
+        sheet.save(temporary, format="png")
     print(knee_table(sets, frames))
     print(f"{args.out}: {sheet.width} x {sheet.height}, {len(frames)} frames")
     return 0

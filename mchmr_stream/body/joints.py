@@ -1,4 +1,4 @@
-"""Joints of posed bodies in numpy: for the few people of a frame several times as fast as `body_model.forward_kinematics`."""
+"""Joints of posed bodies in numpy: for the few people of a frame several times as fast as `model.forward_kinematics`."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class BodyModel:
         sha256: str,
         dtype: torch.dtype = torch.float32,
     ) -> BodyModel:
-        """Build a body from checked numpy arrays. `body_files.load_body` reads files.
+        """Build a body from checked numpy arrays. `body/files.py` reads files.
 
         The joints are linear in the vertices and those in betas, so regressor and shape blend are combined into two small arrays.
 

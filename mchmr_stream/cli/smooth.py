@@ -57,7 +57,6 @@ def _smooth(args: argparse.Namespace) -> int:
     from mchmr_stream.config import apply_override, files_named, settings_from
     from mchmr_stream.files.same_file import refuse_to_replace
     from mchmr_stream.jobs.resmooth import smooth_again
-    from mchmr_stream.motion import editing
     from mchmr_stream.motion import motion as motions
     from mchmr_stream.world.world_motion import ground, in_a_line
 
@@ -78,7 +77,7 @@ def _smooth(args: argparse.Namespace) -> int:
             "%s: what it holds of the world does not fit what was smoothed again and is left out; --static-camera estimates it anew",
             args.file,
         )
-    editing.write(args.out, smooth)
+    smooth.save(args.out)
     for warning in smooth.world.info["warnings"] if smooth.world is not None else []:
         log.warning("%s: %s", args.out, warning)
     if not args.quiet:

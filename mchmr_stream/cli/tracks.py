@@ -43,7 +43,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mchmr_stream.motion import editing
     from mchmr_stream.motion import motion as motions
 
     if args.edits and args.out is None:
@@ -57,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         for kind, text in args.edits:
             motion = _edited(motion, kind, text, args.quiet)
         if args.out is not None:
-            editing.write(args.out, motion)
+            motion.save(args.out)
     if not args.quiet:
         _show(motion, args.out or args.file)
     return 0

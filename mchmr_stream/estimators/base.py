@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from functools import cached_property
 
-from mchmr_stream.datatypes import CropBatch, CropEstimates
+from mchmr_stream.datatypes import CropBatch, CropEstimates, EstimatorInfo
 
 
 class SynchronousEstimator:
     """A `MeshEstimator` that computes in the calling thread.
 
-    A subclass implements `estimate` and sets `name` (str), `weights_sha256` (str) and `crop_size_hw` ((height, width) in pixels).
+    A subclass implements `estimate` and sets `name`, `weights_sha256` and `crop_size_hw`. One with more to say (`EstimatorInfo`) sets
+    `info` instead of these three.
     """
 
-    in_flight = 1
-    """Number of concurrent batches: `submit` blocks until the result is ready."""
-    body_sha256: str | None = None
-    """Hash of the free body that the weights were trained on; None: unknown."""
-    trained_on_smpl = False
-    """Whether betas are those of SMPL, which mean nothing on the free body."""
-    fixed_views: int | None = None
-    """The only number of views it takes; None: any."""
+    name: str
+    """Name of the weights, as written to files and messages."""
+    weights_sha256: str
+    """Hash of the weights, as written to files."""
+    crop_size_hw: tuple[int, int]
+    """Height and width of its crops, pixels."""
+
+    @cached_property
+    def info(self) -> EstimatorInfo:
+        """Its weights and crops; one batch at a time, with any number of views."""
+        return EstimatorInfo(self.name, self.weights_sha256, self.crop_size_hw)
 
     def estimate(self, batch: CropBatch) -> CropEstimates:
         """Estimate a batch.

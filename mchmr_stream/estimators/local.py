@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from mchmr_stream.datatypes import LANDMARK_NAMES, CropBatch, CropEstimates
+from mchmr_stream.datatypes import LANDMARK_NAMES, CropBatch, CropEstimates, EstimatorInfo
 from mchmr_stream.errors import UsageError
 from mchmr_stream.estimators.base import SynchronousEstimator
 from mchmr_stream.network.encoders import optimise_for_inference
@@ -32,20 +32,20 @@ class LocalEstimator(SynchronousEstimator):
         self, weights: str, device: torch.device, precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto", views: int = 5
     ) -> None:
         loaded = load_network(weights)
-        self.fixed_views = loaded.net.config.fixed_views
-        if self.fixed_views not in (None, views):
-            raise UsageError(
-                f"the weights {loaded.name} were made for {self.fixed_views} views, got {views}; set crops.views={self.fixed_views}"
-            )
-        self.name, self.weights_sha256 = loaded.name, loaded.sha256
-        self.body_sha256: str | None = loaded.provenance.get("body_sha256")
-        """Hash of the free body that the weights were trained on; None: unknown."""
-        self.trained_on_smpl = loaded.provenance.get("body") == "smpl"
-        """Whether betas are those of SMPL, which mean nothing on the free body."""
+        fixed = loaded.net.config.fixed_views
+        if fixed not in (None, views):
+            raise UsageError(f"the weights {loaded.name} were made for {fixed} views, got {views}; set crops.views={fixed}")
+        self.info = EstimatorInfo(
+            loaded.name,
+            loaded.sha256,
+            loaded.net.encoder.input_hw,
+            fixed_views=fixed,
+            body_sha256=loaded.provenance.get("body_sha256"),
+            trained_on_smpl=loaded.provenance.get("body") == "smpl",
+        )
         self._device = device
         self._head = loaded.net.head.to(device)
         self._encoder = optimise_for_inference(loaded.net.encoder, device, precision, crops_at_once=views)
-        self.crop_size_hw = loaded.net.encoder.input_hw
 
     @torch.inference_mode()
     def estimate(self, batch: CropBatch) -> CropEstimates:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mchmr_stream.datatypes import CropBatch, CropEstimates, Detections, Frame
 from mchmr_stream.estimators.base import SynchronousEstimator
-from mchmr_stream.estimators.batching import concat_batches, split_estimates
 from mchmr_stream.protocols import Detector, MeshEstimator
 from mchmr_stream.runtime.concurrency import RequestBatcher
 
@@ -38,8 +38,7 @@ class SharedEstimator(SynchronousEstimator):
 
     def __init__(self, estimator: MeshEstimator, members: int, wait_s: float) -> None:
         self._estimator = estimator
-        self.name, self.weights_sha256, self.crop_size_hw = estimator.name, estimator.weights_sha256, estimator.crop_size_hw
-        self.body_sha256, self.trained_on_smpl, self.fixed_views = estimator.body_sha256, estimator.trained_on_smpl, estimator.fixed_views
+        self.info = replace(estimator.info, in_flight=1)
         self._batcher: RequestBatcher[CropBatch, CropEstimates] = RequestBatcher(self._estimate, members, wait_s, name="shared network")
 
     def estimate(self, batch: CropBatch) -> CropEstimates:
@@ -56,6 +55,6 @@ class SharedEstimator(SynchronousEstimator):
             by_views[batch.views_px.shape[1]].append(i)
         results: dict[int, CropEstimates] = {}
         for members in by_views.values():
-            together = self._estimator.estimate(concat_batches([requests[i] for i in members]))
-            results |= zip(members, split_estimates(together, [len(requests[i]) for i in members]), strict=True)
+            together = self._estimator.estimate(CropBatch.concat([requests[i] for i in members]))
+            results |= zip(members, together.split([len(requests[i]) for i in members]), strict=True)
         return [results[i] for i in range(len(requests))]

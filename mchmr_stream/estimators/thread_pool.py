@@ -7,6 +7,7 @@ batches, each on one thread, keep the cores busy. The results are the same, beca
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import torch
 
@@ -22,9 +23,7 @@ class ThreadPoolEstimator:
 
     def __init__(self, estimator: MeshEstimator, in_flight: int) -> None:
         self._estimator = estimator
-        self.in_flight = in_flight
-        self.name, self.weights_sha256, self.crop_size_hw = estimator.name, estimator.weights_sha256, estimator.crop_size_hw
-        self.body_sha256, self.trained_on_smpl, self.fixed_views = estimator.body_sha256, estimator.trained_on_smpl, estimator.fixed_views
+        self.info = replace(estimator.info, in_flight=in_flight)
         # The number of OpenMP threads is a property of each thread.
         self._pool = ThreadPoolExecutor(in_flight, "network", torch.set_num_threads, (torch.get_num_threads(),))
 

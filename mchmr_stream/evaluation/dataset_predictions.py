@@ -19,6 +19,7 @@ from mchmr_stream.config import Settings, load_settings
 from mchmr_stream.datasets.labels import LabelledPerson, LabelReader
 from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Detections, Frame, Tracks
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.files.atomic import atomic_file
 from mchmr_stream.files.checksum import sha256_of_file
 from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.fitting.body_fitter import Measured
@@ -69,7 +70,7 @@ class DatasetPredictions:
         for side in ("truth", "predicted"):
             arrays |= {f"{side}.{name}": values for name, values in getattr(self, side).items()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
+        with atomic_file(path) as part, part.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
@@ -227,9 +228,7 @@ class _People:
         if not self._waiting:
             return
         batches = [batch for *_, batch in self._waiting]
-        names = [field.name for field in fields(CropBatch) if field.name != "crops"]
-        joined = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in names}
-        estimates = self._components.estimator.estimate(CropBatch(torch.cat([batch.crops for batch in batches]), **joined))
+        estimates = self._components.estimator.estimate(CropBatch.concat(batches))
         first = 0
         for indices, frame, camera, tracks, batch in self._waiting:
             rows = slice(first, first + len(batch))

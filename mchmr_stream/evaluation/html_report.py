@@ -13,6 +13,7 @@ from mchmr_stream.evaluation.figures import format_value
 from mchmr_stream.evaluation.real_predictions import RealPredictions
 from mchmr_stream.evaluation.results import Results, Table
 from mchmr_stream.evaluation.worst_cases import Case
+from mchmr_stream.files.atomic import atomic_file
 from mchmr_stream.files.output_lock import claimed
 
 _STYLE = """
@@ -94,15 +95,17 @@ def write_report(folder: Path, title: str, results: Results, pictures: Sequence[
         for name, table in results.tables.items():
             parts.append(f"<h2>{html.escape(name)}</h2>{_html_table(table)}")
         for picture in pictures:
-            (folder / f"{picture.name}.png").write_bytes(picture.png)
+            with atomic_file(folder / f"{picture.name}.png") as part:
+                part.write_bytes(picture.png)
             data = base64.b64encode(picture.png).decode()
             caption = html.escape(picture.caption)
             parts.append(f'<h2>{html.escape(picture.name)}</h2><p>{caption}</p><img alt="{caption}" src="data:image/png;base64,{data}">')
         page = folder / "report.html"
-        page.write_text(
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
-            f"<body>{''.join(parts)}</body></html>\n"
-        )
+        with atomic_file(page) as part:
+            part.write_text(
+                f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
+                f"<body>{''.join(parts)}</body></html>\n"
+            )
     return page
 
 

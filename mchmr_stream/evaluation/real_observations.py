@@ -19,11 +19,12 @@ from torch import Tensor
 
 from mchmr_stream.body.coco_points import coco_points
 from mchmr_stream.config import load_settings
-from mchmr_stream.datatypes import LANDMARK_NAMES, CropBatch, CropEstimates
+from mchmr_stream.datatypes import LANDMARK_NAMES, CropBatch, CropEstimates, EstimatorInfo
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.estimators.base import SynchronousEstimator
 from mchmr_stream.evaluation.real_predictions import known_camera
 from mchmr_stream.evaluation.real_views import RealView, load_views
+from mchmr_stream.files.atomic import atomic_file
 from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.geometry.camera import roll_matrix
 from mchmr_stream.metrics.joint_errors import LIMBS_IN_SMPL, pose_errors
@@ -111,7 +112,8 @@ def save_observed(path: Path, observed: Sequence[ObservedView]) -> None:
         arrays |= {f"{number}.{name}": getattr(one, name).numpy() for name in ("frame", "roll_rad", "target_m")}
         arrays |= {f"{number}.seen.{name}": value.numpy() for name, value in one.seen._asdict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, allow_pickle=False, **arrays)
+    with atomic_file(path) as part, part.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def load_observed(path: Path) -> list[ObservedView]:
@@ -140,8 +142,7 @@ class _Recorder(SynchronousEstimator):
 
     def __init__(self, weights: str, views: int) -> None:
         loaded = load_network(weights)
-        self.name, self.weights_sha256, self.crop_size_hw = loaded.name, loaded.sha256, loaded.net.encoder.input_hw
-        self.fixed_views = loaded.net.config.fixed_views
+        self.info = EstimatorInfo(loaded.name, loaded.sha256, loaded.net.encoder.input_hw, fixed_views=loaded.net.config.fixed_views)
         self._head = loaded.net.head
         self._encoder = optimise_for_inference(loaded.net.encoder, torch.device("cpu"), "auto", crops_at_once=views)
         self.kept: deque[tuple[Observations, CropBatch] | None] = deque()

@@ -20,6 +20,7 @@ from mchmr_stream.errors import InputError, MissingPart
 from mchmr_stream.evaluation.real_clips import RealClip, clip_of, load_clips
 from mchmr_stream.evaluation.real_views import RealView
 from mchmr_stream.evaluation.seen_people import SeenPeople, seen_by_mediapipe, seen_in_motion, seen_in_scenes, smoothed_alone
+from mchmr_stream.files.atomic import atomic_file
 from mchmr_stream.files.checksum import sha256_of_file
 from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.jobs.video_job import process_video
@@ -118,7 +119,7 @@ class RealPredictions:
         for number, one in enumerate(self.predicted):
             arrays |= {f"{number}.{column}": getattr(one, column) for column in _COLUMNS}
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
+        with atomic_file(path) as part, part.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
 

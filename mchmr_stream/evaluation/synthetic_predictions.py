@@ -16,6 +16,7 @@ from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import BodyModel, forward_kinematics
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.evaluation.synthetic_people import Labelled
+from mchmr_stream.files.atomic import atomic_file
 from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.geometry.camera import full_from_local
 from mchmr_stream.network.weights import LoadedNetwork
@@ -61,7 +62,7 @@ class SyntheticPredictions:
         for kind, bodies in self.predicted.items():
             arrays |= {f"{kind}.{name}": value for name, value in bodies.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
+        with atomic_file(path) as part, part.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
 

@@ -24,7 +24,7 @@ from mchmr_stream.body.files import load_body
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.evaluation.real_observations import load_observed, observe_real, real_errors, save_observed
 from mchmr_stream.experiments.ablation_report import AblationResults, Run, write_report
-from mchmr_stream.files.atomic import temporary_beside
+from mchmr_stream.files.atomic import atomic_file
 from mchmr_stream.network.mesh_network import MultiCropHead
 from mchmr_stream.network.weights import load_network, pick_device
 from mchmr_stream.runtime.threads import torch_threads
@@ -335,6 +335,5 @@ def _slug(name: str) -> str:
 
 def _write(path: Path, text: str) -> None:
     """Write a file atomically."""
-    part = temporary_beside(path)
-    part.write_text(text)
-    part.replace(path)
+    with atomic_file(path) as part:
+        part.write_text(text)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mchmr_stream.files.atomic import temporary_beside
+from mchmr_stream.files.atomic import atomic_file
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +76,8 @@ def write_report(results: AblationResults, table: Path) -> None:
         draw(results, picture)
     except ImportError:
         log.warning("matplotlib is not installed: %s is not drawn", picture)
-    part = temporary_beside(table)
-    part.write_text(page(results, f"images/{picture.name}"))
-    part.replace(table)
+    with atomic_file(table) as part:
+        part.write_text(page(results, f"images/{picture.name}"))
 
 
 def page(results: AblationResults, picture: str) -> str:
@@ -201,6 +200,5 @@ def draw(results: AblationResults, path: Path) -> None:
         panels[row, 0].set_ylim(len(names) - 0.5, -0.5)
     figure.supxlabel("lower is better; bar: 95 % interval of the mean over the seeds, grey: single runs, band: the base", fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = temporary_beside(path, ".part.png")
-    FigureCanvasAgg(figure).print_png(str(part))
-    part.replace(path)
+    with atomic_file(path) as part, part.open("wb") as file:
+        FigureCanvasAgg(figure).print_png(file)

@@ -35,7 +35,7 @@ from mchmr_stream.export.person_motion import (
 )
 from mchmr_stream.export.trc import write_trc
 from mchmr_stream.export.usd import write_usd
-from mchmr_stream.files.atomic import check_folder, publish, temporary_beside, write_errors
+from mchmr_stream.files.atomic import atomic_file, check_folder, write_errors
 from mchmr_stream.files.output_lock import claimed
 from mchmr_stream.files.same_file import refuse_to_replace
 from mchmr_stream.geometry.camera import Intrinsics
@@ -299,10 +299,5 @@ class _Export:
     @contextmanager
     def _whole(self, path: Path) -> Iterator[Path]:
         # Libraries choose the encoding by the suffix, so it has to stay at the end.
-        temporary = temporary_beside(path, f".part{path.suffix}")
-        try:
-            with claimed([path]), write_errors(path):
-                yield temporary
-                publish(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with claimed([path]), write_errors(path), atomic_file(path, f".part{path.suffix}") as temporary:
+            yield temporary

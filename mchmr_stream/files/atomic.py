@@ -46,6 +46,20 @@ def publish(temporary: Path, path: Path) -> None:
 
 
 @contextmanager
+def atomic_file(path: Path, suffix: str = ".part") -> Iterator[Path]:
+    """Yield a temporary path; what was written there replaces `path` at the end, or is removed after an exception.
+
+    `suffix`: ending of the temporary path, for libraries that choose the format by it.
+    """
+    temporary = temporary_beside(path, suffix)
+    try:
+        yield temporary
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
 def write_errors(path: Path) -> Iterator[None]:
     """Convert a full disk, a missing permission or an unsupported name to a one-line error that names the file."""
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mchmr_stream.errors import MchmrError
-from mchmr_stream.files.atomic import temporary_beside
+from mchmr_stream.files.atomic import atomic_file
 from mchmr_stream.files.output_lock import claimed
 
 
@@ -34,14 +34,11 @@ def _write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str])
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    part = temporary_beside(path)
     try:
-        part.touch()
-        mode = stat.S_IMODE(part.stat().st_mode)  # of the umask and the folder; safetensors creates files readable by their owner only
-        save_file({name: value.contiguous() for name, value in tensors.items()}, part, dict(header))
-        part.chmod(mode)
-        part.replace(path)
+        with atomic_file(path) as part:
+            part.touch()
+            mode = stat.S_IMODE(part.stat().st_mode)  # of the umask and the folder; safetensors creates files readable by their owner only
+            save_file({name: value.contiguous() for name, value in tensors.items()}, part, dict(header))
+            part.chmod(mode)
     except SafetensorError as error:  # other failures, such as a full disk, are OSErrors
         raise MchmrError(f"cannot write {path}: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -16,7 +16,6 @@ from mchmr_stream.datatypes import SourceInfo
 from mchmr_stream.errors import InputError
 from mchmr_stream.files.output_lock import left_over
 from mchmr_stream.motion import checkpoint
-from mchmr_stream.motion.editing import write
 from mchmr_stream.motion.motion import FRAME_COLUMNS, HEADER, MADE_OF, Motion, load, motion_of
 from mchmr_stream.motion.npz_writer import MADE_WITH
 from mchmr_stream.motion.output_paths import OutputPaths
@@ -57,7 +56,7 @@ def publish_what_was_kept(paths: OutputPaths, *, overlay: bool) -> None:
         return
     if not len(motion.frames):
         return
-    write(paths.bodies, motion)
+    motion.save(paths.bodies)
     if part is not None:
         part.path.replace(paths.overlay)
     _write_report(motion, paths)

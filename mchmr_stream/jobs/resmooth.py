@@ -14,15 +14,8 @@ from mchmr_stream.config import Settings
 from mchmr_stream.datatypes import Bodies
 from mchmr_stream.errors import UsageError
 from mchmr_stream.geometry.camera import Intrinsics, project
-from mchmr_stream.motion.motion import Motion, Track
+from mchmr_stream.motion.motion import BODIES_FIELDS, Motion, Track
 from mchmr_stream.pipeline.factory import build_smoother
-
-_ROWS = {"box_xyxy_px": "boxes_xyxy_px", "score": "scores"}
-"""Columns of the file with other names in `Bodies`."""
-_COLUMNS = (
-    "box_xyxy_px", "score", "global_orient", "body_pose", "betas", "transl", "keypoints_px", "confidence", "views_cam", "interpolated",
-    "betas_frame", "joint_sd_m", "identity_doubt",
-)  # fmt: skip
 
 
 def smooth_again(motion: Motion, settings: Settings, body: BodyModel) -> Motion:
@@ -75,13 +68,13 @@ def frames_of(motion: Motion) -> Iterator[Bodies]:
     frame = np.concatenate([np.zeros(0, np.int64), *(track.frame for track in tracks)])
     order = np.argsort(frame, kind="stable")
     owner = np.concatenate([np.zeros(0, np.int64), *(np.full(len(track), track.track_id) for track in tracks)])[order]
-    columns = {name: np.concatenate([getattr(track, name) for track in tracks])[order] for name in _COLUMNS} if tracks else {}
+    columns = {name: np.concatenate([getattr(track, name) for track in tracks])[order] for name in BODIES_FIELDS} if tracks else {}
     bounds = np.searchsorted(frame[order], np.stack([motion.frames, motion.frames + 1]))
     for index, time_s, start, end in zip(motion.frames.tolist(), motion.frames_time_s.tolist(), *bounds.tolist(), strict=True):
         if start == end:
             yield Bodies.empty(index, time_s, views)
             continue
-        rows = {_ROWS.get(name, name): values[start:end] for name, values in columns.items()}
+        rows = {BODIES_FIELDS[name]: values[start:end] for name, values in columns.items()}
         yield Bodies(frame=index, time_s=time_s, track_id=owner[start:end], **rows)
 
 
@@ -93,7 +86,7 @@ def _tracks(frames: list[Bodies], motion: Motion, body: BodyModel) -> dict[int, 
     camera = Intrinsics.from_matrix(motion.K)
     tracks = {}
     for identity, own in rows.items():
-        columns = {name: np.stack([getattr(bodies, _ROWS.get(name, name))[row] for bodies, row in own]) for name in _COLUMNS}
+        columns = {name: np.stack([getattr(bodies, field)[row] for bodies, row in own]) for name, field in BODIES_FIELDS.items()}
         rotations = np.concatenate([columns["global_orient"][:, None], columns["body_pose"]], 1)
         tensors = [torch.from_numpy(values) for values in (rotations, columns["betas"], columns["transl"])]
         joints_m = forward_kinematics(body, *tensors)[0].numpy()

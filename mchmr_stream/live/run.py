@@ -154,7 +154,7 @@ class LiveRun:
         detector, estimator = self.pipeline.components.detector, self.pipeline.components.estimator
         wait_s = self.settings.live.gather_s
         # An estimator that is elsewhere takes the requests of all as they come and gathers them there.
-        shared = estimator if estimator.in_flight > 1 else SharedEstimator(estimator, members, wait_s)
+        shared = estimator if estimator.info.in_flight > 1 else SharedEstimator(estimator, members, wait_s)
         self.pipeline = self.pipeline.with_components(detector=SharedDetector(detector, members, wait_s), estimator=shared)
 
     def _follow(self, followed: _Followed) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mchmr_stream.errors import InputError
+from mchmr_stream.files.atomic import atomic_file
 from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.motion.motion import COLUMNS, FRAME_COLUMNS, HEADER, MADE_OF
 
@@ -30,13 +30,9 @@ def save(folder: Path, header: Mapping[str, NDArray], *, rows: int, frames: int,
     Raises:
         OSError: The disk is full or not writable.
     """
-    temporary = folder / f"{NAME}.part"
     counts = dict(zip(_COUNTS, (rows, frames, views), strict=True))
-    with temporary.open("wb") as file:
+    with atomic_file(folder / NAME) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **dict(header), **{name: np.array(count) for name, count in counts.items()})
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / NAME)
 
 
 def read(folder: Path) -> dict[str, NDArray]:

@@ -8,13 +8,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from mchmr_stream.errors import UsageError
 from mchmr_stream.motion.motion import Motion, Track, doubts_s
-from mchmr_stream.motion.npz_writer import NpzHeader, NpzSink
 
 LARGEST_ID = 2**31 - 1
 """Other programs store identities in 32 bits."""
@@ -143,27 +141,6 @@ def select(motion: Motion, identities: Sequence[int]) -> Motion:
     """Keep only these tracks. All frames stay, also those without people."""
     kept = {identity: _track(motion, identity) for identity in identities}
     return _with(motion, kept)
-
-
-def write(path: Path, motion: Motion) -> None:
-    """Write a STEM.npz like one from a run.
-
-    Args:
-        path: The file; its folder exists.
-        motion: The content.
-
-    Raises:
-        UsageError: The folder does not exist.
-        MchmrError: The disk is full or not writable.
-    """
-    sink = NpzSink(path, NpzHeader.of(motion, path.stem))
-    try:
-        if motion.world is not None:
-            sink.add_world(motion.world)
-        sink.extend(motion)
-        sink.close()
-    finally:
-        sink.discard()
 
 
 def _track(motion: Motion, identity: int) -> Track:

@@ -9,7 +9,7 @@ import json
 import logging
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from mchmr_stream._repr import Described, how_many, listed
-from mchmr_stream.datatypes import Bool, Float, Int
+from mchmr_stream.datatypes import Bodies, Bool, Float, Int
 from mchmr_stream.errors import InputError
 from mchmr_stream.files.safe_npz import read_npz
 
@@ -57,6 +57,14 @@ COLUMNS: dict[str, Column] = {
     "identity_doubt": Column(np.bool_),
 }
 """One row per person and frame."""
+
+_NAMES_IN_BODIES = {"box_xyxy_px": "boxes_xyxy_px", "score": "scores"}
+BODIES_FIELDS = {
+    name: _NAMES_IN_BODIES.get(name, name)
+    for name in COLUMNS
+    if name not in ("frame", "time_s", "track_id") and _NAMES_IN_BODIES.get(name, name) in {field.name for field in fields(Bodies)}
+}
+"""Columns that are taken from `Bodies` row by row, and the field of each."""
 
 _LATER_COLUMNS = ("joint_sd_m", "identity_doubt")
 """Columns that files of earlier versions lack: they are read as NaN or False."""
@@ -260,6 +268,20 @@ class Motion(Described):
             f"body {self.body_model}, weights {self.weights}, focal length {self.K[0, 0]:.0f} px, "
             f"{'with' if self.world is not None else 'without'} world coordinates",
         )
+
+    def save(self, path: str | Path) -> None:
+        """Write a STEM.npz like one from a run, as `load` reads it. The file appears whole or not at all.
+
+        Args:
+            path: The file; its folder exists.
+
+        Raises:
+            UsageError: The folder does not exist.
+            MchmrError: The disk is full or not writable.
+        """
+        from mchmr_stream.motion.npz_writer import write_motion
+
+        write_motion(Path(path), self)
 
     def reproject(self, track: Track) -> Float:
         """Project the joints of a person by `K`.

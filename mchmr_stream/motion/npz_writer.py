@@ -25,12 +25,23 @@ from mchmr_stream.body.model import BodyModel
 from mchmr_stream.body.shape import transl_to_mean_shape
 from mchmr_stream.datatypes import JOINT_NAMES, KEYPOINT_NAMES, Bodies, Scene, SourceInfo
 from mchmr_stream.errors import UsageError
-from mchmr_stream.files.atomic import check_folder, hidden_mark, publish, temporary_beside, write_errors
+from mchmr_stream.files.atomic import atomic_file, check_folder, hidden_mark, write_errors
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.motion import checkpoint
 from mchmr_stream.motion.column_spool import ColumnSpool
 from mchmr_stream.motion.final_shape import apply_final_shape
-from mchmr_stream.motion.motion import COLUMNS, FRAME_COLUMNS, MADE_OF, SCHEMA, WORLD_COLUMNS, Column, Motion, World, motion_of
+from mchmr_stream.motion.motion import (
+    BODIES_FIELDS,
+    COLUMNS,
+    FRAME_COLUMNS,
+    MADE_OF,
+    SCHEMA,
+    WORLD_COLUMNS,
+    Column,
+    Motion,
+    World,
+    motion_of,
+)
 from mchmr_stream.motion.row_matching import rows_of
 
 MADE_WITH = ("body_model", "body_model_sha256", "weights", "weights_sha256")
@@ -200,18 +211,15 @@ class NpzSink:
         if self._closed:
             return
         self._closed = True
-        temporary = temporary_beside(self.path)
         try:
             with write_errors(self.path):
                 if self._body is not None and self._rows:
                     apply_final_shape(self._table(COLUMNS), self._body, self._intrinsics)
                 failure = self._add_grounded()
                 self._spool.close()
-                with zipfile.ZipFile(temporary, "w") as archive:
+                with atomic_file(self.path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
                     self._join(archive)
-                publish(temporary, self.path)
         finally:
-            temporary.unlink(missing_ok=True)
             self._folder.cleanup()
         if failure is not None:
             raise failure
@@ -244,22 +252,10 @@ class NpzSink:
             "frame": np.full(len(bodies), bodies.frame),
             "time_s": np.full(len(bodies), bodies.time_s),
             "track_id": bodies.track_id,
-            "box_xyxy_px": bodies.boxes_xyxy_px,
-            "score": bodies.scores,
-            "global_orient": bodies.global_orient,
-            "body_pose": bodies.body_pose,
-            "betas": bodies.betas,
-            "transl": bodies.transl,
             "joints_m": joints_m,
             "joints_px": joints_px,
-            "keypoints_px": bodies.keypoints_px,
-            "confidence": bodies.confidence,
-            "views_cam": bodies.views_cam,
-            "interpolated": bodies.interpolated,
-            "betas_frame": bodies.betas_frame,
             "transl_mean_body": self._transl_mean_body(bodies),
-            "joint_sd_m": bodies.joint_sd_m,
-            "identity_doubt": bodies.identity_doubt,
+            **{name: getattr(bodies, field) for name, field in BODIES_FIELDS.items()},
         }
 
     def _transl_mean_body(self, bodies: Bodies) -> NDArray:
@@ -302,3 +298,15 @@ class NpzSink:
                 descr = npy.dtype_to_descr(np.dtype(column.dtype))
                 npy.write_array_header_1_0(target, {"descr": descr, "fortran_order": False, "shape": shape})
                 shutil.copyfileobj(spooled, target, _COPY_BYTES)
+
+
+def write_motion(path: Path, motion: Motion) -> None:
+    """Write a STEM.npz like one from a run; see `Motion.save`."""
+    sink = NpzSink(path, NpzHeader.of(motion, path.stem))
+    try:
+        if motion.world is not None:
+            sink.add_world(motion.world)
+        sink.extend(motion)
+        sink.close()
+    finally:
+        sink.discard()

@@ -77,10 +77,10 @@ def _log_components(settings: Settings, components: Components, threads: int) ->
     detector, estimator, body = components.detector, components.estimator, components.body
     at_once = components.batches_at_once
     log.info("device %s: torch %s, %d threads a batch, %d batches at once", components.device, torch.__version__, threads, at_once)
-    crop_h, crop_w = estimator.crop_size_hw
+    crop_h, crop_w = estimator.info.crop_size_hw
     log.info(
         "detector %s; keypoints %s; network %s %s, %d views of %dx%d px; fit %s; smoother %s; body %s, %d vertices",
-        type(detector).__name__, settings.keypoints.kind, estimator.name,
+        type(detector).__name__, settings.keypoints.kind, estimator.info.name,
         f"on {', '.join(settings.triton.servers)}" if settings.triton.servers else "in process",
         settings.crops.views, crop_w, crop_h, settings.fit.kind, settings.smoother.kind, body.name, len(body.v_template),
     )  # fmt: skip
@@ -114,18 +114,21 @@ def build_components(settings: Settings, *, detector: Detector | None = None, es
         keypoints = _crop_keypoints(settings, device)
         body = with_build(load_body(settings.body.model), settings.body.build)
         estimator = preparing.result()
-    if cropper.layout.crop_hw != estimator.crop_size_hw:
+    if cropper.layout.crop_hw != estimator.info.crop_size_hw:
         raise UsageError(
-            f"crops.layout {cropper.layout.name} cuts crops of {cropper.layout.crop_hw}, the network {estimator.name} takes "
-            f"{estimator.crop_size_hw}; choose the layout that the weights were trained with"
+            f"crops.layout {cropper.layout.name} cuts crops of {cropper.layout.crop_hw}, the network {estimator.info.name} takes "
+            f"{estimator.info.crop_size_hw}; choose the layout that the weights were trained with"
         )
-    if estimator.trained_on_smpl and settings.body.model == "free":
+    if estimator.info.trained_on_smpl and settings.body.model == "free":
         log.warning(
-            "the weights %s speak of SMPL: on the free body shapes and statures are off; set body.model to your SMPL file", estimator.name
+            "the weights %s speak of SMPL: on the free body shapes and statures are off; set body.model to your SMPL file",
+            estimator.info.name,
         )
     free = body if settings.body.model == "free" else load_body("free")
-    if estimator.body_sha256 not in (None, free.sha256):
-        log.warning("the weights %s were trained with another version of the free body: shapes and statures will be off", estimator.name)
+    if estimator.info.body_sha256 not in (None, free.sha256):
+        log.warning(
+            "the weights %s were trained with another version of the free body: shapes and statures will be off", estimator.info.name
+        )
     # A Triton server builds its own batches.
     together = frames_together(at_once) if local else 1
     in_words = _device_in_words(device, settings)
@@ -262,12 +265,8 @@ def build_scene_cuts(settings: Settings) -> SceneCuts | None:
 
 
 def build_smoother(settings: Settings, picture_wh: tuple[int, int] | None = None, body: BodyModel | None = None) -> Smoother:
-    """Build the smoother of one run.
-
-    Args:
-        settings: With `smoother` and `crops`.
-        picture_wh: Size of the picture; with it, people at its border get more measurement noise.
-        body: With it, a changed shape changes the translation to that of a look-alike.
+    """A new smoother for one run. With the picture's size people at its border are trusted less; with the body people who change their
+    shape go on looking as they did.
     """
     from mchmr_stream.cropping.crop_layouts import layout
     from mchmr_stream.smoothing import KalmanSmoother, MeasurementNoise, NoSmoother

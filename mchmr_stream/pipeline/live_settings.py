@@ -104,6 +104,7 @@ class AdjustedSmoother:
 
     def push(self, bodies: Bodies) -> list[Bodies]:
         """Take the bodies of the next frame and return those of the frames that are now final."""
+        """Take the bodies of the next frame and return those of the frames that are now final."""
         now = self._settings.now
         if now.smoother == self._made_for.smoother:
             return self._smoother.push(bodies)

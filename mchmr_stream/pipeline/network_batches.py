@@ -7,8 +7,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import NamedTuple
 
-from mchmr_stream.datatypes import KEYPOINT_NAMES, CropEstimates, Float
-from mchmr_stream.estimators.batching import concat_batches, split_estimates
+from mchmr_stream.datatypes import KEYPOINT_NAMES, CropBatch, CropEstimates, Float
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.pipeline.feedback import Feedback
 from mchmr_stream.pipeline.full_camera import landmarks_in_image
@@ -47,7 +46,7 @@ def send(
     """
     for group in groups:
         estimated: Future[list[EstimatedFrame]] = Future()
-        estimates = watch.call("network", estimator.submit, concat_batches([item.batch for item in group]))
+        estimates = watch.call("network", estimator.submit, CropBatch.concat([item.batch for item in group]))
         estimates.add_done_callback(partial(_split, estimated, group, feedback, intrinsics))
         yield estimated
 
@@ -61,7 +60,7 @@ def _split(
 ) -> None:
     """Split a batch's result, resolve the feedback and then the future. Runs on the thread that finishes the batch."""
     try:
-        parts = split_estimates(done.result(), [len(item.batch) for item in group])
+        parts = done.result().split([len(item.batch) for item in group])
         pairs = zip(group, parts, strict=True)
         frames = [EstimatedFrame(item, own, landmarks_in_image(own, item.batch, intrinsics)) for item, own in pairs]
     except BaseException as error:  # noqa: BLE001 - raised where the result is taken

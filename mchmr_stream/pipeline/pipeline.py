@@ -119,8 +119,8 @@ class Pipeline:
         return {
             "body_model": body.name,
             "body_model_sha256": body.sha256,
-            "weights": estimator.name,
-            "weights_sha256": estimator.weights_sha256,
+            "weights": estimator.info.name,
+            "weights_sha256": estimator.info.weights_sha256,
         }
 
     def adjustable(self) -> AdjustableSettings:
@@ -128,7 +128,7 @@ class Pipeline:
         return self._adjustable(self.settings)
 
     def _adjustable(self, settings: Settings) -> AdjustableSettings:
-        return AdjustableSettings(settings, fixed_views=self.components.estimator.fixed_views)
+        return AdjustableSettings(settings, fixed_views=self.components.estimator.info.fixed_views)
 
     def scenes(
         self,
@@ -187,9 +187,9 @@ class Pipeline:
             groups = workers.ahead(groups, 0 if live else 1, name="find")
             estimator = self._estimator(workers, live=live)
             sent = send(groups, estimator, feedback, intrinsics, watch)
-            if estimator.in_flight > 1:
+            if estimator.info.in_flight > 1:
                 # Sending and waiting overlap: the way to a network on another machine and back costs time but no speed.
-                sent = workers.ahead(sent, estimator.in_flight, name="send")
+                sent = workers.ahead(sent, estimator.info.in_flight, name="send")
             fitter = build_fitter(settings, body, intrinsics)
             alignment = build_alignment(settings, body, intrinsics)
             bodies = self._place_and_fit(sent, fitter, alignment, keep, watch)

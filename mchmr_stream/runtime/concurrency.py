@@ -284,7 +284,7 @@ class RequestBatcher(Generic[R, T]):
                 self._pending.clear()
             try:
                 answers = self._answer([request for request, _ in batch])
-            except BaseException as error:  # noqa: BLE001 - handed to those who asked
+            except BaseException as error:  # noqa: BLE001 - handed to the requesting threads
                 for _, future in batch:
                     future.set_exception(error)
             else:

@@ -10,14 +10,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.dlpack import from_dlpack
 
 from mchmr_stream.datatypes import CropBatch, CropEstimates
 from mchmr_stream.errors import InputError, MchmrError, UsageError
 from mchmr_stream.estimators.local import LocalEstimator
-from mchmr_stream.triton.wire_format import OUTPUT_SPECS, answer_arrays, batch_from_request, estimates_from_answer, input_specs
+from mchmr_stream.triton.wire_format import OUTPUT_SPECS, answer_arrays, batch_from_request, input_specs
 
 
 class TritonPythonModel:
@@ -36,14 +35,14 @@ class TritonPythonModel:
         own = Path(args["model_repository"]) / args["model_version"] / parameters["weights_file"]
         weights = str(own) if own.is_file() else parameters["weights_file"]
         self._estimator = LocalEstimator(weights, device, precision, views)
-        if self._estimator.weights_sha256 != parameters["weights_sha256"]:
+        if self._estimator.info.weights_sha256 != parameters["weights_sha256"]:
             raise InputError(
-                f"weights {weights} have SHA-256 {self._estimator.weights_sha256[:12]}, the model's configuration says "
+                f"weights {weights} have SHA-256 {self._estimator.info.weights_sha256[:12]}, the model's configuration says "
                 f"{parameters['weights_sha256'][:12]}; write the repository again with `mchmr export-model`"
             )
-        self._names = [spec.name for spec in input_specs(self._estimator.crop_size_hw)]
+        self._names = [spec.name for spec in input_specs(self._estimator.info.crop_size_hw)]
         self._merges = on_gpu
-        pb_utils.Logger.log_info(f"mchmr: weights {self._estimator.name} on {device}, torch {torch.__version__}")
+        pb_utils.Logger.log_info(f"mchmr: weights {self._estimator.info.name} on {device}, torch {torch.__version__}")
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One answer per request. A request that cannot be computed gets an error of its own: the others must not fail with it."""
@@ -69,11 +68,11 @@ class TritonPythonModel:
         """
         if self._merges and len(batches) > 1:
             try:
-                estimates = self._estimator.estimate(_merged(list(batches.values())))
+                estimates = self._estimator.estimate(CropBatch.concat(list(batches.values())))
             except (MchmrError, ValueError):
                 pass  # one of them is at fault: below each finds out for itself
             else:
-                return dict(zip(batches, _split(estimates, [len(batch) for batch in batches.values()]), strict=True))
+                return dict(zip(batches, estimates.split([len(batch) for batch in batches.values()]), strict=True))
         results: dict[int, Any] = {}
         for index, batch in batches.items():
             try:
@@ -99,17 +98,3 @@ class TritonPythonModel:
     def _refusal(self, message: str, code: str) -> Any:
         error = self._pb_utils.TritonError(message, getattr(self._pb_utils.TritonError, code))
         return self._pb_utils.InferenceResponse(error=error)
-
-
-def _merged(batches: list[CropBatch]) -> CropBatch:
-    names = ("views_px", "base_px", "keypoints_px", "focal_px", "roll_rad")
-    arrays = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in names}
-    return CropBatch(crops=torch.cat([batch.crops for batch in batches]), **arrays)
-
-
-def _split(estimates: CropEstimates, counts: list[int]) -> list[CropEstimates]:
-    arrays, parts, start = answer_arrays(estimates), [], 0
-    for count in counts:
-        parts.append({name: array[start : start + count] for name, array in arrays.items()})
-        start += count
-    return [estimates_from_answer(part) for part in parts]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mchmr_stream.datatypes import Bodies, Scene, SourceInfo
-from mchmr_stream.files.atomic import check_folder, publish, temporary_beside, write_errors
+from mchmr_stream.files.atomic import atomic_file, check_folder, write_errors
 from mchmr_stream.motion.motion import Motion
 from mchmr_stream.motion.output_paths import OutputPaths
 from mchmr_stream.runtime.versions import system_name, versions
@@ -114,13 +114,8 @@ class ReportSink:
         if self._closed:
             return
         self._closed = True
-        temporary = temporary_beside(self.path)
-        try:
-            with write_errors(self.path):
-                temporary.write_text(json.dumps(self._content(), indent=2, default=str) + "\n")
-                publish(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with write_errors(self.path), atomic_file(self.path) as temporary:
+            temporary.write_text(json.dumps(self._content(), indent=2, default=str) + "\n")
 
     def discard(self) -> None:
         """Publish nothing."""

@@ -100,7 +100,7 @@ def estimating(recording: Recording, components: Components) -> Calls:
                 estimator = at_end.enter_context(closing(ThreadPoolEstimator(estimator, components.batches_at_once)))
             sent: deque[Future[CropEstimates]] = deque()
             for batch in recording.batches:
-                if len(sent) >= estimator.in_flight:
+                if len(sent) >= estimator.info.in_flight:
                     sent.popleft().result()
                 start = time.perf_counter()
                 sent.append(estimator.submit(batch))
@@ -191,11 +191,7 @@ def people_together(batches: list[CropBatch], people: int) -> CropBatch | None:
         return None
     have = sum(map(len, found))
     take = [index % have for index in range(people)]
-    joined = lambda name: np.concatenate([getattr(batch, name) for batch in found])[take]
-    return CropBatch(
-        torch.cat([batch.crops for batch in found])[take], joined("views_px"), joined("base_px"), joined("keypoints_px"),
-        joined("focal_px"), joined("roll_rad"),
-    )  # fmt: skip
+    return CropBatch.concat(found).only(take)
 
 
 def people_per_s(estimator: MeshEstimator, batch: CropBatch, threads: int, seconds: float = 1.0) -> float:

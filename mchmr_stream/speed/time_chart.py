@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mchmr_stream.errors import MchmrError, MissingPart
-from mchmr_stream.files.atomic import temporary_beside
+from mchmr_stream.files.atomic import atomic_file
 from mchmr_stream.files.output_lock import claimed
 
 if TYPE_CHECKING:
@@ -43,14 +43,11 @@ def draw_chart(result: dict[str, Any], path: Path) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    temporary = temporary_beside(path)
     try:
-        figure.savefig(temporary, dpi=130, format="png")
-        temporary.replace(path)
+        with atomic_file(path) as temporary:
+            figure.savefig(temporary, dpi=130, format="png")
     except OSError as error:
         raise MchmrError(f"--plot: cannot write {path}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _draw_calls(axes: Any, run: dict[str, Any]) -> None:

@@ -6,11 +6,12 @@ and a visible fraction of 0. Arrays are those of `ClipLabels`, under its names.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from PIL import Image, ImageDraw
 
 from mchmr_stream.datatypes import Float
 from mchmr_stream.errors import UsageError
+from mchmr_stream.files.atomic import atomic_file
 from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.files.same_file import refuse_to_replace
 from mchmr_stream.synthesis.clips import ClipFrame, ClipGenerator, ClipSettings
@@ -152,10 +154,8 @@ def write_labels(path: Path, frames: list[ClipFrame], fps: float, index: int) ->
         time_s=np.arange(len(frames)) / fps, fps=np.array(fps), size_wh=np.array([first.camera.width, first.camera.height]),
         sex=once("sex").astype(np.str_), skin_tone=once("skin_tone"), pose_clip=once("pose_clip").astype(np.str_),
     )  # fmt: skip
-    part = path.with_suffix(".part")
-    with part.open("wb") as stream:
+    with atomic_file(path) as part, part.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **{each.name: getattr(labels, each.name) for each in fields(ClipLabels)})
-    os.replace(part, path)
     return path
 
 
@@ -174,8 +174,8 @@ class _ClipVideo:
     def __init__(self, path: Path, camera: SceneCamera, fps: float) -> None:
         import av  # imported here because it is heavy and only clips need it
 
-        self._path, self._part = path, path.with_suffix(".part.mp4")
-        self._container = av.open(str(self._part), "w")
+        self._whole = ExitStack()
+        self._container = av.open(str(self._whole.enter_context(atomic_file(path))), "w", format="mp4")
         self._stream = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         self._stream.width, self._stream.height, self._stream.pix_fmt = camera.width, camera.height, "yuv420p"
         self._stream.options = {"crf": _QUALITY, "preset": "medium"}
@@ -188,14 +188,11 @@ class _ClipVideo:
     def write(self, rgb: np.ndarray) -> None:
         self._container.mux(self._stream.encode(self._frame_from(rgb, format="rgb24")))
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is None:
             self._container.mux(self._stream.encode(None))
         self._container.close()
-        if kind is None:
-            os.replace(self._part, self._path)
-        else:
-            self._part.unlink(missing_ok=True)
+        self._whole.__exit__(kind, error, trace)
 
 
 def _world_from_camera(camera: SceneCamera) -> np.ndarray:

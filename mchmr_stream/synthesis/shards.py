@@ -7,7 +7,6 @@ npz reader opens it.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.files.atomic import atomic_file
 from mchmr_stream.files.same_file import refuse_to_replace
 from mchmr_stream.geometry.camera import Intrinsics
 from mchmr_stream.synthesis.generator import SceneGenerator, SynthSettings
@@ -107,10 +107,8 @@ def write_shard(path: Path, scenes: list[SyntheticScene]) -> Path:
     }
     for name, shape in _PERSON_SHAPES.items():
         table[f"person_{name}"] = np.stack([np.asarray(getattr(person, name)) for person in people]).reshape(len(people), *shape)
-    part = path.with_suffix(".part")
-    with part.open("wb") as stream:
+    with atomic_file(path) as part, part.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **table)
-    os.replace(part, path)
     return path
 
 

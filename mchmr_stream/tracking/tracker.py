@@ -145,7 +145,7 @@ class PeopleTracker:
                 track.visible = True
         over = [track for track in self._reported if track.track_id > 0 and track.belief.is_over]
         self._tracks = [track for track in self._tracks if not any(track is one for one in over)]
-        self._select_largest()  # again: a person who is new now counts towards `max_people`
+        self._select_largest()  # again: a newly accepted person counts towards `max_people`
         kept = [row for row, track in enumerate(self._reported) if track.selected and not any(track is one for one in over)]
         track_id = np.array([track.track_id for track in self._reported], np.int64)
         return replace(tracks, track_id=track_id).rows(np.array(kept, np.int64))

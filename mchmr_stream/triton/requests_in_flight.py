@@ -13,7 +13,6 @@ from mchmr_stream.datatypes import CropBatch, CropEstimates
 from mchmr_stream.errors import ServerError
 from mchmr_stream.runtime.backoff import Backoff
 from mchmr_stream.triton.server_list import Patience
-from mchmr_stream.triton.wire_format import joined
 
 
 @dataclass(eq=False)
@@ -116,7 +115,7 @@ def join_futures(whole: Future[CropEstimates], parts: list[Future[CropEstimates]
             if not whole.done():
                 whole.set_exception(error)
         elif not left.acquire(blocking=False):
-            whole.set_result(joined([part.result() for part in parts]))
+            whole.set_result(CropEstimates.concat([part.result() for part in parts]))
 
     for part in parts:
         part.add_done_callback(finished)

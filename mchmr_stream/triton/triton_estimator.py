@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal
 
-from mchmr_stream.datatypes import CropBatch, CropEstimates
+from mchmr_stream.datatypes import CropBatch, CropEstimates, EstimatorInfo
 from mchmr_stream.errors import ServerError
 from mchmr_stream.runtime.backoff import Backoff
 from mchmr_stream.runtime.concurrency import Stopwatch
@@ -78,7 +78,6 @@ class TritonEstimator:
             ServerError: No server works.
             UsageError: No server is named, or the weights were made for another number of views.
         """
-        self.in_flight = in_flight
         self.watch = Stopwatch()
         """Seconds of `copy` (crops into the request) and `round trip` (from sending to the answer)."""
         self._patience = patience or Patience()
@@ -98,8 +97,9 @@ class TritonEstimator:
         self._room = threading.BoundedSemaphore(in_flight)
         self._link: Link | None
         self._link, about = self._servers.first_link()
-        self.name, self.weights_sha256, self.crop_size_hw = about.weights, about.weights_sha256, about.crop_size_hw
-        self.body_sha256, self.trained_on_smpl, self.fixed_views = about.body_sha256, about.trained_on_smpl, about.fixed_views
+        self.info = EstimatorInfo(
+            about.weights, about.weights_sha256, about.crop_size_hw, about.fixed_views, about.body_sha256, about.trained_on_smpl, in_flight
+        )
         self._most_people = self._link.connection.most_people
         self._thread = threading.Thread(target=self._run, name="triton", daemon=True)
         self._thread.start()
@@ -220,7 +220,7 @@ class TritonEstimator:
     def _try_alone(self, link: Link, request_id: str, request: Request) -> None:
         """Send a request outside of the stream, where an error arrives with its kind."""
         arrays = request_arrays(request.batch, request.people)
-        message = link.connection.message(request_id, arrays, input_specs(self.crop_size_hw))
+        message = link.connection.message(request_id, arrays, input_specs(self.info.crop_size_hw))
         try:
             estimates = link.connection.infer(message, self._patience.deadline_s)
         except Refused as error:
@@ -267,7 +267,7 @@ class TritonEstimator:
             self._lose(error)
             return
         arrays = request_arrays(request.batch, request.people, with_crops=not elsewhere)
-        message = link.connection.message(request_id, arrays, input_specs(self.crop_size_hw), elsewhere)
+        message = link.connection.message(request_id, arrays, input_specs(self.info.crop_size_hw), elsewhere)
         self.watch.add("copy", time.perf_counter() - start)
         request.sent = time.monotonic()
         link.stream.send(message)

@@ -116,14 +116,6 @@ def estimates_from_answer(arrays: Mapping[str, NDArray]) -> CropEstimates:
     )
 
 
-def joined(parts: list[CropEstimates]) -> CropEstimates:
-    """The estimates of several requests as one."""
-    if len(parts) == 1:
-        return parts[0]
-    arrays = [answer_arrays(part) for part in parts]
-    return estimates_from_answer({name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]})
-
-
 def empty_estimates(views: int) -> CropEstimates:
     """Of nobody."""
     dims = {spec.name: [views if size == VIEWS else size for size in spec.dims] for spec in OUTPUT_SPECS}

@@ -109,7 +109,7 @@ class LivePage:
     def _greeting(self) -> list[str | bytes]:
         body, settings = self._run.pipeline.components.body, self._run.settings
         most_views = MAX_VIEWS if settings.crops.custom is None else len(settings.crops.custom)
-        fixed = self._run.pipeline.components.estimator.fixed_views
+        fixed = self._run.pipeline.components.estimator.info.fixed_views
         hello = {
             "kind": "hello",
             "version": __version__,

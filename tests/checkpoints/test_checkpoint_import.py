@@ -226,7 +226,7 @@ def test_cliff_runs_as_a_network_of_one_view(tmp_path: Path, encoder: str) -> No
 
     # Three people of one crop each, through the estimator that a video goes through.
     estimator = LocalEstimator(str(tmp_path / "mine.safetensors"), torch.device("cpu"), "fp32", views=1)
-    assert estimator.crop_size_hw == (256, 192)
+    assert estimator.info.crop_size_hw == (256, 192)
     views_px = VIEWS_PX[:3].numpy()
     got = estimator.estimate(
         CropBatch(crops[:, None], views_px[:, None], views_px, np.zeros((3, 17, 3), np.float32), np.full(3, FOCAL_PX, np.float32),

@@ -19,7 +19,6 @@ from motions import write_motion
 from mchmr_stream import load
 from mchmr_stream.cli import main
 from mchmr_stream.errors import MchmrError
-from mchmr_stream.motion.editing import write
 from mchmr_stream.network.weights import pick_device
 
 UNSHOWABLE = os.fsdecode(b"caf\xe9-\xc5\xbc\xc3\xb3\xc5\x82w")
@@ -198,7 +197,7 @@ def test_a_name_that_fills_the_disks_limit_is_written_like_any_other(bodies: Pat
     motion, tmp_path = load(bodies), bodies.parent
     bodies.unlink()
     longest = tmp_path / ("n" * 251 + ".npz")
-    write(longest, motion)
+    motion.save(longest)
     assert np.array_equal(load(longest).frames, motion.frames)
     assert main(["export", str(longest), "--to", "csv"]) == 0
     assert (tmp_path / ("n" * 251 + ".csv")).is_file()

@@ -20,9 +20,8 @@ from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.cropping.cropper import Cropper
 from mchmr_stream.cropping.warp import shared_reductions
 from mchmr_stream.cropping.whole_body import STANDING
-from mchmr_stream.datatypes import Frame, Tracks
+from mchmr_stream.datatypes import CropBatch, Frame, Tracks
 from mchmr_stream.errors import UsageError
-from mchmr_stream.estimators.batching import concat_batches
 from mchmr_stream.geometry.camera import Intrinsics, local_from_full, project, roll_matrix, turn
 from mchmr_stream.geometry.crops import (
     crop_from_rolled,
@@ -196,7 +195,7 @@ def test_crops_lie_in_memory_as_convolutions_like_them_for_any_number_of_people(
     """Colours last, also when several batches are joined: turned back and forth, crops cost twice the time."""
     rgb, cropper, camera = textured(200, 300), Cropper(layout("wide", 3)), Intrinsics.assumed(300, 200)
     batches = [cropper.crop(Frame(0, 0.0, rgb), tracks_of(*[figure(100 + 20 * i, 100, 90) for i in range(n)]), camera) for n in (1, 5, 2)]
-    both = concat_batches(batches)
+    both = CropBatch.concat(batches)
     for crops in (*(batch.crops for batch in batches), both.crops):
         assert crops.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(both.crops, torch.cat([batch.crops for batch in batches]))

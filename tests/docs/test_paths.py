@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
+import mchmr_stream
 from mchmr_stream.cli import build_parser
 
 PACKAGE = ROOT / "mchmr_stream"
@@ -71,8 +72,28 @@ def test_commands_and_options_exist(page: Path) -> None:
     assert {line: wrong for line in command_lines(page.read_text()) if (wrong := complaints(line))} == {}
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_imported_names_exist(page: Path) -> None:
+    """The modules are read, not imported: those of the element need GStreamer."""
+    found = re.findall(r"from (mchmr_stream(?:\.\w+)*) import ([\w, ]+)", page.read_text())
+    named = [(module, name.partition(" as ")[0].strip()) for module, names in found for name in names.split(", ")]
+    assert [each for each in named if not defines(*each)] == []
+
+
+def defines(module: str, name: str) -> bool:
+    path = ROOT / module.replace(".", "/")
+    if module == "mchmr_stream" and name in mchmr_stream.__all__:
+        return True
+    if path.is_dir() and ((path / name).is_dir() or (path / f"{name}.py").is_file()):
+        return True
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    pattern = rf"^(?:def |class |async def |from .* import .*\b)?{name}\b"
+    return file.is_file() and re.search(pattern, file.read_text(), re.MULTILINE) is not None
+
+
 def test_a_wrong_option_would_be_found() -> None:
     assert complaints("video clip.mp4 --no-such-option 3") == ["--no-such-option"]
     assert complaints("no-such-command") == ["no-such-command"]
+    assert not defines("mchmr_stream.body.body_model", "no_such_name")
     assert complaints("evaluate real3d --data DIR") == []
     assert len(command_lines((ROOT / "README.md").read_text())) > 20

@@ -97,7 +97,7 @@ def local(weights: str) -> Iterator[LocalEstimator]:
 
 @pytest.fixture
 def served(server: TritonServer, local: MeshEstimator) -> Iterator[TritonEstimator]:
-    estimator = TritonEstimator([server.grpc_address], "mchmr", expected_sha256=local.weights_sha256, views=1)
+    estimator = TritonEstimator([server.grpc_address], "mchmr", expected_sha256=local.info.weights_sha256, views=1)
     yield estimator
     estimator.close()
 
@@ -127,9 +127,9 @@ def same(got: CropEstimates, expected: CropEstimates) -> bool:
 
 @pytest.mark.parametrize("shm", ["off", "system"])
 def test_the_same_numbers_as_in_process(server: TritonServer, local: MeshEstimator, shm: Shm) -> None:
-    served = TritonEstimator([server.grpc_address], "mchmr", expected_sha256=local.weights_sha256, views=1, shm=shm)
+    served = TritonEstimator([server.grpc_address], "mchmr", expected_sha256=local.info.weights_sha256, views=1, shm=shm)
     try:
-        assert (served.crop_size_hw, served.weights_sha256) == (local.crop_size_hw, local.weights_sha256)
+        assert (served.info.crop_size_hw, served.info.weights_sha256) == (local.info.crop_size_hw, local.info.weights_sha256)
         for views in range(1, 10):
             batch = people(1 + views % 3, views, seed=views)
             expected, got = local.estimate(batch), served.estimate(batch)
@@ -143,7 +143,7 @@ def test_the_same_numbers_as_in_process(server: TritonServer, local: MeshEstimat
 @pytest.mark.parametrize("shm", ["off", "system"])
 def test_real_crops_of_mixed_people(shared: Path, server: TritonServer, local: MeshEstimator, shm: Shm) -> None:
     """People of two real clips in one batch, as the pipeline crops them."""
-    served = TritonEstimator([server.grpc_address], "mchmr", expected_sha256=local.weights_sha256, views=1, shm=shm)
+    served = TritonEstimator([server.grpc_address], "mchmr", expected_sha256=local.info.weights_sha256, views=1, shm=shm)
     clips = [shared / "media" / "asl-walk.mkv", shared / "data" / "validation" / "pose2sim" / "cam01.mp4"]
     try:
         for views in (1, 2, 5, 9):
@@ -229,7 +229,7 @@ def test_crops_of_another_size_are_refused_by_the_server(server: TritonServer) -
 
 
 def test_other_weights_are_refused_with_both_hashes(server: TritonServer, local: MeshEstimator) -> None:
-    with pytest.raises(ServerError, match=f"{local.weights_sha256[:16]}, expected 0123456789abcdef;.*any_weights"):
+    with pytest.raises(ServerError, match=f"{local.info.weights_sha256[:16]}, expected 0123456789abcdef;.*any_weights"):
         TritonEstimator([server.grpc_address], "mchmr", expected_sha256="0123456789abcdef" * 4, views=1)
 
 
@@ -282,7 +282,7 @@ def run_through(
     """Twelve batches, four on their way at a time; something befalls the server in the middle. Whether all came, each its own."""
     batches = [people(1 + number % 2, 1, seed=number) for number in range(12)]
     servers = [server.address, *([spare] if spare is not None else [])]
-    estimator = TritonEstimator(servers, "mchmr", expected_sha256=local.weights_sha256, views=1, patience=patience)
+    estimator = TritonEstimator(servers, "mchmr", expected_sha256=local.info.weights_sha256, views=1, patience=patience)
     try:
         waiting = []
         for number, batch in enumerate(batches):
@@ -516,7 +516,7 @@ def test_tls_with_certificates_on_both_sides_and_a_header_that_lets_in(
         running.wait(access=access)
 
         def connect(how: ServerAccess) -> TritonEstimator:
-            return TritonEstimator([running.grpc_address], "mchmr", expected_sha256=local.weights_sha256, views=1, access=how)
+            return TritonEstimator([running.grpc_address], "mchmr", expected_sha256=local.info.weights_sha256, views=1, access=how)
 
         let_in = connect(access)
         assert same(let_in.estimate(people(2, 1)), local.estimate(people(2, 1)))

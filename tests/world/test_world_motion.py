@@ -18,7 +18,7 @@ from mchmr_stream.cli import main
 from mchmr_stream.errors import InputError
 from mchmr_stream.export.formats import export_motion
 from mchmr_stream.geometry.camera import project
-from mchmr_stream.motion.editing import merge, select, split, write
+from mchmr_stream.motion.editing import merge, select, split
 from mchmr_stream.motion.motion import WORLD_COLUMNS, Motion, load
 from mchmr_stream.world.doubts import WorldEvidence, warnings_of
 from mchmr_stream.world.world_motion import ground
@@ -145,7 +145,7 @@ def test_everybody_stands_on_one_floor(body: BodyModel) -> None:
 
 def test_the_file_is_read_back_and_edited_with_its_world(body: BodyModel, tmp_path: Path) -> None:
     seen, _ = walking([ALONG, TOWARDS], camera_pose(), seconds=2)
-    write(tmp_path / "seen.npz", seen)
+    seen.save(tmp_path / "seen.npz")
     assert (
         main(["smooth", str(tmp_path / "seen.npz"), "-o", str(tmp_path / "w.npz"), "--static-camera", "--set", "smoother.kind=none", "-q"])
         == 0
@@ -160,7 +160,7 @@ def test_the_file_is_read_back_and_edited_with_its_world(body: BodyModel, tmp_pa
         off = np.linalg.norm(pixels[..., :2] / pixels[..., 2:] - track.joints_px, axis=-1)
         assert np.quantile(off, 0.95) <= 1.05 * motion.world.info["moved_in_picture"]["p95_px"] + 1
     parts, new = split(motion, 1, 1.0)
-    write(tmp_path / "again.npz", merge(select(parts, [1, new]), 1, new))
+    merge(select(parts, [1, new]), 1, new).save(tmp_path / "again.npz")
     back = load(tmp_path / "again.npz").tracks[1].world
     for name in WORLD_COLUMNS:
         np.testing.assert_array_equal(getattr(back, name), getattr(motion.tracks[1].world, name))
@@ -168,7 +168,7 @@ def test_the_file_is_read_back_and_edited_with_its_world(body: BodyModel, tmp_pa
 
 def test_a_half_world_is_refused(body: BodyModel, tmp_path: Path) -> None:
     seen, _ = walking([ALONG], camera_pose(), seconds=1)
-    write(tmp_path / "w.npz", ground(seen, body))
+    ground(seen, body).save(tmp_path / "w.npz")
     arrays = dict(np.load(tmp_path / "w.npz", allow_pickle=False))
     np.savez(tmp_path / "half.npz", **{name: value for name, value in arrays.items() if name != "world_transl"})
     with pytest.raises(InputError, match="lacks world_transl"):
@@ -183,7 +183,7 @@ def test_a_half_world_is_refused(body: BodyModel, tmp_path: Path) -> None:
 
 def test_smoothing_again_says_that_the_world_is_gone(body: BodyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seen, _ = walking([ALONG], camera_pose(), seconds=1)
-    write(tmp_path / "w.npz", ground(seen, body))
+    ground(seen, body).save(tmp_path / "w.npz")
     assert main(["smooth", str(tmp_path / "w.npz"), "-o", str(tmp_path / "s.npz")]) == 0
     assert "--static-camera estimates it anew" in capsys.readouterr().err
     assert load(tmp_path / "s.npz").world is None
@@ -192,7 +192,7 @@ def test_smoothing_again_says_that_the_world_is_gone(body: BodyModel, tmp_path: 
 def test_without_feet_in_the_picture_nothing_is_claimed(body: BodyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seen, _ = walking([Way((0.0, -1.6), 0, 0.0)], camera_pose(pitch_deg=-10), seconds=1)
     assert (seen.tracks[1].joints_px[:, [7, 8], 1] > CAMERA.cy * 2).all()
-    write(tmp_path / "seen.npz", seen)
+    seen.save(tmp_path / "seen.npz")
     assert main(["smooth", str(tmp_path / "seen.npz"), "-o", str(tmp_path / "w.npz"), "--static-camera"]) == 1
     said = capsys.readouterr().err
     assert "no foot is seen standing" in said
@@ -233,7 +233,7 @@ def test_people_on_two_floors_are_the_reason_that_is_given(
     """Neither the camera nor those who walk are blamed; the file keeps the warning, and exports that use its world repeat it."""
     pose = camera_pose()
     seen, _ = walking([ALONG, TOWARDS, Way((1.5, -5.0), 90)], pose)
-    write(tmp_path / "seen.npz", on_a_box(seen, 3, height_m, pose, body))
+    on_a_box(seen, 3, height_m, pose, body).save(tmp_path / "seen.npz")
     world = tmp_path / "w.npz"
     assert main(["smooth", str(tmp_path / "seen.npz"), "-o", str(world), "--static-camera", "--set", "smoother.kind=none"]) == 0
     said = capsys.readouterr().err

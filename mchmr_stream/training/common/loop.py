@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 
 from mchmr_stream.errors import InputError, UsageError
+from mchmr_stream.files.atomic import atomic_file
 from mchmr_stream.files.same_file import refuse_to_replace
 from mchmr_stream.network.mesh_network import MultiCropNet
 from mchmr_stream.network.weights import save_network
@@ -245,6 +246,5 @@ class Loop:
 
 
 def _save(path: Path, state: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".part")
-    torch.save(state, temporary)
-    temporary.replace(path)
+    with atomic_file(path) as temporary:
+        torch.save(state, temporary)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mchmr_stream.errors import InputError
+from mchmr_stream.files.atomic import atomic_file
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +27,8 @@ class RunLog:
     def __init__(self, out: Path, from_step: int) -> None:
         self._path, self._picture = out / "progress.jsonl", out / "progress.png"
         self.records = [record for record in read_records(self._path) if record["step"] <= from_step] if from_step else []
-        part = self._path.with_suffix(".part")
-        part.write_text("".join(json.dumps(record) + "\n" for record in self.records))
-        os.replace(part, self._path)
+        with atomic_file(self._path) as part:
+            part.write_text("".join(json.dumps(record) + "\n" for record in self.records))
         self._events = _event_writer(out / "tensorboard", from_step)
         self._can_draw = True
 
@@ -117,9 +116,8 @@ def draw_progress(records: Sequence[Record], path: Path) -> None:
         panel.tick_params(labelsize="small")
         panel.title.set_fontsize("medium")
     figure.supxlabel("step", fontsize="medium")
-    part = path.with_suffix(".part.png")
-    FigureCanvasAgg(figure).print_png(str(part))
-    os.replace(part, path)
+    with atomic_file(path) as part, part.open("wb") as file:
+        FigureCanvasAgg(figure).print_png(file)
 
 
 def _column(records: Sequence[Record], name: str) -> tuple[list[float], list[float]]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mchmr_stream.cropping.cropper import Cropper
 from mchmr_stream.datatypes import Detections, Frame, Tracks
+from mchmr_stream.files.atomic import atomic_file
 from mchmr_stream.files.safe_npz import read_npz
 from mchmr_stream.geometry.camera import roll_matrix
 from mchmr_stream.metrics.joint_errors import LIMBS_IN_SMPL
@@ -74,7 +75,8 @@ class ObservedPeople:
 
     def save(self, path: Path) -> None:
         """Write an npz file."""
-        np.savez(path, **{field.name: getattr(self, field.name).numpy() for field in fields(self)})
+        with atomic_file(path) as part, part.open("wb") as file:
+            np.savez(file, **{field.name: getattr(self, field.name).numpy() for field in fields(self)})
 
     @staticmethod
     def load(path: Path) -> ObservedPeople:
