@@ -265,8 +265,12 @@ def build_scene_cuts(settings: Settings) -> SceneCuts | None:
 
 
 def build_smoother(settings: Settings, picture_wh: tuple[int, int] | None = None, body: BodyModel | None = None) -> Smoother:
-    """A new smoother for one run. With the picture's size people at its border are trusted less; with the body people who change their
-    shape go on looking as they did.
+    """Build the smoother of one run.
+
+    Args:
+        settings: With `smoother` and `crops`.
+        picture_wh: Size of the picture; with it, people at its border get more measurement noise.
+        body: With it, a changed shape changes the translation to that of a look-alike.
     """
     from mchmr_stream.cropping.crop_layouts import layout
     from mchmr_stream.smoothing import KalmanSmoother, MeasurementNoise, NoSmoother
