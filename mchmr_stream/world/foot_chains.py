@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mchmr_stream.body.model import PARENTS, BodyModel, rest_joints
+from mchmr_stream.body.kinematics import global_rotations, joints_around_pelvis
+from mchmr_stream.body.model import BodyModel, rest_joints
 from mchmr_stream.body.shape import robust_shape
 from mchmr_stream.motion.motion import Motion, Track
 
@@ -136,11 +137,8 @@ def posed(rest_joints_m: Array, rotations: Array) -> tuple[Array, Array]:
     Returns:
         Joints relative to the pelvis (F, 24, 3), and the global rotation of each joint (F, 24, 3, 3).
     """
-    joints, outer = np.zeros((len(rotations), 24, 3)), rotations.copy()
-    for joint, parent in enumerate(PARENTS[1:], 1):
-        joints[:, joint] = joints[:, parent] + outer[:, parent] @ (rest_joints_m[joint] - rest_joints_m[parent])
-        outer[:, joint] = outer[:, parent] @ rotations[:, joint]
-    return joints, outer
+    outer = global_rotations(rotations)
+    return joints_around_pelvis(rest_joints_m, outer), outer
 
 
 def soles_of(joints_m: Array, outer: Array, soles_rest_m: Array) -> Array:
