@@ -150,7 +150,15 @@ def person_of(track: Track, body: BodyModel, world_from_camera: Array) -> Export
 
 
 def rest_vertices_m(person: ExportedPerson, body: BodyModel) -> Array:
-    """(V, 3): vertices of the T-pose, body axes."""
+    """Vertices of the T-pose.
+
+    Args:
+        person: The person.
+        body: The body model.
+
+    Returns:
+        (V, 3) body axes.
+    """
     identity = torch.eye(3).expand(1, 24, 3, 3)
     return skin_body(body, identity, torch.from_numpy(person.betas)[None])[0][0].double().numpy()
 
@@ -163,5 +171,13 @@ def posed_joints_m(person: ExportedPerson, body: BodyModel) -> Array:
 
 
 def joint_differences_m(person: ExportedPerson, body: BodyModel) -> Array:
-    """(F, 24): distance of each joint, with the one shape, from the file's."""
+    """Distance of the joints with the one shape from the file's.
+
+    Args:
+        person: The person, F frames.
+        body: The body model.
+
+    Returns:
+        (F, 24) metres.
+    """
     return np.linalg.norm(posed_joints_m(person, body) - person.joints_m, axis=-1)

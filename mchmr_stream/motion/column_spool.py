@@ -58,7 +58,15 @@ class ColumnSpool:
             file.close()
 
     def shape(self, name: str, rows: int) -> tuple[int, ...]:
-        """Shape of a column of so many rows."""
+        """Shape of a column.
+
+        Args:
+            name: The column.
+            rows: Number of rows.
+
+        Returns:
+            The shape, with V for axes of any length.
+        """
         return (rows, *(self._views if length is None else length for length in self._columns[name].shape))
 
     def path(self, name: str) -> Path:

@@ -40,7 +40,14 @@ class TrackSummary:
 
 
 def summaries(motion: Motion) -> list[TrackSummary]:
-    """Summaries of all tracks, in order of first appearance."""
+    """Summarise all tracks.
+
+    Args:
+        motion: The content of a file.
+
+    Returns:
+        One summary per track, in order of first appearance.
+    """
     return [_summary(motion, track) for track in motion.tracks.values()]
 
 

@@ -151,7 +151,13 @@ class CropAwareFusion(nn.Module):
 
 
 class SelfAttentionFusion(nn.Module):
-    """A standard transformer layer: attention over the views' tokens and a feed-forward layer, without the crops' positions."""
+    """A standard transformer layer: attention over the views' tokens and a feed-forward layer, without the crops' positions.
+
+    Args:
+        dim: D, width of the tokens.
+        heads: Attention heads.
+        dropout: Dropout rate.
+    """
 
     def __init__(self, dim: int, heads: int = 4, dropout: float = 0.0) -> None:
         super().__init__()

@@ -22,7 +22,16 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(prefix: str, folder: str, command: list[str]) -> int:
-    """Run the command until it ends or the standard input closes; returns its exit code."""
+    """Run a server until it ends or the standard input closes.
+
+    Args:
+        prefix: Prefix of the server's files in /dev/shm, which are removed.
+        folder: A folder that is removed.
+        command: The server's command line.
+
+    Returns:
+        Its exit code.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # only the pipe ends this process
     libc = ctypes.CDLL(None)

@@ -40,7 +40,12 @@ class PersonSeen:
         return len(self._frames)
 
     def add(self, bodies: Bodies, row: int) -> None:
-        """Add a row of a frame's bodies."""
+        """Add a row.
+
+        Args:
+            bodies: The bodies of a frame.
+            row: The person's row in it.
+        """
         self._frames.append(bodies.frame)
         self._times_s.append(bodies.time_s)
         self._confidence.append(float(bodies.confidence[row]))
@@ -49,7 +54,12 @@ class PersonSeen:
         self._identity_doubt.append(int(bodies.identity_doubt[row]))
 
     def replace(self, bodies: Bodies, row: int) -> None:
-        """Update a row from a second pass; bodies without a row are ignored."""
+        """Update a row from a second pass; bodies without a row are ignored.
+
+        Args:
+            bodies: The bodies of a frame.
+            row: The person's row in it.
+        """
         index = bisect_left(self._frames, bodies.frame)
         if index < len(self) and self._frames[index] == bodies.frame:
             self._confidence[index] = float(bodies.confidence[row])

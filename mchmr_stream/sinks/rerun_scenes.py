@@ -100,7 +100,12 @@ def root_of(source: str) -> str:
 
 
 class RerunScenes:
-    """Log the scenes of one source to a recording. Metres; camera axes (x right, y down, z forward)."""
+    """Log the scenes of one source to a recording. Metres; camera axes (x right, y down, z forward).
+
+    Args:
+        recording: Rerun's recording.
+        source: Name of the source.
+    """
 
     def __init__(self, recording: rerun.RecordingStream, source: str) -> None:
         self._recording, self._root = recording, root_of(source)

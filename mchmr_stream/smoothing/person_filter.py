@@ -68,7 +68,12 @@ class PersonFilter:
         return self._steps[-1].number
 
     def skip(self, number: int, time_s: float) -> None:
-        """Add a frame in which the person has no row, between two that have one."""
+        """Add a frame in which the person has no row, between two that have one.
+
+        Args:
+            number: Frame number.
+            time_s: Timestamp.
+        """
         self._steps.append(self._predicted(number, time_s))
 
     def add(self, number: int, time_s: float, rotations: Array, transl_m: Array, noise: Array, transl_noise: float) -> bool:
