@@ -114,7 +114,7 @@ class People:
         return State(global_from_relative(relative), self.stack(lambda one: one.betas), self.stack(lambda one: one.pelvis))
 
     def network(self, body: BodyModel) -> State:
-        from mchmr_stream.body.joints import rest_joints
+        from mchmr_stream.body.kinematics import rest_joints
 
         bodies = [one.measured.bodies for one in self.people]
         relative = np.stack([np.concatenate([one.global_orient, one.body_pose[0]]) for one in bodies]).astype(np.float64)
@@ -237,7 +237,7 @@ def keypoint_noise(people: People, body: BodyModel, offsets: Array) -> tuple[Arr
 
 def coverage(people: list[Person], body: BodyModel, calibration: FitCalibration) -> tuple[Array, Array]:
     """(n, 24) errors of fitted joints about the pelvis and the deviations that the fit tells, metres."""
-    from mchmr_stream.body.joints import posed_joints
+    from mchmr_stream.body.kinematics import posed_joints
 
     errors, told = [], []
     for one in people:

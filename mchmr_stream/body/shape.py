@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.body.joints import posed_joints
+from mchmr_stream.body.kinematics import posed_joints
 from mchmr_stream.body.model import BodyModel
 from mchmr_stream.geometry.robust_mean import median
 

@@ -1,7 +1,7 @@
-"""Other people's checkpoints -> networks and encoders of this package.
+"""Import of published checkpoints into networks and encoders of this package.
 
-Our modules are named as the published ones, so every layout is a few prefixes; the sizes of the published tensors say
-which encoder, how many views and which fusion they are of. What each layout holds is in docs/paper.md.
+The modules are named like the published ones, so that a layout is a few prefixes; the shapes of the published tensors determine
+encoder, number of views and fusion. docs/paper.md describes each layout.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from mchmr_stream.network.weights import save_network
 NETWORK_LAYOUTS = ("multi-roi", "cliff")
 """Encoder and head: the result is a network, for `network.weights`."""
 ENCODER_LAYOUTS = ("torchvision", "timm", "coco-pose", "hmr2")
-"""An encoder to start training from: the result is for `make_encoder(name, file)`."""
+"""An encoder for the start of a training: the result is for `make_encoder(name, file)`."""
 LAYOUTS = NETWORK_LAYOUTS + ENCODER_LAYOUTS
 
 _REGRESSOR_STATE = 24 * 6 + 10 + 3
 _DROPOUT = 0.5
-"""What all published ones were trained with; a checkpoint does not say."""
+"""Dropout of all published trainings; checkpoints do not record it."""
 _FUSION_PARTS = ("fuse_fc.", "attention.")
 _COUNTER = "num_batches_tracked"
-"""Of every batch norm: a count of training steps that nothing here reads."""
+"""Of each batch norm: a count of training steps that is not used here."""
 
 _VIT_PATCHES = "backbone.patch_embed.proj.weight"
 
-# What a layout holds beside what is taken, and what it may lack; the rest is either needed or unknown.
+# Tensors of a layout that are not imported, and those that it may lack; all others are either required or unknown.
 _NOT_USED = {
     "multi-roi": ("backbone.final_layer.", "pos_enc."),
     "cliff": (),
@@ -61,26 +61,36 @@ _MAY_LACK = {
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of a checkpoint. Lists hold names of tensors: published ones, in `started_anew` ours."""
+    """Result of an import. Lists hold names of tensors: published ones, in `started_anew` this package's."""
 
     layout: str
     encoder: str
     views: int | None
-    """that the network is made for; None: any, or an encoder alone"""
+    """that the network is made for; None: any, or a single encoder"""
     taken: int
     not_used: list[str]
-    """known to the layout, of no use here"""
+    """part of the layout, but not used here"""
     unknown: list[str]
-    """not known to the layout"""
+    """not part of the layout"""
     started_anew: list[str]
-    """not in the file; drawn at random, for training to fill"""
+    """missing in the file; randomly initialised, for training"""
 
 
 def import_weights(source: Path, layout: str, out: Path) -> Imported:
-    """Read the checkpoint `source`, published as `layout`, and write it to `out` (.safetensors) with where it came from.
+    """Convert a published checkpoint to a .safetensors file with its provenance.
 
-    Raises UsageError for an unknown layout or output name, MissingPart or InputError for a file that cannot be read, is of
-    another layout or architecture, or holds numbers that are not finite. Nothing is written then.
+    Args:
+        source: The checkpoint.
+        layout: One of `LAYOUTS`.
+        out: The output; nothing is written on an error.
+
+    Returns:
+        The tensors that were imported and left out.
+
+    Raises:
+        UsageError: The layout or the output's name is invalid.
+        MissingPart: The checkpoint does not exist.
+        InputError: It cannot be read, has another layout or architecture, or values that are not finite.
     """
     if layout not in LAYOUTS:
         raise UsageError(f"layout is {layout!r}, expected one of {', '.join(LAYOUTS)}")
@@ -88,7 +98,7 @@ def import_weights(source: Path, layout: str, out: Path) -> Imported:
         raise UsageError(f"output is {out}, expected a name that ends in .safetensors")
     refuse_to_replace([source], [out])
     published = read_tensors(source)
-    # Whatever has to be drawn at random is the same every time.
+    # Random initialisation is the same every time.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return _import(published, source, layout, out)
@@ -110,13 +120,13 @@ def _import(published: dict[str, Tensor], source: Path, layout: str, out: Path) 
 
 
 class _Checkpoint:
-    """Published tensors, and what can be read off their names and shapes."""
+    """Published tensors, and their architecture by names and shapes."""
 
     def __init__(self, tensors: dict[str, Tensor], path: Path, layout: str) -> None:
         self.tensors, self.path, self.layout = tensors, path, layout
 
     def trunk(self) -> tuple[str, str]:
-        """Where the encoder lies in a whole network (a prefix) and which of ours it is."""
+        """Prefix of the encoder in a whole network, and its name in this package."""
         prefixes = ("", "backbone.") if self.layout == "multi-roi" else ("encoder.", "")
         hrnet = "hrnet_w48" if self.layout == "multi-roi" else "hrnet_w48_classifier"
         for prefix in prefixes:
@@ -127,7 +137,7 @@ class _Checkpoint:
         raise self._other("no ResNet-50 and no HRNet-W48 in it")
 
     def encoder_alone(self) -> tuple[str, str]:
-        """Where the encoder lies (a prefix) and which of ours it is. Of HMR2.0 the backbone is all that is taken."""
+        """Prefix of the encoder, and its name in this package. Of HMR2.0 only the backbone is imported."""
         if self.layout == "hmr2":
             if _VIT_PATCHES not in self.tensors:
                 raise self._other(f"it lacks {_VIT_PATCHES}, HMR2.0's vision transformer")
@@ -139,7 +149,7 @@ class _Checkpoint:
         raise self._other("no ResNet-50 and no HRNet-W48 in it")
 
     def config(self, encoder: str) -> NetworkConfig:
-        """The network that the head's tensors fit."""
+        """Settings of the network that fits the head's tensors."""
         feature_dim = make_encoder(encoder, pretrained=False).feature_dim
         regressor_dim, regressor_in = self._shape("fc1.weight")
         views, rest = divmod(regressor_in - feature_dim - _REGRESSOR_STATE, 3)
@@ -153,7 +163,7 @@ class _Checkpoint:
             "dropout": 0.5,
         }
         if self.layout == "cliff" or "fuse_fc.weight" not in self.tensors:
-            # Without fusion, views are read one by one, or, in the authors' ablation, each beside the others' box information.
+            # Without fusion, views are processed one by one, or, in the authors' ablation, each with the box information of all.
             if self.layout == "cliff" and views != 1:
                 raise self._other(f"fc1.weight reads the box information of {views} crops")
             return NetworkConfig(**common, fusion="none", bodies="shared" if views == 1 else "per_view")
@@ -161,21 +171,21 @@ class _Checkpoint:
             raise self._other("fc1.weight reads the box information of one crop, which nothing can be fused with")
         token_dim, token_in = self._shape("fuse_fc.weight")
         frequencies, rest = divmod(token_in - feature_dim - 3, 6)
-        told = token_in != feature_dim
-        if told and (rest or frequencies < 1):
+        has_relations = token_in != feature_dim
+        if has_relations and (rest or frequencies < 1):
             raise self._other(f"fuse_fc.weight reads {token_in} numbers, which does not go with {feature_dim} features of {encoder}")
-        if told:
+        if has_relations:
             self._check_encoding(frequencies)
         fusion: dict[str, Any] = {
             "fusion": "paper",
             "token_dim": token_dim,
-            "relative_encoding": told,
-            "frequencies": frequencies if told else 32,
+            "relative_encoding": has_relations,
+            "frequencies": frequencies if has_relations else 32,
         }
         return NetworkConfig(**common, **fusion, bodies="per_view")
 
     def _check_encoding(self, frequencies: int) -> None:
-        """The tables of the positional encoding are constants of ours; weights for others would be read wrongly."""
+        """Check the tables of the positional encoding, which are constants here: weights for other tables would give wrong results."""
         expected = {
             "pos_enc._freqs": torch.tensor([math.pi * 2.0**k for k in range(frequencies)]).repeat_interleave(2),
             "pos_enc._phases": torch.tensor([0.0, math.pi / 2]).repeat(frequencies),
@@ -186,7 +196,7 @@ class _Checkpoint:
                 raise self._other(f"its positional encoding {name} is not the published one")
 
     def fill(self, module: nn.Module, trunk: str, encoder: str, views: int | None) -> Imported:
-        """Load all that is there into `module`. Raises InputError when something needed is missing or has another shape."""
+        """Load all available tensors into `module`. Raises InputError when a required one is missing or has another shape."""
         state = module.state_dict()
         taken: dict[str, Tensor] = {}
         names: set[str] = set()
@@ -215,7 +225,7 @@ class _Checkpoint:
         return Imported(self.layout, encoder, views, len(taken), not_used, unknown, anew)
 
     def provenance(self, result: Imported) -> dict[str, Any]:
-        """For the header of the file that is written."""
+        """Provenance for the header of the output."""
         from mchmr_stream import __version__
 
         of_body = {"body": "smpl"} if self.layout in NETWORK_LAYOUTS else {}
@@ -242,7 +252,15 @@ class _Checkpoint:
 
 
 def published_name(ours: str, trunk: str) -> str:
-    """The name that one of our tensors has in a published file, whose encoder lies under the prefix `trunk`."""
+    """Translate a tensor's name.
+
+    Args:
+        ours: Name in this package.
+        trunk: Prefix of the encoder in the published file.
+
+    Returns:
+        Name in the published file.
+    """
     part, _, rest = ours.partition(".")
     if part == "encoder":
         return trunk + rest
@@ -253,7 +271,7 @@ def published_name(ours: str, trunk: str) -> str:
 
 
 def likely_layout(names: Sequence[str] | dict[str, Tensor]) -> str | None:
-    """Which layout names of tensors look like; None for no known one."""
+    """Guess the layout from tensor names; None if it is unknown."""
     if "decpose.weight" in names:
         return "cliff" if any(name.startswith("encoder.") for name in names) else "multi-roi"
     if _VIT_PATCHES in names:

@@ -1,4 +1,4 @@
-"""Reading checkpoints of strangers: tensors and nothing else, sizes checked before anything is allocated."""
+"""Safe reading of foreign checkpoints: tensors only, with sizes checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mchmr_stream.errors import InputError, MissingPart
 
 MAX_FILE_BYTES = 4 * 2**30
 MAX_VALUES = 2**25
-"""Of one tensor: three times the largest that any known layout has. A file can claim more than it stores."""
+"""Per tensor: three times the largest one of any known layout. A file can claim more than it stores."""
 
-# torch.load raises any of these on damaged bytes, depending on where it stumbles.
+# torch.load raises any of these on damaged data, depending on the position of the damage.
 _DAMAGE = (
     RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, AssertionError, OverflowError, MemoryError,
     UnicodeError, ArithmeticError, ImportError,
@@ -27,11 +27,20 @@ _WRAPPER = "module."
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The weights in a .pt, .pth, .ckpt or .safetensors file, by name, on the CPU.
+    """Read the weights of a .pt, .pth, .ckpt or .safetensors file.
 
-    They are looked for under "model" and "state_dict", then at the top; the "module." that parallel training puts before
-    every name is taken off. Pickled objects other than tensors are refused, never run.
-    Raises MissingPart when the file is not there; InputError, in one line, for anything else.
+    They are taken from "model" or "state_dict", else from the top level; the prefix "module." of parallel training is removed. Pickled
+    objects other than tensors are refused, never run.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Tensors by name, on the CPU.
+
+    Raises:
+        MissingPart: The file does not exist.
+        InputError: Anything else, in one line.
     """
     if not path.is_file():
         raise MissingPart(f"checkpoint {path} is {'a folder' if path.is_dir() else 'not there'}, expected a .pt, .pth or .safetensors file")
@@ -70,10 +79,10 @@ def _read_pickled(path: Path) -> Any:
     if zipped:
         _check_members(path)
     try:
-        # Mapped, a tensor costs memory only once it is read.
+        # Memory-mapped, a tensor takes memory only once it is read.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
-        # What torch says here is advice to switch the protection off.
+        # torch's message advises to switch the protection off.
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"{named[1]}, which is no tensor" if named else "something that is no tensor"
         raise InputError(
@@ -85,7 +94,7 @@ def _read_pickled(path: Path) -> Any:
 
 
 def _check_members(path: Path) -> None:
-    """A file of torch.save is a zip without compression; a compressed one could hold any amount."""
+    """Refuse compressed zip files, which could expand to any size; those of torch.save are not compressed."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()

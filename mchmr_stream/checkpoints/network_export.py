@@ -1,7 +1,7 @@
-"""The network as one file for other runtimes: ONNX, or TorchScript. Inputs and outputs are those of `triton/wire_format.py`.
+"""Export of the network as one file for other runtimes: ONNX, or TorchScript. Inputs and outputs are those of `triton/wire_format.py`.
 
-All of it is float32. Whoever lowers that behind the export (TensorRT's FP16 mode, say) should leave the head as it is: in 16 bits the
-phase of the positional encodings' higher frequencies is noise.
+The file is float32. A later reduction of the precision (such as TensorRT's FP16 mode) should spare the head: in 16 bits the phase of
+the positional encodings' higher frequencies is noise.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mchmr_stream.network.weights import LoadedNetwork
 from mchmr_stream.triton.wire_format import OUTPUT_SPECS, VIEWS, input_specs, probe_batch, request_arrays
 
 _LARGEST = 1e-3
-"""difference to the network itself that is let through: entries of rotations, betas, scales; landmarks in units of the box"""
+"""largest accepted difference from the network: entries of rotations, betas, scales; landmarks in units of the box"""
 
 
 class _Exported(nn.Module):
@@ -38,9 +38,18 @@ class _Exported(nn.Module):
 
 
 def export_onnx(network: LoadedNetwork, path: Path) -> float | None:
-    """Write an ONNX file for any number of people and views. Returns its largest difference, None where there is no onnxruntime to ask.
+    """Write an ONNX file for any number of people and views.
 
-    Raises MissingPart without the package onnx, MchmrError where it does not compute what the network does.
+    Args:
+        network: The network.
+        path: The file.
+
+    Returns:
+        Its largest difference from the network; None without onnxruntime.
+
+    Raises:
+        MissingPart: The package onnx is not installed.
+        MchmrError: The file's results differ from the network's.
     """
     if find_spec("onnx") is None:
         raise MissingPart("writing ONNX files needs onnx: python -m pip install onnx onnxruntime")
@@ -48,7 +57,7 @@ def export_onnx(network: LoadedNetwork, path: Path) -> float | None:
     specs = [*input_specs(network.net.encoder.input_hw), *OUTPUT_SPECS]
     axes = {spec.name: {0: "people", **({1: "views"} if spec.dims[0] == VIEWS else {})} for spec in specs}
     with torch.no_grad(), warnings.catch_warnings():
-        # The exporter on top of TorchScript: its successor takes a minute for this network and needs another package.
+        # The exporter based on TorchScript: its successor takes a minute for this network and needs another package.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module, example, str(path), input_names=[spec.name for spec in specs[: len(example)]],
@@ -68,14 +77,23 @@ def export_onnx(network: LoadedNetwork, path: Path) -> float | None:
 
 
 def export_torchscript(network: LoadedNetwork, path: Path, device: torch.device) -> float:
-    """Write a TorchScript file for any number of people and views, for `device` only. Returns its largest difference.
+    """Write a TorchScript file for any number of people and views.
 
-    Raises MchmrError where it does not compute what the network does.
+    Args:
+        network: The network.
+        path: The file.
+        device: The only device that the file is for.
+
+    Returns:
+        Its largest difference from the network.
+
+    Raises:
+        MchmrError: The file's results differ from the network's.
     """
     module, example = _prepared(network, device)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # Into memory first: where the disk is full, writing a file of its own ends torch, and us with it.
+        # Via memory: on a full disk, torch's own writing aborts the process.
         written = BytesIO()
         torch.jit.save(torch.jit.freeze(torch.jit.trace(module, example, check_trace=False)), written)
         path.write_bytes(written.getbuffer())
@@ -83,7 +101,7 @@ def export_torchscript(network: LoadedNetwork, path: Path, device: torch.device)
 
     @torch.no_grad()
     def run(inputs: tuple[Tensor, ...]) -> list[Tensor]:
-        with torch.jit.optimized_execution(False):  # compiling takes longer than all that is computed here
+        with torch.jit.optimized_execution(False):  # compilation takes longer than the whole check
             return [value.float().cpu() for value in script(*(value.to(device) for value in inputs))]
 
     return _checked(network, run, path)
@@ -96,7 +114,7 @@ def _prepared(network: LoadedNetwork, device: torch.device) -> tuple[nn.Module, 
 
 
 def _inputs(network: LoadedNetwork, people: int, views: int) -> tuple[Tensor, ...]:
-    """Noise that is different for every person and view."""
+    """Noise that differs between people and views."""
     generator = torch.Generator().manual_seed(100 * people + views)
     size = network.net.encoder.input_hw
     one = request_arrays(probe_batch(size, views))
@@ -108,7 +126,7 @@ def _inputs(network: LoadedNetwork, people: int, views: int) -> tuple[Tensor, ..
 
 @torch.no_grad()
 def _checked(network: LoadedNetwork, run: Callable[[tuple[Tensor, ...]], list[Tensor]], path: Path) -> float:
-    """The largest difference to the network itself, over numbers of people and views other than those of the export."""
+    """Largest difference from the network, over numbers of people and views other than those of the export."""
     fixed, module, worst = network.net.config.fixed_views, _Exported(network.net), 0.0
     for people, views in ((1, 1), (3, 5), (2, 9)):
         inputs = _inputs(network, people, fixed or views)

@@ -1,5 +1,7 @@
-"""The mean of several networks' weights: what checkpoints late in a training have in common (Izmailov et al., "Averaging Weights
-Leads to Wider Optima and Better Generalization", 2018)."""
+"""Average of several networks' weights, such as late checkpoints of one training.
+
+Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", 2018.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,19 @@ from mchmr_stream.network.weights import LoadedNetwork, load_network, save_netwo
 
 
 def average_weights(files: Sequence[Path], out: Path) -> None:
-    """Write the mean of networks of one shape to `out` (.safetensors), with their names in its header.
+    """Write the mean of several networks of one shape, with their names in its header.
 
-    It is computed in float64. The head is written in float16 where every file holds it so, else in float32.
+    It is computed in float64. The head is written in float16 if all files hold it so, else in float32. Running means and variances of
+    batch norms are averaged too, which is right where the networks are close together, like checkpoints of one run.
 
-    Running means and variances of batch norms are averaged too, which is right where the networks lie close together, as
-    checkpoints of one run do. Raises UsageError for fewer than two files or networks that differ in shape, MissingPart or
-    InputError for a file that cannot be read.
+    Args:
+        files: Two or more files of weights.
+        out: The output (.safetensors).
+
+    Raises:
+        UsageError: There are fewer than two files, or they differ in shape.
+        MissingPart: A file does not exist.
+        InputError: A file cannot be read.
     """
     if len(files) < 2:
         raise UsageError("one file is its own average; give two or more")

@@ -1,8 +1,8 @@
-"""Biovision hierarchy (.bvh): one person, one stretch, an even rate.
+"""Biovision hierarchy (.bvh): one person, one segment, an even rate.
 
-Metres, y up, x right, z towards the viewer; the camera is at the origin. Rest pose: the T-pose, facing +z. The root's OFFSET is
-zero and its position channels are the pelvis, so that readers which add the two and readers which do not agree. Angles are in degrees, in
-the order z, x, y. The format is text and has no library worth keeping for writing it.
+Metres, y up, x right, z towards the viewer; the camera is at the origin. Rest pose: the T-pose, facing +z. The root's OFFSET is zero
+and its position channels are the pelvis, so that readers which add the two and readers which do not agree. Angles are in degrees, in
+the order z, x, y. The text format is written here, because no maintained library writes it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,19 @@ from mchmr_stream.export.person_motion import Array, ExportedPerson, rest_vertic
 from mchmr_stream.export.rotation_curves import euler_zxy_deg
 
 _OUTWARD = {10: (0, 0, 1), 11: (0, 0, 1), 15: (0, 1, 0), 22: (1, 0, 0), 23: (-1, 0, 0)}
-"""Joints without a child (toes, head, hands), and where the body goes on from them in the T-pose."""
+"""Joints without a child (toes, head, hands), and the direction of the body beyond them in the T-pose."""
 _CHILDREN = {joint: [child for child, parent in enumerate(PARENTS) if parent == joint] for joint in range(len(PARENTS))}
 
 
 def write_bvh(path: Path, person: ExportedPerson, rate: float, body: BodyModel) -> None:
+    """Write one segment of a person.
+
+    Args:
+        path: The file.
+        person: The person at an even rate, y up.
+        rate: Frames per second.
+        body: The body model.
+    """
     offsets = person.rest_joints_m - person.rest_joints_m[[max(parent, 0) for parent in PARENTS]]
     lines = [
         "HIERARCHY",
@@ -52,16 +60,16 @@ def _offset(values: Array) -> str:
 
 
 def _order(joint: int) -> list[int]:
-    """The joints as the hierarchy names them, which is the order of the channels."""
+    """The joints in order of the hierarchy, which is the order of the channels."""
     return [joint, *(below for child in _CHILDREN[joint] for below in _order(child))]
 
 
 def _tips_m(person: ExportedPerson, body: BodyModel) -> dict[int, Array]:
-    """For each joint without a child, how far the skin that it carries reaches outwards: the length of the last bone."""
+    """For each joint without a child, the extent of its vertices outwards: the length of the last bone."""
     vertices, carrier = rest_vertices_m(person, body), body.weights.argmax(1).numpy()
     tips = {}
     for joint, outward in _OUTWARD.items():
-        # A body of another make may have no skin that rides on its hands alone.
+        # Another body model may have no vertices that its hands alone carry.
         reach = (vertices[np.isin(carrier, [joint, PARENTS[joint]])] - person.rest_joints_m[joint]) @ np.array(outward, float)
         tips[joint] = np.array(outward, float) * max(float(reach.max(initial=0)), 0.01)
     return tips

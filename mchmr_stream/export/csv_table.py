@@ -1,6 +1,6 @@
 """Comma-separated values (.csv): one row per person and frame, as in STEM.npz, for spreadsheets and statistics.
 
-Joints in the camera's axes (x right, y down, z forward), metres, and in pixels of the picture. A person who is away has no row.
+Joints in camera axes (x right, y down, z forward), metres, and in pixels of the picture. An absent person has no row.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ _HEAD = ("frame", "time_s", "track_id", "confidence", "interpolated")
 
 
 def write_csv(path: Path, tracks: Sequence[Track]) -> None:
+    """Write the rows of all tracks, in order of frames.
+
+    Args:
+        path: The file.
+        tracks: The tracks.
+    """
     metres = [f"{joint}_{axis}_m" for joint in JOINT_NAMES for axis in "xyz"]
     pixels = [f"{joint}_{axis}_px" for joint in JOINT_NAMES for axis in "xy"]
     rows = sorted(

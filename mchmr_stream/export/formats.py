@@ -1,4 +1,4 @@
-"""Which formats there are, and a whole STEM.npz to one of them."""
+"""The formats, and the export of a whole STEM.npz to one of them."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ log = logging.getLogger(__name__)
 SUFFIXES = {
     "glb": ".glb", "usd": ".usd", "bvh": ".bvh", "amass": "_amass.npz", "smpl": ".smpl", "trc": ".trc", "csv": ".csv", "pkl": ".pkl",
 }  # fmt: skip
-"""Format -> how its files' names end."""
+"""Format -> suffix of its files."""
 SCENES = ("glb", "usd")
-"""Everybody in one file, or one file each."""
-STRETCHES = ("bvh", "amass", "smpl", "trc")
-"""One file per person and stretch, at an even rate."""
-_WORTH_SAYING_M = 0.002
-"""Joints that lie farther from the file's than this are worth a word."""
+"""All people in one file, or one file each."""
+PER_SEGMENT = ("bvh", "amass", "smpl", "trc")
+"""One file per person and segment, at an even rate."""
+_WARN_ABOVE_M = 0.002
+"""Larger deviations of joints from the file's are logged."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """One file that came out."""
+    """One written file."""
 
     path: Path
     people: tuple[int, ...]
@@ -65,7 +65,7 @@ class Written:
     last_s: float
     frames: int
     rate: float | None
-    """Frames per second where the format has an even rate"""
+    """Frames per second of a format with an even rate"""
 
 
 def export_motion(
@@ -107,7 +107,7 @@ def export_motion(
     """
     if to not in SUFFIXES:
         raise UsageError(f"format is {to}, expected one of {', '.join(SUFFIXES)}")
-    if per_person and to not in (*SCENES, *STRETCHES):
+    if per_person and to not in (*SCENES, *PER_SEGMENT):
         raise UsageError(f"{to} is one table of everybody; choose people instead of asking for one file per person")
     if rate is not None and not (np.isfinite(rate) and 0 < rate <= 1000):
         raise UsageError(f"rate is {rate} frames per second, expected more than 0 and at most 1000")
@@ -124,20 +124,28 @@ def export_motion(
     if to in SCENES:
         groups = [[track] for track in tracks] if per_person else [tracks]
         return job.scenes(groups, named=per_person)
-    return job.stretches(tracks)
+    return job.segments(tracks)
 
 
 def _doubts(motion: Motion) -> list[str]:
-    """What was said against the world when it was estimated; the other formats stay in the camera's axes."""
+    """Warnings of the world's estimate; the other formats stay in camera axes."""
     found = motion.world.info.get("warnings") if motion.world is not None else None
     return [" ".join(text.split()) for text in found if isinstance(text, str)] if isinstance(found, list) else []
 
 
 def body_of(motion: Motion, path: str | Path | None = None, build: str | Sequence[float] | None = None) -> BodyModel:
-    """The body that the motion was made with: the one that ships, or the file that its settings name, or `path`.
+    """Load the body model that a motion was made with.
 
-    `build`: another one than in its settings, as `body.build`.
-    Raises InputError when the body is not there or is another one.
+    Args:
+        motion: The motion.
+        path: Its file; None: the one that ships, or the file that the settings name.
+        build: Replaces the setting `body.build`.
+
+    Returns:
+        The body model.
+
+    Raises:
+        InputError: The body model is missing or another one.
     """
     body = _body_file_of(motion, path)
     setting = motion.settings.get("body")
@@ -201,36 +209,36 @@ class _Export:
         written = []
         for group in groups:
             people = [in_world(track, self.body, np.eye(3)) for track in group]
-            self._say_differences(people)
-            with self._whole(names[id(group)]) as temporary:
+            self._warn_differences(people)
+            with self._published(names[id(group)]) as temporary:
                 write(temporary, people, self.timeline, camera, size, self.body, self._camera_pose())
             first, last = min(person.time_s[0] for person in people), max(person.time_s[-1] for person in people)
             frames = int(((self.timeline.times_s >= first) & (self.timeline.times_s <= last)).sum())
             written.append(Written(names[id(group)], tuple(track.track_id for track in group), float(first), float(last), frames, None))
         return written
 
-    def stretches(self, tracks: list[Track]) -> list[Written]:
-        """Names carry the index of the frame at which the stretch begins, so that it can be put in its place."""
+    def segments(self, tracks: list[Track]) -> list[Written]:
+        """Write one file per segment. The names contain the index of its first frame."""
         axes = Z_UP_FROM_Y_UP if self.to == "amass" else np.eye(3)
         jobs = [
             (track, rows, self._name(f"_person{track.track_id}_frame{track.frame[rows.start]}"))
             for track in tracks
-            for rows in self.timeline.stretches(track.time_s)
+            for rows in self.timeline.segments(track.time_s)
         ]
         self._refuse_existing([path for _, _, path in jobs])
         people = {track.track_id: in_world(track, self.body, axes) for track in tracks}
         if self.to == "bvh":
-            self._say_differences(list(people.values()))
+            self._warn_differences(list(people.values()))
         written = []
         for track, rows, path in jobs:
             person = evenly(people[track.track_id], rows, self.timeline.rate)
-            with self._whole(path) as temporary:
-                self._write_stretch(temporary, person, path.name)
+            with self._published(path) as temporary:
+                self._write_segment(temporary, person, path.name)
             first, last = float(person.time_s[0]), float(person.time_s[-1])
             written.append(Written(path, (track.track_id,), first, last, len(person), self.timeline.rate))
         return written
 
-    def _write_stretch(self, temporary: Path, person: ExportedPerson, name: str) -> None:
+    def _write_segment(self, temporary: Path, person: ExportedPerson, name: str) -> None:
         if self.to == "trc":
             write_trc(temporary, person, self.timeline.rate, name)
             return
@@ -242,7 +250,7 @@ class _Export:
         writers[self.to](temporary, person, self.timeline.rate, self.body)
 
     def _camera_pose(self) -> Array:
-        """(4, 4): where a camera is that looks along -z with y up, as glTF's and USD's do. At the origin where there is no world."""
+        """(4, 4): pose of a camera that looks along -z with y up, as in glTF and USD; at the origin without a world."""
         pose = np.eye(4)
         if self.motion.world is not None:
             pose = self.motion.world.world_from_camera.copy()
@@ -252,7 +260,7 @@ class _Export:
     def table(self, tracks: list[Track]) -> list[Written]:
         path = self._name("")
         self._refuse_existing([path])
-        with self._whole(path) as temporary:
+        with self._published(path) as temporary:
             write_csv(temporary, tracks)
         return [self._all_rows(path, tracks)]
 
@@ -260,7 +268,7 @@ class _Export:
         path = self._name("")
         self._refuse_existing([path])
         pairs = [(track, person_of(track, self.body, np.eye(3))) for track in tracks]
-        with self._whole(path) as temporary:
+        with self._published(path) as temporary:
             write_pkl(temporary, self.stem, self.motion, pairs, self.body)
         return [self._all_rows(path, tracks)]
 
@@ -269,10 +277,10 @@ class _Export:
         frames = len(np.unique(np.concatenate([track.frame for track in tracks])))
         return Written(path, tuple(track.track_id for track in tracks), float(first), float(last), frames, None)
 
-    def _say_differences(self, people: list[ExportedPerson]) -> None:
+    def _warn_differences(self, people: list[ExportedPerson]) -> None:
         for person in people:
             off = joint_differences_m(person, self.body)
-            if off.max() > _WORTH_SAYING_M:
+            if off.max() > _WARN_ABOVE_M:
                 log.warning(
                     "person %d: the shape varies from frame to frame in the file and is fixed here; joints lie %.1f mm off on average, "
                     "%.1f mm at most",
@@ -297,7 +305,7 @@ class _Export:
             raise UsageError(f"{there[0]} is there already; use --overwrite, or another folder with -o")
 
     @contextmanager
-    def _whole(self, path: Path) -> Iterator[Path]:
-        # Libraries choose the encoding by the suffix, so it has to stay at the end.
+    def _published(self, path: Path) -> Iterator[Path]:
+        # Libraries choose the encoding by the suffix, so the temporary name keeps it.
         with claimed([path]), write_errors(path), atomic_file(path, f".part{path.suffix}") as temporary:
             yield temporary

@@ -1,11 +1,11 @@
-"""glTF 2.0 in one binary file (.glb): everybody in one scene, skinned and animated, with the clip's camera. Encoded by pygltflib.
+"""glTF 2.0 in one binary file (.glb): all people in one scene, skinned and animated, with the clip's camera. Encoded by pygltflib.
 
-Metres, y up. `scene_from_camera` (4, 4) is where the camera is that looks along -z with y up, as glTF's do by themselves: at the origin, or
-over the floor of the world. Animation times
-are the clip's, in seconds (float32, as glTF stores them), one key per frame of the person; quaternions are interpolated by slerp.
-The nodes rest in the T-pose. A person who is away is scaled to nothing: glTF's own way to hide what every viewer understands.
+Metres, y up. `scene_from_camera` (4, 4) is the pose of a camera that looks along -z with y up, as glTF's do: at the origin, or above
+the floor of the world. Animation times are the clip's, in seconds (float32, as glTF stores them), one key per frame of the person;
+quaternions are interpolated by slerp. The nodes' rest pose is the T-pose. An absent person is scaled to zero, the way to hide a node in
+glTF that all viewers support.
 
-Skinning is linear, with up to eight joints per vertex. The free body is a linear one, so its skin is exact; a body with pose-dependent
+Skinning is linear, with up to eight joints per vertex. The free body is linear, so its mesh is exact; a body with pose-dependent
 corrections (SMPL's own) is drawn without them, see `left_out_m`.
 """
 
@@ -34,7 +34,7 @@ NEAR_M = 0.05
 _FLOAT, _UBYTE, _USHORT, _UINT = 5126, 5121, 5123, 5125
 _VERTEX_DATA, _INDICES = 34962, 34963
 _INFLUENCES = 8
-"""Two sets of four, the most that common readers take."""
+"""Two sets of four, the most that common readers support."""
 
 
 def write_glb(
@@ -46,6 +46,20 @@ def write_glb(
     body: BodyModel,
     scene_from_camera: Array,
 ) -> None:
+    """Write a scene.
+
+    Args:
+        path: The file.
+        people: The people, y up.
+        timeline: Frames and gaps.
+        camera: The clip's camera.
+        picture_wh: Width and height of the picture, px.
+        body: The body model.
+        scene_from_camera: (4, 4) pose of the camera.
+
+    Raises:
+        MissingPart: pygltflib is not installed.
+    """
     gltf = needed("pygltflib", "pygltflib", "GLB")
     scene = _Scene(gltf)
     scene.add_camera(camera, picture_wh, scene_from_camera)
@@ -55,7 +69,7 @@ def write_glb(
 
 
 def skin_weights(body: BodyModel) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """(V, 8) joints and weights, the heaviest first; what does not fit is dealt out to those that do. Rows sum to one."""
+    """(V, 8) joints and weights, the heaviest first; the rest is distributed among these. Rows sum to one."""
     weights = body.weights.double().numpy()
     joints = np.argsort(-weights, axis=1, kind="stable")[:, :_INFLUENCES]
     kept = np.take_along_axis(weights, joints, 1)
@@ -64,7 +78,16 @@ def skin_weights(body: BodyModel) -> tuple[NDArray[np.uint8], NDArray[np.float32
 
 
 def left_out_m(person: ExportedPerson, body: BodyModel, frames: int = 50) -> Array:
-    """(f, V): how far the skin of a plain skinned mesh is from the body model's, at up to `frames` frames spread over the clip."""
+    """Distance between a plain skinned mesh and the body model's.
+
+    Args:
+        person: The person.
+        body: The body model.
+        frames: Most frames, spread over the clip.
+
+    Returns:
+        (f, V) metres.
+    """
     rows = np.unique(np.linspace(0, len(person) - 1, frames).astype(int))
     rotations, transl = torch.from_numpy(person.rotations[rows]), torch.from_numpy(person.transl_m[rows])
     betas = torch.from_numpy(person.betas).expand(len(rows), -1)
@@ -76,7 +99,7 @@ def left_out_m(person: ExportedPerson, body: BodyModel, frames: int = 50) -> Arr
 
 
 class _Scene:
-    """A glTF document that grows: nodes, and one buffer that everything is appended to."""
+    """A growing glTF document: nodes, and one buffer to which all data are appended."""
 
     def __init__(self, gltf: Any) -> None:
         self._gltf = gltf
@@ -87,6 +110,7 @@ class _Scene:
         self._blob = bytearray()
 
     def add_camera(self, camera: Intrinsics, picture_wh: tuple[int, int], scene_from_camera: Array) -> None:
+        """Add the clip's camera."""
         width, height = picture_wh
         perspective = self._gltf.Perspective(
             yfov=2 * math.atan(height / (2 * camera.fy)), aspectRatio=width * camera.fy / (height * camera.fx), znear=NEAR_M
@@ -96,6 +120,7 @@ class _Scene:
         self._root(self._node(name="camera", camera=0, translation=scene_from_camera[:3, 3].tolist(), rotation=turn.tolist()))
 
     def add_person(self, person: ExportedPerson, timeline: Timeline, body: BodyModel) -> None:
+        """Add one skinned and animated person."""
         gltf, document = self._gltf, self._document
         name = f"person_{person.track_id}"
         offsets = person.rest_joints_m - person.rest_joints_m[[max(parent, 0) for parent in PARENTS]]
@@ -144,12 +169,13 @@ class _Scene:
         for joint, node in enumerate(joints):
             self._channel(node, "rotation", times, self._accessor(np.ascontiguousarray(quaternions[:, joint]), "VEC4"), "LINEAR")
         switches = timeline.switches(person.time_s)
-        if any(not there for _, there in switches):
+        if any(not visible for _, visible in switches):
             at = self._accessor(np.array([[time_s] for time_s, _ in switches], np.float32), "SCALAR", bounds=True)
-            size = self._accessor(np.array([[float(there)] * 3 for _, there in switches], np.float32), "VEC3")
+            size = self._accessor(np.array([[float(visible)] * 3 for _, visible in switches], np.float32), "VEC3")
             self._channel(root, "scale", at, size, "STEP")
 
     def save(self, path: Path) -> None:
+        """Write the file."""
         document = self._document
         if self._animation.channels:
             document.animations.append(self._animation)

@@ -1,11 +1,12 @@
-"""The results file of 4D-Humans and PHALP (.pkl), for scripts that read those: a dict by picture, with a list per person in it.
+"""The results file of 4D-Humans and PHALP (.pkl), for scripts that read it: a dict by picture, with a list per person.
 
-Only what is known here is in it, under their names: `time`, `shot`, `frame_path`, `tid`, `bbox` (left, top, width, height),
+It has only fields with a counterpart here, under their names: `time`, `shot`, `frame_path`, `tid`, `bbox` (left, top, width, height),
 `tracked_ids`, `tracked_bbox`, `tracked_time`, `conf`, `center`, `scale`, `size`, `smpl` and `camera`; not their appearance features,
-masks or their 45 joints.
-`camera` follows their convention: the translation of the SMPL body before a camera whose focal length is 5000 for a picture of 256 pixels,
-looking at the middle of the picture made square; that puts the pelvis on the right pixel, in the right size, but far away.
-Ours, with the true metres, are `transl_m` (for the same bodies) and `K`. Pickled with plain pickle; joblib.load and pickle.load read it.
+masks or 45 joints.
+
+`camera` follows their convention: the translation of the SMPL body in front of a camera whose focal length is 5000 for a picture of 256
+pixels, looking at the middle of the picture made square. That gives the right pixel and size of the pelvis, but a large distance. The
+true metric values are `transl_m` (for the same bodies) and `K`. The file is a plain pickle; joblib.load and pickle.load read it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,15 @@ _LISTS = ("tid", "bbox", "tracked_ids", "tracked_bbox", "tracked_time", "conf", 
 
 
 def write_pkl(path: Path, stem: str, motion: Motion, people: Sequence[tuple[Track, ExportedPerson]], body: BodyModel) -> None:
-    """`people` in the camera's axes."""
+    """Write all pictures.
+
+    Args:
+        path: The file.
+        stem: Beginning of the pictures' names.
+        motion: The motion.
+        people: Tracks and the same people in camera axes.
+        body: The body model.
+    """
     pictures: dict[str, dict[str, Any]] = {}
     name_of: dict[int, str] = {}
     for count, frame in enumerate(motion.frames.tolist()):

@@ -1,4 +1,4 @@
-"""Meshcapade's .smpl, encoded by their smplcodec: one person, one stretch, an even rate, 24 SMPL joints.
+"""Meshcapade's .smpl, encoded by their smplcodec: one person, one segment, an even rate, 24 SMPL joints.
 
 Metres, y up, the camera at the origin looking along -z.
 """
@@ -14,6 +14,17 @@ from mchmr_stream.export.smpl_parameters import smpl_parameters
 
 
 def write_smpl(path: Path, person: ExportedPerson, rate: float, body: BodyModel) -> None:
+    """Write one segment of a person.
+
+    Args:
+        path: The file.
+        person: The person at an even rate, y up.
+        rate: Frames per second.
+        body: The body model.
+
+    Raises:
+        MissingPart: smplcodec is not installed.
+    """
     codec = needed("smplcodec", "smplcodec", ".smpl")
     parameters = smpl_parameters(person, body)
     content = codec.SMPLCodec(

@@ -1,4 +1,4 @@
-"""Libraries that only some formats need, imported when one is written. All but that of GLB come with the extra `export`."""
+"""Libraries that only some formats need, imported on use. All but that of GLB are in the extra `export`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,21 @@ from mchmr_stream.errors import MissingPart
 
 
 def needed(module: str, package: str, what: str) -> ModuleType:
-    """Import `module` of the distribution `package`. Raises MissingPart, saying how to install it, where it is not installed."""
+    """Import an optional library.
+
+    Args:
+        module: The module.
+        package: The distribution that contains it.
+        what: The format that needs it, for the message.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingPart: It is not installed; the message says how to install it.
+    """
     root = logging.getLogger()
-    # A library that sets up logging when it is imported would print our own messages a second time.
+    # A library that sets up logging on import would print this package's messages a second time.
     held = logging.NullHandler()
     root.addHandler(held)
     try:

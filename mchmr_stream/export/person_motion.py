@@ -1,8 +1,8 @@
-"""One person in the form that every format wants: one shape, one skeleton, turning joints, a path of the pelvis.
+"""One person in the form that all formats need: one shape, one skeleton, rotating joints, a path of the pelvis.
 
-The skeletons of other programs have bones of fixed length. A file of a run has one shape per person; where it has several, a person gets
-one shape, the median over the frames. The pelvis is where the file says in every frame; how far the other joints
-come to lie from the file's is `joint_differences_m`.
+Skeletons of other programs have bones of fixed length. A file of a run has one shape per person; a file with several shapes is reduced
+to the median over the frames. The pelvis keeps its position in each frame; `joint_differences_m` is the resulting deviation of the
+other joints.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from mchmr_stream.motion.motion import WORLD_COLUMNS, Track
 Array = NDArray[np.float64]
 
 Y_UP_FROM_CAMERA: Array = np.diag([1.0, -1.0, -1.0])
-"""x right, y up, z towards the viewer: the axes of glTF, BVH, USD and `.smpl`. The camera looks along -z, as glTF's and USD's do."""
+"""x right, y up, z towards the viewer: the axes of glTF, BVH, USD and `.smpl`. The camera looks along -z, as in glTF and USD."""
 Z_UP_FROM_Y_UP: Array = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
-"""x right, y away from the viewer, z up, from x right, y up, z towards the viewer: AMASS's axes."""
+"""From y up (x right, z towards the viewer) to z up (x right, y away from the viewer): AMASS's axes."""
 
 log = logging.getLogger(__name__)
 
 _LEAST_DETERMINANT = 0.5
-"""Of a rotation it is 1; what is far from that turns nothing."""
+"""Least determinant of a rotation, which should be 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class ExportedPerson:
     time_s: Array
     """(F,) rising"""
     rotations: Array
-    """(F, 24, 3, 3): root first, world axes from body axes; each other joint relative to its parent"""
+    """(F, 24, 3, 3): root first, world axes from body axes; then each joint relative to its parent"""
     pelvis_m: Array
     """(F, 3) world axes"""
     betas: Array
@@ -49,7 +49,7 @@ class ExportedPerson:
     rest_joints_m: Array
     """(24, 3): joints of the T-pose, body axes (x to the body's left, y up, z forward)"""
     joints_m: Array
-    """(F, 24, 3) world axes, as in the file: with the shape of every single frame"""
+    """(F, 24, 3) world axes, as in the file: with the shape of each frame"""
 
     def __len__(self) -> int:
         return len(self.time_s)
@@ -61,9 +61,16 @@ class ExportedPerson:
 
 
 def usable_rows(track: Track) -> Track:
-    """The rows that are bodies. Rows with numbers that are not finite or rotations that are none are left out with a warning.
+    """Drop rows that are not finite or hold no rotations, with a warning.
 
-    Raises InputError when two rows are at one time: nobody has two poses at once.
+    Args:
+        track: The track.
+
+    Returns:
+        The valid rows.
+
+    Raises:
+        InputError: Two rows have the same time, or times decrease.
     """
     rotations = track.rotations
     numbers: list[NDArray] = [rotations, track.joints_m, track.betas, track.transl, track.time_s]
@@ -84,9 +91,18 @@ def usable_rows(track: Track) -> Track:
 
 
 def in_world(track: Track, body: BodyModel, axes: Array) -> ExportedPerson:
-    """In the axes that `axes` (3, 3) makes of y-up ones: of the world where the file has one (y up, floor at 0), else of the camera's.
+    """Convert a track to world axes (y up, floor at 0) where the file has a world, else to y-up axes of the camera.
 
-    Raises ValueError for a track without rows: nobody has no shape.
+    Args:
+        track: The track.
+        body: The body model.
+        axes: (3, 3) rotation from y-up axes to those of the format.
+
+    Returns:
+        The person.
+
+    Raises:
+        ValueError: The track has no rows.
     """
     world = track.world
     if world is None:
@@ -103,7 +119,19 @@ def in_world(track: Track, body: BodyModel, axes: Array) -> ExportedPerson:
 
 
 def person_of(track: Track, body: BodyModel, world_from_camera: Array) -> ExportedPerson:
-    """Raises ValueError for a track without rows: nobody has no shape."""
+    """Convert a track.
+
+    Args:
+        track: The track, camera axes.
+        body: The body model.
+        world_from_camera: (3, 3) rotation.
+
+    Returns:
+        The person.
+
+    Raises:
+        ValueError: The track has no rows.
+    """
     if not len(track):
         raise ValueError(f"person {track.track_id} has no rows")
     betas = np.median(track.betas.astype(np.float64), axis=0)
@@ -122,18 +150,34 @@ def person_of(track: Track, body: BodyModel, world_from_camera: Array) -> Export
 
 
 def rest_vertices_m(person: ExportedPerson, body: BodyModel) -> Array:
-    """(V, 3): the skin of the T-pose, body axes."""
+    """Vertices of the T-pose.
+
+    Args:
+        person: The person.
+        body: The body model.
+
+    Returns:
+        (V, 3) body axes.
+    """
     identity = torch.eye(3).expand(1, 24, 3, 3)
     return skin_body(body, identity, torch.from_numpy(person.betas)[None])[0][0].double().numpy()
 
 
 def posed_joints_m(person: ExportedPerson, body: BodyModel) -> Array:
-    """(F, 24, 3) world axes: where the joints come to lie with the one shape."""
+    """(F, 24, 3) world axes: the joints with the one shape."""
     betas = torch.from_numpy(person.betas).expand(len(person), -1)
     joints = forward_kinematics(body, torch.from_numpy(person.rotations), betas, torch.from_numpy(person.transl_m))[0]
     return joints.double().numpy()
 
 
 def joint_differences_m(person: ExportedPerson, body: BodyModel) -> Array:
-    """(F, 24): distance of every joint, with the one shape, from where the file has it."""
+    """Distance of the joints with the one shape from the file's.
+
+    Args:
+        person: The person, F frames.
+        body: The body model.
+
+    Returns:
+        (F, 24) metres.
+    """
     return np.linalg.norm(posed_joints_m(person, body) - person.joints_m, axis=-1)

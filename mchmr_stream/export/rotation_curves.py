@@ -1,4 +1,4 @@
-"""Rotations as other formats want them: quaternions and angles that do not jump from frame to frame."""
+"""Rotations for other formats: quaternions and angles that are continuous from frame to frame."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from mchmr_stream.export.person_motion import Array
 
 
 def quaternions_xyzw(matrices: Array) -> Array:
-    """(F, J, 3, 3) -> (F, J, 4) unit quaternions x, y, z, w; of q and -q the one nearer to the frame before, so that readers which
-    interpolate linearly take the short way."""
+    """Convert rotations to continuous quaternions.
+
+    Of q and -q the one closer to the previous frame is chosen, so that linear interpolation takes the short way.
+
+    Args:
+        matrices: (F, J, 3, 3).
+
+    Returns:
+        (F, J, 4) unit quaternions x, y, z, w.
+    """
     count, joints = matrices.shape[:2]
     quaternions = Rotation.from_matrix(matrices.reshape(-1, 3, 3)).as_quat().reshape(count, joints, 4)
     turned_back = (quaternions[1:] * quaternions[:-1]).sum(-1) < 0
@@ -19,9 +27,16 @@ def quaternions_xyzw(matrices: Array) -> Array:
 
 
 def euler_zxy_deg(matrices: Array) -> Array:
-    """(F, J, 3, 3) -> (F, J, 3): angles z, x, y in degrees with matrix = Rz @ Rx @ Ry, each as near as can be to the frame before.
+    """Convert rotations to continuous Euler angles.
 
-    Every rotation has two such triples, (z, x, y) and (z + 180, 180 - x, y + 180), and each angle any number of whole turns.
+    Each rotation has two triples, (z, x, y) and (z + 180, 180 - x, y + 180), with any number of full turns; the closest to the previous
+    frame is chosen.
+
+    Args:
+        matrices: (F, J, 3, 3).
+
+    Returns:
+        (F, J, 3): angles z, x, y in degrees with matrix = Rz @ Rx @ Ry.
     """
     count, joints = matrices.shape[:2]
     first = Rotation.from_matrix(matrices.reshape(-1, 3, 3)).as_euler("ZXY", degrees=True).reshape(count, joints, 3)

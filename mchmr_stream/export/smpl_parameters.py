@@ -1,8 +1,8 @@
-"""What programs that bring their own SMPL body need: its pose, its shape and its place.
+"""Parameters for programs with their own SMPL body: pose, shape and translation.
 
-The shape numbers of the free body mean nothing to SMPL. For it the mean SMPL shape is given (zeros), and the place is worked out for
-SMPL's own pelvis, so that the pelvis of the reader's body is where the picture has it; limbs are then as long as the mean body's. With a
-run on your own SMPL file everything is as in STEM.npz.
+The free body's betas are meaningless for SMPL. For it the mean SMPL shape is given (zeros), and the translation is computed for SMPL's
+own pelvis, so that the pelvis of the reader's body is where the picture has it; the limbs then have the mean body's lengths. With a run
+on an SMPL file all values are those of STEM.npz.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mchmr_stream.body.model import BETA_COUNT, BodyModel
 from mchmr_stream.export.person_motion import Array, ExportedPerson
 
 SMPL_NEUTRAL_PELVIS_M = np.array([-0.0018, -0.2233, 0.0282])
-"""Where the root joint of the neutral SMPL body of mean shape rests."""
+"""Rest position of the root joint of the neutral SMPL body of mean shape."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +32,19 @@ class SmplParameters:
     trans: Array
     """(F, 3) m: pelvis = rest pelvis + trans"""
     gender: str = "neutral"
-    """Of SMPL's bodies, which `betas` are of: neutral, female or male"""
+    """The SMPL body that `betas` belong to: neutral, female or male"""
 
 
 def smpl_parameters(person: ExportedPerson, body: BodyModel) -> SmplParameters:
+    """Convert a person to SMPL's parameters.
+
+    Args:
+        person: F frames of the person.
+        body: The body model of the run.
+
+    Returns:
+        The parameters.
+    """
     count, joints = person.rotations.shape[:2]
     poses = Rotation.from_matrix(person.rotations.reshape(-1, 3, 3)).as_rotvec().reshape(count, joints, 3)
     if body.name == FREE_BODY:
@@ -44,7 +53,7 @@ def smpl_parameters(person: ExportedPerson, body: BodyModel) -> SmplParameters:
 
 
 def _gender(body: BodyModel) -> str:
-    """SMPL's files say it in their names: SMPL_FEMALE, basicModel_f_lbs_10_207_0_v1.0.0. Others are taken as neutral."""
+    """Gender by the names of SMPL's files: SMPL_FEMALE, basicModel_f_lbs_10_207_0_v1.0.0. Others count as neutral."""
     words = re.split(r"[^a-z]+", body.name.lower())
     for gender in ("female", "male"):
         if gender in words or gender[0] in words:

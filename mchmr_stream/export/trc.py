@@ -1,7 +1,7 @@
-"""OpenSim's marker table (.trc): one person, one stretch, an even rate; the 24 joints as markers.
+"""OpenSim's marker table (.trc): one person, one segment, an even rate; the 24 joints as markers.
 
-Metres, y up, x right, z towards the viewer; the camera is at the origin. Times are the clip's. The joints are those of the file, with the
-shape of every single frame.
+Metres, y up, x right, z towards the viewer; the camera is at the origin. Times are the clip's. The joints are those of the file, with
+the shape of each frame.
 """
 
 from __future__ import annotations
@@ -15,6 +15,14 @@ from mchmr_stream.export.person_motion import ExportedPerson
 
 
 def write_trc(path: Path, person: ExportedPerson, rate: float, name: str) -> None:
+    """Write one segment of a person.
+
+    Args:
+        path: The file.
+        person: The person at an even rate, y up.
+        rate: Frames per second.
+        name: The file name in its header.
+    """
     count, markers = len(person), len(JOINT_NAMES)
     first = round(float(person.time_s[0]) * rate) + 1
     head = [

@@ -1,9 +1,9 @@
-"""Universal Scene Description (.usd, the binary kind): everybody in one stage as UsdSkel bodies, with the clip's camera. By usd-core.
+"""Universal Scene Description (.usd, the binary kind): all people in one stage as UsdSkel bodies, with the clip's camera. By usd-core.
 
-Metres, y up, the camera at `scene_from_camera` (the origin, or over the floor of the world) looking along -z. One time code is one frame
-of the processed clip (code = seconds * timeCodesPerSecond), with a fraction where a frame came off the beat, so times are exact. People
-who are away are invisible (`visibility`). Skinning is linear; unlike glTF's, any number of joints may move a vertex. The camera's
-principal point is kept (aperture offsets).
+Metres, y up, the camera at `scene_from_camera` (the origin, or above the floor of the world) looking along -z. One time code is one
+frame of the processed clip (code = seconds * timeCodesPerSecond), with a fraction where a frame is off the even rate, so that times are
+exact. Absent people are invisible (`visibility`). Skinning is linear; unlike in glTF, any number of joints may move a vertex. The
+camera's principal point is kept (aperture offsets).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mchmr_stream.export.rotation_curves import quaternions_xyzw
 from mchmr_stream.geometry.camera import Intrinsics
 
 _APERTURE = 36.0
-"""Width of the film that focal lengths are told for. Only the ratio matters."""
+"""Width of the film to which focal lengths refer. Only the ratio matters."""
 _FAR_M = 1000.0
 
 
@@ -40,7 +40,20 @@ def write_usd(
     body: BodyModel,
     scene_from_camera: Array,
 ) -> None:
-    """`path` has to end in .usd, .usdc or .usda: the library chooses the encoding by it. Raises OSError where the disk refuses."""
+    """Write a scene.
+
+    Args:
+        path: Ends in .usd, .usdc or .usda, by which the library chooses the encoding.
+        people: The people.
+        timeline: Frames and gaps.
+        camera: The clip's camera.
+        picture_wh: Width and height of the picture, px.
+        body: The body model.
+        scene_from_camera: (4, 4) pose of the camera.
+
+    Raises:
+        OSError: The disk is full or not writable.
+    """
     needed("pxr", "usd-core", "USD")
     from pxr import Sdf, Tf, Usd
 
@@ -48,7 +61,7 @@ def write_usd(
         stage = Usd.Stage.CreateNew(str(path))
         _fill(stage, people, timeline, camera, picture_wh, body, scene_from_camera)
         stage.GetRootLayer().Save()
-    except Tf.ErrorException as error:  # says neither in one line nor in plain words why
+    except Tf.ErrorException as error:  # its message is neither one line nor in plain words
         free = shutil.disk_usage(path.parent).free
         raise OSError(errno.EIO, f"usd-core failed, with {free / 2**20:.1f} MiB free on that disk") from error
     del stage
@@ -95,8 +108,8 @@ def _add_person(stage: object, person: ExportedPerson, timeline: Timeline, body:
 
     name = f"/clip/person_{person.track_id}"
     root = UsdSkel.Root.Define(stage, name)
-    for time_s, there in timeline.switches(person.time_s):
-        token = UsdGeom.Tokens.inherited if there else UsdGeom.Tokens.invisible
+    for time_s, visible in timeline.switches(person.time_s):
+        token = UsdGeom.Tokens.inherited if visible else UsdGeom.Tokens.invisible
         root.CreateVisibilityAttr().Set(token, time_s * timeline.rate)
 
     paths: list[str] = []
@@ -104,22 +117,22 @@ def _add_person(stage: object, person: ExportedPerson, timeline: Timeline, body:
         paths.append(JOINT_NAMES[joint] if parent < 0 else f"{paths[parent]}/{JOINT_NAMES[joint]}")
     offsets = person.rest_joints_m - person.rest_joints_m[[max(parent, 0) for parent in PARENTS]]
     offsets[0] = person.rest_joints_m[0]
-    moved = lambda place: Gf.Matrix4d().SetTranslate(Gf.Vec3d(*place.tolist()))
+    moved = lambda position: Gf.Matrix4d().SetTranslate(Gf.Vec3d(*position.tolist()))
     skeleton = UsdSkel.Skeleton.Define(stage, f"{name}/skeleton")
     skeleton.CreateJointsAttr(paths)
-    skeleton.CreateBindTransformsAttr(Vt.Matrix4dArray([moved(place) for place in person.rest_joints_m]))
+    skeleton.CreateBindTransformsAttr(Vt.Matrix4dArray([moved(position) for position in person.rest_joints_m]))
     skeleton.CreateRestTransformsAttr(Vt.Matrix4dArray([moved(offset) for offset in offsets]))
 
     animation = UsdSkel.Animation.Define(stage, f"{name}/animation")
     animation.CreateJointsAttr(paths)
     animation.CreateScalesAttr(Vt.Vec3hArray(len(paths), Gf.Vec3h(1, 1, 1)))
     translations, rotations = animation.CreateTranslationsAttr(), animation.CreateRotationsAttr()
-    quaternions = quaternions_xyzw(person.rotations).astype(np.float32)  # x, y, z, w is also how they lie in USD's memory
-    places = offsets.astype(np.float32)
+    quaternions = quaternions_xyzw(person.rotations).astype(np.float32)  # USD stores x, y, z, w as well
+    translations_m = offsets.astype(np.float32)
     for row, time_s in enumerate(person.time_s):
-        places[0] = person.pelvis_m[row]
+        translations_m[0] = person.pelvis_m[row]
         code = float(time_s) * timeline.rate
-        translations.Set(Vt.Vec3fArray.FromNumpy(places), code)
+        translations.Set(Vt.Vec3fArray.FromNumpy(translations_m), code)
         rotations.Set(Vt.QuatfArray.FromNumpy(quaternions[row]), code)
 
     vertices = rest_vertices_m(person, body)

@@ -14,7 +14,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.body.joints import rest_joints
+from mchmr_stream.body.kinematics import rest_joints
 from mchmr_stream.body.model import BodyModel
 from mchmr_stream.datatypes import EXTREMITY_NAMES, JOINT_NAMES, KEYPOINT_NAMES, Bodies, Float
 from mchmr_stream.fitting.body_points import CARRIERS, nominal_points

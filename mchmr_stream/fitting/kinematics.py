@@ -42,7 +42,15 @@ class State:
     """(n, 3) metres"""
 
     def choose(self, better: NDArray[np.bool_], other: State) -> State:
-        """`other` where `better` (n,), else this state."""
+        """Choose between two states, per body.
+
+        Args:
+            better: (n,) where `other` is taken.
+            other: The other state.
+
+        Returns:
+            The chosen bodies.
+        """
         return State(
             np.where(better[:, None, None, None], other.rotations, self.rotations),
             np.where(better[:, None], other.betas, self.betas),
@@ -142,7 +150,15 @@ class Kinematics:
 
 
 def cross(a: Array, b: Array) -> Array:
-    """(..., 3) x (..., 3), broadcast; several times faster than `numpy.cross`, which checks and moves axes."""
+    """Cross product; several times faster than `numpy.cross`, which checks and moves axes.
+
+    Args:
+        a: (..., 3).
+        b: (..., 3), broadcast.
+
+    Returns:
+        (..., 3).
+    """
     product = np.empty(np.broadcast_shapes(a.shape, b.shape))
     ax, ay, az = a[..., 0], a[..., 1], a[..., 2]
     bx, by, bz = b[..., 0], b[..., 1], b[..., 2]
@@ -174,7 +190,14 @@ def stepped(state: State, step: Array) -> State:
 
 
 def global_from_relative(relative: Array) -> Array:
-    """(n, 24, 3, 3) rotations relative to the parents, root first -> global rotations."""
+    """Convert relative to global rotations.
+
+    Args:
+        relative: (n, 24, 3, 3), root first, then each joint relative to its parent.
+
+    Returns:
+        (n, 24, 3, 3).
+    """
     turned = np.array(relative, np.float64)
     for joint in range(1, JOINTS):
         turned[:, joint] = turned[:, PARENTS[joint]] @ turned[:, joint]

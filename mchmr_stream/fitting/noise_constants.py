@@ -102,7 +102,7 @@ def load_calibration(path: Path | None = None) -> FitCalibration:
         raise InputError(f"cannot read {path}: {error}; expected a file made by tools/calibrate_fit.py") from error
     for name, shape in _SHAPES.items():
         got = arrays[name].shape if name in arrays else None
-        if got is None or len(got) != len(shape) or any(want not in (None, have) for want, have in zip(shape, got, strict=True)):
+        if got is None or len(got) != len(shape) or any(expects not in (None, have) for expects, have in zip(shape, got, strict=True)):
             raise InputError(f"{path}: {name} has shape {got}, expected {shape}; make it anew with tools/calibrate_fit.py")
     return FitCalibration(**arrays, about=about)
 

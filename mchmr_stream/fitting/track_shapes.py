@@ -31,11 +31,27 @@ class Shapes(Protocol):
     """Known shapes of tracks."""
 
     def known(self, track_id: int, frame: int) -> tuple[Array, float]:
-        """(10,) betas of a track at a frame and their precision, 1 / variance; 0 for an unknown track."""
+        """Look up the shape of a track.
+
+        Args:
+            track_id: The track.
+            frame: The frame that is fitted.
+
+        Returns:
+            (10,) betas and their precision, 1 / variance; 0 for an unknown track.
+        """
         ...
 
     def add(self, track_id: int, frame: int, time_s: float, betas: Array, weight: float) -> None:
-        """Add a fitted shape of one frame, weighted by the person's visibility."""
+        """Add a fitted shape of one frame.
+
+        Args:
+            track_id: The track.
+            frame: The frame.
+            time_s: Its time.
+            betas: (10,).
+            weight: Visibility of the person, 0 to 1.
+        """
         ...
 
 
@@ -113,7 +129,15 @@ class TrackShapes:
         return frame // _BLOCK
 
     def known(self, track_id: int, frame: int) -> tuple[Array, float]:
-        """(10,) betas of a track at a frame and their precision, 1 / variance; 0 for a new track."""
+        """Look up the shape of a track, from the blocks before this frame's.
+
+        Args:
+            track_id: The track.
+            frame: The frame that is fitted.
+
+        Returns:
+            (10,) betas and their precision, 1 / variance; 0 for a new track.
+        """
         self._take_in(self.block_of(frame))
         seen = self._people.get(track_id)
         if seen is None or not seen.betas:
@@ -121,7 +145,15 @@ class TrackShapes:
         return seen.mean, _precision(seen.seen_s)
 
     def add(self, track_id: int, frame: int, time_s: float, betas: Array, weight: float) -> None:
-        """Add a fitted shape of one frame, weighted by the person's visibility."""
+        """Add a fitted shape of one frame.
+
+        Args:
+            track_id: The track.
+            frame: The frame.
+            time_s: Its time.
+            betas: (10,).
+            weight: Visibility of the person, 0 to 1.
+        """
         self._waiting.append((self.block_of(frame), track_id, time_s, np.array(betas, np.float64), weight))
 
     def _take_in(self, block: int) -> None:

@@ -1,4 +1,4 @@
-"""Pixels of a GStreamer buffer to the pipeline's RGB, and what was painted back to where it came from."""
+"""Conversion between the pixels of a GStreamer buffer and the pipeline's RGB."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from gi.repository import Gst, GstVideo  # noqa: E402
 
 from mchmr_stream.errors import InputError  # noqa: E402
 
-FULL_RANGE = getattr(GstVideo.VideoColorRange, "0_255")  # no name that Python can write
+FULL_RANGE = getattr(GstVideo.VideoColorRange, "0_255")  # a name that is no Python identifier
 FORMATS = ("RGB", "RGBA", "BGR", "NV12")
 _CHANNELS = {"RGB": (0, 1, 2), "RGBA": (0, 1, 2), "BGR": (2, 1, 0)}
-"""Where red, green and blue are in a pixel."""
+"""Offsets of red, green and blue in a pixel."""
 _MATRICES = {
     GstVideo.VideoColorMatrix.BT709: Colorspace.ITU709,
     GstVideo.VideoColorMatrix.BT601: Colorspace.ITU601,
@@ -31,7 +31,11 @@ Picture = NDArray[np.uint8]
 
 
 class Pictures:
-    """Reads and paints the buffers of one caps. Rows may be padded; a buffer's own video meta says how, before the caps do."""
+    """Read and paint buffers of fixed caps. Rows may be padded; a buffer's video meta takes precedence over the caps.
+
+    Args:
+        info: The caps.
+    """
 
     def __init__(self, info: GstVideo.VideoInfo) -> None:
         self._info = info
@@ -42,7 +46,7 @@ class Pictures:
         self._range = ColorRange.JPEG if info.colorimetry.range == FULL_RANGE else ColorRange.MPEG
 
     def read(self, buffer: Gst.Buffer) -> Picture:
-        """(height, width, 3) RGB, a copy. Alpha is left out. Raises InputError for a buffer that is too short for its caps."""
+        """(height, width, 3) RGB, a copy without alpha. Raises InputError for a buffer that is too short for its caps."""
         with buffer.map(Gst.MapFlags.READ) as mapped:
             planes = self._planes(buffer, mapped.data)
             if self.format != "NV12":
@@ -54,13 +58,19 @@ class Pictures:
         return np.ascontiguousarray(rgb.to_ndarray())
 
     def paint(self, buffer: Gst.Buffer, before: Picture, after: Picture) -> None:
-        """Write the pixels in which `after` differs from `before`, what `read` gave, into a writable buffer; no other one changes."""
+        """Write changed pixels into a writable buffer; all others keep their bytes.
+
+        Args:
+            buffer: The buffer.
+            before: (height, width, 3), the result of `read`.
+            after: (height, width, 3), painted.
+        """
         changed = (before != after).any(-1)
         with buffer.map(Gst.MapFlags.READ | Gst.MapFlags.WRITE) as mapped:
             planes = self._planes(buffer, mapped.data)
             if self.format != "NV12":
-                for channel, place in enumerate(_CHANNELS[self.format]):
-                    np.copyto(planes[0][..., place], after[..., channel], where=changed)
+                for channel, offset in enumerate(_CHANNELS[self.format]):
+                    np.copyto(planes[0][..., offset], after[..., channel], where=changed)
                 return
             picture = av.VideoFrame.from_ndarray(after, format="rgb24")
             picture = self._from_rgb.reformat(picture, format="nv12", dst_colorspace=self._matrix, dst_color_range=self._range)
@@ -74,7 +84,7 @@ class Pictures:
         return av.VideoFrame(self.width, self.height, "nv12")
 
     def _planes(self, buffer: Gst.Buffer, data: memoryview) -> list[Picture]:
-        """(rows, columns, bytes per column) of each plane, without the padding; they share the buffer's memory."""
+        """(rows, columns, bytes per column) of each plane, without padding; they share the buffer's memory."""
         meta = GstVideo.buffer_get_video_meta(buffer)
         layout: Any = self._info if meta is None else meta
         size = {"RGBA": (self.width, 4), "NV12": (self.width, 1)}.get(self.format, (self.width, 3))

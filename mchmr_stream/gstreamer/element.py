@@ -1,10 +1,10 @@
-"""The GStreamer element `mchmr`: video in, the same video out with everyone's body as metadata, drawn in if wanted.
+"""The GStreamer element `mchmr`: video in, the same video out with each person's body as metadata, optionally drawn.
 
-Buffers go through the same `Pipeline` as everything else. The streaming thread that brings them hands their pictures to a
-`VideoSegment`, whose own thread takes finished scenes and sends the buffers on, in order, each once. New caps, a new segment and the end
-of the stream finish a segment, a flush drops it, and the next buffer begins another one.
+Buffers are processed by the same `Pipeline` as other inputs. The streaming thread passes their pictures to a `VideoSegment`, whose own
+thread takes finished scenes and pushes the buffers, in order, each once. New caps, a new segment and the end of the stream finish a
+video segment, a flush drops it, and the next buffer starts another one.
 
-docs/gstreamer.md says how to use it. Nothing heavy is imported before an element is set to READY.
+docs/gstreamer.md explains its use. Heavy modules are imported only when an element is set to READY.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from mchmr_stream.pipeline.pipeline import Pipeline
 
 EVERYTHING = Gst.BufferCopyFlags.FLAGS | Gst.BufferCopyFlags.TIMESTAMPS | Gst.BufferCopyFlags.META | Gst.BufferCopyFlags.MEMORY
-"""What `Gst.Buffer.copy` copies in C; in Python it only counts one reference more."""
+"""The flags of `Gst.Buffer.copy` in C; in Python it only increments the reference count."""
 
 
 class MchmrElement(Gst.Element):
-    """See the module. Properties are described in `PROPERTIES`; those of READY are read when the element leaves NULL."""
+    """The element. Properties are described in `PROPERTIES`; those of READY are read when the element leaves NULL."""
 
     __gtype_name__ = "MchmrElement"
     __gstmetadata__ = (
@@ -85,9 +85,11 @@ class MchmrElement(Gst.Element):
     # ---- properties and pads ------------------------------------------------------------------------------------------
 
     def do_get_property(self, prop: Any) -> Any:
+        """Get a property."""
         return self._properties[prop.name]
 
     def do_set_property(self, prop: Any, value: Any) -> None:
+        """Set a property; adjustable ones take effect at once."""
         self._properties[prop.name] = value
         setting = ADJUSTABLE.get(prop.name)
         if setting is None or self._adjust is None or self._pipeline is None:
@@ -95,10 +97,11 @@ class MchmrElement(Gst.Element):
         section, name = setting.split(".")
         try:
             self._adjust.change(setting, value or getattr(getattr(self._pipeline.settings, section), name))
-        except UsageError as error:  # a property cannot refuse a value
+        except UsageError as error:  # a property cannot reject a value
             self._post(Gst.MessageType.WARNING, Gst.LibraryError.quark(), Gst.LibraryError.SETTINGS, str(error))
 
     def do_request_new_pad(self, template: Gst.PadTemplate, name: str | None, caps: Gst.Caps | None) -> Gst.Pad | None:
+        """Add the JSON pad; there can be one."""
         with self._lock:
             if self._json is not None:
                 return None
@@ -109,6 +112,7 @@ class MchmrElement(Gst.Element):
         return pad
 
     def do_release_pad(self, pad: Gst.Pad) -> None:
+        """Remove the JSON pad."""
         with self._lock:
             self._json = None
         pad.set_active(False)
@@ -117,13 +121,14 @@ class MchmrElement(Gst.Element):
     # ---- states -------------------------------------------------------------------------------------------------------
 
     def do_change_state(self, transition: Gst.StateChange) -> Gst.StateChangeReturn:
+        """Load on READY, reset on PAUSED, and release everything on the way back."""
         try:
             if transition == Gst.StateChange.NULL_TO_READY:
                 self._load()
             elif transition == Gst.StateChange.READY_TO_PAUSED:
                 self._forget()
             elif transition == Gst.StateChange.PAUSED_TO_READY and self._run is not None:
-                self._run.abandon()  # a blocked streaming thread lets go, so that its pad can be shut
+                self._run.abandon()  # unblocks the streaming thread, so that its pad can be deactivated
             result = Gst.Element.do_change_state(self, transition)
             if transition == Gst.StateChange.PAUSED_TO_READY:
                 self._abort()
@@ -131,7 +136,7 @@ class MchmrElement(Gst.Element):
                 self._pipeline.close()
                 self._pipeline = self._adjust = None
             return result
-        except Exception as error:  # noqa: BLE001 - what leaves here is printed by PyGObject and taken for success
+        except Exception as error:  # noqa: BLE001 - PyGObject prints an exception that leaves here and reports success
             self._fail(error)
             return Gst.StateChangeReturn.FAILURE
 
@@ -175,7 +180,7 @@ class MchmrElement(Gst.Element):
             flow = self._run.take(buffer, self._frames)
             self._frames += 1
             return flow
-        except Exception as error:  # noqa: BLE001 - what leaves here is printed by PyGObject and taken for success
+        except Exception as error:  # noqa: BLE001 - PyGObject prints an exception that leaves here and reports success
             self._fail(error)
             return Gst.FlowReturn.ERROR
 
@@ -187,14 +192,14 @@ class MchmrElement(Gst.Element):
         return VideoSegment(self._pipeline, self._adjust, self._info, self._segment, self._deliver, self._fail)
 
     def _deliver(self, buffer: Gst.Buffer, scene: Scene, run: VideoSegment) -> Gst.FlowReturn:
-        """One finished frame, on the run's thread."""
+        """Send one finished frame on, on the segment's thread."""
         scene = replace(scene, bodies=replace(scene.bodies, time_s=run.film_s(scene.bodies.time_s)))
         if len(scene):
             identities = scene.bodies.track_id + run.identities_before(self._identities)
             scene = replace(scene, bodies=replace(scene.bodies, track_id=identities))
             self._identities = max(self._identities, int(identities.max()))
         draws = self._properties["draw"] and len(scene) > 0
-        # A copy may be written to; the pixels are copied too only where they are to change.
+        # A copy is writable; the pixels are copied only where they change.
         out = buffer.copy_deep() if draws else buffer.copy_region(EVERYTHING, 0, buffer.get_size())
         if draws:
             run.draw(out, scene)
@@ -217,7 +222,7 @@ class MchmrElement(Gst.Element):
         return self.srcpad.push(out)
 
     def _line(self, buffer: Gst.Buffer, scene: Scene) -> str | None:
-        """The frame as JSON, where anybody wants it."""
+        """The frame as a line of JSON, if any output needs it."""
         if self._properties["meta"] not in ("auto", "json") and not self._properties["messages"] and self._json is None:
             return None
         from mchmr_stream.sinks.json_lines import scene_line
@@ -226,7 +231,7 @@ class MchmrElement(Gst.Element):
         return scene_line(scene, unique_id=self._properties["unique-id"], pts_ns=pts)
 
     def _is_late(self, buffer: Gst.Buffer) -> bool:
-        """Whether a sink has said that this frame cannot be in time any more; it is dropped and counted then."""
+        """Whether a sink has reported by QoS that this frame is too late; it is then dropped and counted."""
         message = self._late.of(self, buffer, self._segment, self._frames) if self._properties["qos"] else None
         if message is not None:
             self.post_message(message)
@@ -236,13 +241,13 @@ class MchmrElement(Gst.Element):
         return 0.0 if self._pipeline is None else self._latency.seconds(self._pipeline.settings.smoother, self._info)
 
     def _finish(self) -> None:
-        """Let the run send everything on; called on the streaming thread, before what ends the run is sent on itself."""
+        """Let the segment send everything, on the streaming thread, before the event that ends it is forwarded."""
         run, self._run = self._run, None
         if run is not None:
             run.finish()
 
     def _abort(self) -> None:
-        """End the run and drop what is in it."""
+        """End the segment and drop its content."""
         run, self._run = self._run, None
         if run is not None:
             run.abandon()
@@ -253,7 +258,7 @@ class MchmrElement(Gst.Element):
     def _sink_event(self, pad: Gst.Pad, parent: Gst.Object, event: Gst.Event) -> bool:
         try:
             return self._handle(event)
-        except Exception as error:  # noqa: BLE001 - what leaves here is printed by PyGObject and taken for False
+        except Exception as error:  # noqa: BLE001 - PyGObject prints an exception that leaves here and returns False
             self._fail(error)
             return False
 
@@ -261,11 +266,11 @@ class MchmrElement(Gst.Element):
         kind = event.type
         if kind == Gst.EventType.FLUSH_START:
             self._flushing = True
-            done = self._forward(event)  # first, so that a push that is blocked behind us returns
+            done = self._forward(event)  # first, so that a push that is blocked downstream returns
             self._abort()
             return done
         if kind == Gst.EventType.FLUSH_STOP:
-            self._abort()  # a buffer that was on its way in when the flush began may have begun another run
+            self._abort()  # a buffer that arrived while the flush began may have started another segment
             self._flushing = False
             self._segment = None
             self._late.forget()
@@ -308,7 +313,7 @@ class MchmrElement(Gst.Element):
 
     def _src_event(self, pad: Gst.Pad, parent: Gst.Object, event: Gst.Event) -> bool:
         if event.type == Gst.EventType.QOS:
-            self._late.hear(event)
+            self._late.process(event)
         return self.sinkpad.push_event(event)
 
     # ---- queries ------------------------------------------------------------------------------------------------------
@@ -335,7 +340,7 @@ class MchmrElement(Gst.Element):
     # ---- errors -------------------------------------------------------------------------------------------------------
 
     def _fail(self, error: BaseException) -> None:
-        """Put an error on the bus; the trace is in its debug text."""
+        """Post an error on the bus; its debug text has the traceback."""
         domain, code = Gst.StreamError.quark(), Gst.StreamError.FAILED
         if isinstance(error, UsageError):
             domain, code = Gst.LibraryError.quark(), Gst.LibraryError.SETTINGS
@@ -348,4 +353,4 @@ class MchmrElement(Gst.Element):
 
 GObject.type_register(MchmrElement)
 FACTORY = ("mchmr", Gst.Rank.NONE, MchmrElement)
-"""Name, rank and class, as the loader and `Gst.Element.register(None, *FACTORY)` want them."""
+"""Name, rank and class, the arguments of the plugin loader and of `Gst.Element.register(None, *FACTORY)`."""

@@ -1,8 +1,8 @@
-"""Results on buffers: as JSON in a custom meta, and as analytics relations for elements that know nothing of this package.
+"""Results as metadata of buffers: JSON in a custom meta, and analytics relations for elements of others.
 
-The custom meta is called `MchmrMeta` and has one text field per element, `mchmr-<unique-id>`: a line as docs/output.md describes.
-It is tagged as being about video, so converting the pixel format keeps it. GStreamer 1.24 and newer have a common format for
-boxes, scores and identities, which is filled in beside it.
+The custom meta is named `MchmrMeta` and has one text field per element, `mchmr-<unique-id>`: a line as described in docs/output.md. It
+is tagged as video metadata, so that a conversion of the pixel format keeps it. GStreamer 1.24 and newer have a common format for boxes,
+scores and identities, which is added as well.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from mchmr_stream.errors import MissingPart  # noqa: E402
 
 META = "MchmrMeta"
 KIND = "person"
-"""What a box is called in the analytics meta."""
+"""Label of a box in the analytics meta."""
 
 
 def register() -> None:
-    """Make the meta known to this process. To be called after `Gst.init` and before `attach_json`, any number of times.
+    """Register the meta in this process, after `Gst.init` and before `attach_json`; repeated calls are allowed.
 
-    Raises MissingPart where GStreamer is older than 1.20.
+    Raises:
+        MissingPart: GStreamer is older than 1.20.
     """
     if not hasattr(Gst.Meta, "register_custom"):
         raise MissingPart(f"{Gst.version_string()} has no custom metadata, expected 1.20 or newer; use meta=none, or a newer GStreamer")
@@ -44,8 +45,14 @@ def has_analytics() -> bool:
 
 
 def attach_json(buffer: Gst.Buffer, line: str, unique_id: int) -> None:
-    """Put a line on a writable buffer."""
-    # PyGObject gives a copy of a meta's structure, so the real one is reached through C.
+    """Attach a line to a buffer.
+
+    Args:
+        buffer: A writable buffer.
+        line: The line.
+        unique_id: The property `unique-id` of the element.
+    """
+    # PyGObject returns a copy of a meta's structure, so the original is accessed through C.
     library = _library()
     meta = library.gst_buffer_get_custom_meta(hash(buffer), META.encode()) or library.gst_buffer_add_custom_meta(
         hash(buffer), META.encode()
@@ -57,12 +64,15 @@ def attach_json(buffer: Gst.Buffer, line: str, unique_id: int) -> None:
 
 
 def attach_analytics(buffer: Gst.Buffer, scene: Scene, first_seen: Mapping[int, int]) -> None:
-    """A box with score and a track for every person, related to each other. Needs GStreamer 1.24.
+    """Attach a box with score and a track for each person, related to each other. Needs GStreamer 1.24.
 
-    `first_seen`: by identity, the timestamp of the first buffer that a person was seen in.
+    Args:
+        buffer: A writable buffer.
+        scene: The people.
+        first_seen: By identity, the timestamp of the first buffer with this person.
     """
     analytics = _analytics()
-    assert analytics is not None  # the element asks `has_analytics` when it starts
+    assert analytics is not None  # the element checks `has_analytics` when it starts
     relations = analytics.buffer_add_analytics_relation_meta(buffer)
     kind = GLib.quark_from_string(KIND)
     bodies = scene.bodies
@@ -75,7 +85,7 @@ def attach_analytics(buffer: Gst.Buffer, scene: Scene, first_seen: Mapping[int, 
 
 
 def bus_message(buffer: Gst.Buffer, line: str) -> Gst.Structure:
-    """What is posted on the bus for a frame."""
+    """The structure that is posted on the bus for a frame."""
     structure = Gst.Structure.new_empty("mchmr")
     pts = GObject.Value()  # a plain int would become 32 bits: 2.1 s of nanoseconds
     pts.init(GObject.TYPE_UINT64)
@@ -86,7 +96,15 @@ def bus_message(buffer: Gst.Buffer, line: str) -> Gst.Structure:
 
 
 def results(buffer: Gst.Buffer, unique_id: int = 0) -> dict[str, Any] | None:
-    """What the element with that `unique-id` put on a buffer; None where there is nothing."""
+    """Read the results from a buffer.
+
+    Args:
+        buffer: The buffer.
+        unique_id: The property `unique-id` of the element.
+
+    Returns:
+        The line's content; None where there is none.
+    """
     meta = buffer.get_custom_meta(META) if Gst.Meta.get_info(META) is not None else None
     text = None if meta is None else meta.get_structure().get_string(f"mchmr-{unique_id}")
     return None if text is None else json.loads(text)

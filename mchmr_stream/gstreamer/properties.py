@@ -1,4 +1,4 @@
-"""What can be set on the element, and the settings that it stands for."""
+"""Properties of the element, and the settings behind them."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ PROPERTIES = {
 }  # fmt: skip
 
 ADJUSTABLE = {"views": "crops.views", "interval": "detector.interval"}
-"""Properties that may change while it plays, and the settings behind them."""
+"""Properties that may change in PLAYING, and the settings behind them."""
 
 
 def defaults() -> dict[str, Any]:
-    """Every property's value before anybody sets it."""
+    """Default value of each property."""
     return {name: described[-2] for name, described in PROPERTIES.items()}
 
 
 def overrides(properties: Mapping[str, Any]) -> list[str]:
-    """The settings that were given, as `section.name=value`."""
+    """The settings that properties override, as `section.name=value`."""
     given = {
         "crops.views": properties["views"],
         "runtime.device": properties["device"],

@@ -1,4 +1,4 @@
-"""One unbroken stretch of video through the pipeline: between two changes of caps or segment, flushes, or ends."""
+"""One contiguous piece of video through the pipeline: between changes of caps or segment, flushes, or ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,16 @@ from mchmr_stream.sinks.overlay import draw_scene  # noqa: E402
 
 
 class VideoSegment:
-    """Buffers in, scenes out. `take` is called on the streaming thread, `deliver` on the stretch's own."""
+    """Buffers to scenes. `take` is called on the streaming thread, `deliver` on the segment's own thread.
+
+    Args:
+        pipeline: The pipeline.
+        adjust: Settings that may change meanwhile.
+        info: The caps.
+        segment: GStreamer's segment.
+        deliver: Sends a finished frame on.
+        fail: Reports an exception.
+    """
 
     def __init__(
         self,
@@ -52,7 +61,15 @@ class VideoSegment:
         self._task = RaisingThread(self._work, name="mchmr")
 
     def take(self, buffer: Gst.Buffer, index: int) -> Gst.FlowReturn:
-        """Give a buffer in; waits until the pipeline takes it. Returns how sending on has gone so far."""
+        """Pass a buffer in; block until the pipeline takes it.
+
+        Args:
+            buffer: The buffer.
+            index: Number of its frame.
+
+        Returns:
+            The flow of the pushes so far.
+        """
         frame = Frame(index, self._time_s(buffer), self._pictures.read(buffer))
         with self._lock:
             self._held.append(buffer)
@@ -61,7 +78,15 @@ class VideoSegment:
         return self._flow
 
     def take_event(self, event: Gst.Event, forward: Callable[[Gst.Event], bool]) -> bool:
-        """An event that belongs between the buffers; it is sent on when those before it have been."""
+        """Queue a serialized event behind the buffers before it; without such buffers it is forwarded at once.
+
+        Args:
+            event: The event.
+            forward: Sends it on.
+
+        Returns:
+            The result of `forward`; True if it is queued.
+        """
         with self._lock:
             if self._held:
                 self._held.append((event, forward))
@@ -69,36 +94,37 @@ class VideoSegment:
         return forward(event)
 
     def identities_before(self, seen: int) -> int:
-        """What to add to this stretch's identities, so that none is used twice: how many there were when its first one came."""
+        """Offset of this segment's identities, so that none is used twice: the number of identities before its first one."""
         if self._identities_before is None:
             self._identities_before = seen
         return self._identities_before
 
     def draw(self, buffer: Gst.Buffer, scene: Scene) -> None:
-        """Paint everyone into a buffer that may be written to."""
+        """Draw the people into a writable buffer."""
         before = scene.frame.rgb if self._source is self._buffers else self._pictures.read(buffer)
         painted = self.watch.call("draw", draw_scene, scene)
         self._pictures.paint(buffer, before, painted)
 
     def finish(self) -> None:
-        """Wait until everything has been sent on."""
+        """Block until everything is sent."""
         self._buffers.end()
         self._task.join()
 
     def abandon(self) -> None:
-        """Take and send nothing any more."""
+        """Stop taking and sending."""
         self._abandoned = True
         self._buffers.close()
 
     def join(self) -> None:
+        """Wait for the thread."""
         self._task.join()
 
     def film_s(self, time_s: float) -> float:
-        """The place in the film, seconds, of a time as the pipeline has it."""
+        """Stream time in seconds of one of the pipeline's times."""
         return self._sign * time_s
 
     def _time_s(self, buffer: Gst.Buffer) -> float:
-        """Seconds that grow from buffer to buffer: the place in the film, negative where it is played backwards."""
+        """Rising seconds: the stream time, negative for reverse playback."""
         if buffer.pts == Gst.CLOCK_TIME_NONE:
             self._last_s = 0.0 if self._last_s is None else self._last_s + 1 / self._fps
             return self._last_s
@@ -122,13 +148,13 @@ class VideoSegment:
                         return
         except Exception as error:  # noqa: BLE001 - posted on the bus
             if not self._abandoned:
-                self._fail(error)  # before upstream learns of it, which only says that something failed
+                self._fail(error)  # before upstream, which reports a failure without its reason
             self._flow = Gst.FlowReturn.ERROR
         finally:
             self._buffers.close()
 
     def _release(self) -> None:
-        """The first buffer is gone; what waited behind it goes, too. It was kept until now, so that no event overtakes it."""
+        """Remove the first buffer and forward the events queued behind it. It is kept until now, so that no event overtakes it."""
         with self._lock:
             self._held.popleft()
         while True:
@@ -150,7 +176,7 @@ class BufferSource:
         self._channel: Channel[Frame] = Channel(0)
 
     def put(self, frame: Frame) -> bool:
-        """Waits until the pipeline takes it; False once it does not any more."""
+        """Block until the pipeline takes the frame; False once the source is closed."""
         return self._channel.put(frame)
 
     def end(self) -> None:

@@ -1,1 +1,1 @@
-"""Cameras and streams: several sources side by side, and load shedding."""
+"""Cameras and streams in real time: several sources at once, and load shedding."""

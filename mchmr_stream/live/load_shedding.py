@@ -1,4 +1,4 @@
-"""Less work while results come too late, and all of it again when there is time."""
+"""Load shedding: less work per frame while results are too old, and full work again when there is time."""
 
 from __future__ import annotations
 
@@ -9,28 +9,38 @@ from mchmr_stream.pipeline.live_settings import AdjustableSettings
 log = logging.getLogger(__name__)
 
 _SHARE_OF_NEWEST = 0.2
-"""of a new age in the running mean"""
+"""weight of a new age in the running mean"""
 _STEP_S = 0.5
-"""Least time between two steps towards less: so long a step takes to show."""
+"""Least time between two steps of relief: a step needs this long to take effect."""
 _CALM = 0.7
 """Share of the target below which a step back is tried."""
 _SHORTEST_TRY_S, _LONGEST_TRY_S = 3.0, 60.0
-"""How long it must have been calm. Twice as long each time a step back had to be undone."""
+"""The age must have been below it for this long. The time doubles each time a step back had to be reverted."""
 
 
 class LoadShedding:
-    """Keeps the age of results at a target by `AdjustableSettings.relieve`. To be told every result's age, from one thread at a time."""
+    """Keep the age of results at a target by `AdjustableSettings.relieve`. `note` is called for each result, by one thread at a time.
+
+    Args:
+        adjust: The settings that are changed.
+        target_s: Target age, seconds.
+    """
 
     def __init__(self, adjust: AdjustableSettings, target_s: float) -> None:
         self._adjust, self._target_s = adjust, target_s
         self._mean_s: float | None = None
         self._changed_s = float("-inf")
         self._eased_s: float | None = None
-        """when the last step back was taken, while it may still have to be undone"""
+        """time of the last step back, while it may still be reverted"""
         self._try_s = _SHORTEST_TRY_S
 
     def note(self, age_s: float, now_s: float) -> None:
-        """A result of this age was finished at `now_s`, any clock in seconds."""
+        """Record a result, and change the load if necessary.
+
+        Args:
+            age_s: Age of the result.
+            now_s: Time at which it was finished, any clock in seconds.
+        """
         self._mean_s = age_s if self._mean_s is None else self._mean_s + _SHARE_OF_NEWEST * (age_s - self._mean_s)
         since_s = now_s - self._changed_s
         if self._mean_s > self._target_s and since_s >= _STEP_S:

@@ -1,8 +1,8 @@
-"""Cameras and streams through the pipeline as they come: bodies now, with an age that does not grow.
+"""Cameras and streams in real time, with an age of results that does not grow.
 
-Each source has its reading thread, which always decodes, and a run of the pipeline that takes its newest picture whenever it is
-ready for one. Nothing is dropped behind that. Several sources share one detector and one network (estimators/shared.py), and each
-has its own tracker, smoother and times.
+Each source has a reading thread, which decodes all pictures, and a run of the pipeline that takes the newest picture whenever it is
+ready for one. Nothing is dropped after that. Several sources share one detector and one network (estimators/shared.py); each has its
+own tracker, smoother and times.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from mchmr_stream.sources.live_source import LiveSource
 log = logging.getLogger(__name__)
 
 KEPT_RESULTS = 600
-"""What rates and ages of a status are reckoned from: the last so many results."""
+"""Number of last results from which rates and ages of a status are computed."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class LiveRun:
         self._sinks: list[LiveSink] = []
         self._stop = threading.Event()
         self._writing = threading.Lock()
-        self._broken: BaseException | None = None
+        self._failure: BaseException | None = None
         self._followed = [_Followed(address) for address in addresses]
 
     def add_sink(self, sink: LiveSink) -> None:
@@ -121,8 +121,8 @@ class LiveRun:
         tasks = [RaisingThread(partial(self._follow, followed), name=followed.address.name) for followed in self._followed]
         for task in tasks:
             task.join()
-        if self._broken is not None:
-            raise self._broken
+        if self._failure is not None:
+            raise self._failure
         return self.status()
 
     def stop(self) -> None:
@@ -153,7 +153,7 @@ class LiveRun:
     def _share(self, members: int) -> None:
         detector, estimator = self.pipeline.components.detector, self.pipeline.components.estimator
         wait_s = self.settings.live.gather_s
-        # An estimator that is elsewhere takes the requests of all as they come and gathers them there.
+        # A remote estimator takes the requests of all sources as they arrive and batches them itself.
         shared = estimator if estimator.info.in_flight > 1 else SharedEstimator(estimator, members, wait_s)
         self.pipeline = self.pipeline.with_components(detector=SharedDetector(detector, members, wait_s), estimator=shared)
 
@@ -172,7 +172,7 @@ class LiveRun:
             followed.error = str(error)
             log.error("%s", error)
         except BaseException as error:  # noqa: BLE001 - raised by `run`
-            self._broken = self._broken or error
+            self._failure = self._failure or error
             self.stop()
 
     def _write(self, moment: Moment) -> None:
@@ -183,13 +183,13 @@ class LiveRun:
                 try:
                     sink.write(moment)
                 except BaseException as error:
-                    self._broken = self._broken or error
+                    self._failure = self._failure or error
                     self.stop()
                     raise
 
 
 class _Followed:
-    """One source of a run and its figures."""
+    """One source of a run and its statistics."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -200,9 +200,10 @@ class _Followed:
         self._people = 0
         self._late_s = 0.0
         self._results: deque[tuple[float, float]] = deque(maxlen=KEPT_RESULTS)
-        """when each of the last ones was finished, and its age"""
+        """finishing time and age of each of the last results"""
 
     def moment(self, scene: Scene) -> Moment:
+        """Wrap a scene with the source's times and counters."""
         source = self.source
         assert source is not None
         arrival, now_s = source.arrival(scene.frame.index), time.monotonic()
@@ -223,6 +224,7 @@ class _Followed:
         )
 
     def status(self) -> SourceStatus:
+        """The state of the source."""
         results = list(self._results)
         source, now_s = self.source, time.monotonic()
         recent = [age_s for finished_s, age_s in results if now_s - finished_s < 5]
@@ -245,12 +247,24 @@ class _Followed:
 
 
 def addresses_of(sources: Sequence[str], settings: Settings) -> list[Address]:
-    """Each with a name of its own. Raises UsageError and InputError for sources that cannot be; nothing is opened."""
-    return _unlike([parse_address(text, settings.live) for text in sources])
+    """Parse the addresses of sources and give each a unique name. Nothing is opened.
+
+    Args:
+        sources: Camera numbers, URLs or files.
+        settings: All settings.
+
+    Returns:
+        The addresses.
+
+    Raises:
+        UsageError: An address is invalid.
+        InputError: A file does not exist.
+    """
+    return _with_unique_names([parse_address(text, settings.live) for text in sources])
 
 
-def _unlike(addresses: list[Address]) -> list[Address]:
-    """Names that are there twice get a number."""
+def _with_unique_names(addresses: list[Address]) -> list[Address]:
+    """Number names that occur twice."""
     seen: dict[str, int] = {}
     result = []
     for address in addresses:

@@ -38,7 +38,12 @@ class ColumnSpool:
             self._files[name] = (self._folder / name).open("wb")
 
     def append(self, name: str, values: NDArray) -> None:
-        """Append rows to one column; the caller keeps the columns equally long."""
+        """Append rows to one column; the caller keeps the columns equally long.
+
+        Args:
+            name: The column.
+            values: Its rows.
+        """
         self._files[name].write(np.ascontiguousarray(values, self._columns[name].dtype).tobytes())
 
     def sync(self) -> None:
@@ -53,7 +58,15 @@ class ColumnSpool:
             file.close()
 
     def shape(self, name: str, rows: int) -> tuple[int, ...]:
-        """Shape of a column of so many rows."""
+        """Shape of a column.
+
+        Args:
+            name: The column.
+            rows: Number of rows.
+
+        Returns:
+            The shape, with V for axes of any length.
+        """
         return (rows, *(self._views if length is None else length for length in self._columns[name].shape))
 
     def path(self, name: str) -> Path:
@@ -61,7 +74,15 @@ class ColumnSpool:
         return self._folder / name
 
     def column(self, name: str, rows: int) -> NDArray:
-        """Memory-map the first `rows` of a column, writable."""
+        """Memory-map a column, writable.
+
+        Args:
+            name: The column.
+            rows: Number of its first rows.
+
+        Returns:
+            The rows.
+        """
         self._files[name].flush()
         shape, dtype = self.shape(name, rows), self._columns[name].dtype
         return np.memmap(self.path(name), dtype, "r+", shape=shape) if rows else np.zeros(shape, dtype)

@@ -40,7 +40,14 @@ class TrackSummary:
 
 
 def summaries(motion: Motion) -> list[TrackSummary]:
-    """Summaries of all tracks, in order of first appearance."""
+    """Summarise all tracks.
+
+    Args:
+        motion: The content of a file.
+
+    Returns:
+        One summary per track, in order of first appearance.
+    """
     return [_summary(motion, track) for track in motion.tracks.values()]
 
 
@@ -138,7 +145,18 @@ def rename(motion: Motion, identity: int, to: int) -> Motion:
 
 
 def select(motion: Motion, identities: Sequence[int]) -> Motion:
-    """Keep only these tracks. All frames stay, also those without people."""
+    """Keep only some tracks. All frames stay, also those without people.
+
+    Args:
+        motion: The content of a file.
+        identities: The tracks to keep.
+
+    Returns:
+        The motion with these tracks.
+
+    Raises:
+        UsageError: A track does not exist.
+    """
     kept = {identity: _track(motion, identity) for identity in identities}
     return _with(motion, kept)
 

@@ -47,7 +47,7 @@ def apply_final_shape(columns: Mapping[str, NDArray], body: BodyModel, intrinsic
 
 def _shape(columns: Mapping[str, NDArray], rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """(10,) betas of one person. Rows without picture evidence are ignored, unless there are no others."""
-    looks = rows[~columns["interpolated"][rows] & np.isfinite(columns["betas_frame"][rows]).all(-1)]
-    if not len(looks):
+    estimates = rows[~columns["interpolated"][rows] & np.isfinite(columns["betas_frame"][rows]).all(-1)]
+    if not len(estimates):
         return columns["betas"][rows[-1]].astype(np.float64)
-    return settled_shape(columns["betas_frame"][looks], columns["confidence"][looks])
+    return settled_shape(columns["betas_frame"][estimates], columns["confidence"][estimates])

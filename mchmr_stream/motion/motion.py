@@ -297,7 +297,14 @@ class Motion(Described):
 
 
 def doubts_s(doubtful_s: Iterable[float]) -> list[float]:
-    """Start times of doubts about an identity: doubtful times less than a second apart count as one doubt."""
+    """Find the times of doubts about an identity.
+
+    Args:
+        doubtful_s: Times of doubtful rows, rising. Those less than a second apart count as one doubt.
+
+    Returns:
+        The first time of each doubt.
+    """
     begins: list[float] = []
     last_s = -math.inf
     for time_s in doubtful_s:
@@ -397,9 +404,9 @@ def _tracks(arrays: dict[str, NDArray], has_world: bool) -> dict[int, Track]:
 
 def _check(path: str | Path, name: str, array: NDArray, column: Column, rows: int) -> None:
     expected = (rows, *column.shape)
-    matches = array.ndim == len(expected) and all(want in (None, got) for got, want in zip(array.shape, expected, strict=True))
+    matches = array.ndim == len(expected) and all(expects in (None, got) for got, expects in zip(array.shape, expected, strict=True))
     if not matches or array.dtype != np.dtype(column.dtype):
-        wanted = ", ".join("any" if want is None else str(want) for want in expected)
+        wanted = ", ".join("any" if expects is None else str(expects) for expects in expected)
         raise InputError(f"{path}: {name} is {array.dtype} of shape {array.shape}, expected {np.dtype(column.dtype)} of shape ({wanted})")
 
 

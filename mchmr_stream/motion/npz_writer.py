@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from mchmr_stream.body.joints import camera_joints
+from mchmr_stream.body.kinematics import camera_joints
 from mchmr_stream.body.model import BodyModel
 from mchmr_stream.body.shape import transl_to_mean_shape
 from mchmr_stream.datatypes import JOINT_NAMES, KEYPOINT_NAMES, Bodies, Scene, SourceInfo

@@ -68,9 +68,16 @@ def relative_boxes(views: Tensor) -> Tensor:
 
 
 def fourier(values: Tensor, frequencies: int) -> Tensor:
-    """(..., D) -> (..., D (1 + 2 L)): [d, sin(2^k pi d), cos(2^k pi d)], k = 0..L-1.
+    """Fourier encoding: [d, sin(2^k pi d), cos(2^k pi d)], k = 0..L-1.
 
     The authors use L = 32; in float32 the phase is noise from k = 22 on, so L is small here.
+
+    Args:
+        values: (..., D).
+        frequencies: L.
+
+    Returns:
+        (..., D (1 + 2 L)).
     """
     parts = [values]
     for k in range(frequencies):
@@ -118,7 +125,15 @@ class CropAwareFusion(nn.Module):
         return features + self.feed_forward(features)
 
     def fuse(self, x: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised features (n, V, D) -> fused (n, V, D) and the weights (n, heads, V, V) of source j for target i."""
+        """Fuse normalised features.
+
+        Args:
+            x: (n, V, D).
+            views: (n, V, 3).
+
+        Returns:
+            Fused features (n, V, D), and the weights (n, heads, V, V) of source j for target i.
+        """
         query, key, value = (self._by_head(layer(x)) for layer in (self.query, self.key, self.value))
         from_features = query @ key.transpose(-1, -2)
         if self.frequencies is None:
@@ -136,7 +151,13 @@ class CropAwareFusion(nn.Module):
 
 
 class SelfAttentionFusion(nn.Module):
-    """A standard transformer layer: attention over the views' tokens and a feed-forward layer, without the crops' positions."""
+    """A standard transformer layer: attention over the views' tokens and a feed-forward layer, without the crops' positions.
+
+    Args:
+        dim: D, width of the tokens.
+        heads: Attention heads.
+        dropout: Dropout rate.
+    """
 
     def __init__(self, dim: int, heads: int = 4, dropout: float = 0.0) -> None:
         super().__init__()

@@ -28,7 +28,13 @@ class HeadOutput(NamedTuple):
 
 
 class ResidualMLP(nn.Module):
-    """`depth` pre-norm residual blocks of width `dim`."""
+    """Pre-norm residual blocks.
+
+    Args:
+        dim: Width.
+        depth: Number of blocks.
+        dropout: Dropout rate.
+    """
 
     def __init__(self, dim: int, depth: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -82,7 +88,12 @@ class CameraDecoder(nn.Module):
 
 
 class ProjectionHead(nn.Module):
-    """Features of one crop -> a unit vector in which crops of one person are close; used in training only."""
+    """Features of one crop -> a unit vector in which crops of one person are close; used in training only.
+
+    Args:
+        dim: Width of the features.
+        out: Width of the vector.
+    """
 
     def __init__(self, dim: int, out: int = 64) -> None:
         super().__init__()

@@ -252,7 +252,16 @@ def observe(
 
 
 def presence_logits(encoded: CropFeatures, n: int, count: int) -> Tensor:
-    """(n, count) presence of n * count crops; 0, undecided, for an encoder without it."""
+    """Reshape the presence of n * count crops.
+
+    Args:
+        encoded: The encoder's output.
+        n: People.
+        count: V, crops per person.
+
+    Returns:
+        (n, count); 0, undecided, for an encoder without presence.
+    """
     if not encoded.landmarks.shape[1]:
         return torch.zeros(n, count, device=encoded.features.device)
     return encoded.presence.reshape(n, count)

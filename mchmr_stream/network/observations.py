@@ -38,18 +38,42 @@ class Observations(NamedTuple):
 
 
 def view_geometry(views_px: Tensor, base_px: Tensor) -> Tensor:
-    """(n, V, 3) and (n, 3) in the rolled plane -> (n, V, 3) views in base coordinates."""
+    """Convert views to base coordinates.
+
+    Args:
+        views_px: (n, V, 3) centre and side, rolled plane.
+        base_px: (n, 3) centre and side of the base boxes.
+
+    Returns:
+        (n, V, 3).
+    """
     side = base_px[:, None, 2:]
     return torch.cat([(views_px[..., :2] - base_px[:, None, :2]) / side, views_px[..., 2:] / side], -1)
 
 
 def base_from_unit(points: Tensor, views: Tensor) -> Tensor:
-    """(n, V, L, 2) in crop units [-1, 1] of square crops -> base coordinates."""
+    """Convert crop coordinates of square crops to base coordinates.
+
+    Args:
+        points: (n, V, L, 2) in [-1, 1].
+        views: (n, V, 3) in base coordinates.
+
+    Returns:
+        (n, V, L, 2).
+    """
     return views[:, :, None, :2] + points * (views[:, :, None, 2:] / 2)
 
 
 def points_to_base(points_px: Tensor, base_px: Tensor) -> Tensor:
-    """(n, K, 3) rolled-plane px and score -> base coordinates and score; points of score 0 become 0."""
+    """Convert keypoints to base coordinates; points of score 0 become 0.
+
+    Args:
+        points_px: (n, K, 3) x, y in the rolled plane, score.
+        base_px: (n, 3) centre and side of the base boxes.
+
+    Returns:
+        (n, K, 3).
+    """
     xy = (points_px[..., :2] - base_px[:, None, :2]) / base_px[:, None, 2:]
     score = points_px[..., 2:]
     return torch.cat([torch.where(score > 0, xy, torch.zeros_like(xy)), score], -1)

@@ -184,7 +184,15 @@ class PaperFusion(nn.Module):
         return self.weights(features, infos) @ features
 
     def weights(self, features: Tensor, infos: Tensor) -> Tensor:
-        """(n, V, V): weight of view j for view i; rows sum to one."""
+        """Compute the weights of the fusion.
+
+        Args:
+            features: (n, V, C).
+            infos: (n, V, 3) box information.
+
+        Returns:
+            (n, V, V): weight of view j for view i; rows sum to one.
+        """
         n, count = features.shape[:2]
         sources = features[:, None].expand(n, count, count, -1)
         if self.frequencies is not None:
@@ -194,10 +202,17 @@ class PaperFusion(nn.Module):
 
 
 def positional_encoding(values: Tensor, frequencies: int) -> Tensor:
-    """(..., D) -> (..., D (1 + 2 L)): [d, sin(2^k pi d), sin(2^k pi d + pi/2)], k = 0..L-1, with the authors' arithmetic.
+    """The authors' positional encoding: [d, sin(2^k pi d), sin(2^k pi d + pi/2)], k = 0..L-1, with their arithmetic.
 
     In float32, product and shift are rounded one after the other, as in the training of the published weights: from k = 22 on the phase
     is rounding noise, which another order of operations would change. New networks use `fusion.fourier`.
+
+    Args:
+        values: (..., D).
+        frequencies: L.
+
+    Returns:
+        (..., D (1 + 2 L)).
     """
     parts = [values]
     for k in range(frequencies):

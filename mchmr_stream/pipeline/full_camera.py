@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mchmr_stream.body.joints import rest_joints
+from mchmr_stream.body.kinematics import rest_joints
 from mchmr_stream.body.model import BodyModel
 from mchmr_stream.datatypes import Bodies, CropBatch, CropEstimates, Float, Frame, Tracks
 from mchmr_stream.geometry.camera import Intrinsics, full_from_local, roll_matrix

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mchmr_stream.body.joints import camera_joints
+from mchmr_stream.body.kinematics import camera_joints
 from mchmr_stream.body.model import skin
 from mchmr_stream.config import Settings, alone
 from mchmr_stream.datatypes import Bodies, Float, Frame, Scene, SourceInfo

@@ -97,9 +97,9 @@ def _number_mask(digits: str, size_px: int) -> Float:
     width = round(unit * (len(digits) * (_WIDTH + _GAP) - _GAP + 3.8))
     y, x = np.mgrid[:size_px, :width] + 0.5
     nearest = np.full((size_px, width), np.inf)
-    for place, digit in enumerate(digits):
+    for position, digit in enumerate(digits):
         for stroke in DIGITS[digit]:
-            points = np.array(stroke) + np.array([1.9 + place * (_WIDTH + _GAP), 1.8])
+            points = np.array(stroke) + np.array([1.9 + position * (_WIDTH + _GAP), 1.8])
             for start, end in pairwise(points):
                 nearest = np.minimum(nearest, _distance(x / unit, y / unit, start, end))
     return np.clip((_PEN / 2 - nearest) * unit + 0.5, 0, 1).astype(np.float32)

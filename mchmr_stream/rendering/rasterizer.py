@@ -182,9 +182,9 @@ def _along(edges: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _samples(spans: _Spans, width: int, fine: int) -> tuple[Tensor, Tensor]:
-    """(samples,) int64 each, in a grid of `fine` x `fine` samples per pixel: place and key.
+    """(samples,) int64 each, in a grid of `fine` x `fine` samples per pixel: index and key.
 
-    The samples of a pixel are contiguous: place = (y * width + x) * `fine`^2 + number in the pixel. The key has the bits of 1 / z above
+    The samples of a pixel are contiguous: index = (y * width + x) * `fine`^2 + number in the pixel. The key has the bits of 1 / z above
     the index of the triangle. Positive floats sort like their bits, so the largest key is the nearest.
     """
     span = torch.repeat_interleave(spans.length, output_size=int(spans.length.sum()))
@@ -201,9 +201,9 @@ def _samples(spans: _Spans, width: int, fine: int) -> tuple[Tensor, Tensor]:
     return (of(of_row) + (x >> shift << 2 * shift) + (x & mask)).long(), key
 
 
-def _nearest(place: Tensor, key: Tensor, places: int) -> Tensor:
-    """(places,) int64: the largest key of each place, 0 where there is none."""
-    return torch.zeros(places, dtype=torch.int64, device=key.device).scatter_reduce_(0, place, key, "amax")
+def _nearest(index: Tensor, key: Tensor, places: int) -> Tensor:
+    """(places,) int64: the largest key of each index, 0 where there is none."""
+    return torch.zeros(places, dtype=torch.int64, device=key.device).scatter_reduce_(0, index, key, "amax")
 
 
 def _hits(sample: Tensor, pixels: int, each: int) -> Tensor:

@@ -157,13 +157,13 @@ def _paint(
     cover = seen.coverage * opacity
     keep, light = (1 - cover).cpu(), 255 * light * cover
     picture = torch.from_numpy(rgb).view(-1)
-    place = 3 * ((y + region.top) * rgb.shape[1] + (x + region.left)).cpu()
+    index = 3 * ((y + region.top) * rgb.shape[1] + (x + region.left)).cpu()
     # Per colour channel: on a CPU, rows of three bytes take three times as long.
     for tint in tints.T:
         paint = (light * tint.index_select(0, person) + 0.5).cpu()
-        before = picture.index_select(0, place).to(torch.float32)
-        picture.scatter_(0, place, paint.addcmul_(before, keep).to(torch.uint8))
-        place += 1
+        before = picture.index_select(0, index).to(torch.float32)
+        picture.scatter_(0, index, paint.addcmul_(before, keep).to(torch.uint8))
+        index += 1
 
 
 def _interpolated(

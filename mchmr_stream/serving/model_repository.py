@@ -1,4 +1,4 @@
-"""Write the folder that Triton loads the model from: `mchmr/config.pbtxt` and `mchmr/1/`."""
+"""The model repository that Triton loads: `mchmr/config.pbtxt` and `mchmr/1/`."""
 
 from __future__ import annotations
 
@@ -32,24 +32,23 @@ from mchmr_stream.serving.python_model import TritonPythonModel  # noqa: E402, F
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """How the model is to run; what it computes is fixed by the weights."""
+    """How the model runs; the weights determine what it computes."""
 
     device: str = "auto"
-    """auto: every GPU that the server sees, else the CPU; cpu, cuda, or cuda:N"""
+    """auto: each GPU of the server, else the CPU; cpu, cuda, or cuda:N"""
     instances: int = 1
-    """on the CPU, or on each GPU"""
+    """per GPU, or on the CPU"""
     prepared_views: int | None = None
-    """how many crops a person will usually have: other numbers work, on a CPU more slowly. None: as many as the weights were made for,
-    or as the pipeline cuts by default"""
+    """expected number of crops per person; others work, on a CPU more slowly. None: that of the weights, or the pipeline's default"""
     precision: str = "auto"
     threads: int = 0
     """CPU threads of each instance; 0: half the cores, as in process"""
     most_people: int = 32
-    """in one executed batch"""
+    """per batch"""
 
 
 def about_weights(network: LoadedNetwork) -> About:
-    """What a server of these weights says of itself."""
+    """The description that a server of these weights gives of itself."""
     return About(
         weights=network.name,
         weights_sha256=network.sha256,
@@ -62,9 +61,19 @@ def about_weights(network: LoadedNetwork) -> About:
 
 
 def write_python_repository(folder: Path, network: LoadedNetwork, weights: str, options: ModelOptions) -> Path:
-    """The model for Triton's python backend under `folder`; a file of weights that do not ship is copied into it.
+    """Write the model for Triton's python backend.
 
-    Returns the model's folder. `weights` is what `network` was loaded from. Raises UsageError where options do not fit the weights.
+    Args:
+        folder: The model repository.
+        network: The network.
+        weights: The name or path that `network` was loaded from; a file that does not ship is copied.
+        options: How the model runs.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        UsageError: The options do not fit the weights.
     """
     about = about_weights(network)
     if options.prepared_views is not None and about.fixed_views not in (None, options.prepared_views):
@@ -85,7 +94,16 @@ def write_python_repository(folder: Path, network: LoadedNetwork, weights: str, 
 
 
 def write_onnx_repository(folder: Path, network: LoadedNetwork, options: ModelOptions) -> tuple[Path, float | None]:
-    """The model for Triton's onnxruntime backend under `folder`; the model's folder, and how far the file is off (`export_onnx`)."""
+    """Write the model for Triton's onnxruntime backend.
+
+    Args:
+        folder: The model repository.
+        network: The network.
+        options: How the model runs.
+
+    Returns:
+        The model's folder, and the file's largest difference (`export_onnx`).
+    """
     model = folder / MODEL
     (model / VERSION).mkdir(parents=True, exist_ok=True)
     off = export_onnx(network, model / VERSION / "model.onnx")
@@ -94,7 +112,16 @@ def write_onnx_repository(folder: Path, network: LoadedNetwork, options: ModelOp
 
 
 def write_torchscript_repository(folder: Path, network: LoadedNetwork, options: ModelOptions) -> tuple[Path, float]:
-    """The same for Triton's pytorch backend. The file is for the device that `options` name; `auto` is taken as the CPU."""
+    """Write the model for Triton's pytorch backend.
+
+    Args:
+        folder: The model repository.
+        network: The network.
+        options: How the model runs; the file is for their device, where `auto` is the CPU.
+
+    Returns:
+        The model's folder, and the file's largest difference (`export_torchscript`).
+    """
     device = "cpu" if options.device == "auto" else options.device
     model = folder / MODEL
     (model / VERSION).mkdir(parents=True, exist_ok=True)
@@ -111,7 +138,7 @@ def config_pbtxt(network: LoadedNetwork, backend: str, options: ModelOptions, *,
     """The text of the model's config.pbtxt; `numbered` names tensors NAME__INDEX, as Triton's pytorch backend does."""
     about = about_weights(network)
     inputs, outputs = input_specs(about.crop_size_hw), OUTPUT_SPECS
-    if numbered:  # Triton's pytorch backend tells tensors by NAME__INDEX
+    if numbered:  # Triton's pytorch backend identifies tensors by NAME__INDEX
         inputs = tuple(replace(spec, name=f"{spec.name}__{i}") for i, spec in enumerate(inputs))
         outputs = tuple(replace(spec, name=f"{spec.name}__{i}") for i, spec in enumerate(outputs))
     return "\n".join(
@@ -169,7 +196,7 @@ def _instances(options: ModelOptions) -> str:
 
 
 def _warm_up(specs: tuple[TensorSpec, ...], views: int) -> str:
-    """One person through the network before the server calls itself ready."""
+    """Run the network on one person before the server reports that it is ready."""
 
     def sample(spec: TensorSpec) -> str:
         dims = [views if size == VIEWS else size for size in spec.dims]

@@ -1,6 +1,6 @@
-"""The model as Triton's python backend runs it: requests in, one answer each out. Runs in the server's own Python process.
+"""The model for Triton's python backend: one answer per request. It runs in the server's own Python process.
 
-Tensors cross by DLPack both ways: with numpy 2, the backend's `as_numpy` and `Tensor(name, array)` silently give other numbers.
+Tensors are passed by DLPack both ways: with numpy 2, the backend's `as_numpy` and `Tensor(name, array)` silently give wrong numbers.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from mchmr_stream.triton.wire_format import OUTPUT_SPECS, answer_arrays, batch_f
 
 
 class TritonPythonModel:
-    """The interface that the python backend expects: `initialize`, `execute`, `finalize`."""
+    """The interface of the python backend: `initialize`, `execute`, `finalize`."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the weights that the configuration names. An exception here becomes the server's reason for not loading."""
+        """Load the weights that the configuration names. An exception becomes the server's reason for not loading."""
         import triton_python_backend_utils as pb_utils
 
         self._pb_utils = pb_utils
@@ -45,7 +45,16 @@ class TritonPythonModel:
         pb_utils.Logger.log_info(f"mchmr: weights {self._estimator.info.name} on {device}, torch {torch.__version__}")
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """One answer per request. A request that cannot be computed gets an error of its own: the others must not fail with it."""
+        """Compute a batch of requests.
+
+        A request that cannot be computed gets its own error, so that the others do not fail with it.
+
+        Args:
+            requests: The backend's requests.
+
+        Returns:
+            One response per request.
+        """
         answers: list[Any] = [None] * len(requests)
         batches: dict[int, CropBatch] = {}
         for index, request in enumerate(requests):
@@ -61,16 +70,16 @@ class TritonPythonModel:
         return answers
 
     def _computed(self, batches: dict[int, CropBatch]) -> dict[int, Any]:
-        """Estimates, or a refusal, of each.
+        """Estimates, or an error, of each batch.
 
-        A GPU takes all people in one pass. A CPU is no faster with more of them, so there each request is computed as in
-        process: its numbers do not depend, to the last bit, on what happened to be batched with it.
+        A GPU computes all people in one pass. On a CPU larger batches are no faster, so each request is computed as in process: its
+        numbers do not depend, to the last bit, on the other requests.
         """
         if self._merges and len(batches) > 1:
             try:
                 estimates = self._estimator.estimate(CropBatch.concat(list(batches.values())))
             except (MchmrError, ValueError):
-                pass  # one of them is at fault: below each finds out for itself
+                pass  # one of the batches is invalid: below, each is computed alone
             else:
                 return dict(zip(batches, estimates.split([len(batch) for batch in batches.values()]), strict=True))
         results: dict[int, Any] = {}
@@ -79,12 +88,12 @@ class TritonPythonModel:
                 results[index] = self._estimator.estimate(batch)
             except (UsageError, ValueError) as error:
                 results[index] = self._refusal(str(error), "INVALID_ARG")
-            except (MchmrError, RuntimeError) as error:  # RuntimeError: torch, out of memory for one
+            except (MchmrError, RuntimeError) as error:  # RuntimeError: raised by torch, for example out of memory
                 results[index] = self._refusal(f"{type(error).__name__}: {error}", "INTERNAL")
         return results
 
     def finalize(self) -> None:
-        """The backend calls this when the model is unloaded."""
+        """Release the model when the backend unloads it."""
         self._estimator.close()
 
     def _tensor(self, request: Any, name: str) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What a server says of its work: Triton's statistics over gRPC, and its Prometheus metrics over HTTP."""
+"""Server metrics: Triton's statistics over gRPC, and its Prometheus metrics over HTTP."""
 
 from __future__ import annotations
 
@@ -15,51 +15,73 @@ _MOST_BYTES = 10_000_000
 
 @dataclass(frozen=True)
 class ModelWork:
-    """Totals since the model was loaded; the difference of two is what was done between them."""
+    """Totals since the model was loaded; the difference of two is the work between them."""
 
     requests: int
-    """answered"""
+    """successful ones"""
     failures: int
     people: int
     executions: int
-    """times that the network ran: people of several requests may share one"""
+    """runs of the network; several requests may share one"""
     queue_s: float
-    """all requests together, waiting for an instance"""
+    """of all requests, waiting for an instance"""
     compute_s: float
-    """all executions together, data in and out included"""
+    """of all executions, including input and output"""
 
     def __sub__(self, earlier: ModelWork) -> ModelWork:
         return ModelWork(*(getattr(self, field.name) - getattr(earlier, field.name) for field in fields(self)))
 
     @property
     def mean_batch(self) -> float:
-        """People in one execution."""
+        """People per execution."""
         return self.people / self.executions if self.executions else 0.0
 
     @property
     def requests_per_execution(self) -> float:
-        """How many requests shared one execution: what dynamic batching brought about."""
+        """Requests per execution: the effect of dynamic batching."""
         return self.requests / self.executions if self.executions else 0.0
 
 
 def model_work(connection: Connection, timeout_s: float = 5.0) -> ModelWork:
-    """Triton's own counts. Raises ServerError."""
-    said = connection.statistics(timeout_s)
-    per_request = said.inference_stats
-    batches = said.batch_stats
+    """Read Triton's statistics.
+
+    Args:
+        connection: Connection to the server.
+        timeout_s: Time limit, seconds.
+
+    Returns:
+        The totals.
+
+    Raises:
+        ServerError: The server is unreachable.
+    """
+    totals = connection.statistics(timeout_s)
+    per_request = totals.inference_stats
+    batches = totals.batch_stats
     nanoseconds = sum(part.ns for batch in batches for part in (batch.compute_input, batch.compute_infer, batch.compute_output))
     return ModelWork(
         requests=per_request.success.count,
         failures=per_request.fail.count,
-        people=said.inference_count,
-        executions=said.execution_count,
+        people=totals.inference_count,
+        executions=totals.execution_count,
         queue_s=per_request.queue.ns * 1e-9,
         compute_s=nanoseconds * 1e-9,
     )
 
 
 def prometheus_metrics(url: str, timeout_s: float = 5.0) -> dict[str, float]:
-    """Every sample of a metrics address, by name and labels as Prometheus writes them. Raises ServerError."""
+    """Read a metrics address.
+
+    Args:
+        url: http://HOST:PORT/metrics.
+        timeout_s: Time limit, seconds.
+
+    Returns:
+        Each sample, by name and labels as Prometheus writes them.
+
+    Raises:
+        ServerError: The address is unreachable.
+    """
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as reply:
             text = reply.read(_MOST_BYTES).decode()

@@ -1,8 +1,8 @@
-"""Runs one tritonserver and cleans up after it, whatever ends: the server, its parent, or both at once.
+"""Run one tritonserver and clean up after the end of the server, its parent, or both.
 
-Started by `tritonserver.py` as a process of its own (`python -I -S supervisor.py PREFIX FOLDER COMMAND...`), standard library only. Its
-standard input is a pipe from the parent: when that closes, because the parent asked for it or has died, the server is stopped.
-In the end no process of the server, no /dev/shm file whose name begins with PREFIX, and no FOLDER is left. The exit code is the server's.
+`tritonserver.py` starts it as a separate process (`python -I -S supervisor.py PREFIX FOLDER COMMAND...`), with the standard library
+only. Its standard input is a pipe from the parent: when that closes, because the parent closed it or has died, the server is stopped.
+Finally no process of the server, no /dev/shm file whose name begins with PREFIX, and no FOLDER is left. The exit code is the server's.
 """
 
 from __future__ import annotations
@@ -22,16 +22,26 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(prefix: str, folder: str, command: list[str]) -> int:
+    """Run a server until it ends or the standard input closes.
+
+    Args:
+        prefix: Prefix of the server's files in /dev/shm, which are removed.
+        folder: A folder that is removed.
+        command: The server's command line.
+
+    Returns:
+        Its exit code.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # what ends this process is the pipe
+        signal.signal(number, signal.SIG_IGN)  # only the pipe ends this process
     libc = ctypes.CDLL(None)
 
     def at_start() -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # should even the keeper be killed
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # for the case that this process is killed
 
-    # A group of its own: model processes that outlive a killed server can be found by it.
+    # A separate process group, by which model processes that outlive a killed server are found.
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=at_start, process_group=0)
     threading.Thread(target=_stop_at_end_of_input, args=(server,), daemon=True).start()
     code = server.wait()

@@ -1,4 +1,4 @@
-"""A tritonserver process: started on a model repository, awaited until it really computes, stopped without leaving anything behind."""
+"""A tritonserver process: start on a model repository, wait until it computes, stop without leaving anything behind."""
 
 from __future__ import annotations
 
@@ -22,15 +22,20 @@ from mchmr_stream.serving.tritonserver_binary import TritonBinary
 from mchmr_stream.triton.connection import Connection, ServerAccess
 from mchmr_stream.triton.wire_format import MODEL, About
 
-_TELLING_LINES = 400
+_KEPT_LINES = 400
 _NEVER = threading.Event()
 
 
 class TritonServer:
-    """Context manager. `repository` is a folder as `model_repository.py` writes it.
+    """A context manager that runs tritonserver.
 
-    `ports`: gRPC, HTTP and metrics; 0 picks a free one. `relay` gets every line of the server's log as it comes.
-    `arguments` are handed to tritonserver as they are.
+    Args:
+        binary: The program.
+        repository: A folder as written by `model_repository.py`.
+        host: Address that it listens on.
+        ports: gRPC, HTTP and metrics; 0 picks a free one.
+        relay: Gets each line of the server's log.
+        arguments: Further arguments of tritonserver.
     """
 
     def __init__(
@@ -47,13 +52,13 @@ class TritonServer:
         self.grpc_port, self.http_port, self.metrics_port = _free_ports(host, ports)
         self._binary, self._repository, self._arguments, self._relay = binary, repository, arguments, relay
         self._shm_prefix = f"mchmr_{uuid.uuid4().hex[:12]}_"
-        self._log: deque[str] = deque(maxlen=_TELLING_LINES)
-        self._keeper: subprocess.Popen[str] | None = None
+        self._log: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._supervisor_process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
 
     @property
     def grpc_address(self) -> str:
-        """HOST:PORT to connect to from this machine."""
+        """HOST:PORT for connections from this machine."""
         return str(HostPort(self._own_host, self.grpc_port))
 
     @property
@@ -63,7 +68,7 @@ class TritonServer:
 
     @property
     def metrics_url(self) -> str:
-        """Prometheus text."""
+        """Address of the metrics, as Prometheus text."""
         return f"http://{HostPort(self._own_host, self.metrics_port)}/metrics"
 
     @property
@@ -72,22 +77,22 @@ class TritonServer:
 
     @property
     def pid(self) -> int | None:
-        """Of the server itself, while it runs."""
-        if self._keeper is None or self._keeper.poll() is not None:
+        """Process id of the server while it runs."""
+        if self._supervisor_process is None or self._supervisor_process.poll() is not None:
             return None
-        children = Path(f"/proc/{self._keeper.pid}/task/{self._keeper.pid}/children").read_text().split()
+        children = Path(f"/proc/{self._supervisor_process.pid}/task/{self._supervisor_process.pid}/children").read_text().split()
         return int(children[0]) if children else None
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs."""
-        return self._keeper.poll() if self._keeper is not None else None
+        """Exit code; None while it runs."""
+        return self._supervisor_process.poll() if self._supervisor_process is not None else None
 
     def start(self) -> None:
-        """Returns at once; `wait` waits. A folder for the backends is made, and removed by the keeper."""
+        """Start the server without waiting (see `wait`). A folder for the backends is created, which the supervisor removes."""
         folder = Path(tempfile.mkdtemp(prefix="mchmr-triton-"))
         command = [*self._command(folder), *self._arguments]
-        self._keeper = subprocess.Popen(
+        self._supervisor_process = subprocess.Popen(
             [sys.executable, "-I", "-S", supervisor.__file__, self._shm_prefix, str(folder), *command],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
             env=self._environment(), start_new_session=True,
@@ -96,9 +101,18 @@ class TritonServer:
         self._reader.start()
 
     def wait(self, timeout_s: float = 120, access: ServerAccess | None = None, stop: threading.Event | None = None) -> About | None:
-        """Until a real inference has succeeded; returns what the server says of its model, None when `stop` was set.
+        """Wait until a real inference has succeeded.
 
-        Raises ServerError with the server's own reason when it ends, or is not ready in time.
+        Args:
+            timeout_s: Time limit, seconds.
+            access: Credentials and TLS of the connection.
+            stop: Ends the wait.
+
+        Returns:
+            The server's description of its model; None if `stop` was set.
+
+        Raises:
+            ServerError: The server ended, with its own reason, or is not ready in time.
         """
         until = time.monotonic() + timeout_s
         with Connection(self.grpc_address, MODEL, access or ServerAccess()) as connection:
@@ -119,12 +133,12 @@ class TritonServer:
                     return None
 
     def stop(self) -> int | None:
-        """Stop it and wait until nothing of it is left. Returns its exit code, None when it never ran."""
-        if self._keeper is None:
+        """Stop the server and wait until nothing of it is left. Returns its exit code, None if it never ran."""
+        if self._supervisor_process is None:
             return None
-        assert self._keeper.stdin is not None
-        self._keeper.stdin.close()
-        code = self._keeper.wait()
+        assert self._supervisor_process.stdin is not None
+        self._supervisor_process.stdin.close()
+        code = self._supervisor_process.wait()
         if self._reader is not None:
             self._reader.join()
         return code
@@ -148,7 +162,7 @@ class TritonServer:
             str(self._binary.path),
             f"--model-repository={self._repository.resolve()}",
             *backends,
-            # A model process that died is not restarted by the server: a client has to be able to load the model again.
+            # The server does not restart a model process that died: a client must be able to load the model again.
             "--model-control-mode=explicit",
             f"--load-model={MODEL}",
             "--disable-auto-complete-config",
@@ -161,7 +175,7 @@ class TritonServer:
         ]  # fmt: skip
 
     def _environment(self) -> dict[str, str]:
-        """With this interpreter, its libpython and this package for the model's process, whose own environment is isolated."""
+        """Environment with this interpreter, its libpython and this package, for the model's isolated process."""
         env = dict(os.environ)
         env.pop("PYTHONHOME", None)
         package_root = str(Path(__file__).resolve().parents[2])
@@ -172,25 +186,25 @@ class TritonServer:
         return env
 
     def _read_log(self) -> None:
-        assert self._keeper is not None
-        assert self._keeper.stdout is not None
-        for line in self._keeper.stdout:
+        assert self._supervisor_process is not None
+        assert self._supervisor_process.stdout is not None
+        for line in self._supervisor_process.stdout:
             self._log.append(line.rstrip())
             if self._relay is not None:
                 self._relay(line.rstrip())
 
     def reason(self) -> str:
-        """The first thing that the server complained of."""
+        """The first error in the server's log."""
         lines = list(self._log)
         complaints = [line for line in lines if line.startswith(("E", "error", "Failed", "failed")) or "error" in line.lower()]
         return (complaints or lines or ["it said nothing"])[0][:500]
 
 
-def _free_ports(host: str, wanted: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Raises MissingPart where a wanted port is taken: tritonserver itself would end with a page of messages."""
+def _free_ports(host: str, requested: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Choose ports. Raises MissingPart where one is taken, because tritonserver itself would end with a page of messages."""
     sockets = []
     try:
-        for port in wanted:
+        for port in requested:
             listener = socket.socket(socket.AF_INET)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sockets.append(listener)

@@ -1,4 +1,4 @@
-"""Find a tritonserver to run, and what it needs beside it."""
+"""Find a tritonserver and the files that it needs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HOW = (
 
 @dataclass(frozen=True)
 class TritonBinary:
-    """A tritonserver. `backend_files`: what has to lie in its folder of backends; empty where it knows its own."""
+    """A tritonserver. `backend_files` belong into its folder of backends; empty where it finds its own."""
 
     path: Path
     backend_files: tuple[Path, ...] = ()
@@ -29,7 +29,17 @@ class TritonBinary:
 
 
 def find_tritonserver(named: Path | None = None) -> TritonBinary:
-    """The one that is named, else one on PATH, else the one in the nvidia-pytriton wheel. Raises MissingPart with how to get one."""
+    """Find tritonserver: the named one, else one on PATH, else that of the nvidia-pytriton wheel.
+
+    Args:
+        named: A program.
+
+    Returns:
+        The program and its files.
+
+    Raises:
+        MissingPart: There is none; the message says how to install one.
+    """
     if named is not None:
         if not os.access(named, os.X_OK) or named.is_dir():
             raise MissingPart(f"no program at {named}, expected a tritonserver; {_HOW}")
@@ -37,7 +47,7 @@ def find_tritonserver(named: Path | None = None) -> TritonBinary:
     on_path = shutil.which("tritonserver")
     if on_path is not None:
         return TritonBinary(Path(on_path).resolve())
-    found = importlib.util.find_spec("pytriton")  # finds the folder and runs none of its code, which would need numpy 1
+    found = importlib.util.find_spec("pytriton")  # finds the folder without running its code, which would need numpy 1
     if found is None or not found.submodule_search_locations:
         raise MissingPart(f"no tritonserver here (not on PATH, and the package nvidia-pytriton is not installed); {_HOW}")
     return _in_wheel(Path(found.submodule_search_locations[0]) / "tritonserver")

@@ -88,7 +88,16 @@ class OscSink:
 
 
 def messages(root: str, moment: Moment, gone: set[int]) -> Iterator[OscMessage]:
-    """All messages of one result, the frame's own message first."""
+    """Encode one result, the frame's own message first.
+
+    Args:
+        root: Prefix of the addresses.
+        moment: The result.
+        gone: Identities that are absent since the last result.
+
+    Yields:
+        The messages.
+    """
     scene = moment.scene
     bodies = scene.bodies
     yield message(f"{root}/frame", bodies.frame, float(bodies.time_s), len(scene))
@@ -110,7 +119,15 @@ def _gone(root: str, identities: set[int]) -> Iterator[OscMessage]:
 
 
 def message(address: str, *values: float) -> OscMessage:
-    """Build a message of ints (`i`) and floats (`f`)."""
+    """Build a message.
+
+    Args:
+        address: OSC address.
+        *values: ints (`i`) and floats (`f`).
+
+    Returns:
+        The message.
+    """
     from pythonosc.osc_message_builder import OscMessageBuilder
 
     builder = OscMessageBuilder(address)

@@ -163,7 +163,7 @@ class OverlaySink:
         try:
             movie = self._movie_in(output, (width, height), first_s)
             if self._earlier is not None:
-                copied = movie.go_on_after(self._earlier, time_s)
+                copied = movie.continue_from(self._earlier, time_s)
                 expected = np.count_nonzero(self._earlier_times_s >= first_s)
                 if copied < expected:
                     log.warning("%s lacks %d of the %d pictures before %.3f s", self.path, expected - copied, expected, time_s)
@@ -195,7 +195,7 @@ class _OverlayVideo:
         self._first_s = first_s
         self._last_tick = -1
 
-    def go_on_after(self, earlier: EarlierOverlay, time_s: float) -> int:
+    def continue_from(self, earlier: EarlierOverlay, time_s: float) -> int:
         """Copy the earlier pictures before `time_s`, the time of the next one; returns their number."""
         self._output.start_encoding()
         copied = 0

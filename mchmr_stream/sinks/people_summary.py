@@ -40,6 +40,12 @@ class PersonSeen:
         return len(self._frames)
 
     def add(self, bodies: Bodies, row: int) -> None:
+        """Add a row.
+
+        Args:
+            bodies: The bodies of a frame.
+            row: The person's row in it.
+        """
         self._frames.append(bodies.frame)
         self._times_s.append(bodies.time_s)
         self._confidence.append(float(bodies.confidence[row]))
@@ -48,11 +54,16 @@ class PersonSeen:
         self._identity_doubt.append(int(bodies.identity_doubt[row]))
 
     def replace(self, bodies: Bodies, row: int) -> None:
-        """Update a row from a second pass; bodies without a row are ignored."""
-        place = bisect_left(self._frames, bodies.frame)
-        if place < len(self) and self._frames[place] == bodies.frame:
-            self._confidence[place] = float(bodies.confidence[row])
-            self._filled[place] = int(bodies.interpolated[row])
+        """Update a row from a second pass; bodies without a row are ignored.
+
+        Args:
+            bodies: The bodies of a frame.
+            row: The person's row in it.
+        """
+        index = bisect_left(self._frames, bodies.frame)
+        if index < len(self) and self._frames[index] == bodies.frame:
+            self._confidence[index] = float(bodies.confidence[row])
+            self._filled[index] = int(bodies.interpolated[row])
 
     @classmethod
     def of(cls, track: Track) -> PersonSeen:
@@ -63,6 +74,7 @@ class PersonSeen:
 
     @property
     def confidence_sum(self) -> float:
+        """Sum of the rows' confidence, NaN ignored."""
         return float(np.nansum(self._confidence))
 
     def summary(self) -> dict[str, Any]:
@@ -84,8 +96,8 @@ class PersonSeen:
         if not len(rows):
             return []
         shortest_s = min(_SHORTEST_S, float(times_s[-1] - times_s[0]))
-        stretches = np.split(rows, np.flatnonzero(np.diff(times_s[rows]) > _JOINED_S) + 1)
-        lasting = [own for own in stretches if times_s[own[-1]] - times_s[own[0]] >= shortest_s]
+        segments = np.split(rows, np.flatnonzero(np.diff(times_s[rows]) > _JOINED_S) + 1)
+        lasting = [own for own in segments if times_s[own[-1]] - times_s[own[0]] >= shortest_s]
         return [
             {
                 "from_s": float(times_s[own[0]]),

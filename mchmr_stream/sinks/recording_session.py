@@ -90,6 +90,7 @@ class RecordingSession:
         return self._end(None)
 
     def status(self) -> RecordingStatus:
+        """The current recording, or the last one."""
         with self._lock:
             return self._last if self._current is None else self._current.status(active=True)
 

@@ -56,7 +56,16 @@ def layout(names: Sequence[str]) -> Any:
 
 
 def save_to(path: Path, recording: Any, views: Any) -> None:
-    """Direct the recording to a file. Raises OSError if it cannot be opened."""
+    """Direct the recording to a file.
+
+    Args:
+        path: The file.
+        recording: Rerun's recording.
+        views: The initial layout.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
     try:
         recording.save(path, default_blueprint=views)
     except RuntimeError as error:
@@ -67,7 +76,15 @@ def save_to(path: Path, recording: Any, views: Any) -> None:
 
 
 def finish(recording: Any, timeout_sec: float = 3600.0) -> None:
-    """Flush and disconnect. Raises OSError if the rest cannot be delivered, as on a full disk."""
+    """Flush and disconnect.
+
+    Args:
+        recording: Rerun's recording.
+        timeout_sec: Time limit, seconds.
+
+    Raises:
+        OSError: The rest cannot be delivered, as on a full disk.
+    """
     try:
         recording.flush(timeout_sec=timeout_sec)
     except RuntimeError as error:
@@ -83,7 +100,12 @@ def root_of(source: str) -> str:
 
 
 class RerunScenes:
-    """Log the scenes of one source to a recording. Metres; camera axes (x right, y down, z forward)."""
+    """Log the scenes of one source to a recording. Metres; camera axes (x right, y down, z forward).
+
+    Args:
+        recording: Rerun's recording.
+        source: Name of the source.
+    """
 
     def __init__(self, recording: rerun.RecordingStream, source: str) -> None:
         self._recording, self._root = recording, root_of(source)

@@ -160,7 +160,15 @@ class ReportSink:
 
 
 def is_worth_keeping(output: Path, paths: OutputPaths) -> bool:
-    """Whether a file exists and is more than the report of a run that failed before its first frame."""
+    """Whether a file exists and is more than the report of a run that failed before its first frame.
+
+    Args:
+        output: The file.
+        paths: The outputs of its run.
+
+    Returns:
+        False for a missing file and for such a report.
+    """
     return os.path.exists(output) and not (output == paths.report and not os.path.exists(paths.bodies) and _is_of_a_failure(output))
 
 

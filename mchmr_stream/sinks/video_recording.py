@@ -73,8 +73,8 @@ class VideoRecordingSink:
         track = self._tracks.get(moment.source.name)
         if track is None:
             began = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(moment.clock_s))
-            place = self._where.replace("{source}", plain_name(moment.source.name)).replace("{time}", began)
-            track = _ServerTrack(place, moment.source.fps) if self._to_server else _FileTrack(_new_file(place), moment.source.fps)
+            target = self._where.replace("{source}", plain_name(moment.source.name)).replace("{time}", began)
+            track = _ServerTrack(target, moment.source.fps) if self._to_server else _FileTrack(_new_file(target), moment.source.fps)
             self._tracks[moment.source.name] = track
         if track.ready():
             track.add(draw_scene(moment.scene, device=self._device), moment.scene.frame.time_s)
@@ -189,9 +189,9 @@ class _ServerTrack:
         self._again_s = time.monotonic() + self._backoff.next_s()
 
 
-def _new_file(place: str) -> Path:
+def _new_file(target: str) -> Path:
     """Check a new file; raises UsageError if it exists or its folder does not."""
-    path = Path(place)
+    path = Path(target)
     check_folder(path)
     if path.exists():
         raise UsageError(f"--record: {path} exists; choose another name, or put {{time}} into it")

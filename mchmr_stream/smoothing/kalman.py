@@ -148,8 +148,8 @@ class KalmanSmoother:
         if not ready:
             return []
         last = ready[-1].number
-        wanted = {int(one) for held in ready for sample in (held.sample, *held.filled) for one in sample.segment} - {NOT_SMOOTHED}
-        known = {segment: self._people[segment].smoothed(last) for segment in wanted}
+        needed = {int(one) for held in ready for sample in (held.sample, *held.filled) for one in sample.segment} - {NOT_SMOOTHED}
+        known = {segment: self._people[segment].smoothed(last) for segment in needed}
         out = []
         for held in ready:
             samples = [held.sample, *held.filled]

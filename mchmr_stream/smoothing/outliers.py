@@ -26,7 +26,7 @@ _DOUBTFUL = 0.7
 _REJECTED = 4.0
 _REJECTED_RAD = 0.5
 """A joint beyond both limits is rejected."""
-_WHOLE_BODY = 5
+_ROW_JOINTS = 5
 """With so many joints rejected, or the root, the whole row is rejected: a flip concerns the body, not a limb."""
 _LEAST_RAD = 0.05
 _LEAST_LOG_DEPTH, _REJECTED_LOG_DEPTH = 0.02, 0.15
@@ -53,28 +53,28 @@ def without_outliers(middle: Sample, around: Window) -> Sample:
     distance = geodesic_rad(usual[None], around.rotations)
     far, excess = _excess(distance, others[..., None], offsets_s, _LEAST_RAD)
     rejected = (excess > _REJECTED) & (far > _REJECTED_RAD) & enough[:, None]
-    whole = rejected[:, 0] | (rejected.sum(-1) >= _WHOLE_BODY)
+    row_rejected = rejected[:, 0] | (rejected.sum(-1) >= _ROW_JOINTS)
 
     depth = np.log(around.transl_m[..., 2:])
     bearing = around.transl_m[..., :2] / around.transl_m[..., 2:]
     # Two medians in one call; the depth is padded with a zero.
-    places = np.concatenate([bearing, depth, np.zeros_like(depth)], -1).reshape(len(weights), -1, 2)
-    middles = median(places, np.repeat(weights, 2, 1), np.tile([_SOFTEST_BEARING, _SOFTEST_LOG_DEPTH], weights.shape[1]))
-    off = np.linalg.norm(places - middles, axis=-1).reshape(*weights.shape, 2)
+    transls = np.concatenate([bearing, depth, np.zeros_like(depth)], -1).reshape(len(weights), -1, 2)
+    middles = median(transls, np.repeat(weights, 2, 1), np.tile([_SOFTEST_BEARING, _SOFTEST_LOG_DEPTH], weights.shape[1]))
+    off = np.linalg.norm(transls - middles, axis=-1).reshape(*weights.shape, 2)
     off_bearing, off_depth = off[..., 0], off[..., 1]
     far_depth, excess_depth = _excess(off_depth, others, offsets_s, _LEAST_LOG_DEPTH)
     far_bearing, excess_bearing = _excess(off_bearing, others, offsets_s, _LEAST_BEARING)
     jumped = ((excess_depth > _REJECTED) & (far_depth > _REJECTED_LOG_DEPTH)) | (
         (excess_bearing > _REJECTED) & (far_bearing > _REJECTED_BEARING)
     )
-    place_excess = np.maximum(excess_depth, excess_bearing)
+    transl_excess = np.maximum(excess_depth, excess_bearing)
 
-    transl_noise = np.where(enough, middle.transl_noise * _inflation(place_excess), middle.transl_noise)
+    transl_noise = np.where(enough, middle.transl_noise * _inflation(transl_excess), middle.transl_noise)
     return replace(
         middle,
         rotations=usual,
-        noise=np.where(rejected | whole[:, None], np.inf, middle.noise),
-        transl_noise=np.where((jumped & enough) | whole, np.inf, transl_noise),
+        noise=np.where(rejected | row_rejected[:, None], np.inf, middle.noise),
+        transl_noise=np.where((jumped & enough) | row_rejected, np.inf, transl_noise),
     )
 
 

@@ -23,7 +23,7 @@ _TRANSL_SPECTRAL_DENSITY = 8.0
 _GATE = 16.0
 _GATE_RAD = 0.6
 """A rotation is gated when its squared innovation exceeds the expected one by this factor and its angle exceeds the limit."""
-_PLACE_GATE, _PLACE_SHARE = 4.0, 0.12
+_TRANSL_GATE, _TRANSL_SHARE = 4.0, 0.12
 """A translation is gated when its squared innovation exceeds the first and its offset the second, as a share of the distance."""
 _SWAP_RAD, _SWAP_SHARE = 0.12, 0.5
 """Limbs are gated when they are off by more than the angle on average, and by less than this share of it once left and right are
@@ -38,7 +38,7 @@ class _Step:
     number: int
     time_s: float
     rotation: rotation_filter.RotationStep
-    place: translation_filter.TranslationStep
+    transl: translation_filter.TranslationStep
 
 
 class PersonFilter:
@@ -51,7 +51,7 @@ class PersonFilter:
 
     def __init__(self, strength: float, *, gated: bool) -> None:
         self._spectral_density = rotation_filter.RHO / (TIME_CONSTANTS_S * strength) ** 4
-        self._place_spectral_density = _TRANSL_SPECTRAL_DENSITY / strength**2
+        self._transl_spectral_density = _TRANSL_SPECTRAL_DENSITY / strength**2
         self._gated = gated
         self._rejected_since_s: float | None = None
         self._transl_rejected_since_s: float | None = None
@@ -68,7 +68,12 @@ class PersonFilter:
         return self._steps[-1].number
 
     def skip(self, number: int, time_s: float) -> None:
-        """Add a frame in which the person has no row, between two that have one."""
+        """Add a frame in which the person has no row, between two that have one.
+
+        Args:
+            number: Frame number.
+            time_s: Timestamp.
+        """
         self._steps.append(self._predicted(number, time_s))
 
     def add(self, number: int, time_s: float, rotations: Array, transl_m: Array, noise: Array, transl_noise: float) -> bool:
@@ -95,18 +100,18 @@ class PersonFilter:
         accepted = not self._gated or self._passes(predicted, rotations, duration_s)
         if not accepted:
             noise, transl_noise = np.full(24, np.inf), np.inf
-        elif self._gated and not self._place_passes(predicted, transl_m, duration_s):
+        elif self._gated and not self._transl_passes(predicted, transl_m, duration_s):
             transl_noise = np.inf
         rotation = rotation_filter.update(predicted.rotation, rotations, duration_s, noise)
-        self._steps.append(_Step(number, time_s, rotation, translation_filter.update(predicted.place, transl_m, duration_s, transl_noise)))
+        self._steps.append(_Step(number, time_s, rotation, translation_filter.update(predicted.transl, transl_m, duration_s, transl_noise)))
         return accepted
 
     def smoothed(self, until: int) -> dict[int, tuple[Array, Array]]:
         """Frame number -> smoothed rotations (24, 3, 3) and translation (3,), for each kept frame up to `until`."""
         numbers = [one.number for one in self._steps if one.number <= until]
         rotations = rotation_filter.smoothed([one.rotation for one in self._steps], len(numbers))
-        places = translation_filter.smoothed([one.place for one in self._steps], len(numbers))
-        return dict(zip(numbers, zip(rotations, places, strict=True), strict=True))
+        transls = translation_filter.smoothed([one.transl for one in self._steps], len(numbers))
+        return dict(zip(numbers, zip(rotations, transls, strict=True), strict=True))
 
     def forget(self, before: int) -> None:
         """Drop the frames before this one. The last step stays, because the next one continues from it."""
@@ -119,7 +124,7 @@ class PersonFilter:
         speed = np.linalg.norm(last.rotation.turning, axis=-1)
         spectral_density = self._spectral_density * (1 + speed / _QUICK_RAD_S) ** 4 if self._gated else self._spectral_density
         rotation = rotation_filter.predict(last.rotation, dt_s, spectral_density)
-        return _Step(number, time_s, rotation, translation_filter.predict(last.place, dt_s, self._place_spectral_density))
+        return _Step(number, time_s, rotation, translation_filter.predict(last.transl, dt_s, self._transl_spectral_density))
 
     def _passes(self, predicted: _Step, rotations: Array, duration_s: float) -> bool:
         """Gate a row by its innovation: the whole body or its root turns at once, or the sides are exchanged."""
@@ -136,11 +141,11 @@ class PersonFilter:
         self._rejected_since_s = None
         return True
 
-    def _place_passes(self, predicted: _Step, transl_m: Array, duration_s: float) -> bool:
+    def _transl_passes(self, predicted: _Step, transl_m: Array, duration_s: float) -> bool:
         """Gate a translation: a person's distance does not jump."""
-        off_m = np.linalg.norm(transl_m - predicted.place.transl_m)
-        wild = off_m > _PLACE_SHARE * np.linalg.norm(predicted.place.transl_m)
-        if not (wild and translation_filter.squared_innovation(predicted.place, transl_m, duration_s) > _PLACE_GATE):
+        off_m = np.linalg.norm(transl_m - predicted.transl.transl_m)
+        wild = off_m > _TRANSL_SHARE * np.linalg.norm(predicted.transl.transl_m)
+        if not (wild and translation_filter.squared_innovation(predicted.transl, transl_m, duration_s) > _TRANSL_GATE):
             self._transl_rejected_since_s = None
             return True
         since = self._transl_rejected_since_s if self._transl_rejected_since_s is not None else predicted.time_s

@@ -96,7 +96,16 @@ def white_noise(dt_s: float) -> Array:
 
 
 def squared_innovation(predicted: RotationStep, rotations: Array, duration_s: float) -> Array:
-    """(J,) squared angle between prediction and measurement, relative to its expected value."""
+    """Squared angle between prediction and measurement, relative to its expected value.
+
+    Args:
+        predicted: The predicted step.
+        rotations: (J, 3, 3) measured rotations.
+        duration_s: Seconds that the measurement represents.
+
+    Returns:
+        (J,).
+    """
     expected = 3 * (predicted.covariance[:, 0, 0] + RHO / duration_s)
     return np.asarray(geodesic_rad(predicted.rotations, rotations) ** 2 / expected)
 
@@ -128,7 +137,15 @@ def update(predicted: RotationStep, rotations: Array, duration_s: float, noise: 
 
 
 def smoothed(steps: list[RotationStep], count: int) -> Array:
-    """(count, J, 3, 3) rotations of the first `count` steps, given all steps."""
+    """Smooth by the Rauch-Tung-Striebel pass.
+
+    Args:
+        steps: All steps.
+        count: Number of the first steps that are returned.
+
+    Returns:
+        (count, J, 3, 3) rotations, given all steps.
+    """
     error = np.zeros_like(steps[-1].correction)
     errors = [error]
     for after in reversed(steps[1:]):

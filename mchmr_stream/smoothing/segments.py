@@ -33,6 +33,7 @@ class Sample:
 
     @property
     def time_s(self) -> float:
+        """Time of the frame, seconds."""
         return self.bodies.time_s
 
     def to_bodies(self, rotations: Array, transl_m: Array, betas: Array) -> Bodies:
@@ -63,7 +64,10 @@ class Sample:
 class TrackSegments:
     """Number the unbroken segments of each track. A frame of an earlier time than the last restarts all of them.
 
-    Nothing is averaged over a gap longer than `max_gap_s`: the motion in between is unknown.
+    Nothing is averaged over a long gap, because the motion in between is unknown.
+
+    Args:
+        max_gap_s: Longest gap within a segment, seconds.
     """
 
     def __init__(self, max_gap_s: float) -> None:

@@ -35,10 +35,14 @@ class Window:
 
 
 class CentredWindow:
-    """Call `change` with each frame and its window of `half_s` to either side, once the window is complete.
+    """Call a function with each frame and its window, once the window is complete.
 
     A sample's weight is its own times the time it represents, half of the distance to either neighbour. A varying frame rate or equal
     timestamps thus give no moment more weight than another.
+
+    Args:
+        half_s: Half width of the window, seconds.
+        change: The function; it returns the changed frame.
     """
 
     def __init__(self, half_s: float, change: Callable[[Sample, Window], Sample]) -> None:

@@ -86,7 +86,16 @@ def predict(before: TranslationStep, dt_s: float, spectral_density: float) -> Tr
 
 
 def squared_innovation(predicted: TranslationStep, transl_m: Array, duration_s: float) -> float:
-    """Squared distance between prediction and measurement, relative to its expected value."""
+    """Squared distance between prediction and measurement, relative to its expected value.
+
+    Args:
+        predicted: The predicted step.
+        transl_m: (3,) measured translation, metres.
+        duration_s: Seconds that the measurement represents.
+
+    Returns:
+        The ratio.
+    """
     off = transl_m - predicted.transl_m
     expected = predicted.covariance[:3, :3] + _measured(transl_m, duration_s, 1.0)
     return float(off @ np.linalg.solve(expected, off)) / 3
@@ -113,7 +122,15 @@ def update(predicted: TranslationStep, transl_m: Array, duration_s: float, noise
 
 
 def smoothed(steps: list[TranslationStep], count: int) -> Array:
-    """(count, 3) translations of the first `count` steps, given all steps."""
+    """Smooth by the Rauch-Tung-Striebel pass.
+
+    Args:
+        steps: All steps.
+        count: Number of the first steps that are returned.
+
+    Returns:
+        (count, 3) translations, given all steps.
+    """
     means = [steps[-1].mean]
     for before, after in zip(reversed(steps[:-1]), reversed(steps[1:]), strict=True):
         means.append(before.mean + after.gain @ (means[-1] - after.predicted))

@@ -1,1 +1,1 @@
-"""Video and sound out: H.264, sound of the source, pushing to servers, continuing an earlier overlay."""
+"""Encoding of video and sound: H.264, sound of the source, push to servers, continuation of an earlier overlay."""

@@ -1,4 +1,4 @@
-"""The source's sound, carried over into the overlay: copied where MP4 takes its codec, else encoded as AAC."""
+"""The source's sound in the overlay: copied where MP4 supports its codec, else encoded as AAC."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ import av.error
 log = logging.getLogger(__name__)
 
 COPIED = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus"})
-"""Codecs that MP4 players understand."""
+"""Codecs that MP4 players support."""
 _MICROSECOND = 1_000_000
 
 
 class Sound:
-    """Feeds the first sound track of `path` into an open MP4, in step with the pictures.
+    """Write the first sound track of a file to an open MP4, in step with the pictures.
 
-    Output time 0 is `start_s` seconds after the first picture of the file's video stream `video_stream`. Use `open_sound`:
-    a file may have none.
+    Use `open_sound`, because a file may have no sound.
+
+    Args:
+        source: The file with the sound.
+        output: The open MP4.
+        start_s: Output time 0 in seconds after the first picture of the source's video stream.
+        video_stream: Index of that stream.
     """
 
     def __init__(
@@ -44,7 +49,7 @@ class Sound:
         self._ended = False
 
     def play_until(self, time_s: float) -> None:
-        """Write everything that sounds before this output time."""
+        """Write all packets before this output time."""
         while not self._ended:
             try:
                 piece = self._held or next(self._pieces, None)
@@ -67,8 +72,8 @@ class Sound:
         zero_ticks = round(self._zero_s / self._track.time_base)
         last_dts = zero_ticks - 1
         for packet in self._source.demux(self._track):
-            # Packets before the start are dropped whole: sound starts up to one packet (about 0.02 s) late.
-            # Packets out of order, as joined recordings have them, would make the writer refuse the file.
+            # Packets before the start are dropped: sound starts up to one packet (about 0.02 s) late. Packets out of order, as in
+            # joined recordings, would make the muxer refuse the file.
             if packet.pts is None or packet.dts is None or packet.pts < zero_ticks or packet.dts <= last_dts:
                 continue
             last_dts = packet.dts
@@ -94,7 +99,17 @@ class Sound:
 
 
 def open_sound(path: str, output: av.container.OutputContainer, start_s: float, video_stream: int = 0) -> Sound | None:
-    """The sound of a file, or None where it has none. A file that cannot be opened gives a warning and no sound."""
+    """Open the sound of a file.
+
+    Args:
+        path: The file with the sound.
+        output: The open MP4.
+        start_s: Output time 0 in seconds after the first picture.
+        video_stream: Index of the video stream of the pictures.
+
+    Returns:
+        The sound; None if there is none. A file that cannot be opened gives a warning and no sound.
+    """
     try:
         source = av.open(path)
     except (OSError, av.error.FFmpegError) as error:

@@ -1,4 +1,4 @@
-"""Pictures as H.264, yuv420p, BT.709: what every player and every streaming server takes."""
+"""H.264 in yuv420p, BT.709, which all players and streaming servers support."""
 
 from __future__ import annotations
 
@@ -18,13 +18,24 @@ ENCODER = "libx264"
 LONGEST_SIDE_PX = 16_384
 """x264's limit"""
 BT709 = 1
-"""Its number for primaries and for the transfer curve in ITU-T H.273."""
+"""Its number for primaries and transfer curve in ITU-T H.273."""
 
 
 def h264_stream(output: av.container.OutputContainer, size_wh: tuple[int, int], fps: float, options: Mapping[str, str]) -> av.VideoStream:
-    """A track of pictures of that size; odd sizes grow by one pixel (H.264 needs even ones). `options`: x264's.
+    """Add a video track to a container. Odd sizes grow by one pixel, because H.264 needs even ones.
 
-    Raises MissingPart where PyAV came without x264, EncodingError where x264 takes no pictures of that size.
+    Args:
+        output: The open container.
+        size_wh: Width and height, px.
+        fps: Nominal frame rate.
+        options: x264's options.
+
+    Returns:
+        The track.
+
+    Raises:
+        MissingPart: PyAV was built without x264.
+        EncodingError: x264 does not support the size.
     """
     width, height = size_wh
     if max(size_wh) > LONGEST_SIDE_PX:
@@ -36,7 +47,7 @@ def h264_stream(output: av.container.OutputContainer, size_wh: tuple[int, int], 
             "this PyAV cannot encode H.264 (no libx264); install the one from PyPI: pip install --force-reinstall av"
         ) from error
     video.width, video.height, video.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-    # Without B-frames the file's duration is exact also where frames are unevenly spaced, and nothing waits for later ones.
+    # Without B-frames the file's duration is exact for unevenly spaced frames, and no frame waits for later ones.
     video.options = {"bf": "0", **options}
     video.codec_context.time_base = CLOCK
     video.codec_context.color_range = ColorRange.MPEG
@@ -46,7 +57,11 @@ def h264_stream(output: av.container.OutputContainer, size_wh: tuple[int, int], 
 
 
 class YuvPictures:
-    """RGB as pictures for such a track, all of one size; keeps what libav needs to prepare once. For one thread."""
+    """Convert RGB to pictures for such a track, all of one size. libav's state is kept, so it is not thread-safe.
+
+    Args:
+        size_wh: Width and height, px.
+    """
 
     def __init__(self, size_wh: tuple[int, int]) -> None:
         self._width, self._height = size_wh
@@ -57,11 +72,19 @@ class YuvPictures:
         self._reformatter = VideoReformatter()
 
     def picture(self, rgb: NDArray[np.uint8], tick: int) -> av.VideoFrame:
-        """(height, width, 3), to be shown at a tick of `CLOCK`."""
+        """Convert one picture.
+
+        Args:
+            rgb: (height, width, 3).
+            tick: Its time in ticks of `CLOCK`.
+
+        Returns:
+            The picture; it is valid until the next call.
+        """
         self._pixels[: self._height, : self._width] = rgb
         self._pixels[self._height :, : self._width] = rgb[-1]
         self._pixels[:, self._width :] = self._pixels[:, self._width - 1 : self._width]
-        # One thread: it runs beside a pipeline that has the cores.
+        # One thread, because the pipeline uses the other cores.
         frame = self._reformatter.reformat(
             self._source, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, threads=1
         )

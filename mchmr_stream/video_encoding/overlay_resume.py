@@ -1,4 +1,4 @@
-"""The overlay that an earlier run left, to be gone on with: its H.264 pictures are copied, not encoded again."""
+"""Continuation of an earlier run's overlay: its H.264 pictures are copied, not encoded again."""
 
 from __future__ import annotations
 
@@ -22,17 +22,24 @@ _PARAMETER_SETS = (7, 8)
 
 
 def note(first_s: float) -> str:
-    """The comment in an overlay's metadata: which time of the source its time 0 is."""
+    """The comment in an overlay's metadata: the source's time at its time 0."""
     return _NOTE.format(repr(first_s))
 
 
 def parameter_sets(annex_b: bytes) -> list[bytes]:
-    """What a decoder must know before the first picture. Pictures can share a track only where these are the same."""
+    """The parameter sets of a stream. Pictures can share a track only where these are equal."""
     return [unit for unit in _START_CODE.split(annex_b) if unit and unit[0] & 0x1F in _PARAMETER_SETS]
 
 
 class EarlierOverlay:
-    """Reads an overlay of this package. Raises InputError when the file is something else or damaged."""
+    """Read an overlay of this package.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: The file is something else, or damaged.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -47,16 +54,16 @@ class EarlierOverlay:
         if written is None:
             raise InputError(f"{path} is not an overlay that mchmr wrote; {_ADVICE}")
         self.first_s = float(written[1])
-        """The time of the source that is time 0 here."""
+        """The source's time at time 0 of this file."""
 
     def packets(self) -> Iterator[tuple[float, av.Packet]]:
-        """Every coded picture with its time in this file. Annex B, which is what encoders give and what muxers expect of them."""
+        """Each coded picture with its time in this file, in Annex B format, as from an encoder and as muxers expect it."""
         with av.open(str(self.path)) as container:
             for packet in self._annex_b(container, container.streams.video[0]):
                 yield _time_s(packet.pts, packet.time_base), packet
 
     def pictures(self) -> Iterator[tuple[float, av.VideoFrame]]:
-        """Every picture with its time in this file, decoded."""
+        """Each picture with its time in this file, decoded."""
         with av.open(str(self.path)) as container:
             for picture in container.decode(video=0):
                 yield _time_s(picture.pts, picture.time_base), picture
@@ -64,9 +71,9 @@ class EarlierOverlay:
     @staticmethod
     def _annex_b(container: av.container.InputContainer, video: av.VideoStream) -> Iterator[av.Packet]:
         annex_b = BitStreamFilterContext("h264_mp4toannexb", video)
-        with suppress(av.error.InvalidDataError):  # a run was killed while it wrote; whoever needs more pictures says what is missing
+        with suppress(av.error.InvalidDataError):  # a killed run may leave a truncated file; the caller reports missing pictures
             for packet in container.demux(video):
-                if packet.size and not packet.is_corrupt:  # an empty one marks the end
+                if packet.size and not packet.is_corrupt:  # an empty packet marks the end
                     yield from annex_b.filter(packet)
 
 

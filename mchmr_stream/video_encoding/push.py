@@ -1,4 +1,4 @@
-"""A file object whose other end is a streaming server: writing to it never waits longer than was said."""
+"""A file object that sends to a streaming server: a write never blocks longer than `STALL_S`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from mchmr_stream.errors import ServerError
 from mchmr_stream.video_encoding.relay import ADDRESS
 
 STALL_S = 5.0
-"""A server that takes nothing for so long is given up."""
+"""A server that accepts nothing for this long is given up."""
 _SLEEP_S = 0.005
 
 
 class Push:
-    """Takes what a muxer of `relay.PIPE_FORMAT` writes to the process that passes it on."""
+    """Send the output of a muxer of `relay.PIPE_FORMAT` to the relay process.
+
+    Args:
+        url: Address of the server.
+    """
 
     def __init__(self, url: str) -> None:
         environment = {**os.environ, ADDRESS: url}
         command = [sys.executable, "-m", "mchmr_stream.video_encoding.relay"]
-        # (a session of its own: Ctrl-C is for the run, which then ends the relay in its turn)
+        # A session of its own: Ctrl-C goes to the run only, which then ends the relay.
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, start_new_session=True
         )
@@ -32,7 +36,7 @@ class Push:
         self._broken = False
 
     def write(self, data: bytes) -> int:
-        """All of it. Raises ServerError where the server is away or takes nothing."""
+        """Write all data. Raises ServerError where the server is unreachable or accepts nothing."""
         left, until_s = memoryview(data), time.monotonic() + STALL_S
         while left and not self._broken:
             try:
@@ -48,7 +52,7 @@ class Push:
         return len(data)
 
     def close(self) -> None:
-        """Let the server have the rest, or end the process where that takes long."""
+        """Send the rest, or end the process where that takes too long."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
@@ -61,7 +65,7 @@ class Push:
         self._process.stderr.close()
 
     def _reason(self) -> str:
-        """What the process said when it ended; one line at most."""
+        """The process's error output after its end, at most one line."""
         assert self._process.stderr is not None
         try:
             self._process.wait(1)

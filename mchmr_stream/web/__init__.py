@@ -1,1 +1,1 @@
-"""The page on which a live run is watched, and the JSON lines by WebSocket: one small server for both."""
+"""The web page of a live run, and JSON lines by WebSocket: one small server for both."""

@@ -1,4 +1,4 @@
-"""Who may see the page: where it listens, the token in its address, and which requests of browsers are its own."""
+"""Access control of the page: its address, the token in it, and the check of a request's Host and Origin headers."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from mchmr_stream.runtime.host_port import HostPort, is_loopback
 
 @dataclass(frozen=True)
 class PageAccess:
-    """What a request must bring.
+    """The conditions of a request.
 
-    On a loopback address anybody on this machine may come, but no foreign page in a browser of this machine: a name that was pointed at
-    127.0.0.1 (DNS rebinding) is not among the hosts, and an Origin must be the page's own. Elsewhere the first part of the path must be
-    the token.
+    On a loopback address all programs of this machine have access, but no other page in a browser of this machine: a foreign name that
+    resolves to 127.0.0.1 (DNS rebinding) is rejected, and an Origin must be the page's own. On other addresses the first part of the
+    path must be the token.
     """
 
     host: str
     port: int
-    """0: a free one"""
+    """0: any free port"""
     token: str | None
 
     @staticmethod
     def of(settings: LiveSettings) -> PageAccess | None:
-        """As the settings say; None where there is to be no page."""
+        """Build from the settings; None without a page."""
         if settings.page is None:
             return None
         place = HostPort.parse(settings.page, "127.0.0.1:8765")
@@ -38,12 +38,12 @@ class PageAccess:
         return PageAccess(place.host, place.port, token)
 
     def url(self, port: int) -> str:
-        """Where the page is, given the port that was taken."""
+        """Address of the page on the port that was taken."""
         host = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host
         return f"http://{HostPort(host, port)}/" + (f"{self.token}/" if self.token else "")
 
     def path_within(self, path: str) -> str | None:
-        """The path behind the token, without its query; None where the token is missing or wrong."""
+        """The path after the token, without query; None where the token is missing or wrong."""
         path = urlsplit(path).path
         if self.token is None:
             return path
@@ -51,7 +51,15 @@ class PageAccess:
         return slash + rest if secrets.compare_digest(given.encode(), self.token.encode()) else None
 
     def is_foreign(self, hosts: Sequence[str], origins: Sequence[str]) -> str | None:
-        """What is wrong with the Host and Origin headers of a request; None: nothing."""
+        """Check the Host and Origin headers of a request.
+
+        Args:
+            hosts: Values of Host.
+            origins: Values of Origin.
+
+        Returns:
+            The reason to reject the request; None to accept it.
+        """
         if len(hosts) != 1:
             return f"got {len(hosts)} Host headers, expected one"
         host = hosts[0].lower()
@@ -65,7 +73,7 @@ class PageAccess:
 
 
 def _name_of(host: str) -> str:
-    """Without the port, and without the brackets of an IPv6 address."""
+    """The host without port and without the brackets of an IPv6 address."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:

@@ -1,4 +1,7 @@
-"""A live run on a page: what watchers see is made once for all of them, beside the pipeline, and only while somebody looks."""
+"""The web page of a live run.
+
+Messages are made once for all watchers, off the pipeline's threads, and only while there are watchers.
+"""
 
 from __future__ import annotations
 
@@ -28,23 +31,31 @@ from mchmr_stream.web.page_server import Change, PageServer, Record, StopRecordi
 log = logging.getLogger(__name__)
 
 HISTORY_S = 60.0
-"""How far back the page's chart goes."""
+"""Length of the page's chart."""
 RECENT_S = 3.0
-"""What each status repeats of it, so that no result is missed."""
+"""Part of it that each status repeats, so that no result is missed."""
 REMEMBERED_PEOPLE = 200
 MOST_INTERVAL = 8
 STRENGTHS = (0.1, 10.0)
 
 
 class LivePage:
-    """Serves a run; implements `protocols.LiveSink`. `url` is where.
+    """Serve a run at `url`; implements `protocols.LiveSink`.
 
-    `write` only hands over. A thread of its own draws the newest moment of each source that somebody watches, at most `live.page_fps` times
-    a second, and the server sends it to whoever is ready for it. Recordings are written by `recorder`.
+    `write` only queues. A separate thread draws the newest moment of each watched source, at most `live.page_fps` times a second, and
+    the server sends it to each watcher that is ready. Recordings are written by `recorder`.
     """
 
     def __init__(self, run: LiveRun, access: PageAccess) -> None:
-        """Raises UsageError where it cannot listen there."""
+        """Start the server.
+
+        Args:
+            run: The live run.
+            access: Address and token.
+
+        Raises:
+            UsageError: The address is not available.
+        """
         settings = run.settings.live
         self._run = run
         self._names = [status.name for status in run.status()]
@@ -69,8 +80,8 @@ class LivePage:
             self._ages[name].append((moment.clock_s + moment.age_s, moment.age_s))
         if self.server.has_readers:
             self.server.send_line(moment_line(moment))
-        if name in self.server.wanted and self._pace[name].is_due(now_s) and not self._to_draw.put((moment, in_view_s)):
-            self._drawing.join()  # it has failed: raises what with
+        if name in self.server.ready_sources and self._pace[name].is_due(now_s) and not self._to_draw.put((moment, in_view_s)):
+            self._drawing.join()  # the thread has failed: raises its exception
         self.recorder.write(moment)
 
     def close(self) -> None:
@@ -98,11 +109,11 @@ class LivePage:
                 del first[identity]
         return {identity: time_s - first.setdefault(identity, time_s) for identity in here}
 
-    def _do(self, asked: Change | Record | StopRecording) -> None:
-        if isinstance(asked, Change):
-            self._run.adjust.change(asked.name, asked.value)
-        elif isinstance(asked, Record):
-            self.recorder.start(npz=asked.npz, overlay=asked.overlay)
+    def _do(self, request: Change | Record | StopRecording) -> None:
+        if isinstance(request, Change):
+            self._run.adjust.change(request.name, request.value)
+        elif isinstance(request, Record):
+            self.recorder.start(npz=request.npz, overlay=request.overlay)
         else:
             self.recorder.stop()
 
@@ -146,7 +157,7 @@ class LivePage:
 
 
 class _PagePace:
-    """Lets through at most one per interval, and on average as many as that allows."""
+    """Limit to at most one per interval, and on average as many as that allows."""
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s

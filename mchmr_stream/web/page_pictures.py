@@ -1,8 +1,8 @@
-"""Scenes as the page shows them: a small picture with the bodies over it as JPEG, and the bodies' surfaces as whole numbers.
+"""Scenes for the page: a small overlay as JPEG, and the bodies' surfaces as integers.
 
 A message is, little-endian: the length L of the header as uint32; L bytes of JSON; `points` = int16 (n, 24 + V, 3), joints and then
-vertices around each person's pelvis in units of 0.1 mm; the JPEG picture. The header is padded so that the points begin at a multiple
-of four.
+vertices relative to each person's pelvis in units of 0.1 mm; the JPEG picture. The header is padded so that the points begin at a
+multiple of four.
 """
 
 from __future__ import annotations
@@ -30,22 +30,34 @@ JPEG_QUALITY = 4
 
 
 class PagePictures:
-    """Makes the messages of one source; keeps what libav needs to prepare once for each size. For one thread."""
+    """Make the messages of one source; not thread-safe, because libav's state is reused for pictures of one size.
+
+    Args:
+        longest_px: Longest side of the picture.
+    """
 
     def __init__(self, longest_px: int) -> None:
         self._longest_px = longest_px
-        # One thread each: they run beside a pipeline that has the cores.
+        # One thread each, because the pipeline uses the other cores.
         self._scaling, self._colours = VideoReformatter(), VideoReformatter()
 
     def message(self, moment: Moment, in_view_s: Mapping[int, float]) -> bytes:
-        """What watchers are sent of this moment; `in_view_s`: of each person, for how long."""
+        """Encode a moment for the watchers.
+
+        Args:
+            moment: The moment.
+            in_view_s: Seconds in view of each person.
+
+        Returns:
+            The message.
+        """
         scene = moment.scene
         vertices_m = scene.vertices_m()
         small = replace(self.shrunk(scene), _vertices=lambda: vertices_m)  # posed once for both
         return packed(_header(moment, in_view_s), _points(scene, vertices_m).tobytes(), self.jpeg(draw_scene(small)))
 
     def shrunk(self, scene: Scene) -> Scene:
-        """The scene with a smaller picture, and everything drawn on it in its place. Pictures that are small enough stay."""
+        """Scale a scene's picture down, with boxes, joints and camera. Pictures that are small enough stay."""
         frame = scene.frame
         share = self._longest_px / max(frame.width, frame.height)
         if share >= 1:
@@ -55,7 +67,7 @@ class PagePictures:
         picture = av.VideoFrame.from_ndarray(frame.rgb, format="rgb24")
         small = self._scaling.reformat(picture, width, height, interpolation=Interpolation.AREA, threads=1)
         camera = scene.intrinsics
-        # Pixel centres are at whole numbers: half a pixel is added before and taken away after.
+        # Pixel centres are at whole numbers: half a pixel is added before scaling and subtracted after.
         intrinsics = Intrinsics(camera.fx * x, camera.fy * y, (camera.cx + 0.5) * x - 0.5, (camera.cy + 0.5) * y - 0.5)
         scale = np.array([x, y, x, y], np.float32)
         bodies = replace(scene.bodies, boxes_xyxy_px=(scene.bodies.boxes_xyxy_px + 0.5) * scale - 0.5)
@@ -73,7 +85,7 @@ class PagePictures:
         encoder = av.CodecContext.create("mjpeg", "w")
         encoder.height, encoder.width = rgb.shape[:2]
         encoder.pix_fmt, encoder.time_base = "yuvj420p", Fraction(1)
-        encoder.thread_count = 1  # more would hold the picture back
+        encoder.thread_count = 1  # more threads would delay the picture
         encoder.options = {"qmin": str(JPEG_QUALITY), "qmax": str(JPEG_QUALITY)}
         picture = self._colours.reformat(
             av.VideoFrame.from_ndarray(rgb, format="rgb24"),
@@ -118,12 +130,30 @@ def _header(moment: Moment, in_view_s: Mapping[int, float]) -> dict[str, Any]:
 
 
 def body_message(faces: NDArray[np.int64], parents: tuple[int, ...], vertices: int) -> bytes:
-    """What a watcher needs to know of the body model once: `faces` is uint32 (F, 3)."""
+    """Encode the constant part of the body model, which each watcher gets once.
+
+    Args:
+        faces: (F, 3), sent as uint32.
+        parents: Parent of each joint.
+        vertices: Number of vertices.
+
+    Returns:
+        The message.
+    """
     header = {"kind": "body", "vertices": vertices, "parents": list(parents)}
     return packed(header, faces.astype("<u4").tobytes())
 
 
 def packed(header: dict[str, Any], *parts: bytes) -> bytes:
+    """Join header and parts to one message.
+
+    Args:
+        header: Plain values.
+        *parts: Binary parts.
+
+    Returns:
+        The message.
+    """
     text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
     text += b" " * (-len(text) % 4)
     return b"".join([len(text).to_bytes(4, "little"), text, *parts])

@@ -1,7 +1,7 @@
-"""HTTP and WebSocket on an event loop of its own: the page's files, what watchers see, and JSON lines for programs.
+"""HTTP and WebSocket on a separate event loop: the page's files, scenes for watchers, and JSON lines for programs.
 
-Nobody is waited for. A watcher is sent the newest scene when it has shown the ones before (it says so), and so can be neither behind
-nor a burden; a program that reads lines gets each one, and is cut off when too many wait for it.
+The server never waits for a client. A watcher gets the newest scene once it has confirmed the previous ones, so that it neither falls
+behind nor slows the run. A program that reads lines gets each one, and is disconnected when too many are queued.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from mchmr_stream.web.static_files import load_files, respond
 
 log = logging.getLogger(__name__)
 
-SCENES_ON_THEIR_WAY = 2
-"""That a watcher may have been sent and not yet shown: one is shown while the next one travels."""
+SCENES_IN_FLIGHT = 2
+"""Scenes sent to a watcher and not yet confirmed: one is displayed while the next one is transferred."""
 STATUS_EVERY_S = 0.5
 LARGEST_REQUEST = 4096
 MOST_WAITING = 4 << 20
-"""Bytes of lines that may wait for a program; one that takes them more slowly than they come is cut off."""
+"""Bytes of lines queued for a program; one that reads more slowly is disconnected."""
 
 
 class _HttpPart(BaseModel):
@@ -43,20 +43,20 @@ class _HttpPart(BaseModel):
 
 
 class Watch(_HttpPart):
-    """Show this source."""
+    """Request to show a source."""
 
     kind: Literal["watch"]
     source: str
 
 
 class ShownMessage(_HttpPart):
-    """A scene was shown; the next one may come."""
+    """Confirmation that a scene was displayed."""
 
     kind: Literal["shown"]
 
 
 class Change(_HttpPart):
-    """Change a setting."""
+    """Request to change a setting."""
 
     kind: Literal["change"]
     name: str
@@ -64,7 +64,7 @@ class Change(_HttpPart):
 
 
 class Record(_HttpPart):
-    """Begin to record."""
+    """Request to start a recording."""
 
     kind: Literal["record"]
     npz: bool
@@ -72,22 +72,22 @@ class Record(_HttpPart):
 
 
 class StopRecording(_HttpPart):
-    """End the recording."""
+    """Request to stop the recording."""
 
     kind: Literal["stop"]
 
 
-_ASKED: TypeAdapter[Watch | ShownMessage | Change | Record | StopRecording] = TypeAdapter(
+_REQUESTS: TypeAdapter[Watch | ShownMessage | Change | Record | StopRecording] = TypeAdapter(
     Annotated[Watch | ShownMessage | Change | Record | StopRecording, Field(discriminator="kind")]
 )
-"""What a watcher may say."""
+"""A watcher's messages."""
 
 
 class _Watcher:
     def __init__(self, connection: ServerConnection, source: str) -> None:
         self.connection = connection
         self.source = source
-        self.on_their_way = 0
+        self.in_flight = 0
         self.newest: bytes | None = None
         self.may_send = asyncio.Event()
 
@@ -97,15 +97,11 @@ class _Reader:
         self.connection = connection
         self.lines: deque[str] = deque()
         self.waiting = 0
-        self.there_are = asyncio.Event()
+        self.has_lines = asyncio.Event()
 
 
 class PageServer:
-    """Listens from the start; `close` ends all connections.
-
-    `greeting` gives the messages that a new watcher is sent first, `status` what all are sent from time to time; `do` carries out a
-    `Change`, `Record` or `StopRecording` and raises MchmrError where it cannot. These are called on the server's threads.
-    """
+    """A server that listens from construction on; `close` ends all connections."""
 
     def __init__(
         self,
@@ -116,7 +112,20 @@ class PageServer:
         status: Callable[[], str],
         do: Callable[[Change | Record | StopRecording], None],
     ) -> None:
-        """Raises UsageError where it cannot listen there."""
+        """Start listening.
+
+        The callables run on the server's threads.
+
+        Args:
+            access: Address and token.
+            sources: Names of the sources.
+            greeting: Returns the first messages for a new watcher.
+            status: Returns the message that all watchers get periodically.
+            do: Carries out a `Change`, `Record` or `StopRecording`; raises MchmrError where it cannot.
+
+        Raises:
+            UsageError: The address is not available.
+        """
         self._access, self._sources = access, sources
         self._greeting, self._status, self._do = greeting, status, do
         self._files = load_files()
@@ -131,10 +140,10 @@ class PageServer:
         self.watchers: set[_Watcher] = set()
         """Connected pages. Changed on the server's own thread only."""
         self._readers: set[_Reader] = set()
-        self.wanted: frozenset[str] = frozenset()
-        """Sources of which somebody could show a scene now. May be read from any thread."""
+        self.ready_sources: frozenset[str] = frozenset()
+        """Sources of which a watcher is ready for a scene. May be read from any thread."""
         self.has_readers = False
-        """Whether somebody takes lines. May be read from any thread."""
+        """Whether a program reads lines. May be read from any thread."""
         self._loop = asyncio.new_event_loop()
         self._over = asyncio.Event()
         self._serving, self._serves = threading.Event(), False
@@ -144,11 +153,16 @@ class PageServer:
             self._task.join()
 
     def show(self, source: str, message: bytes) -> None:
-        """Give watchers of a source a newer scene. From any thread."""
+        """Send a newer scene to the watchers of a source. From any thread.
+
+        Args:
+            source: The source.
+            message: The scene.
+        """
         self._call(self._show, source, message)
 
     def send_line(self, line: str) -> None:
-        """Give it to everyone who reads lines. From any thread."""
+        """Send a line to all programs that read lines. From any thread."""
         self._call(self._send_line, line)
 
     def close(self) -> None:
@@ -157,13 +171,13 @@ class PageServer:
         self._loop.close()
 
     def _call(self, function: Callable[..., object], *arguments: object) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody is there any more
+        with suppress(RuntimeError):  # the loop is closed, so there are no clients any more
             self._loop.call_soon_threadsafe(function, *arguments)
 
     # ---- on the loop ----------------------------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
-        # Strangers who hang up or speak no HTTP are no news; what fails here is logged by `_handle`.
+        # Clients that hang up or speak no HTTP are not logged; failures here are logged by `_handle`.
         quiet = logging.getLogger(f"{__name__}.connections")
         quiet.setLevel(logging.CRITICAL)
         try:
@@ -171,7 +185,7 @@ class PageServer:
                 self._handle,
                 sock=self._listener,
                 process_request=self._request,
-                compression=None,  # pictures and numbers hardly shrink, and it takes time
+                compression=None,  # pictures and numbers hardly shrink, and compression takes time
                 max_size=LARGEST_REQUEST,
                 max_queue=4,
                 server_header=None,
@@ -186,7 +200,7 @@ class PageServer:
             self._serving.set()
 
     def _request(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Files are answered here; None lets a WebSocket begin."""
+        """Answer a request for a file; None continues with the WebSocket handshake."""
         foreign = self._access.is_foreign(request.headers.get_all("Host"), request.headers.get_all("Origin"))
         if foreign is not None:
             return _refuse(HTTPStatus.FORBIDDEN, foreign)
@@ -220,27 +234,27 @@ class PageServer:
         for message in await asyncio.to_thread(self._greeting):
             await connection.send(message)
         self.watchers.add(watcher)
-        self._note_who_is_there()
+        self._update_demand()
         try:
             async with asyncio.TaskGroup() as together:
                 sending = [together.create_task(self._send_scenes(watcher)), together.create_task(self._send_status(connection))]
                 async for text in connection:
-                    await self._obey(watcher, text)
+                    await self._carry_out(watcher, text)
                 for task in sending:
                     task.cancel()
         finally:
             self.watchers.discard(watcher)
-            self._note_who_is_there()
+            self._update_demand()
 
     async def _send_scenes(self, watcher: _Watcher) -> None:
         while True:
             await watcher.may_send.wait()
             watcher.may_send.clear()
-            if watcher.newest is None or watcher.on_their_way >= SCENES_ON_THEIR_WAY:
+            if watcher.newest is None or watcher.in_flight >= SCENES_IN_FLIGHT:
                 continue
             message, watcher.newest = watcher.newest, None
-            watcher.on_their_way += 1
-            self._note_who_is_there()
+            watcher.in_flight += 1
+            self._update_demand()
             await watcher.connection.send(message)
 
     async def _send_status(self, connection: ServerConnection) -> None:
@@ -248,25 +262,25 @@ class PageServer:
             await connection.send(await asyncio.to_thread(self._status))
             await asyncio.sleep(STATUS_EVERY_S)
 
-    async def _obey(self, watcher: _Watcher, text: str | bytes) -> None:
+    async def _carry_out(self, watcher: _Watcher, text: str | bytes) -> None:
         try:
-            message = _ASKED.validate_json(text)
+            message = _REQUESTS.validate_json(text)
         except ValidationError:
-            await watcher.connection.send(_told("refused", "the page said something that is not understood; load it again"))
+            await watcher.connection.send(_message_of("refused", "the page said something that is not understood; load it again"))
             return
         if isinstance(message, ShownMessage):
-            watcher.on_their_way = max(0, watcher.on_their_way - 1)
+            watcher.in_flight = max(0, watcher.in_flight - 1)
             watcher.may_send.set()
-            self._note_who_is_there()
+            self._update_demand()
         elif isinstance(message, Watch):
             if message.source in self._sources:
                 watcher.source, watcher.newest = message.source, None
-                self._note_who_is_there()
+                self._update_demand()
         else:
             try:
                 await asyncio.to_thread(self._do, message)
             except MchmrError as error:
-                await watcher.connection.send(_told("refused", str(error)))
+                await watcher.connection.send(_message_of("refused", str(error)))
             await watcher.connection.send(await asyncio.to_thread(self._status))
 
     def _show(self, source: str, message: bytes) -> None:
@@ -275,14 +289,14 @@ class PageServer:
                 watcher.newest = message
                 watcher.may_send.set()
 
-    def _note_who_is_there(self) -> None:
-        self.wanted = frozenset(watcher.source for watcher in self.watchers if watcher.on_their_way < SCENES_ON_THEIR_WAY)
+    def _update_demand(self) -> None:
+        self.ready_sources = frozenset(watcher.source for watcher in self.watchers if watcher.in_flight < SCENES_IN_FLIGHT)
         self.has_readers = bool(self._readers)
 
     async def _lines(self, connection: ServerConnection) -> None:
         reader = _Reader(connection)
         self._readers.add(reader)
-        self._note_who_is_there()
+        self._update_demand()
         try:
             async with asyncio.TaskGroup() as together:
                 sending = together.create_task(self._send_lines(reader))
@@ -290,12 +304,12 @@ class PageServer:
                 sending.cancel()
         finally:
             self._readers.discard(reader)
-            self._note_who_is_there()
+            self._update_demand()
 
     async def _send_lines(self, reader: _Reader) -> None:
         while True:
-            await reader.there_are.wait()
-            reader.there_are.clear()
+            await reader.has_lines.wait()
+            reader.has_lines.clear()
             while reader.lines:
                 line = reader.lines.popleft()
                 reader.waiting -= len(line)
@@ -305,7 +319,7 @@ class PageServer:
         for reader in self._readers:
             reader.lines.append(line)
             reader.waiting += len(line)
-            reader.there_are.set()
+            reader.has_lines.set()
             if reader.waiting > MOST_WAITING:
                 log.warning("%s:%s takes the lines too slowly and was cut off", *reader.connection.remote_address[:2])
                 reader.lines.clear()
@@ -317,5 +331,5 @@ def _refuse(status: HTTPStatus, why: str) -> Response:
     return respond(status, f"{why}\n".encode(), {"Content-Type": "text/plain; charset=utf-8"})
 
 
-def _told(kind: str, text: str) -> str:
+def _message_of(kind: str, text: str) -> str:
     return json.dumps({"kind": kind, "text": text})

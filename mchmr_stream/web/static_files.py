@@ -1,4 +1,4 @@
-"""The page's own files, compressed once: nothing is fetched from anywhere else."""
+"""The page's own files, compressed once; nothing is loaded from other servers."""
 
 from __future__ import annotations
 
@@ -22,26 +22,27 @@ _NAMES = (
     "vendor/three.min.js", "vendor/uPlot.iife.min.js", "vendor/uPlot.min.css",
 )  # fmt: skip
 SECURITY = {
-    # uPlot sizes its elements by style attributes.
+    # uPlot sets sizes by style attributes.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",  # the address may hold the token
+    "Referrer-Policy": "no-referrer",  # the address may contain the token
     "Cache-Control": "no-store",
 }
 
 
 @dataclass(frozen=True)
 class StaticFile:
-    """One file as it goes over the wire."""
+    """One file as it is sent."""
 
     content_type: str
     compressed: bytes
     plain: bytes
 
     def response(self, accepted_encodings: str) -> Response:
+        """Build the response, compressed if the client accepts gzip."""
         encoded = "gzip" in accepted_encodings
         body = self.compressed if encoded else self.plain
         encoding = {"Content-Encoding": "gzip"} if encoded else {}
@@ -49,7 +50,7 @@ class StaticFile:
 
 
 def load_files() -> dict[str, StaticFile]:
-    """By path: `/` and everything that it names."""
+    """The page's files by path, with `/` for index.html."""
     folder = files("mchmr_stream.web") / "static"
     found = {}
     for name in _NAMES:
@@ -60,6 +61,15 @@ def load_files() -> dict[str, StaticFile]:
 
 
 def respond(status: HTTPStatus, body: bytes, headers: dict[str, str]) -> Response:
-    """An HTTP response after which the connection ends."""
+    """Build an HTTP response after which the connection is closed.
+
+    Args:
+        status: Status.
+        body: Content.
+        headers: Further headers.
+
+    Returns:
+        The response.
+    """
     common = {"Date": formatdate(usegmt=True), "Connection": "close", "Content-Length": str(len(body))}
     return Response(status.value, status.phrase, Headers({**common, **SECURITY, **headers}), body)

@@ -38,7 +38,7 @@ class WorldEvidence:
     steps: int
     height_m: float | None
     """height of the resting soles over the camera, along the trunks: before the floor is fitted, which tilts so that all stand on it"""
-    place_m: tuple[float, float, float]
+    pelvis_m: tuple[float, float, float]
     """of the pelvis in camera axes, median"""
     seen_s: float
     """how long a foot was visible"""
@@ -127,7 +127,7 @@ def _height_m(person: WorldEvidence) -> float:
 def _tolerance_m(one: WorldEvidence, other: WorldEvidence) -> float:
     """Largest height difference that usual errors explain on a single floor."""
     farther = max(abs(_height_m(one)), abs(_height_m(other)))
-    return _SAME_FLOOR_M + _DISTANCE_ERROR * farther + _UP_ERROR * math.dist(one.place_m, other.place_m)
+    return _SAME_FLOOR_M + _DISTANCE_ERROR * farther + _UP_ERROR * math.dist(one.pelvis_m, other.pelvis_m)
 
 
 def _tilt(tilt_deg: float) -> str | None:

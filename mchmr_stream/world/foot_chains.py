@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mchmr_stream.body.model import PARENTS, BodyModel, rest_joints
+from mchmr_stream.body.kinematics import global_rotations, joints_around_pelvis
+from mchmr_stream.body.model import BodyModel, rest_joints
 from mchmr_stream.body.shape import robust_shape
 from mchmr_stream.motion.motion import Motion, Track
 
@@ -60,7 +61,7 @@ class Walker:
     """(F, 4, 3) relative to the pelvis"""
     seen: Flags
     """(F, 2) whether the left and the right foot are visible; False in interpolated rows"""
-    stretch: NDArray[np.int64]
+    segment: NDArray[np.int64]
     """(F,) segment of each row; there is no long gap within a segment"""
 
     def __len__(self) -> int:
@@ -76,7 +77,7 @@ class Walker:
     def share_s(self) -> Array:
         """(F,) seconds that each row represents."""
         steps = np.diff(self.time_s)
-        steps = np.where(np.diff(self.stretch) == 0, steps, 0.0)
+        steps = np.where(np.diff(self.segment) == 0, steps, 0.0)
         return np.maximum((np.concatenate([[0.0], steps]) + np.concatenate([steps, [0.0]])) / 2, 1e-4)
 
 
@@ -122,7 +123,7 @@ def _walker(motion: Motion, track: Track, body: BodyModel) -> Walker | None:
         soles_rest_m=soles_rest,
         soles_m=soles_of(joints_m, outer, soles_rest),
         seen=_feet_seen(motion, track)[good],
-        stretch=np.concatenate([[0], np.cumsum(np.diff(time_s) > _LONGEST_GAP_S)]),
+        segment=np.concatenate([[0], np.cumsum(np.diff(time_s) > _LONGEST_GAP_S)]),
     )
 
 
@@ -136,11 +137,8 @@ def posed(rest_joints_m: Array, rotations: Array) -> tuple[Array, Array]:
     Returns:
         Joints relative to the pelvis (F, 24, 3), and the global rotation of each joint (F, 24, 3, 3).
     """
-    joints, outer = np.zeros((len(rotations), 24, 3)), rotations.copy()
-    for joint, parent in enumerate(PARENTS[1:], 1):
-        joints[:, joint] = joints[:, parent] + outer[:, parent] @ (rest_joints_m[joint] - rest_joints_m[parent])
-        outer[:, joint] = outer[:, parent] @ rotations[:, joint]
-    return joints, outer
+    outer = global_rotations(rotations)
+    return joints_around_pelvis(rest_joints_m, outer), outer
 
 
 def soles_of(joints_m: Array, outer: Array, soles_rest_m: Array) -> Array:
@@ -159,7 +157,14 @@ def soles_of(joints_m: Array, outer: Array, soles_rest_m: Array) -> Array:
 
 
 def sole_vertices(body: BodyModel) -> list[NDArray[np.int64]]:
-    """For each of `SOLES` the surrounding vertices: the lowest of heel and ball in the rest pose."""
+    """Find the vertices around each sole point: the lowest of heel and ball in the rest pose.
+
+    Args:
+        body: The body model.
+
+    Returns:
+        Vertex indices for each of `SOLES`.
+    """
     vertices, joints, carrier = body.v_template.numpy(), body.j_template.numpy(), body.weights.argmax(1).numpy()
     found = []
     for ankle, toes in zip(ANKLES, TOES, strict=True):

@@ -49,6 +49,7 @@ class Stance:
 
     @property
     def rows(self) -> slice:
+        """The rows of the contact."""
         return slice(self.first, self.last + 1)
 
 
@@ -68,8 +69,8 @@ def speeds_m_s(walker: Walker, points_m: Array, *, across: bool = False, window_
     steps_s = np.diff(walker.time_s)
     reach = max(1, round(window_s / float(np.median(steps_s))))
     rows = np.arange(len(walker))
-    starts = np.searchsorted(walker.stretch, walker.stretch, "left")
-    ends = np.searchsorted(walker.stretch, walker.stretch, "right") - 1
+    starts = np.searchsorted(walker.segment, walker.segment, "left")
+    ends = np.searchsorted(walker.segment, walker.segment, "right") - 1
     before, after = np.maximum(rows - reach, starts), np.minimum(rows + reach, ends)
     took_s = np.maximum(walker.time_s[after] - walker.time_s[before], 1e-6)[:, None]
     moved = np.linalg.norm(bearings[after] - bearings[before], axis=-1)
@@ -131,7 +132,15 @@ def stances_of(walker: Walker, pelvis_m: Array, soles_m: Array, height_m: Array)
 
 
 def flags_of(stances: list[Stance], rows: int) -> Flags:
-    """(rows, 4): which soles are in contact."""
+    """Mark the rows of contacts.
+
+    Args:
+        stances: Contacts of one person.
+        rows: Number of rows.
+
+    Returns:
+        (rows, 4): which soles are in contact.
+    """
     flags = np.zeros((rows, 4), np.bool_)
     for stance in stances:
         flags[stance.rows, 2 * stance.foot : 2 * stance.foot + 2] = stance.points
@@ -151,7 +160,7 @@ def _raised_m(height_m: Array) -> Array:
 
 def _hysteresis(walker: Walker, enter: Flags, stay: Flags) -> Flags:
     flags = np.zeros(len(walker), np.bool_)
-    for run in _runs(stay, walker.stretch):
+    for run in _runs(stay, walker.segment):
         inside = np.flatnonzero(enter[run])
         if len(inside):
             flags[run.start + inside[0] : run.start + inside[-1] + 1] = True
@@ -160,11 +169,11 @@ def _hysteresis(walker: Walker, enter: Flags, stay: Flags) -> Flags:
 
 def _tidy(walker: Walker, flags: Flags) -> Flags:
     flags = flags.copy()
-    for run in _runs(~flags, walker.stretch):
-        inner = run.start > 0 and run.stop < len(flags) and walker.stretch[run.start - 1] == walker.stretch[run.stop]
+    for run in _runs(~flags, walker.segment):
+        inner = run.start > 0 and run.stop < len(flags) and walker.segment[run.start - 1] == walker.segment[run.stop]
         if inner and walker.time_s[run.stop] - walker.time_s[run.start - 1] <= _BRIDGED_S:
             flags[run] = True
-    for run in _runs(flags, walker.stretch):
+    for run in _runs(flags, walker.segment):
         if walker.share_s[run].sum() < SHORTEST_CONTACT_S:
             flags[run] = False
     return flags
@@ -172,7 +181,7 @@ def _tidy(walker: Walker, flags: Flags) -> Flags:
 
 def _stances(walker: Walker, foot: int, points: Flags, soles_m: Array) -> list[Stance]:
     found = []
-    for run in _runs(points[:, 0] | points[:, 1], walker.stretch):
+    for run in _runs(points[:, 0] | points[:, 1], walker.segment):
         first, free_until_s = run.start, -np.inf
         origin: dict[int, Array] = {}
         for row in range(run.start, run.stop):
@@ -191,8 +200,8 @@ def _stances(walker: Walker, foot: int, points: Flags, soles_m: Array) -> list[S
     return [stance for stance in found if stance.points.any() and walker.share_s[stance.rows].sum() >= SHORTEST_CONTACT_S]
 
 
-def _runs(flags: Flags, stretch: NDArray[np.int64]) -> list[slice]:
+def _runs(flags: Flags, segment: NDArray[np.int64]) -> list[slice]:
     """Contiguous runs of true rows, none of them across a long gap."""
-    begins = flags & np.concatenate([[True], ~flags[:-1] | (np.diff(stretch) != 0)])
-    ends = flags & np.concatenate([~flags[1:] | (np.diff(stretch) != 0), [True]])
+    begins = flags & np.concatenate([[True], ~flags[:-1] | (np.diff(segment) != 0)])
+    ends = flags & np.concatenate([~flags[1:] | (np.diff(segment) != 0), [True]])
     return [slice(int(a), int(b) + 1) for a, b in zip(np.flatnonzero(begins), np.flatnonzero(ends), strict=True)]

@@ -151,16 +151,16 @@ def _faded(walker: Walker, values: Array, known: np.ndarray) -> Array:
     if not len(at):
         return np.zeros_like(values)
     rows = np.arange(len(values))
-    place = np.searchsorted(at, rows)
-    before, after = at[np.maximum(place - 1, 0)], at[np.minimum(place, len(at) - 1)]
+    index = np.searchsorted(at, rows)
+    before, after = at[np.maximum(index - 1, 0)], at[np.minimum(index, len(at) - 1)]
 
     def weight(other: NDArray[np.int64]) -> Array:
         near = smoothstep(1 - np.abs(walker.time_s[other] - walker.time_s) / _FADE_S)
-        return np.where(walker.stretch[other] == walker.stretch, near, 0)
+        return np.where(walker.segment[other] == walker.segment, near, 0)
 
     from_before, from_after = weight(before), weight(after)
-    whole = np.maximum(from_before + from_after, 1)
-    faded = (values[before] * from_before[:, None] + values[after] * from_after[:, None]) / whole[:, None]
+    total = np.maximum(from_before + from_after, 1)
+    faded = (values[before] * from_before[:, None] + values[after] * from_after[:, None]) / total[:, None]
     return np.where(known[:, None], values, faded)
 
 
@@ -184,7 +184,7 @@ def _bend(rotations: Array, outer: Array, joints: Array, leg: tuple[int, int, in
     long, short = np.linalg.norm(thigh, axis=1), np.linalg.norm(shin, axis=1)
     distance = np.clip(np.linalg.norm(target_m, axis=1), np.abs(long - short) + 0.01, _REACH * (long + short))
     cosine = (distance**2 - long**2 - short**2) / (2 * long * short)
-    bend_wanted = np.arccos(np.clip(cosine, -1, 1))
+    bend_target = np.arccos(np.clip(cosine, -1, 1))
     hinge = np.cross(thigh, shin) / (long * short)[:, None]
     sideways = outer[row, hip, :, 0]
     sideways = sideways - thigh * ((sideways * thigh).sum(1) / long**2)[:, None]
@@ -194,7 +194,7 @@ def _bend(rotations: Array, outer: Array, joints: Array, leg: tuple[int, int, in
     turns = np.tile(np.eye(3), (len(row), 1, 1))
     for _ in range(3):  # exact after one round where the shin is at right angles to the hinge
         now = np.arctan2((np.cross(thigh, shin) * axis).sum(1), (thigh * shin).sum(1))
-        turn = Rotation.from_rotvec(axis * (bend_wanted - now)[:, None]).as_matrix()
+        turn = Rotation.from_rotvec(axis * (bend_target - now)[:, None]).as_matrix()
         shin = np.einsum("fij,fj->fi", turn, shin)
         turns = turn @ turns
     swing = Rotation.from_rotvec(_aligning(thigh + shin, target_m)).as_matrix()

@@ -22,6 +22,7 @@ class Skating:
 
     @staticmethod
     def together(several: Sequence[Skating]) -> Skating:
+        """Mean of several measurements, weighted by their number of frames."""
         frames = sum(one.frames for one in several)
         mean = lambda name: sum(getattr(one, name) * one.frames for one in several) / max(frames, 1)
         return Skating(mean("before_mm"), mean("after_mm"), frames)

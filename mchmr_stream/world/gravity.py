@@ -13,7 +13,14 @@ _UPRIGHT_COSINE = 0.85
 
 
 def trunk_up(walkers: Sequence[Walker]) -> Array:
-    """(3,) direction of the trunks, median over all people and frames: the first estimate."""
+    """Direction of the trunks, the first estimate of up.
+
+    Args:
+        walkers: All people.
+
+    Returns:
+        (3,) median over all people and frames, camera axes.
+    """
     trunks = np.concatenate([walker.joints_m[:, 12] for walker in walkers])
     weights = np.concatenate([walker.share_s for walker in walkers])
     return _median(trunks / np.linalg.norm(trunks, axis=-1, keepdims=True), weights)

@@ -288,7 +288,7 @@ def _add_picture(problem: _Problem, strand: Strand, start: int, size_at: int, ca
 
 def _add_smoothness(problem: _Problem, strand: Strand, start: int, camera_m: Array) -> None:
     walker = strand.walker
-    middle = np.flatnonzero(walker.stretch[2:] == walker.stretch[:-2]) + 1
+    middle = np.flatnonzero(walker.segment[2:] == walker.segment[:-2]) + 1
     before_s, after_s = walker.time_s[middle] - walker.time_s[middle - 1], walker.time_s[middle + 1] - walker.time_s[middle]
     weight = np.sqrt(walker.share_s[middle] / _CHANGE_S) / ((before_s + after_s) / 2)
     bend = np.stack([1 / before_s, -1 / before_s - 1 / after_s, 1 / after_s], 1) * weight[:, None]

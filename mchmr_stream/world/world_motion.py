@@ -223,7 +223,7 @@ def _evidence(person: _StandingFeet, shift_px: Array, share: Array) -> WorldEvid
         track_id=walker.track_id,
         steps=len(person.stances),
         height_m=person.height_m,
-        place_m=(x, y, z),
+        pelvis_m=(x, y, z),
         seen_s=float(walker.share_s[walker.seen.any(1)].sum()),
         sole_m_s=_quantile(speed[np.isfinite(speed)], 0.5, nothing=float("nan")),
         off_share=_quantile(share, 0.5),

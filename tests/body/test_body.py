@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 from smpl_files import smpl_arrays
 from torch import Tensor
 
-from mchmr_stream.body import joints as numpy_joints
+from mchmr_stream.body import kinematics as numpy_kinematics
 from mchmr_stream.body.files import load_body
 from mchmr_stream.body.model import PARENTS, BodyModel, forward_kinematics, rest_joints, rest_pelvis, skin
 from mchmr_stream.errors import InputError
@@ -151,7 +151,7 @@ def test_bones_keep_their_length_and_the_pelvis_its_place(body: BodyModel, seed:
 def test_joints_in_numpy_are_those_of_the_model(body: BodyModel, rng: np.random.Generator, people: int) -> None:
     exact = body.to(dtype=torch.float64)
     rotations, betas = random_rotations(rng, people, 24).double(), torch.from_numpy(rng.normal(size=(2, people, 10)))
-    pelvis, around = numpy_joints.posed_joints(body, rotations.numpy(), betas.numpy())
+    pelvis, around = numpy_kinematics.posed_joints(body, rotations.numpy(), betas.numpy())
     assert pelvis.shape == (2, people, 3)
     for one, at_pelvis, shape in zip(around, pelvis, betas, strict=True):
         assert torch.allclose(torch.from_numpy(at_pelvis), rest_pelvis(exact, shape), atol=1e-12)

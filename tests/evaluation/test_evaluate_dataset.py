@@ -11,7 +11,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from mchmr_stream.body.files import load_body
-from mchmr_stream.body.joints import posed_joints
+from mchmr_stream.body.kinematics import posed_joints
 from mchmr_stream.body.model import rest_pelvis, skin
 from mchmr_stream.cli import main
 from mchmr_stream.datasets.labelled_bodies import LabelledBodies

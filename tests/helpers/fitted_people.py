@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mchmr_stream.body.files import load_body
-from mchmr_stream.body.joints import posed_joints, rest_joints
+from mchmr_stream.body.kinematics import posed_joints, rest_joints
 from mchmr_stream.datatypes import Bodies
 from mchmr_stream.fitting.body_fitter import Measured
 from mchmr_stream.fitting.body_points import nominal_points

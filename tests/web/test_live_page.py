@@ -297,7 +297,7 @@ def test_nothing_is_drawn_unless_somebody_looks_and_then_once_for_all(served, wa
         return message(self, moment, in_view_s)
 
     monkeypatch.setattr(PagePictures, "message", counting)
-    wait_for(lambda: not served.page.server.wanted)
+    wait_for(lambda: not served.page.server.ready_sources)
     time.sleep(0.3)
     drawn.clear()
     time.sleep(1)
@@ -323,7 +323,7 @@ def test_a_watcher_that_stalls_holds_nobody_up(served, watch):
     assert len(scenes) >= 6
     assert len(served.kept.moments) - before >= 6
     server = served.page.server
-    assert max(watcher.on_their_way for watcher in server.watchers) == 2  # that is all that waits for it
+    assert max(watcher.in_flight for watcher in server.watchers) == 2  # that is all that waits for it
     came = [message for message in iter(lambda: receive_now(stalled), None) if isinstance(message, bytes)]
     assert len(came) == 2
     stalled.send(kind="shown")

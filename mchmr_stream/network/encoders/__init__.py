@@ -84,7 +84,7 @@ def _load(encoder: Encoder, path: Path) -> None:
     expected = encoder.state_dict()
     for key in sorted(expected.keys() | tensors.keys()):
         got = tuple(tensors[key].shape) if key in tensors else "nothing"
-        want = tuple(expected[key].shape) if key in expected else "nothing"
-        if got != want:
-            raise InputError(f"encoder weights {path} do not fit {encoder.name}: {key} is {got}, expected {want}")
+        expects = tuple(expected[key].shape) if key in expected else "nothing"
+        if got != expects:
+            raise InputError(f"encoder weights {path} do not fit {encoder.name}: {key} is {got}, expected {expects}")
     encoder.load_state_dict({key: value.float() for key, value in tensors.items()})

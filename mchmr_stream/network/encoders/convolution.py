@@ -7,7 +7,17 @@ from torch import Tensor, nn
 
 
 class Convolution(nn.Conv2d):
-    """A convolution, an optional sum, and an optional ReLU6: ``relu6(conv(x) + shortcut)``."""
+    """A convolution, an optional sum, and an optional ReLU6: ``relu6(conv(x) + shortcut)``.
+
+    Args:
+        channels: Input channels.
+        out: Output channels.
+        kernel: Size of the kernel.
+        stride: Stride.
+        padding: Padding.
+        groups: Groups.
+        relu6: Whether a ReLU6 follows.
+    """
 
     def __init__(self, channels: int, out: int, kernel: int, *, stride: int = 1, padding: int = 0, groups: int = 1, relu6: bool) -> None:
         super().__init__(channels, out, kernel, stride, padding, groups=groups)

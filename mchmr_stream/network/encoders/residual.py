@@ -19,7 +19,18 @@ def conv3x3(channels: int, out: int, stride: int = 1) -> nn.Conv2d:
 
 
 def conv_norm(channels: int, out: int, *, kernel: int = 3, stride: int = 1, relu: bool = True) -> nn.Sequential:
-    """Convolution, batch norm and an optional ReLU."""
+    """Convolution, batch norm and an optional ReLU.
+
+    Args:
+        channels: Input channels.
+        out: Output channels.
+        kernel: Size of the kernel; the padding keeps the size.
+        stride: Stride.
+        relu: Whether a ReLU follows.
+
+    Returns:
+        The layers.
+    """
     layers = [nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(out)]
     return nn.Sequential(*layers, nn.ReLU()) if relu else nn.Sequential(*layers)
 
@@ -62,7 +73,17 @@ class Bottleneck(nn.Module):
 
 
 def bottlenecks(channels: int, width: int, count: int, stride: int = 1) -> nn.Sequential:
-    """`count` blocks in sequence; the first has the stride."""
+    """Several blocks in sequence.
+
+    Args:
+        channels: Input channels.
+        width: Width of the blocks; the output has four times as many channels.
+        count: Number of blocks.
+        stride: Stride of the first block.
+
+    Returns:
+        The blocks.
+    """
     out = Bottleneck.expansion * width
     return nn.Sequential(*(Bottleneck(channels if i == 0 else out, width, stride if i == 0 else 1) for i in range(count)))
 
@@ -75,7 +96,15 @@ def normalised(crops: Tensor) -> Tensor:
 
 
 def features_only(features: Tensor, last_map: Tensor) -> CropFeatures:
-    """Output of an encoder without landmarks: `features` (B, C) and the map (B, C', h/32, w/32) that they were pooled from."""
+    """Output of an encoder without landmarks.
+
+    Args:
+        features: (B, C).
+        last_map: (B, C', h/32, w/32), from which the features were pooled.
+
+    Returns:
+        The output, with landmarks of size zero.
+    """
     nothing = features.new_zeros((features.shape[0], 0, 5))
     return CropFeatures(features, last_map, nothing, nothing[..., :3], features.new_zeros(0))
 

@@ -17,7 +17,14 @@ _EPS = 1e-6
 
 
 class ViT(Encoder):
-    """Features: the mean of the last tokens. 256x192 crops, padded by 2, are divided into 16x12 patches of 16 pixels."""
+    """Features: the mean of the last tokens. 256x192 crops, padded by 2, are divided into 16x12 patches of 16 pixels.
+
+    Args:
+        name: Name of the encoder.
+        dim: Width of the tokens.
+        depth: Number of blocks.
+        heads: Attention heads.
+    """
 
     input_hw = CROP_HW
     landmark_count = 0

@@ -1,4 +1,4 @@
-"""What GStreamer's loader for Python plugins looks for: it imports every file in GST_PLUGIN_PATH/python."""
+"""Entry point of GStreamer's loader for Python plugins, which imports each file in GST_PLUGIN_PATH/python."""
 
 from mchmr_stream.gstreamer import element
 

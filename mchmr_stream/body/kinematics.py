@@ -50,12 +50,31 @@ def posed_joints(body: BodyModel, rotations: FloatArray, betas: FloatArray) -> t
         Pelvis at rest (..., n, 3), and all joints relative to the pelvis (..., n, 24, 3), metres.
     """
     rest = rest_joints(body, betas)
+    return rest[..., 0, :], joints_around_pelvis(rest, global_rotations(rotations))
+
+
+def global_rotations(rotations: FloatArray) -> Array:
+    """Rotation of each joint in the root's outer axes (n, 24, 3, 3).
+
+    Args:
+        rotations: (n, 24, 3, 3), root first, each relative to its parent.
+    """
     outer = np.array(rotations, np.float64)
     for joints, parents in _LEVELS:
         outer[:, joints] = outer[:, parents] @ outer[:, joints]
-    bones = np.zeros_like(rest)
-    bones[..., 1:, :] = (outer[:, _PARENTS] @ (rest[..., 1:, :] - rest[..., _PARENTS, :])[..., None])[..., 0]
-    return rest[..., 0, :], _ANCESTORS @ bones
+    return outer
+
+
+def joints_around_pelvis(rest_joints_m: Array, outer: Array) -> Array:
+    """Posed joints relative to the pelvis (..., n, 24, 3), metres.
+
+    Args:
+        rest_joints_m: (..., n, 24, 3), or (24, 3) for all: joints of the rest pose.
+        outer: (n, 24, 3, 3) of `global_rotations`.
+    """
+    bones = np.zeros(np.broadcast_shapes(rest_joints_m.shape, outer.shape[:-1]))
+    bones[..., 1:, :] = (outer[:, _PARENTS] @ (rest_joints_m[..., 1:, :] - rest_joints_m[..., _PARENTS, :])[..., None])[..., 0]
+    return _ANCESTORS @ bones
 
 
 def camera_joints(body: BodyModel, rotations: FloatArray, betas: FloatArray, transl: FloatArray) -> NDArray[np.float32]:
