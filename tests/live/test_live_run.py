@@ -464,8 +464,7 @@ def test_what_is_asked_together_is_answered_as_if_asked_alone(quick_pipeline):
     calls = []
 
     class Counting(SynchronousEstimator):
-        name, weights_sha256, crop_size_hw = estimator.name, estimator.weights_sha256, estimator.crop_size_hw
-        body_sha256, trained_on_smpl, fixed_views = estimator.body_sha256, estimator.trained_on_smpl, estimator.fixed_views
+        info = estimator.info
 
         def estimate(self, batch: CropBatch) -> CropEstimates:
             calls.append(len(batch))
