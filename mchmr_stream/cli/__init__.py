@@ -130,9 +130,11 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"formatter_class": HelpFormatter, **kwargs})
         # SUPPRESS: a default of the command's parser would overwrite an option given before the command's name.
-        self.add_argument("-v", "--verbose", action="count", default=argparse.SUPPRESS, help="say more; twice: everything")
-        self.add_argument("-q", "--quiet", action="store_true", default=argparse.SUPPRESS, help="only errors")
-        self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error came from")
+        self.add_argument(
+            "-v", "--verbose", action="count", default=argparse.SUPPRESS, help="print more messages; twice: also debug messages"
+        )
+        self.add_argument("-q", "--quiet", action="store_true", default=argparse.SUPPRESS, help="print errors only")
+        self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="print the traceback of an error")
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; `{self.prog} --help` explains")
@@ -144,7 +146,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Video in, everyone in it as 3D bodies out.",
         epilog=examples("mchmr video clip.mp4 -o out", "mchmr video --help", "mchmr demo"),
     )
-    parser.add_argument("--version", action="version", version=f"mchmr {__version__}", help="print the version and leave")
+    parser.add_argument("--version", action="version", version=f"mchmr {__version__}", help="print the version and exit")
     parser.set_defaults(verbose=0, quiet=False, debug=False)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:

@@ -6,15 +6,15 @@ import argparse
 from pathlib import Path
 
 from mchmr_stream.cli.help_text import examples
-from mchmr_stream.cli.number_types import whole
+from mchmr_stream.cli.number_types import integer
 from mchmr_stream.files.output_lock import claimed_folder
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "ablate",
-        help="measure what the parts of the method are worth",
-        description="Train the network with one thing changed at a time, with several seeds, and write a page with table and plot. "
+        help="measure the contribution of each part of the method",
+        description="Train the network with one changed setting each, with several seeds, and write a page with table and plot. "
         "The same command again goes on where it was stopped.",
         epilog=examples("mchmr ablate configs/ablations/*.yaml --packed PACK -o runs/ablation --steps 2000"),
     )
@@ -23,15 +23,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         type=Path,
         nargs="*",
         metavar="VARIANT.yaml",
-        help="what to change: files, or names of those that ship, as ablations/base (default: all of these)",
+        help="variants: files, or names of those that ship, such as ablations/base (default: all of these)",
     )
     parser.add_argument("--packed", type=Path, required=True, metavar="DIR", help="data with test people, from `mchmr train --pack`")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="folder for the runs and RESULTS.json")
     parser.add_argument("--config", type=Path, metavar="CONFIG.yaml", help="training settings of the base (default: those of the pack)")
-    parser.add_argument("--steps", type=whole(1, 1_000_000_000), metavar="N", help="of each run, instead of the settings'")
-    parser.add_argument("--seeds", type=whole(0, 2**63 - 1), nargs="+", default=[0, 1, 2], metavar="K", help="(default 0 1 2)")
+    parser.add_argument("--steps", type=integer(1, 1_000_000_000), metavar="N", help="steps of each run, instead of the settings'")
     parser.add_argument(
-        "--processes", type=whole(1, 1024), default=1, metavar="N", help="runs side by side, each on its share of the cores"
+        "--seeds", type=integer(0, 2**63 - 1), nargs="+", default=[0, 1, 2], metavar="K", help="seeds of each variant (default 0 1 2)"
+    )
+    parser.add_argument(
+        "--processes", type=integer(1, 1024), default=1, metavar="N", help="parallel runs, each on its share of the cores (default 1)"
     )
     parser.add_argument("--real", type=Path, metavar="DIR", help="real views to measure on as well (docs/evaluation.md)")
     parser.add_argument("--table", type=Path, metavar="FILE.md", help="the page (default ablations.md in the output folder)")

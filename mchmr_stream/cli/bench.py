@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from mchmr_stream.cli.help_text import examples
-from mchmr_stream.cli.number_types import whole
+from mchmr_stream.cli.number_types import integer
 from mchmr_stream.errors import UsageError
 from mchmr_stream.files.same_file import refuse_to_replace
 
@@ -19,24 +19,30 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
     parser = subparsers.add_parser(
         "bench",
-        help="measure speed: every stage alone, and all together",
-        description="Frames and people per second, milliseconds, CPU time and memory of each stage alone and of the whole. "
+        help="measure speed: each stage alone, and the full pipeline",
+        description="Frames and people per second, milliseconds, CPU time and memory of each stage alone and of the full pipeline. "
         "Without INPUT on a clip that is drawn here and is the same everywhere, so that figures of machines can be compared.",
         epilog=examples("mchmr bench --frames 50", "mchmr bench clip.mp4 --views 1,2 --plot where.png"),
     )
     parser.add_argument("input", nargs="?", type=Path, metavar="INPUT", help="a video file or a folder of images")
-    parser.add_argument("--people", type=whole(1, 100), default=2, metavar="P", help="without INPUT: how many people are drawn (default 2)")
+    parser.add_argument(
+        "--people", type=integer(1, 100), default=2, metavar="P", help="without INPUT: number of rendered people (default 2)"
+    )
     parser.add_argument("--size", default="1280x720", metavar="WxH", help="without INPUT: size of the pictures (default 1280x720)")
     parser.add_argument("--views", metavar="N[,N]", help="crops of each person; several are measured one after the other (crops.views)")
-    parser.add_argument("--batch", metavar="N[,N]", help="the network alone with so many people in a call, too")
+    parser.add_argument("--batch", metavar="N[,N]", help="also measure the network alone with N people per call")
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (runtime.device)")
-    parser.add_argument("--frames", type=whole(1, 1_000_000), default=100, metavar="N", help="how many frames at most (default 100)")
+    parser.add_argument("--frames", type=integer(1, 1_000_000), default=100, metavar="N", help="limit of frames (default 100)")
     parser.add_argument(
-        "--repeats", type=whole(1, 10_000), default=3, metavar="N", help="runs of the whole, of which the median counts (default 3)"
+        "--repeats",
+        type=integer(1, 10_000),
+        default=3,
+        metavar="N",
+        help="runs of the full pipeline, of which the median counts (default 3)",
     )
     parser.add_argument("--no-overlay", action="store_true", help="leave out drawing and encoding (output.overlay)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw where time goes")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw a chart of the time per stage")
     add_settings_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -67,10 +73,10 @@ def run(args: argparse.Namespace) -> int:
         clip = args.input
         if folder is not None:
             clip = Path(folder) / "drawn.mp4"
-            with progress_bar("drawing the clip", wanted=not args.quiet) as drawing:
+            with progress_bar("drawing the clip", shown=not args.quiet) as drawing:
                 write_clip(clip, args.people, frames=args.frames, size_wh=size_wh, progress=drawing)
         expected, done = steps_of(settings, args.repeats), 0
-        with progress_bar("measuring", wanted=not args.quiet, unit="measurements/s") as progress:
+        with progress_bar("measuring", shown=not args.quiet, unit="measurements/s") as progress:
 
             def step(_: str) -> None:
                 nonlocal done

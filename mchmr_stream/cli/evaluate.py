@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mchmr_stream.cli.help_text import examples
 from mchmr_stream.cli.inputs import bodies_inputs
-from mchmr_stream.cli.number_types import whole
+from mchmr_stream.cli.number_types import integer
 from mchmr_stream.cli.progress import ProgressLines
 from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.files.same_file import refuse_to_replace
@@ -42,10 +42,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=examples("mchmr evaluate real3d --data VIEWS --report report"),
     )
     real3d.add_argument(
-        "--data", type=Path, nargs="+", metavar="DIR", help="folders with videos and their ground truth, which may lie below them"
+        "--data", type=Path, nargs="+", metavar="DIR", help="folders with videos and their ground truth, searched recursively"
     )
     real3d.add_argument("--weights", metavar="FILE", help="weights other than the default (network.weights)")
-    real3d.add_argument("--views", type=whole(1, 64), metavar="N", help="crops of each person (crops.views)")
+    real3d.add_argument("--views", type=integer(1, 64), metavar="N", help="crops of each person (crops.views)")
     real3d.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     real3d.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="SECTION.NAME=VALUE", help="one setting; may be repeated"
@@ -65,10 +65,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     _add_rendered(synthetic)
     synthetic.add_argument(
-        "--crop-upper-body", action="store_true", help="instead compare people whole and cut off under the hips (needs --shards)"
+        "--crop-upper-body", action="store_true", help="instead compare people in full and cut off below the hips (needs --shards)"
     )
     synthetic.add_argument(
-        "--limit", type=whole(1, 1_000_000_000), default=200, metavar="N", help="people for --crop-upper-body (default 200)"
+        "--limit", type=integer(1, 1_000_000_000), default=200, metavar="N", help="people for --crop-upper-body (default 200)"
     )
     _add_predictions(synthetic)
     _add_outputs(synthetic, report=True)
@@ -76,8 +76,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
     camera_consistency = kinds.add_parser(
         "consistency",
-        help="do the views' cameras agree",
-        description="Spread of the views' cameras of each person, in files of `mchmr video` or on rendered people.",
+        help="consistency of the crop cameras",
+        description="Spread of the crop cameras of each person, in files of `mchmr video` or on rendered people.",
         epilog=examples("mchmr evaluate consistency out/clip.npz"),
     )
     camera_consistency.add_argument("files", nargs="*", type=Path, metavar="FILE.npz", help="bodies as written by `mchmr video`")
@@ -103,15 +103,15 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--data", type=Path, metavar="DIR", help="data folder, as `mchmr data check` takes it")
     group.add_argument("--labels", type=Path, action="append", metavar="FILE", help="label file instead of the protocol's; may be repeated")
     group.add_argument("--bodies", type=Path, metavar="DIR", help="folder with SMPL_FEMALE, SMPL_MALE, SMPL_NEUTRAL (.npz or .pkl)")
-    group.add_argument("--regressor", type=Path, metavar="FILE.npy", help="J_regressor_h36m; without it stand-ins are compared")
+    group.add_argument("--regressor", type=Path, metavar="FILE.npy", help="J_regressor_h36m (default: approximate joints)")
     group.add_argument("--weights", metavar="FILE", help="weights other than the default (network.weights)")
-    group.add_argument("--views", type=whole(1, 64), metavar="N", help="crops of each person (crops.views)")
+    group.add_argument("--views", type=integer(1, 64), metavar="N", help="crops of each person (crops.views)")
     group.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     group.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="SECTION.NAME=VALUE", help="one setting; may be repeated"
     )
-    group.add_argument("--limit", type=whole(1, 1_000_000_000), metavar="N", help="only the first N people")
-    group.add_argument("--self-check", action="store_true", help="run no network: feed the labelled bodies back, which must give 0 mm")
+    group.add_argument("--limit", type=integer(1, 1_000_000_000), metavar="N", help="only the first N people")
+    group.add_argument("--self-check", action="store_true", help="use the labelled bodies as predictions, which must give 0 mm")
     _add_predictions(parser)
     _add_outputs(parser)
     parser.set_defaults(run=_dataset)
@@ -123,16 +123,18 @@ def _add_rendered(parser: argparse.ArgumentParser) -> None:
         "--observed",
         type=Path,
         metavar="FILE.npz",
-        help="what detector and encoder saw of them: read when it is there, else made of --shards",
+        help="stored output of detector and encoder: read if it exists, else computed from --shards",
     )
     parser.add_argument("--weights", default="default", metavar="FILE", help="weights other than the default")
-    parser.add_argument("--views", type=whole(1, 64), metavar="N", help="crops of each person (default: all that were observed)")
+    parser.add_argument("--views", type=integer(1, 64), metavar="N", help="crops of each person (default: all that were observed)")
 
 
 def _add_predictions(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--predictions", type=Path, metavar="FILE.npz", help="keep what the network said here")
-    group.add_argument("--from", dest="earlier", type=Path, metavar="FILE.npz", help="take the predictions from here, run no network")
+    group.add_argument("--predictions", type=Path, metavar="FILE.npz", help="store the predictions here")
+    group.add_argument(
+        "--from", dest="earlier", type=Path, metavar="FILE.npz", help="read the predictions from here instead of running the network"
+    )
 
 
 def _add_outputs(parser: argparse.ArgumentParser, *, report: bool = False) -> None:
@@ -217,7 +219,7 @@ def _real3d(args: argparse.Namespace) -> int:
 
         clips = load_clips(args.data) if args.data is not None else []
         cases = worst_real(predictions, clips, real_predictions.PER_FRAME_KNOWN)
-        _say(args, real_report(args.report, results, predictions, cases))
+        _print_report(args, real_report(args.report, results, predictions, cases))
     return _show(results, args.json)
 
 
@@ -235,7 +237,7 @@ def _synthetic(args: argparse.Namespace) -> int:
         from mchmr_stream.evaluation.worst_cases import worst_rows, worst_synthetic
 
         cases = worst_synthetic(predictions, labels, worst_rows(predictions)) if labels is not None else []
-        _say(args, synthetic_report(args.report, results, cases))
+        _print_report(args, synthetic_report(args.report, results, cases))
     return _show(results, args.json)
 
 
@@ -319,7 +321,7 @@ def _progress(args: argparse.Namespace) -> Callable[[int], None] | None:
     return lambda done: print(f"\robserved {done} people", end="", file=sys.stderr, flush=True)
 
 
-def _say(args: argparse.Namespace, page: Path) -> None:
+def _print_report(args: argparse.Namespace, page: Path) -> None:
     if not args.quiet:
         print(f"report: {page}", file=sys.stderr)
 

@@ -26,14 +26,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "files", nargs="+", type=Path, metavar="FILE.npz", help="bodies as written by `mchmr video`, folders of them, or quoted patterns"
     )
     parser.add_argument("--to", required=True, choices=_FORMATS, metavar="FORMAT", help=", ".join(_FORMATS))
-    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for the files, made when missing (default: beside FILE.npz)")
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="folder for the files, created if missing (default: the folder of FILE.npz)"
+    )
     parser.add_argument("--person", type=int, action="append", metavar="ID", help="only this person; may be repeated")
     parser.add_argument("--per-person", action="store_true", help="glb, usd: one file per person instead of one scene")
     parser.add_argument("--fps", type=float, metavar="N", help="bvh, amass, smpl, trc: frames per second (default: the clip's)")
     parser.add_argument(
         "--fill-gaps", type=float, default=0.5, metavar="S", help="fill gaps up to this many seconds, leave longer ones open (default 0.5)"
     )
-    parser.add_argument("--body", type=Path, metavar="FILE", help="the SMPL file that the run used, where it is no longer in its place")
+    parser.add_argument("--body", type=Path, metavar="FILE", help="the SMPL file of the run, if it was moved")
     parser.add_argument(
         "--build",
         type=_build,
@@ -41,7 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="another body.build than the run's: neutral, female, male, or shape coefficients as in 0,0,0,0,1.5; with --person "
         "for one person",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     parser.set_defaults(run=run)
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from mchmr_stream.cli.help_text import examples
-from mchmr_stream.cli.number_types import whole
+from mchmr_stream.cli.number_types import integer
 from mchmr_stream.files.output_lock import claimed_folder
 
 
@@ -15,22 +15,24 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "export-model",
         help="the network for Triton, ONNX or TorchScript",
-        description="Write DIR/mchmr, a model for Triton with its repository in DIR. The file in mchmr/1 is of use elsewhere too.",
+        description="Write DIR/mchmr, a model for Triton with its repository in DIR. The file in mchmr/1 also works in other runtimes.",
         epilog=examples("mchmr export-model --to onnx -o models"),
     )
     parser.add_argument(
         "--to", required=True, choices=("python", "onnx", "torchscript"),
         help="python: this package inside of Triton, on CPU or GPU; onnx, torchscript: a file for Triton's own backends, or others",
     )  # fmt: skip
-    parser.add_argument("-o", "--out", required=True, type=Path, metavar="DIR", help="folder of the repository, made when missing")
+    parser.add_argument("-o", "--out", required=True, type=Path, metavar="DIR", help="folder of the repository, created if missing")
     parser.add_argument("--weights", default="default", metavar="FILE", help="weights other than the default")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N; torchscript files are for one device")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="of the encoder, with --to python")
     parser.add_argument(
-        "--instances", type=whole(1, 1024), default=1, metavar="N", help="copies of the network, on each GPU or the CPU (default 1)"
+        "--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="precision of the encoder, with --to python"
     )
     parser.add_argument(
-        "--views", type=whole(1, 64), metavar="N", help="crops a person will usually have (default: crops.views; any number works)"
+        "--instances", type=integer(1, 1024), default=1, metavar="N", help="copies of the network, on each GPU or the CPU (default 1)"
+    )
+    parser.add_argument(
+        "--views", type=integer(1, 64), metavar="N", help="usual number of crops per person (default: crops.views; any number works)"
     )
     parser.set_defaults(run=run)
 

@@ -14,7 +14,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "gst-path",
         help="print the folder for GST_PLUGIN_PATH",
-        description='Print the folder of the GStreamer plugin: export GST_PLUGIN_PATH="$(mchmr gst-path)". docs/gstreamer.md has the rest.',
+        description='Print the folder of the GStreamer plugin: export GST_PLUGIN_PATH="$(mchmr gst-path)". See docs/gstreamer.md.',
         epilog=examples('export GST_PLUGIN_PATH="$(mchmr gst-path)"'),
     )
     parser.set_defaults(run=run)

@@ -14,8 +14,8 @@ _NAMED = 5
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "import-weights",
-        help="take over a checkpoint of somebody else's",
-        description="Read a published checkpoint and write it as weights of this program; docs/paper.md has the layouts.",
+        help="convert a published checkpoint",
+        description="Read a published checkpoint and write it as weights of this program; docs/paper.md describes the layouts.",
         epilog=examples("mchmr import-weights multi_roi.pt --from multi-roi -o multi_roi.safetensors"),
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the checkpoint: .pt, .pth or .safetensors")

@@ -37,8 +37,9 @@ DEFAULTS = ["smoother.kind=causal"]
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "live",
-        help="bodies from cameras and streams, now",
-        description="Follow cameras and streams. The newest picture is always taken next, so that the delay does not grow.",
+        help="bodies from cameras and streams, in real time",
+        description="Process cameras and streams. The newest picture is processed next and older ones are dropped, so that the delay does "
+        "not grow.",
         epilog=examples("mchmr live 0", "mchmr live rtsp://192.168.1.20/stream --json - --npz out"),
     )
     parser.add_argument(
@@ -53,11 +54,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="WHERE",
         help="JSON lines: - (standard output), a file, or tcp://HOST:PORT to listen on",
     )
-    outputs.add_argument("--npz", type=Path, metavar="DIR", help="numbers as .npz files, one after the other")
-    outputs.add_argument("--no-page", action="store_true", help="no page to watch")
+    outputs.add_argument("--npz", type=Path, metavar="DIR", help="bodies as .npz files of --segment seconds")
+    outputs.add_argument("--no-page", action="store_true", help="serve no web page")
     outputs.add_argument("--segment", type=seconds(), default=60.0, metavar="S", help="length of each .npz file in seconds (60)")
     live_outputs.add_arguments(outputs)
-    parser.add_argument("--seconds", type=seconds(), metavar="S", help="stop after so long")
+    parser.add_argument("--seconds", type=seconds(), metavar="S", help="stop after S seconds")
     add_settings_arguments(parser)
     quick = parser.add_argument_group("shorthands", "each stands for one setting; `mchmr config` lists all settings")
     for option, setting, kind, value, text in SHORTHANDS:
@@ -67,16 +68,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 SHORTHANDS: tuple[tuple[str, str, Callable[[str], object], str, str], ...] = (
     ("--views", "crops.views", int, "N", "crops of each person, fewer is faster"),
-    ("--interval", "detector.interval", int, "N", "ask the detector on each n-th frame"),
+    ("--interval", "detector.interval", int, "N", "run the detector on each N-th frame"),
     ("--device", "runtime.device", str, "NAME", "auto, cpu, cuda or cuda:N"),
-    ("--max-people", "tracker.max_people", int, "N", "keep only the largest"),
+    ("--max-people", "tracker.max_people", int, "N", "keep only the N largest people"),
     ("--fov", "camera.fov_deg", float, "DEG", "horizontal field of view in degrees"),
     ("--size", "live.size", str, "WxH", "camera: picture size, as in 1280x720"),
     ("--fps", "live.fps", float, "N", "camera: pictures per second"),
     ("--pixel-format", "live.pixel_format", str, "NAME", "camera: mjpeg, yuyv422, ..."),
-    ("--page", "live.page", str, "HOST:PORT", "HOST:PORT of the page to watch"),
+    ("--page", "live.page", str, "HOST:PORT", "address of the web page"),
     ("--restart", "live.restart", str, "WHEN", "never, on-error or always"),
-    ("--target-age", "live.target_age_s", float, "S", "do less while results are older than this, seconds"),
+    ("--target-age", "live.target_age_s", float, "S", "reduce the work per frame while results are older than S seconds"),
 )
 
 
@@ -104,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
             over.set()
             watcher.join()
         if not args.quiet:
-            _say(live, ends)
+            _print_status(live, ends)
     if stop.exit_code is not None:
         return stop.exit_code
     return 1 if any(end.error is not None for end in ends) else 0
@@ -180,18 +181,18 @@ def open_page(live: LiveRun, quiet: bool) -> LivePage | None:
 
 def stop_when_due(live: LiveRun, stop: threading.Event, over: threading.Event, seconds: float | None, quiet: bool) -> None:
     """Stop the run on request, and log its state at intervals."""
-    began_s = said_s = time.monotonic()
+    began_s = printed_s = time.monotonic()
     while not over.wait(0.1):
         now_s = time.monotonic()
         if stop.is_set() or (seconds is not None and now_s - began_s >= seconds):
             live.stop()
             return
-        if not quiet and now_s - said_s >= STATUS_EVERY_S:
-            said_s = now_s
-            _say(live, live.status())
+        if not quiet and now_s - printed_s >= STATUS_EVERY_S:
+            printed_s = now_s
+            _print_status(live, live.status())
 
 
-def _say(live: LiveRun, statuses: list[SourceStatus]) -> None:
+def _print_status(live: LiveRun, statuses: list[SourceStatus]) -> None:
     now = live.adjust.now
     for status in statuses:
         state = "" if status.connected else ", not connected"

@@ -15,11 +15,11 @@ def add_arguments(group: argparse._ActionsContainer) -> None:
     group.add_argument("--osc", metavar="HOST:PORT", help="OSC messages over UDP, for game engines; docs/live.md lists the addresses")
     group.add_argument(
         "--record", metavar="WHERE", action="append", default=[],
-        help="the picture with the bodies over it: FILE.mp4, rtmp://, rtsp://; {source} and {time} in it are filled in",
+        help="the picture with the bodies over it: FILE.mp4, rtmp://, rtsp://; {source} and {time} are replaced",
     )  # fmt: skip
     group.add_argument(
         "--rerun", metavar="WHERE", nargs="?", const="viewer",
-        help="everything to the Rerun viewer, which is started; or FILE.rrd, or rerun+http://HOST:PORT/proxy",
+        help="pictures and bodies to the Rerun viewer, which is started; or FILE.rrd, or rerun+http://HOST:PORT/proxy",
     )  # fmt: skip
 
 
@@ -32,25 +32,25 @@ def sinks(args: argparse.Namespace, live: LiveRun) -> list[LiveSink]:
     """
     from mchmr_stream.sinks.background import BackgroundSink
 
-    wanted: list[LiveSink] = []
+    requested: list[LiveSink] = []
     if args.mqtt is not None:
         from mchmr_stream.sinks.mqtt import MqttSink
 
         mqtt = MqttSink(args.mqtt, live.settings.mqtt)
-        wanted.append(BackgroundSink(mqtt, mqtt.name, size=2))
+        requested.append(BackgroundSink(mqtt, mqtt.name, size=2))
     if args.osc is not None:
         from mchmr_stream.sinks.osc import OscSink
 
         osc = OscSink(args.osc)
-        wanted.append(BackgroundSink(osc, osc.name, size=2))
+        requested.append(BackgroundSink(osc, osc.name, size=2))
     for where in args.record:
         from mchmr_stream.sinks.video_recording import VideoRecordingSink
 
         record = VideoRecordingSink(where, len(args.sources))
-        wanted.append(BackgroundSink(record, record.name, size=8, patience_s=15.0))
+        requested.append(BackgroundSink(record, record.name, size=8, patience_s=15.0))
     if args.rerun is not None:
         from mchmr_stream.sinks.rerun_live import RerunLiveSink
 
         rerun = RerunLiveSink(args.rerun, [status.name for status in live.status()])
-        wanted.append(BackgroundSink(rerun, rerun.name, size=4, patience_s=15.0))
-    return wanted
+        requested.append(BackgroundSink(rerun, rerun.name, size=4, patience_s=15.0))
+    return requested

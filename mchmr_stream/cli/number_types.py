@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 
-def whole(least: int, most: int) -> Callable[[str], int]:
+def integer(least: int, most: int) -> Callable[[str], int]:
     """Return a type of integers from `least` to `most`."""
 
     def read(text: str) -> int:

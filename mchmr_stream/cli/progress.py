@@ -20,16 +20,16 @@ class ProgressLines:
     def __init__(self, name: str, unit: str, every_s: float | None = None) -> None:
         self._name, self._unit = name, unit
         self._every_s = EVERY_S if every_s is None else every_s
-        self._began_s = self._said_s = time.monotonic()
+        self._began_s = self._printed_s = time.monotonic()
         self._first: int | None = None
 
     def __call__(self, done: int, expected: int | None) -> None:
         now_s = time.monotonic()
         if self._first is None:  # the work of an earlier run does not count for this one's speed
             self._first, self._began_s = done, now_s
-        if now_s - self._said_s < self._every_s:
+        if now_s - self._printed_s < self._every_s:
             return
-        self._said_s = now_s
+        self._printed_s = now_s
         rate = (done - self._first) / (now_s - self._began_s) if now_s > self._began_s else 0.0
         of = "" if expected is None else f" of {expected}"
         left = f", {_duration((expected - done) / rate)} left" if expected is not None and rate > 0 and expected >= done else ""
@@ -37,9 +37,9 @@ class ProgressLines:
 
 
 @contextmanager
-def progress_bar(name: str, wanted: bool, unit: str = "fps") -> Iterator[Update | None]:
-    """Yield a function of (units done, units expected or None), or None if `wanted` is False."""
-    if not wanted:
+def progress_bar(name: str, shown: bool, unit: str = "fps") -> Iterator[Update | None]:
+    """Yield a function of (units done, units expected or None), or None if `shown` is False."""
+    if not shown:
         yield None
     elif sys.stderr.isatty() and find_spec("rich") is not None:  # a machine with a packed training run has no rich
         with _bar(name, unit) as update:

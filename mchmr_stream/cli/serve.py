@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from mchmr_stream.cli.help_text import examples
-from mchmr_stream.cli.number_types import whole
+from mchmr_stream.cli.number_types import integer
 from mchmr_stream.errors import ServerError
 
 
@@ -24,21 +24,23 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", metavar="IP", help="address to listen on (default 127.0.0.1: this machine only)")
     parser.add_argument(
-        "--port", type=whole(2, 65534), default=8001, metavar="N", help="of gRPC (default 8001); HTTP is one below, metrics one above"
+        "--port", type=integer(2, 65534), default=8001, metavar="N", help="port of gRPC (default 8001); HTTP uses N - 1, metrics N + 1"
     )
     parser.add_argument(
-        "--instances", type=whole(1, 1024), default=1, metavar="N", help="copies of the network, on each GPU or the CPU (default 1)"
+        "--instances", type=integer(1, 1024), default=1, metavar="N", help="copies of the network, on each GPU or the CPU (default 1)"
     )
     parser.add_argument(
-        "--views", type=whole(1, 64), metavar="N", help="crops a person will usually have (default: crops.views; any number works)"
+        "--views", type=integer(1, 64), metavar="N", help="usual number of crops per person (default: crops.views; any number works)"
     )
     parser.add_argument("--weights", default="default", metavar="FILE", help="weights other than the default")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="of the encoder (default auto)")
     parser.add_argument(
-        "--threads", type=whole(0, 1024), default=0, metavar="N", help="CPU threads of each instance (default: half the cores)"
+        "--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="precision of the encoder (default auto)"
+    )
+    parser.add_argument(
+        "--threads", type=integer(0, 1024), default=0, metavar="N", help="CPU threads of each instance (default: half the cores)"
     )
     parser.add_argument("--tritonserver", type=Path, metavar="FILE", help="the server program (default: on PATH, else in nvidia-pytriton)")
-    parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENT", help="handed to tritonserver as they are")
+    parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENT", help="passed to tritonserver unchanged")
     parser.set_defaults(run=run)
 
 

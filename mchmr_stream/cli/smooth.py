@@ -30,14 +30,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("file", type=Path, metavar="FILE.npz", help="bodies as written by `mchmr video`")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.npz", help="where to write the result")
-    parser.add_argument("--preset", choices=tuple(PRESETS), default="standard", help="how much (default standard)")
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="standard", help="strength of smoothing (default standard)")
     parser.add_argument(
         "--static-camera",
         action="store_true",
-        help="the camera does not move: add an estimate of world coordinates (y up, metres, floor at 0) with feet held while they stand, "
-        "from the people alone (docs/world.md); with --set smoother.kind=none nothing else is changed",
+        help="the camera does not move: add an estimate of world coordinates (y up, metres, floor at 0) with standing feet held in place, "
+        "computed from the people alone (docs/world.md); with --set smoother.kind=none nothing else is changed",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT.npz when it is there; it may be FILE.npz itself")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing OUT.npz, which may be FILE.npz itself")
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="smoother.NAME=VALUE", help="one setting; may be repeated"
     )

@@ -27,8 +27,8 @@ class Input:
         return output_paths(self.name, self.out_dir, still=self.still)
 
 
-def expanded(names: Sequence[str], out_dir: Path, settings: Settings, say: Callable[[str], None]) -> list[Input]:
-    """List all inputs. Outputs of a folder's pictures go to a folder of its name in `out_dir`; `say` is called with the reason."""
+def expanded(names: Sequence[str], out_dir: Path, settings: Settings, report: Callable[[str], None]) -> list[Input]:
+    """List all inputs. Outputs of a folder's pictures go to a folder of its name in `out_dir`; `report` is called with the reason."""
     from mchmr_stream.sources.stills import is_still, stills_in
 
     inputs: list[Input] = []
@@ -38,7 +38,7 @@ def expanded(names: Sequence[str], out_dir: Path, settings: Settings, say: Calla
             inputs.append(Input(name, out_dir, still=stills is not None))
             continue
         count = f"{len(stills.paths)} picture{'s' if len(stills.paths) != 1 else ''}"
-        say(f"{name}: {count}, each on its own, as {stills.why}; for the frames of one film: --set source.pictures=clip")
+        report(f"{name}: {count}, each on its own, as {stills.why}; for the frames of one film: --set source.pictures=clip")
         folder = out_dir / output_paths(name, out_dir).stem
         inputs += [Input(str(path), folder, still=is_still(path, settings.source)) for path in stills.paths]
     return inputs

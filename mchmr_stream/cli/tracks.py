@@ -25,20 +25,20 @@ class _Edit(argparse.Action):
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "tracks",
-        help="list the people of a file, merge, split, rename, select them",
+        help="list, merge, split, rename or select the people of a file",
         description="List the people of a STEM.npz. With edits, which are done in the order given, write a new one to --out.",
         epilog=examples("mchmr tracks out/clip.npz", "mchmr tracks out/clip.npz --merge 2+5 --rename 7=1 -o out/named.npz"),
     )
     parser.add_argument("file", type=Path, metavar="FILE.npz", help="bodies as written by `mchmr video`")
     for option, metavar, what in (
         ("--merge", "A+B", "B is the same person as A; C may follow: A+B+C"),
-        ("--split", "A@S", "from S seconds on person A is somebody else, who gets a new number"),
+        ("--split", "A@S", "from S seconds on person A is another person, who gets a new number"),
         ("--rename", "A=B", "person A gets number B"),
         ("--select", "A,B", "keep only these people"),
     ):
         parser.add_argument(option, action=_Edit, metavar=metavar, help=what)
     parser.add_argument("-o", "--out", type=Path, metavar="OUT.npz", help="where to write the result of edits")
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT.npz when it is there; it may be FILE.npz itself")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing OUT.npz, which may be FILE.npz itself")
     parser.set_defaults(run=run, edits=[])
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mchmr_stream.cli.help_text import examples
-from mchmr_stream.cli.number_types import whole
+from mchmr_stream.cli.number_types import integer
 from mchmr_stream.cli.progress import progress_bar
 from mchmr_stream.files.output_lock import claimed_folder
 
@@ -25,7 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "train",
         help="train weights",
-        description="Train the network; the config says on what and for how long.",
+        description="Train the network with the data and steps that the config names.",
         epilog=examples("mchmr train default --data DATA --shards people -o runs/train"),
     )
     parser.add_argument(
@@ -33,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         type=Path,
         nargs="?",
         metavar="CONFIG.yaml",
-        help="training settings: a file, or the name of one that ships, as train_default",
+        help="training settings: a file, or the name of one that ships, such as train_default",
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder with poses and bodies (docs/training.md)")
     parser.add_argument(
@@ -45,27 +45,29 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="rendered people, as written by `mchmr synth`; one or more folders",
     )
     parser.add_argument(
-        "--poses", type=Path, nargs="+", default=[], metavar="PATH", help="motion of your own: AMASS or SMPL .npz, .bvh, or folders of them"
+        "--poses", type=Path, nargs="+", default=[], metavar="PATH", help="your own motion: AMASS or SMPL .npz, .bvh, or folders of them"
     )
-    parser.add_argument("--test-shards", type=Path, metavar="DIR", help="other rendered people, to measure on while training")
+    parser.add_argument("--test-shards", type=Path, metavar="DIR", help="other rendered people, for measuring errors during training")
     parser.add_argument(
         "-o", "--out", type=Path, default=Path("runs/train"), metavar="DIR", help="folder for checkpoints and weights (default runs/train)"
     )
-    parser.add_argument("--pack", type=Path, metavar="DIR", help="write all that the run reads to one small folder, and do not train")
-    parser.add_argument("--packed", type=Path, metavar="DIR", help="train from such a folder; needs torch and numpy only")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the output folder")
-    parser.add_argument("--minutes", type=_minutes, metavar="M", help="leave after M minutes with a checkpoint to go on from")
-    parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto: a GPU where there is one)"
-    )
-    parser.add_argument("--seed", type=whole(0, 2**63 - 1), metavar="K", help="instead of the config's")
+    parser.add_argument("--pack", type=Path, metavar="DIR", help="write all data of the run to one small folder, without training")
+    parser.add_argument("--packed", type=Path, metavar="DIR", help="train from a folder of --pack; needs torch and numpy only")
+    parser.add_argument("--resume", action="store_true", help="resume from the last checkpoint in the output folder")
+    parser.add_argument("--minutes", type=_minutes, metavar="M", help="stop after M minutes and write a checkpoint to resume from")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto: a GPU if there is one)")
+    parser.add_argument("--seed", type=integer(0, 2**63 - 1), metavar="K", help="seed, instead of the config's")
     pictures = parser.add_argument_group("training from pictures (CONFIG is paper_resnet50, paper_hrnet_w48 or alike)")
-    pictures.add_argument("--sets", type=Path, metavar="DIR", help="folder of data sets, beside --shards or instead")
-    pictures.add_argument("--unchecked", action="store_true", help="train on data sets that fail the check too (`mchmr data check`)")
-    pictures.add_argument("--test-set", metavar="NAME", help="one of them to measure on while training, by its test split")
-    pictures.add_argument("--start", type=Path, metavar="FILE", help="weights to start from, of `mchmr import-weights` or of another run")
+    pictures.add_argument("--sets", type=Path, metavar="DIR", help="folder of data sets, in addition to --shards or instead")
+    pictures.add_argument("--unchecked", action="store_true", help="also train on data sets that fail `mchmr data check`")
+    pictures.add_argument("--test-set", metavar="NAME", help="data set in --sets whose test split is measured during training")
+    pictures.add_argument("--start", type=Path, metavar="FILE", help="initial weights, from `mchmr import-weights` or another run")
     pictures.add_argument(
-        "--workers", type=whole(0, 256), default=0, metavar="N", help="processes that read pictures (default 0: none of their own)"
+        "--workers",
+        type=integer(0, 256),
+        default=0,
+        metavar="N",
+        help="processes that read pictures (default 0: the training process reads)",
     )
     parser.set_defaults(run=run)
 
@@ -78,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     from mchmr_stream.training.end_to_end.network_settings import learns_from_pictures
     from mchmr_stream.training.frozen_encoder import train_head
 
-    report = _silent if args.quiet else _say
+    report = _silent if args.quiet else _print_line
     if args.config is not None:
         args.config = find_config(args.config)
     if args.config is not None and args.config.is_file() and learns_from_pictures(read_yaml(args.config, "training settings")):
@@ -96,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         )  # fmt: skip
         print(f"{args.pack}: {size / 1e6:.1f} MB; train from it with `mchmr train --packed {shlex.quote(str(args.pack))}`")
         return 0
-    with _claimed(args.out), StopOnSignals() as stop, progress_bar("training", wanted=not args.quiet, unit="steps/s") as progress:
+    with _claimed(args.out), StopOnSignals() as stop, progress_bar("training", shown=not args.quiet, unit="steps/s") as progress:
         leg = train_head.run(
             args.config, data=args.data, shards=args.shards, out=args.out, test_shards=args.test_shards, poses=args.poses,
             packed=args.packed, resume=args.resume, device=args.device, minutes=args.minutes, seed=args.seed, report=report,
@@ -113,7 +115,7 @@ def _run_pictures(args: argparse.Namespace, report: Callable[[str], None]) -> in
     for name in ("data", "poses", "pack", "packed"):
         if getattr(args, name):
             raise UsageError(f"--{name} is for training a head on a frozen encoder; this config learns from pictures, leave it out")
-    with _claimed(args.out), StopOnSignals() as stop, progress_bar("training", wanted=not args.quiet, unit="steps/s") as progress:
+    with _claimed(args.out), StopOnSignals() as stop, progress_bar("training", shown=not args.quiet, unit="steps/s") as progress:
         leg = train_network.run(
             args.config, shards=args.shards, sets=args.sets, unchecked=args.unchecked, out=args.out, test_shards=args.test_shards,
             test_set=args.test_set, start=args.start, resume=args.resume, device=args.device, minutes=args.minutes, seed=args.seed,
@@ -144,7 +146,7 @@ def _minutes(text: str) -> float:
     return value
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     print(line, flush=True)
 
 

@@ -27,14 +27,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "video",
         help="turn videos into bodies",
         description="Write STEM.npz (bodies), STEM.mp4 (the picture with the bodies over it; of a photo STEM.jpg or STEM.png) "
-        "and STEM.json (what happened) for each input. Pictures of a folder that are no clip stand alone.",
+        "and STEM.json (report of the run) for each input. Pictures of a folder that are no frames of a clip are processed one by one.",
         epilog=examples("mchmr video clip.mp4 -o out", "mchmr video 'clips/*.mp4' -o out --views 1 --no-overlay"),
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="a video, a picture, or a folder of videos or of pictures")
-    parser.add_argument("-o", "--out", required=True, type=Path, metavar="OUT", help="folder for the results, made when missing")
+    parser.add_argument("-o", "--out", required=True, type=Path, metavar="OUT", help="folder for the results, created if missing")
     existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--resume", action="store_true", help="go on where an earlier run stopped, skip what is complete")
-    existing.add_argument("--overwrite", action="store_true", help="replace results that are there")
+    existing.add_argument("--resume", action="store_true", help="continue an interrupted run, skip complete results")
+    existing.add_argument("--overwrite", action="store_true", help="replace existing results")
     add_settings_arguments(parser)
     quick = parser.add_argument_group("shorthands", "each stands for one setting; `mchmr config` lists all settings")
     quick.add_argument("--views", type=int, metavar="N", help="crops of each person, fewer is faster (crops.views)")
@@ -42,15 +42,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     quick.add_argument("--detector", metavar="KIND", help="movenet, mediapipe or boxes (detector.kind)")
     quick.add_argument("--max-people", type=int, metavar="N", help="keep only the N largest people (tracker.max_people)")
     quick.add_argument("--every", type=int, metavar="N", help="use each N-th frame (source.every)")
-    quick.add_argument("--start", type=float, metavar="S", help="skip everything before, in seconds (source.start_s)")
-    quick.add_argument("--end", type=float, metavar="S", help="stop here, in seconds (source.end_s)")
+    quick.add_argument("--start", type=float, metavar="S", help="start at this time, in seconds (source.start_s)")
+    quick.add_argument("--end", type=float, metavar="S", help="stop at this time, in seconds (source.end_s)")
     quick.add_argument("--stream", type=int, metavar="N", help="which video stream of the file (source.stream)")
     quick.add_argument("--no-overlay", action="store_true", help="bodies only, no video (output.overlay)")
     quick.add_argument("--rerun", action="store_true", help="also STEM.rrd, for the Rerun viewer (output.rerun)")
     quick.add_argument(
         "--static-camera", action="store_true",
-        help="the camera does not move: an estimate of world coordinates (y up, floor at 0) with feet held while they stand, "
-        "from the people alone, is added to STEM.npz (camera.static; docs/world.md)",
+        help="the camera does not move: add an estimate of world coordinates (y up, floor at 0) with standing feet held in place "
+        "to STEM.npz, computed from the people alone (camera.static; docs/world.md)",
     )  # fmt: skip
     camera = quick.add_mutually_exclusive_group()
     camera.add_argument("--focal", type=float, metavar="PX", help="focal length in pixels (camera.focal_px)")
@@ -71,7 +71,7 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
         "--config",
         type=Path,
         metavar="FILE.yaml",
-        help="settings as printed by `mchmr config`, only changed ones need be there; or the name of a file that ships: fast, accurate",
+        help="settings in the format of `mchmr config`, missing ones keep their defaults; or the name of a file that ships: fast, accurate",
     )
     group.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="SECTION.NAME=VALUE", help="one setting; may be repeated"
@@ -83,11 +83,11 @@ def add_triton_arguments(parser: argparse._ActionsContainer) -> None:
     """Add `--triton` and `--shm`; their settings go to `overrides`, like those of `--set`."""
     parser.add_argument(
         "--triton", dest="overrides", action="append", type=_servers, metavar="HOST:PORT[,HOST:PORT]",
-        help="the network on a Triton server, the next one when it is lost (triton.servers); `mchmr serve` starts one",
+        help="run the network on a Triton server, and on the next one if it fails (triton.servers); `mchmr serve` starts one",
     )  # fmt: skip
     parser.add_argument(
         "--shm", dest="overrides", action="append", type="triton.shm={}".format, metavar="HOW",
-        help="crops to a Triton server through shared memory: auto, system, cuda or off (triton.shm)",
+        help="send crops to a Triton server through shared memory: auto, system, cuda or off (triton.shm)",
     )  # fmt: skip
 
 
@@ -157,7 +157,7 @@ def process(
     """
     if out_dir.exists() and not out_dir.is_dir():
         raise UsageError(f"-o got {out_dir}, which is a file; expected a folder")
-    inputs = expanded(names, out_dir, settings, say=lambda text: None if quiet else print(f"mchmr: {text}", file=sys.stderr))
+    inputs = expanded(names, out_dir, settings, report=lambda text: None if quiet else print(f"mchmr: {text}", file=sys.stderr))
     _check_outputs(names, inputs, settings, settings_file, allow_existing=resume or overwrite)
     from mchmr_stream.cli.progress import progress_bar
     from mchmr_stream.cli.stopping import StopOnSignals
@@ -176,7 +176,7 @@ def process(
                 print(f"mchmr: stopped before {len(inputs) - number} of {len(inputs)} inputs: {left}", file=sys.stderr)
                 break
             try:
-                with progress_bar(Path(name).name, wanted=not quiet) as progress:
+                with progress_bar(Path(name).name, shown=not quiet) as progress:
                     result = run_one(name, one.out_dir, progress=progress)
             except (MchmrError, OSError) as error:
                 if len(inputs) == 1:
@@ -184,7 +184,7 @@ def process(
                 print(f"mchmr: {name}: failed: {' '.join(str(error).split())}", file=sys.stderr)
                 failed += 1
                 continue
-            _say(one, result, stopped=stop.event.is_set() and not result.complete, quiet=quiet)
+            _print_result(one, result, stopped=stop.event.is_set() and not result.complete, quiet=quiet)
             failed += not result.complete
     if stop.exit_code is not None:
         return stop.exit_code
@@ -216,7 +216,7 @@ def _check_outputs(
         raise UsageError(f"{existing[0]}{more} exist; --overwrite replaces, --resume goes on, or choose another folder with -o")
 
 
-def _say(one: Input, result: VideoResult, *, stopped: bool, quiet: bool) -> None:
+def _print_result(one: Input, result: VideoResult, *, stopped: bool, quiet: bool) -> None:
     """Print one line on the result, and its warnings. Results go to stdout, warnings to stderr."""
     name = one.name
     for warning in [] if quiet else result.warnings:

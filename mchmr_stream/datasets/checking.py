@@ -69,11 +69,11 @@ def check_folder(root: Path, split: Split = "all") -> list[SetReport]:
 
 def missing_sets(root: Path) -> list[str]:
     """List the known data sets without labels in the folder: description, expected place and source."""
-    there = sets_in(root)
+    present = sets_in(root)
     return [
         f"{name} ({known.title}): labels {known.labels} in {root / name / ('' if name == '3dpw' else 'labels')}; {known.obtained}"
         for name, known in KNOWN.items()
-        if name not in there
+        if name not in present
     ]
 
 
@@ -139,10 +139,10 @@ def _of_labels(part: ColumnReader) -> list[SetFinding]:
         findings += _some(part, c.focal_px <= 0, "have a focal length that is not positive")
     pelvis = _pelvis_m(part)
     if pelvis is not None and c.K is not None:
-        behind = pelvis[:, 2] <= 0
-        findings += _some(part, behind, "are behind their camera")
-        projected = np.einsum("nij,nj->ni", c.K, pelvis)[:, :2] / np.where(behind, 1, pelvis[:, 2])[:, None]
-        off = (abs(projected - c.centre_px) > _PELVIS_OFF * c.side_px[:, None]).any(1) & ~behind
+        behind_camera = pelvis[:, 2] <= 0
+        findings += _some(part, behind_camera, "are behind their camera")
+        projected = np.einsum("nij,nj->ni", c.K, pelvis)[:, :2] / np.where(behind_camera, 1, pelvis[:, 2])[:, None]
+        off = (abs(projected - c.centre_px) > _PELVIS_OFF * c.side_px[:, None]).any(1) & ~behind_camera
         findings += _some(
             part, off, "are not where K projects them: the pelvis falls outside of the box; K or boxes are of another size of picture"
         )

@@ -71,10 +71,10 @@ def _tile(reader: LabelReader, index: int, bodies: LabelledBodies) -> Image.Imag
         colours = [_LEFT if "left" in names[a] else _RIGHT if "right" in names[a] else _MIDDLE for a, _ in bones]
         seen = points[:, 2] > 0
         _bones(draw, to_tile(points[:, :2]), seen, bones, colours)
-        for place, there in zip(to_tile(points[:, :2]).tolist(), seen.tolist(), strict=True):
-            if there:
+        for place, labelled in zip(to_tile(points[:, :2]).tolist(), seen.tolist(), strict=True):
+            if labelled:
                 draw.ellipse([place[0] - 2, place[1] - 2, place[0] + 2, place[1] + 2], fill=_MIDDLE)
-    known = [word for word, there in (("body", label.has_pose), ("3D", label.has_points_m), ("K", label.K is not None)) if there]
+    known = [word for word, labelled in (("body", label.has_pose), ("3D", label.has_points_m), ("K", label.K is not None)) if labelled]
     draw.text((4, 4), f"{title}\n{label.gender} {' '.join(known)}", fill=(255, 255, 255), stroke_width=1, stroke_fill=(0, 0, 0))
     return tile
 

@@ -85,8 +85,8 @@ def read_humandata(path: Path, *, frames: bool) -> Columns:
             known[ours], known[f"{ours}_at"] = _points(found, path, name, n, width)
     if "gender" in meta:
         # A list of texts has one per person; a single text holds for all people.
-        told = meta["gender"]
-        known["gender"] = genders(np.array([told] * n if isinstance(told, str) else told, np.str_), path)
+        gender_texts = meta["gender"]
+        known["gender"] = genders(np.array([gender_texts] * n if isinstance(gender_texts, str) else gender_texts, np.str_), path)
         if len(known["gender"]) != n:
             raise InputError(f"{path}: meta names {len(known['gender'])} genders, expected {n}")
     if frames:
@@ -98,18 +98,18 @@ def read_humandata(path: Path, *, frames: bool) -> Columns:
 def _points(found: dict[str, NDArray], path: Path, name: str, n: int, width: int) -> tuple[NDArray, NDArray[np.int64]]:
     """The points, among the 190, that are labelled. Limbs are SMPL's joints if SMPL's hips are labelled too, else annotated points."""
     mask = found.get(f"{name}_mask")
-    there = np.ones(_NAMES, np.bool_) if mask is None else numbers(mask, path, f"{name}_mask", _NAMES) > 0
+    labelled = np.ones(_NAMES, np.bool_) if mask is None else numbers(mask, path, f"{name}_mask", _NAMES) > 0
     values = numbers(found[name], path, name, n, None, width)
-    if values.shape[1] == int(there.sum()):
+    if values.shape[1] == int(labelled.sum()):
         everything = np.zeros((n, _NAMES, width))
-        everything[:, there] = values
+        everything[:, labelled] = values
         values = everything
     if values.shape[1] != _NAMES:
-        raise InputError(f"{path}: {name} has shape {values.shape}, expected {_NAMES} points, or the {int(there.sum())} of its mask")
-    of_smpl = bool(there[_SMPL_HIPS].all())
+        raise InputError(f"{path}: {name} has shape {values.shape}, expected {_NAMES} points, or the {int(labelled.sum())} of its mask")
+    of_smpl = bool(labelled[_SMPL_HIPS].all())
     ours = [(POINT_NAMES.index(f"smpl_{joint}"), place) for joint, place in zip(JOINT_NAMES, _SMPL_PLACES, strict=True) if of_smpl]
     ours += [(POINT_NAMES.index(point), place) for point, place in _ANNOTATED_PLACES.items() if not (of_smpl and point in _LIMBS)]
-    ours = [(point, place) for point, place in ours if there[place]]
+    ours = [(point, place) for point, place in ours if labelled[place]]
     return values[:, [place for _, place in ours]], np.array([point for point, _ in ours], np.int64)
 
 

@@ -257,8 +257,8 @@ def numbers(values: NDArray, path: Path, name: str, *shape: int | None) -> NDArr
     """
     fits = values.ndim == len(shape) and all(want in (None, got) for got, want in zip(values.shape, shape, strict=True))
     if not fits or values.dtype.kind not in "fiub":
-        wanted = ", ".join("any" if want is None else str(want) for want in shape)
-        raise InputError(f"{path}: {name} is {values.dtype} of shape {values.shape}, expected numbers of shape ({wanted})")
+        shape_text = ", ".join("any" if want is None else str(want) for want in shape)
+        raise InputError(f"{path}: {name} is {values.dtype} of shape {values.shape}, expected numbers of shape ({shape_text})")
     return np.asarray(values, np.float64)
 
 

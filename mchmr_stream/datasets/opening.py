@@ -39,13 +39,17 @@ def label_files(folder: Path, split: Split = "all") -> list[Path]:
     """
     files = sorted((folder / "labels").glob("*.npz"))
     if split != "all":
-        wanted = {"train": lambda name: not is_held_out(name), "validation": _says("val"), "test": _says("test|protocol")}[split]
-        files = [file for file in files if wanted(file.stem)]
+        matches = {
+            "train": lambda name: not is_held_out(name),
+            "validation": _name_contains("val"),
+            "test": _name_contains("test|protocol"),
+        }[split]
+        files = [file for file in files if matches(file.stem)]
     parts = ("train", "validation", "test") if split == "all" else (split,)
     return files or [file for part in parts for file in sorted((folder / _SEQUENCES / part).glob("*.pkl"))]
 
 
-def _says(words: str):  # type: ignore[no-untyped-def]
+def _name_contains(words: str):  # type: ignore[no-untyped-def]
     return lambda name: re.search(words, name, re.IGNORECASE) is not None
 
 

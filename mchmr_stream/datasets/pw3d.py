@@ -120,8 +120,8 @@ def _array(value: Any, path: Path, name: str, *shape: int | None) -> NDArray[np.
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: {name} holds no numbers, expected one of {_WHAT}") from error
     if array.ndim != len(shape) or not all(want in (None, got) for got, want in zip(array.shape, shape, strict=True)):
-        wanted = ", ".join("any" if want is None else str(want) for want in shape)
-        raise InputError(f"{path}: {name} has shape {array.shape}, expected ({wanted})")
+        shape_text = ", ".join("any" if want is None else str(want) for want in shape)
+        raise InputError(f"{path}: {name} has shape {array.shape}, expected ({shape_text})")
     return array
 
 

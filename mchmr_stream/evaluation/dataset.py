@@ -47,8 +47,8 @@ def evaluate(predictions: DatasetPredictions, protocol: Protocol, bodies: Labell
         MissingPart: a body file is missing.
     """
     of_body = predictions.truth["has_body"] > 0
-    wanted = [ANNOTATED_NAMES.index(name) for name in (*protocol.joints, "pelvis")]
-    of_points = (predictions.truth["points_m"][:, ANNOTATED_POINTS][:, wanted, 3] > 0).all(1)
+    indices = [ANNOTATED_NAMES.index(name) for name in (*protocol.joints, "pelvis")]
+    of_points = (predictions.truth["points_m"][:, ANNOTATED_POINTS][:, indices, 3] > 0).all(1)
     use_body = protocol.truth == "body" or (protocol.truth == "either" and bool(of_body.any()))
     rows = np.flatnonzero(of_body if use_body else of_points)
     if not len(rows):

@@ -167,14 +167,14 @@ def predict(
     finally:
         components.detector.close()
         components.estimator.close()
-    done = sorted(people.said)
+    done = sorted(people.estimated)
     if unreadable:
         log.warning("%d pictures could not be read and are left out: %s", len(unreadable), "; ".join(unreadable[:3]))
     if not done:
         raise InputError(f"nobody of {len(labels)} people was predicted: no picture could be read, or the run was stopped at once")
-    predicted = {name: np.stack([people.said[index][name] for index in done]) for name in _BODY}
-    everyone = lambda text: np.array([text] * len(done), np.str_)
-    predicted |= {"gender": everyone("neutral"), "body": everyone("free" if components.body.name == "free" else "smpl")}
+    predicted = {name: np.stack([people.estimated[index][name] for index in done]) for name in _BODY}
+    constant = lambda text: np.array([text] * len(done), np.str_)
+    predicted |= {"gender": constant("neutral"), "body": constant("free" if components.body.name == "free" else "smpl")}
     about = about | {
         "weights": Path(settings.network.weights).stem,
         "weights_sha256": sha256_of_file(find_weights(settings.network.weights)),
@@ -196,7 +196,7 @@ class _People:
         self._components, self._settings = components, settings
         self.by_keypoints = components.cropper.layout.base == "keypoints"
         self._waiting: list[tuple[list[int], Frame, Intrinsics, Tracks, CropBatch]] = []
-        self.said: dict[int, Columns] = {}
+        self.estimated: dict[int, Columns] = {}
         """by the people's indices"""
 
     def add(self, rgb: NDArray[np.uint8], labels: Mapping[int, LabelledPerson]) -> None:
@@ -248,7 +248,7 @@ class _People:
         posed = (torch.from_numpy(value) for value in (rotations, bodies.betas, bodies.transl))
         joints = forward_kinematics(self._components.body, *posed)[0].numpy()
         for row, index in enumerate(indices):
-            self.said[index] = {"rotations": rotations[row], "betas": bodies.betas[row], "pelvis_m": joints[row, 0]}
+            self.estimated[index] = {"rotations": rotations[row], "betas": bodies.betas[row], "pelvis_m": joints[row, 0]}
 
 
 def _tight_box(label: LabelledPerson) -> tuple[float, float, float, float]:

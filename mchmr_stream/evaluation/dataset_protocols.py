@@ -82,10 +82,10 @@ def protocol_files(root: Path, protocol: Protocol) -> list[Path]:
     """
     files = [file for file in label_files(root / protocol.folder, protocol.split) if protocol.words in file.stem]
     if not files:
-        wanted = f"whose name says {protocol.words}" if protocol.words else f"of the split {protocol.split}"
+        selection = f"whose name says {protocol.words}" if protocol.words else f"of the split {protocol.split}"
         known = KNOWN.get(protocol.folder)
         obtained = f"; {known.title}: {known.labels}; {known.obtained}" if known else ""
-        raise UsageError(f"{root / protocol.folder} has no label file {wanted}{obtained} (or name one with --labels)")
+        raise UsageError(f"{root / protocol.folder} has no label file {selection}{obtained} (or name one with --labels)")
     return files
 
 

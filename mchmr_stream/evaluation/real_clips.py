@@ -86,14 +86,14 @@ def load_clips(folders: Sequence[Path]) -> list[RealClip]:
         truths |= dict.fromkeys(path.resolve() for path in found)
     clips = [(truth.parent.name, clip) for truth in truths for clip in _read_clips(truth)]
     names = Counter(clip.name for _, clip in clips)
-    named = [_told_apart(clip, folder) if names[clip.name] > 1 else clip for folder, clip in clips]
+    named = [_with_folder_name(clip, folder) if names[clip.name] > 1 else clip for folder, clip in clips]
     twice = [name for name, count in Counter(clip.name for clip in named).items() if count > 1]
     if twice:
         raise UsageError(f"two clips are called {twice[0]}, expected names that tell them apart; rename one of their folders")
     return named
 
 
-def _told_apart(clip: RealClip, folder: str) -> RealClip:
+def _with_folder_name(clip: RealClip, folder: str) -> RealClip:
     """The clip with the folder's name added to its own."""
     session = clip.session if clip.session == folder else f"{folder}/{clip.session}"
     return replace(clip, name=f"{folder}/{clip.name}", session=session)
@@ -143,8 +143,8 @@ def _check(truth: Path, arrays: dict[str, NDArray]) -> None:
             continue
         got = arrays[name].shape
         if len(got) != len(expected) or any(want not in (None, have) for have, want in zip(got, expected, strict=True)):
-            wanted = ", ".join("any" if want is None else str(want) for want in expected)
-            raise InputError(f"{truth}: {name} has shape {got}, expected ({wanted})")
+            shape_text = ", ".join("any" if want is None else str(want) for want in expected)
+            raise InputError(f"{truth}: {name} has shape {got}, expected ({shape_text})")
     if valid.dtype != np.bool_ or frames.dtype.kind not in "iu" or arrays["dist"].shape[1] not in COEFFICIENT_COUNTS:
         raise InputError(
             f"{truth}: valid is {valid.dtype}, frames are {frames.dtype}, dist has {arrays['dist'].shape[1]} coefficients; expected bool, "

@@ -100,9 +100,9 @@ def groups_of(visible: Mask) -> Mapping[str, Mask]:
         (rows,) for each of `GROUPS`. `whole body`: shoulders, hips, knees and ankles are visible. `upper body`: both shoulders are, and
         no knee and no ankle. `half hidden`: every other row with a visible keypoint. A row without any is in no group.
     """
-    whole = np.asarray(visible[:, list(_WHOLE)].all(1))
+    whole_body = np.asarray(visible[:, list(_WHOLE)].all(1))
     upper = np.asarray(visible[:, list(_SHOULDERS)].all(1) & ~visible[:, list(_KNEES_AND_ANKLES)].any(1))
-    return dict(zip(GROUPS, (whole, upper, np.asarray(visible.any(1)) & ~whole & ~upper), strict=True))
+    return dict(zip(GROUPS, (whole_body, upper, np.asarray(visible.any(1)) & ~whole_body & ~upper), strict=True))
 
 
 def _points_px(motion: Motion, track: Track, body: EvaluatedPoints) -> Array:

@@ -116,12 +116,12 @@ def seen_in_motion(motion: Motion) -> dict[int, SeenPeople]:
     for track in motion.tracks.values():
         rotations = track.rotations
         limbs, face = points.limbs_m(track.joints_m, rotations), points.face_m(rotations, track.betas, track.transl)
-        whole = SeenPeople(
+        all_people = SeenPeople(
             limbs, project(limbs, camera), _float64(track.joints_m), _float64(track.joints_px), project(face, camera),
             _float64(track.confidence), _float64(track.box_xyxy_px),
         )  # fmt: skip
         for row, frame in enumerate(track.frame.tolist()):
-            by_frame.setdefault(frame, []).append(SeenPeople(**{name: value[row : row + 1] for name, value in vars(whole).items()}))
+            by_frame.setdefault(frame, []).append(SeenPeople(**{name: value[row : row + 1] for name, value in vars(all_people).items()}))
     return {frame: _together(people) for frame, people in by_frame.items()}
 
 
@@ -180,10 +180,10 @@ def smoothed_alone(seen: dict[int, SeenPeople], frames: float) -> dict[int, Seen
     """Smooth the points of a single person with a Gaussian of `frames`; gaps are closed up."""
     if not seen:
         return {}
-    everyone = _together(list(seen.values()))
+    all_frames = _together(list(seen.values()))
     blur = lambda points: gaussian_filter1d(points, frames, axis=0, mode="nearest")
-    everyone = replace(everyone, **{name: blur(getattr(everyone, name)) for name in ("limbs_m", "limbs_px", "face_px")})
-    rows = lambda row: {name: value[row : row + 1] for name, value in vars(everyone).items()}
+    all_frames = replace(all_frames, **{name: blur(getattr(all_frames, name)) for name in ("limbs_m", "limbs_px", "face_px")})
+    rows = lambda row: {name: value[row : row + 1] for name, value in vars(all_frames).items()}
     return {frame: SeenPeople(**rows(row)) for row, frame in enumerate(seen)}
 
 

@@ -37,13 +37,13 @@ def evaluate(predictions: SyntheticPredictions) -> Results:
     errors: Table = {}
     joints: Table = {name: {} for name in JOINT_NAMES[1:]}
     measured = {kind: per_person(bodies, truth, assumed=kind != KNOWN) for kind, bodies in predictions.predicted.items()}
-    for who, mask in (("found", found), ("all", np.ones_like(found))):
+    for group, mask in (("found", found), ("all", np.ones_like(found))):
         for kind, values in measured.items():
-            errors[f"{who}, {kind}"] = _row(values, mask)
+            errors[f"{group}, {kind}"] = _row(values, mask)
             distances = per_joint_mm(*(part["joints_m"][mask].astype(np.float64) for part in (predictions.predicted[kind], truth)))
             for joint, name in enumerate(JOINT_NAMES):
                 if name in joints:
-                    joints[name][f"{who}, {kind}"] = float(distances[:, joint].mean()) if mask.any() else np.nan
+                    joints[name][f"{group}, {kind}"] = float(distances[:, joint].mean()) if mask.any() else np.nan
     groups = {name: _row(measured[KNOWN], mask & found) for name, mask in _groups(predictions).items()}
     exact = truth["betas_exact"]
     about = predictions.about | {

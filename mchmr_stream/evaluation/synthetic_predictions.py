@@ -126,14 +126,14 @@ def predict(
     for rows in torch.arange(len(people)).split(256):
         batch = people.batch(rows, sparse).choose_views(range(chosen))
         for kind, focal in ((KNOWN, batch.focal_px), (ASSUMED, batch.assumed_focal_px)):
-            told, focal_px = batch.with_focal(focal)
-            out = head(told.seen)
+            observed_batch, focal_px = batch.with_focal(focal)
+            out = head(observed_batch.seen)
             joints, _ = forward_kinematics(body, out.rotations, out.betas)
             values = (
                 out.rotations,
                 out.betas,
                 joints - joints[:, :1],
-                full_from_local(out.views_cam, told.views_px, focal_px),
+                full_from_local(out.views_cam, observed_batch.views_px, focal_px),
                 out.joint_log_sigma.exp(),
             )
             collected[kind].append({name: value.float().numpy() for name, value in zip(_BODIES, values, strict=True)})

@@ -49,18 +49,18 @@ def evaluate(shards: Path, network: LoadedNetwork, *, views: int = STORED_VIEWS,
     if not pairs:
         raise InputError(f"nobody in {shards} is wholly in the picture with their legs below the hips; render more people")
     observer = make_observer(network.net.config.encoder, views)
-    whole = _predicted([pair[0] for pair in pairs], observer, network, shards.name)
+    full = _predicted([pair[0] for pair in pairs], observer, network, shards.name)
     cut = _predicted([pair[1] for pair in pairs], observer, network, shards.name)
-    return Results("upper body", cut.about | {"people": len(pairs)}, {"upper body (known focal)": compare(whole, cut)})
+    return Results("upper body", cut.about | {"people": len(pairs)}, {"upper body (known focal)": compare(full, cut)})
 
 
-def compare(whole: SyntheticPredictions, cut: SyntheticPredictions) -> dict[str, Row]:
+def compare(full: SyntheticPredictions, cut: SyntheticPredictions) -> dict[str, Row]:
     """Compute rows for the same people in full and cut, and the ratio of the two. `inside` of `cut` marks the joints that count."""
     visible = cut.truth["inside"] > 0
-    found = {"whole": whole.truth["found"] > 0, "cut under the hips": cut.truth["found"] > 0}
+    found = {"whole": full.truth["found"] > 0, "cut under the hips": cut.truth["found"] > 0}
     both = np.logical_and.reduce(list(found.values()))
     rows: dict[str, Row] = {}
-    for name, people in (("whole", whole), ("cut under the hips", cut)):
+    for name, people in (("whole", full), ("cut under the hips", cut)):
         seen, hidden = _errors(people, visible, both)
         rows[name] = {
             "people": float(both.sum()),

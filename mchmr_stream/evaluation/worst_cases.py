@@ -55,10 +55,10 @@ def worst_real(predictions: RealPredictions, views: Sequence[RealView | RealClip
         if len(chosen) < count and all(clip is not c or abs(clip.frame[t] - clip.frame[o]) >= _APART_FRAMES for _, o, c in chosen):
             chosen.append((error, t, clip))
     for clip in clips:
-        wanted = {int(clip.frame[t]): (error, t) for error, t, c in chosen if c is clip}
-        pictures = _undistorted_frames(by_name[clip.view], wanted) if wanted else {}
+        by_frame = {int(clip.frame[t]): (error, t) for error, t, c in chosen if c is clip}
+        pictures = _undistorted_frames(by_name[clip.view], by_frame) if by_frame else {}
         for frame, rgb in pictures.items():
-            error, t = wanted[frame]
+            error, t = by_frame[frame]
             title = f"{clip.label}, frame {frame}: {error:.0f} / {errors[id(clip)][1][t]:.0f} mm"
             predicted_m, target_m = (anchored(points[t : t + 1], clip.valid[t : t + 1])[0] for points in (clip.limbs_m, clip.target_m))
             cases.append((error, Case(title, rgb, clip.limbs_px[t], clip.target_px[t], predicted_m, target_m)))
@@ -96,10 +96,10 @@ def worst_rows(predictions: SyntheticPredictions, count: int = 6, among: NDArray
     return order[: min(count, int(allowed.sum()))].tolist()
 
 
-def _undistorted_frames(view: RealView | RealClip, wanted: Collection[int]) -> dict[int, NDArray[np.uint8]]:
+def _undistorted_frames(view: RealView | RealClip, by_frame: Collection[int]) -> dict[int, NDArray[np.uint8]]:
     with known_camera(view) as camera:
         source, _ = open_input(Path(view.video), load_settings(None, [camera]))
         try:
-            return {frame.index: frame.rgb for frame in source.frames() if frame.index in wanted}
+            return {frame.index: frame.rgb for frame in source.frames() if frame.index in by_frame}
         finally:
             source.close()

@@ -110,8 +110,8 @@ def steps_of(settings: Sequence[Settings], repeats: int) -> int:
 def _chosen_stages(settings: Settings) -> list[str]:
     """The optional stages that these settings use."""
     fits, smooths = settings.fit.kind != "none", settings.smoother.kind != "none"
-    there = {"keypoints": settings.keypoints.kind != "detector", "fit": fits, "align": fits and smooths}
-    return [name for name, is_there in there.items() if is_there]
+    is_used = {"keypoints": settings.keypoints.kind != "detector", "fit": fits, "align": fits and smooths}
+    return [name for name, used in is_used.items() if used]
 
 
 def _run(
@@ -310,10 +310,10 @@ class _Served:
         """Return the statistics per server; None without a server."""
         if not self._settings.servers:
             return None
-        said = []
+        statistics_rows = []
         for server, before, after in zip(self._settings.servers, self._before, self._totals(), strict=True):
             work = after - before
-            said.append(
+            statistics_rows.append(
                 {
                     "server": server,
                     "requests": work.requests,
@@ -325,7 +325,7 @@ class _Served:
                     "compute_ms_per_execution": round(1e3 * work.compute_s / work.executions, 3) if work.executions else None,
                 }
             )
-        return said
+        return statistics_rows
 
     def _totals(self) -> list[Any]:
         if not self._settings.servers:

@@ -70,7 +70,7 @@ def decoding(open_source: Callable[[], Source]) -> Calls:
 
 def detecting(recording: Recording, components: Components) -> Calls:
     """Detect people in the frames of the recorded calls, in batches of the same size."""
-    return lambda seconds: _timed(seconds, [partial(components.detector.detect, asked) for asked in recording.detected], recording)
+    return lambda seconds: _timed(seconds, [partial(components.detector.detect, frames) for frames in recording.detected], recording)
 
 
 def refining(recording: Recording, components: Components) -> Calls:
@@ -146,7 +146,11 @@ def encoding(recording: Recording, info: SourceInfo) -> Calls:
     """Encode the overlay as H.264. The pictures are already drawn and passed without people, so that only the encoding is measured."""
     painted = [
         replace(
-            scene, frame=replace(scene.frame, rgb=draw_scene(scene)), bodies=_nobody(scene), joints_m=_none(24, 3), joints_px=_none(24, 2)
+            scene,
+            frame=replace(scene.frame, rgb=draw_scene(scene)),
+            bodies=_no_bodies(scene),
+            joints_m=_none(24, 3),
+            joints_px=_none(24, 2),
         )
         for scene in recording.scenes
     ]
@@ -165,7 +169,7 @@ def _note(seconds: list[float], start: float, _: object) -> None:
     seconds.append(time.perf_counter() - start)
 
 
-def _nobody(scene: Scene) -> Bodies:
+def _no_bodies(scene: Scene) -> Bodies:
     return Bodies.empty(scene.bodies.frame, scene.bodies.time_s, scene.bodies.views_cam.shape[1])
 
 

@@ -158,10 +158,10 @@ class _Tree:
         self._next += 1
         return self._words[self._next - 1]
 
-    def _expect(self, wanted: str) -> None:
+    def _expect(self, expected: str) -> None:
         word = self._take()
-        if word != wanted:
-            raise ValueError(f"the hierarchy has {word[:40]!r}, expected {wanted!r}")
+        if word != expected:
+            raise ValueError(f"the hierarchy has {word[:40]!r}, expected {expected!r}")
 
 
 def _motion(text: str, columns: int) -> tuple[Array, float]:

@@ -210,8 +210,8 @@ def _alignments(joints: dict[str, int], places: Array, tips: dict[int, Array], r
             elif name in joints and part in _NEXT:
                 bone = tips.get(joints[name], bone)
             if np.linalg.norm(bone) > 1e-6:
-                wanted = rest_joints_m[JOINT_NAMES.index(following)] - rest_joints_m[JOINT_NAMES.index(name)]
-                aligned[name] = smallest_rotation(bone, wanted)
+                target = rest_joints_m[JOINT_NAMES.index(following)] - rest_joints_m[JOINT_NAMES.index(name)]
+                aligned[name] = smallest_rotation(bone, target)
             elif part in _BEFORE and f"{side}_{_BEFORE[part]}" in aligned:
                 aligned[name] = aligned[f"{side}_{_BEFORE[part]}"]
     return aligned
@@ -261,12 +261,12 @@ def _spine(since: Array, path: Sequence[int], pelvis: int) -> Array:
         return since[:, [path[0], path[len(path) // 2], path[-1]]]
     if len(path) == 2:
         first, last = since[:, path[0]], since[:, path[1]]
-        return np.stack([first, _part_way(first, last, 0.5), last], 1)
+        return np.stack([first, _interpolated(first, last, 0.5), last], 1)
     last = since[:, path[-1]] if path else since[:, pelvis]
-    return np.stack([_part_way(since[:, pelvis], last, share) for share in (1 / 3, 2 / 3, 1.0)], 1)
+    return np.stack([_interpolated(since[:, pelvis], last, share) for share in (1 / 3, 2 / 3, 1.0)], 1)
 
 
-def _part_way(start: Array, end: Array, share: float) -> Array:
+def _interpolated(start: Array, end: Array, share: float) -> Array:
     """(T, 3, 3), (T, 3, 3) -> rotation interpolated by `share`."""
     step = axis_angle_from_matrix(np.swapaxes(start, 1, 2) @ end)
     return np.asarray(start @ matrix_from_axis_angle(step * share), np.float64)

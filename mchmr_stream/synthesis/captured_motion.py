@@ -151,7 +151,7 @@ def draw_motion(
         start = rng.uniform(0, (len(poses) - 1) / rate - seconds)
         flip = bool(rng.random() < 0.5)
         angles = resampled(poses, rate, start + times_s)
-        motion = _on_the_ground(mirrored(angles) if flip else angles, rest_joints_m, fps, finer, name, flip)
+        motion = _grounded(mirrored(angles) if flip else angles, rest_joints_m, fps, finer, name, flip)
         fastest = np.linalg.norm(np.diff(motion.joints_m, axis=0), axis=-1).max() * fps
         if fastest <= _FASTEST_M_S * pace and fits(motion):
             return motion
@@ -166,7 +166,7 @@ def gets_on(motion: CapturedMotion, seconds: float) -> bool:
     return motion.length_m >= 0.5 * seconds
 
 
-def _on_the_ground(angles: np.ndarray, rest_joints_m: Tensor, fps: float, finer: int, clip: str, flip: bool) -> CapturedMotion:
+def _grounded(angles: np.ndarray, rest_joints_m: Tensor, fps: float, finer: int, clip: str, flip: bool) -> CapturedMotion:
     """Motion on the ground from `angles`, which are `finer` times denser than the frames."""
     rotations = torch.as_tensor(matrix_from_axis_angle(angles.astype(np.float64)), dtype=torch.float32)
     joints = forward_kinematics(rotations, rest_joints_m.expand(len(angles), 24, 3))[0].double().numpy()

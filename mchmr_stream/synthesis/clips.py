@@ -112,7 +112,7 @@ class Clip:
     """one per frame"""
     actors: tuple[Actor, ...]
     backdrop_seed: int
-    look_seed: int
+    appearance_seed: int
 
     @property
     def camera_moves(self) -> bool:
@@ -146,9 +146,9 @@ class ClipGenerator:
             cast = self._cast(rng, STAGINGS[settings.staging], cameras)
             return Clip(index, settings.fps, cameras, cast, int(rng.integers(2**62)), int(rng.integers(2**62)))
         chances = np.array(settings.people_probability)
-        wanted = 1 + int(rng.choice(len(chances), p=chances / chances.sum()))
+        people_count = 1 + int(rng.choice(len(chances), p=chances / chances.sum()))
         actors: list[Actor] = []
-        while len(actors) < wanted:
+        while len(actors) < people_count:
             actor = self._place(rng, self._draw_actor(rng), cameras, actors)
             if actor is not None:
                 actors.append(actor)
@@ -159,11 +159,13 @@ class ClipGenerator:
     @torch.no_grad()
     def render(self, clip: Clip) -> Iterator[ClipFrame]:
         """Render the frames one after the other."""
-        look = np.random.default_rng(clip.look_seed)
-        exposure = draw_exposure(look, self.settings.effects)
-        noise = float(look.uniform(*self.settings.noise_levels)) if look.random() < self.settings.noise_probability else 0.0
-        grain = torch.Generator().manual_seed(int(look.integers(2**62)))
-        effects_seed = int(look.integers(2**62))
+        appearance_rng = np.random.default_rng(clip.appearance_seed)
+        exposure = draw_exposure(appearance_rng, self.settings.effects)
+        noise = (
+            float(appearance_rng.uniform(*self.settings.noise_levels)) if appearance_rng.random() < self.settings.noise_probability else 0.0
+        )
+        grain = torch.Generator().manual_seed(int(appearance_rng.integers(2**62)))
+        effects_seed = int(appearance_rng.integers(2**62))
         holds = np.concatenate([*(actor.joints_m().reshape(-1, 3) for actor in clip.actors), _positions(clip.cameras)])
         lifts = [self._lift_m(actor) for actor in clip.actors]
         backdrop: Backdrop | None = None
@@ -184,9 +186,9 @@ class ClipGenerator:
         identity = Identity(scenes.shapes.draw(rng, sex), scenes.wardrobe.draw(rng, sex))
         rest = scenes.body.rest_joints(torch.as_tensor(identity.build.betas)[None])[0]
         if role is not None:
-            course = course_s(role.deed, settings.fps, settings.frames)
-            asked = lambda motion: fits(role.deed, motion, course)
-            motion = draw_motion(rng, scenes.poses, rest, settings.fps, course, asked, _STAGED_TRIES)
+            course = course_s(role.action, settings.fps, settings.frames)
+            is_suitable = lambda motion: fits(role.action, motion, course)
+            motion = draw_motion(rng, scenes.poses, rest, settings.fps, course, is_suitable, _STAGED_TRIES)
         else:
             course = np.arange(settings.frames) / settings.fps
             walking = bool(rng.random() < settings.walking_probability)
@@ -205,7 +207,7 @@ class ClipGenerator:
                     found = actor
                     break
             if found is None:
-                raise UsageError(f"no room for somebody who {role.deed} in the staging {self.settings.staging}; take another seed")
+                raise UsageError(f"no room for somebody who {role.action} in the staging {self.settings.staging}; take another seed")
             actors.append(found)
         return tuple(actors)
 
@@ -213,7 +215,7 @@ class ClipGenerator:
         frames, stage = len(cameras), float(cameras[0].position_m[2])
         moment = min(frames - 1, round(frames * role.moment))
         path = actor.motion.path_m
-        if role.deed in ("walks", "runs"):
+        if role.action in ("walks", "runs"):
             way = path[np.linalg.norm(path - path[0], axis=-1).argmax()] - path[0]
             yaw = np.arctan2(way[1], way[0]) + rng.normal(0, 0.12) + (np.pi if role.heading == "left" else 0)
         else:
@@ -221,8 +223,8 @@ class ClipGenerator:
         camera = cameras[moment]
         half_width = camera.width / 2 / camera.intrinsics.fx * (stage - role.nearer_m)
         spot = np.array([role.across * half_width, role.nearer_m]) + rng.normal(0, spread_m, 2)
-        there = (_about_y(yaw) @ actor.motion.joints_m[moment, 0])[[0, 2]]
-        return replace(actor, yaw_rad=float(yaw), offset_m=spot - there)
+        pelvis_xz = (_about_y(yaw) @ actor.motion.joints_m[moment, 0])[[0, 2]]
+        return replace(actor, yaw_rad=float(yaw), offset_m=spot - pelvis_xz)
 
     def _place(self, rng: np.random.Generator, actor: Actor, cameras: tuple[SceneCamera, ...], others: list[Actor]) -> Actor | None:
         """Rotate and move an actor; None if they collide with another in all tries.
@@ -247,8 +249,8 @@ class ClipGenerator:
             if at_border:
                 half_width = cameras[moment].width / 2 / cameras[moment].intrinsics.fx * (stage - spot[1])
                 spot[0] = half_width * rng.choice([-1, 1])
-            there = (_about_y(yaw) @ actor.motion.joints_m[moment, 0])[[0, 2]]
-            placed = replace(actor, yaw_rad=float(yaw), offset_m=spot - there)
+            pelvis_xz = (_about_y(yaw) @ actor.motion.joints_m[moment, 0])[[0, 2]]
+            placed = replace(actor, yaw_rad=float(yaw), offset_m=spot - pelvis_xz)
             joints = placed.joints_m()
             pixels, depth = _seen(joints, cameras)
             if depth.min() < _NEAREST_M or not (at_border or _inside(pixels[moment, 0], cameras[moment])):

@@ -19,7 +19,7 @@ from mchmr_stream.synthesis.backgrounds import BackgroundBank
 from mchmr_stream.synthesis.image_effects import EffectSettings, degrade, draw_exposure, encode_jpeg
 from mchmr_stream.synthesis.people import Identity, PosedPerson, pose_person
 from mchmr_stream.synthesis.poses import PoseLibrary, PoseSettings
-from mchmr_stream.synthesis.random_cameras import RandomCameraSettings, SceneCamera, draw_camera, draw_shot, frame_subject, place_beside
+from mchmr_stream.synthesis.random_cameras import RandomCameraSettings, SceneCamera, draw_camera, draw_shot, frame_subject, place_apart
 from mchmr_stream.synthesis.random_shapes import SEXES, ShapeSampler, ShapeSettings
 from mchmr_stream.synthesis.render import Drawing, draw_people
 from mchmr_stream.synthesis.rig import FACE_LANDMARK_VERTICES, load_render_body
@@ -77,12 +77,12 @@ class SceneGenerator:
         settings = self.settings.cameras
         camera, shot = draw_camera(rng, settings), draw_shot(rng, settings)
         chances = np.array(settings.people_probability)
-        wanted = 1 + int(rng.choice(len(chances), p=chances / chances.sum()))
+        people_count = 1 + int(rng.choice(len(chances), p=chances / chances.sum()))
         subject = self._draw_person(rng)
-        camera = frame_subject(rng, camera, subject, shot, wanted - 1)
+        camera = frame_subject(rng, camera, subject, shot, people_count - 1)
         people = [subject]
-        for _ in range(wanted - 1):
-            beside = place_beside(rng, camera, self._draw_person(rng), people)
+        for _ in range(people_count - 1):
+            beside = place_apart(rng, camera, self._draw_person(rng), people)
             if beside is not None:
                 people.append(beside)
         return Composition(camera, tuple(people), shot, int(rng.integers(2**62)), int(rng.integers(2**62)))
@@ -128,12 +128,12 @@ class SceneGenerator:
         keypoints = torch.cat([face, joints[list(_KEYPOINT_JOINTS)]])
         skin_px = project(skin, camera.intrinsics)
         inside = (skin[:, 2] > 0) & ((skin_px >= -0.5) & (skin_px <= torch.tensor([camera.width - 0.5, camera.height - 0.5]))).all(-1)
-        look, pose = person.identity.outfit, person.pose
+        outfit, pose = person.identity.outfit, person.pose
         return PersonLabel(
             rotations.numpy(), betas[0].numpy(), True, (joints[0] - rest_pelvis).numpy(), joints.numpy(),
             project(joints, camera.intrinsics).numpy(), _keypoints_px(keypoints, camera, drawing.depth_m).numpy(),
             drawing.boxes_xyxy_px[number].numpy(), float(drawing.visible_fraction[number]), float(1 - self.body.skin_share[inside].sum()),
-            person.identity.build.sex, look.skin_tone, look.names, pose.clip, pose.family, pose.mirrored,
+            person.identity.build.sex, outfit.skin_tone, outfit.names, pose.clip, pose.family, pose.mirrored,
         )  # fmt: skip
 
 

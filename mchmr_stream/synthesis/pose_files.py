@@ -114,14 +114,14 @@ def _is_motion(path: Path) -> bool:
 
 
 def _read_npz(path: Path, name: str) -> PoseClip:
-    there = _names(path)
-    if "schema" in there and "track_id" in there:
+    names = _names(path)
+    if "schema" in names and "track_id" in names:
         raise InputError(f"{path} was written by `mchmr video`: what a network said is no pose to train on; {_EXPECTED}")
-    if "poses" not in there and not {"global_orient", "body_pose"} <= there:
-        raise InputError(f"{path} holds {', '.join(sorted(there))[:100] or 'nothing'}; {_EXPECTED}")
-    fps = _fps(path, there)
+    if "poses" not in names and not {"global_orient", "body_pose"} <= names:
+        raise InputError(f"{path} holds {', '.join(sorted(names))[:100] or 'nothing'}; {_EXPECTED}")
+    fps = _fps(path, names)
     step = _step(fps)
-    if "poses" in there:
+    if "poses" in names:
         poses = _numbers(path, "poses")
         if poses.ndim != 2 or poses.shape[1] not in _AMASS_WIDTHS:
             widths = ", ".join(f"(T, {width}) {kind}" for width, kind in _AMASS_WIDTHS.items())
@@ -158,8 +158,8 @@ def _numbers(path: Path, name: str) -> NDArray[np.float64]:
     return values.astype(np.float64)
 
 
-def _fps(path: Path, there: set[str]) -> float:
-    name = next((name for name in _FPS_NAMES if name in there), None)
+def _fps(path: Path, names: set[str]) -> float:
+    name = next((name for name in _FPS_NAMES if name in names), None)
     if name is None:
         log.warning("%s does not say its frame rate (%s); %.0f is taken", path, ", ".join(_FPS_NAMES), _ASSUMED_FPS)
         return _ASSUMED_FPS

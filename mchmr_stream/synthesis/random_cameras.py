@@ -125,7 +125,7 @@ def frame_subject(rng: np.random.Generator, camera: SceneCamera, person: PosedPe
     return replace(camera, translation_m=pelvis - camera.camera_from_world @ person.joints_m[0])
 
 
-def place_beside(rng: np.random.Generator, camera: SceneCamera, person: PosedPerson, placed: list[PosedPerson]) -> PosedPerson | None:
+def place_apart(rng: np.random.Generator, camera: SceneCamera, person: PosedPerson, placed: list[PosedPerson]) -> PosedPerson | None:
     """Place `person` on the ground inside the view, apart from those already placed; None if no position was found."""
     subject_depth = float(camera.camera_points(placed[0].joints_m)[0, 2])
     up = camera.camera_from_world[:, 1]

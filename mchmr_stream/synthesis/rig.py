@@ -92,9 +92,9 @@ def load_render_body(data: Path) -> RenderBody:
 
 
 def _shipped() -> dict[str, np.ndarray]:
-    wanted = ("v_template", "shapedirs", "sample_betas", "sample_is_male")
+    names = ("v_template", "shapedirs", "sample_betas", "sample_is_male")
     with resources.as_file(resources.files("mchmr_stream.assets") / "free_body.npz") as path:
-        return read_npz(path, wanted, what="the free body")
+        return read_npz(path, names, what="the free body")
 
 
 def forward_kinematics(rotations: Tensor, rest_joints_m: Tensor) -> tuple[Tensor, Tensor]:

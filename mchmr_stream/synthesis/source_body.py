@@ -172,9 +172,9 @@ def _ancestors(joint: int) -> set[int]:
     return found
 
 
-def _load(path: Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _load(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in wanted}
+            return {name: archive[name] for name in names}
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"cannot read {path}: {error}; expected an npz with {', '.join(wanted)} (the developers' data folder)") from error
+        raise InputError(f"cannot read {path}: {error}; expected an npz with {', '.join(names)} (the developers' data folder)") from error

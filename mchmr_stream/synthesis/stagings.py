@@ -13,7 +13,7 @@ import numpy as np
 
 from mchmr_stream.synthesis.captured_motion import CapturedMotion
 
-Deed = Literal["walks", "runs", "stands", "sits down"]
+Action = Literal["walks", "runs", "stands", "sits down"]
 
 _PACE = 2.2
 """Largest speed-up of a walk that is played as a run, back and forth: captured runs end after a second."""
@@ -32,7 +32,7 @@ _STAYS_M = 0.5
 class Role:
     """One person of a staging."""
 
-    deed: Deed
+    action: Action
     moment: float
     """share of the clip"""
     across: float
@@ -66,12 +66,12 @@ STAGINGS: dict[str, tuple[Role, ...]] = {
 """By name. People in front come first: those behind are placed around them."""
 
 
-def course_s(deed: Deed, fps: float, frames: int) -> np.ndarray:
+def course_s(action: Action, fps: float, frames: int) -> np.ndarray:
     """Return the time (frames,) of the captured section that each frame shows."""
     times_s = np.arange(frames) / fps
-    if deed == "runs":
+    if action == "runs":
         return _PACE * _TURN_S / (2 * np.pi) * (1 - np.cos(2 * np.pi * times_s / _TURN_S))
-    if deed == "sits down":
+    if action == "sits down":
         down, low, up, high = _SITTING_S
         ease = lambda start, end: np.clip((times_s % high - start) / (end - start), 0, 1)
         smooth = lambda share: share * share * (3 - 2 * share)
@@ -79,12 +79,12 @@ def course_s(deed: Deed, fps: float, frames: int) -> np.ndarray:
     return times_s
 
 
-def fits(deed: Deed, motion: CapturedMotion, course: np.ndarray) -> bool:
+def fits(action: Action, motion: CapturedMotion, course: np.ndarray) -> bool:
     """Return whether a captured section, played with the times `course`, is what the role needs."""
     reach_m = float(np.linalg.norm(motion.path_m - motion.path_m[0], axis=-1).max())
     sinks_m = float(np.ptp(motion.joints_m[:, 0, 1]))
-    if deed in ("walks", "runs"):
+    if action in ("walks", "runs"):
         return reach_m >= 0.5 * float(np.ptp(course))
-    if deed == "sits down":
+    if action == "sits down":
         return sinks_m >= _SITS_M and reach_m <= _STAYS_M
     return sinks_m <= _SITS_M / 2 and reach_m <= _STAYS_M

@@ -122,15 +122,15 @@ class Wardrobe:
 
     def _make_skin(self, hidden_bytes: bytes) -> Mesh:
         """Visible skin (slot 0) and eyes (slot 1). Its first SKIN_VERTICES vertices are all of the skin."""
-        whole, hidden = self._skin, torch.frombuffer(bytearray(hidden_bytes), dtype=torch.bool)
-        hidden = torch.cat([hidden, torch.zeros(len(whole.template_m) - SKIN_VERTICES, dtype=torch.bool)])
+        full, hidden = self._skin, torch.frombuffer(bytearray(hidden_bytes), dtype=torch.bool)
+        hidden = torch.cat([hidden, torch.zeros(len(full.template_m) - SKIN_VERTICES, dtype=torch.bool)])
         drawn = ~hidden[self._skin_quads].all(1).repeat(2)
-        return replace(whole, faces=whole.faces[drawn], corner_uv=whole.corner_uv[drawn], slot=whole.slot[drawn])
+        return replace(full, faces=full.faces[drawn], corner_uv=full.corner_uv[drawn], slot=full.slot[drawn])
 
     def _draw_skin(self, rng: np.random.Generator, sex: str, tone: int) -> Material:
         """A skin of the given sex, adjusted to the tone; dark tones start from dark textures if available."""
-        wanted = f"_{sex}_"
-        choices = [path for path in self._skins if wanted in path.name]
+        of_sex = f"_{sex}_"
+        choices = [path for path in self._skins if of_sex in path.name]
         shade = "dark" if tone >= 3 else "light"
         choices = [path for path in choices if shade in path.name] or choices
         texture = self.textures.index[choices[rng.integers(len(choices))]]

@@ -25,7 +25,7 @@ def test_without_a_terminal_progress_is_lines_from_time_to_time(
 ) -> None:
     now_s = 100.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now_s)
-    with progress.progress_bar("clip.mp4", wanted=True) as update:
+    with progress.progress_bar("clip.mp4", shown=True) as update:
         assert update is not None
         for done in range(40, 1041):  # 40 frames are of an earlier run
             update(done, 10_840)
@@ -34,7 +34,7 @@ def test_without_a_terminal_progress_is_lines_from_time_to_time(
     assert len(lines) == 6, "every 15 of 100 s"
     assert re.fullmatch(r"mchmr: clip.mp4: (\d+) of 10840, 10 fps, (\d+) min left", lines[0])
     assert re.fullmatch(r"mchmr: clip.mp4: 9\d\d of 10840, 10 fps, 1[67] min left", lines[-1])
-    with progress.progress_bar("stream", wanted=True, unit="people/s") as update:
+    with progress.progress_bar("stream", shown=True, unit="people/s") as update:
         assert update is not None
         update(0, None)
         now_s += 20
@@ -43,10 +43,10 @@ def test_without_a_terminal_progress_is_lines_from_time_to_time(
 
 
 def test_short_and_quiet_runs_say_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.progress_bar("clip.mp4", wanted=True) as update:
+    with progress.progress_bar("clip.mp4", shown=True) as update:
         assert update is not None
         update(1, 2)
-    with progress.progress_bar("clip.mp4", wanted=False) as update:
+    with progress.progress_bar("clip.mp4", shown=False) as update:
         assert update is None
     assert capsys.readouterr().err == ""
 

@@ -66,9 +66,9 @@ class Ranks:
         """Return True on all processes if `answer` is True on any."""
         if self.count == 1:
             return answer
-        said = torch.tensor(float(answer), device=self.device)
-        dist.all_reduce(said, op=dist.ReduceOp.MAX)
-        return bool(said)
+        flag = torch.tensor(float(answer), device=self.device)
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        return bool(flag)
 
 
 ALONE = Ranks(0, 1, torch.device("cpu"))

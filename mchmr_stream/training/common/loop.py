@@ -111,7 +111,7 @@ def check_folder(out: Path, resume: bool, read: Sequence[Path | None], name: str
         raise UsageError(f"{out} already holds a training run; go on with it by --resume, or choose another folder with --out")
 
 
-def go_on(training: Training, out: Path, report: Report) -> None:
+def resume_training(training: Training, out: Path, report: Report) -> None:
     """Resume from the checkpoint in `out`, if there is one.
 
     Raises:

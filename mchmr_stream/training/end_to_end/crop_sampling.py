@@ -71,15 +71,15 @@ def open_people(
         UsageError: there are no people, or a share has no data.
         InputError: data cannot be read.
     """
-    wanted = set(shares) if shares else {SYNTHETIC, *(sets_in(sets) if sets is not None else ())}
+    selected = set(shares) if shares else {SYNTHETIC, *(sets_in(sets) if sets is not None else ())}
     readers: dict[str, LabelReader] = {}
-    if shards and SYNTHETIC in wanted:
+    if shards and SYNTHETIC in selected:
         readers[SYNTHETIC] = SyntheticReader(shards, SYNTHETIC)
     if sets is not None:
-        reports = [check_set(sets, name, "train") for name in sorted(wanted - {SYNTHETIC}) if label_files(sets / name, "train")]
+        reports = [check_set(sets, name, "train") for name in sorted(selected - {SYNTHETIC}) if label_files(sets / name, "train")]
         require_sound(reports, force=unchecked)
         checked = {report.name: report.reader for report in reports}
-        readers |= {name: checked.get(name) or open_set(sets, name, "train") for name in sorted(wanted - {SYNTHETIC})}
+        readers |= {name: checked.get(name) or open_set(sets, name, "train") for name in sorted(selected - {SYNTHETIC})}
     if not readers:
         raise UsageError("training from pictures needs rendered people (--shards) or data sets (--sets); docs/training.md has the commands")
     return MixedPeople(readers, shares or None, seed)

@@ -145,11 +145,11 @@ class NetworkTrainer:
 
     def _losses(self, batch: CutPeople) -> dict[str, Tensor]:
         """All losses of the full batch, by the names of `PictureLosses`."""
-        said, embedding = self.forward(self.net, batch)
+        outputs, embedding = self.forward(self.net, batch)
         gather = self._ranks.gather
-        said, embedding = ViewBodies(*map(gather, said)), gather(embedding)
+        outputs, embedding = ViewBodies(*map(gather, outputs)), gather(embedding)
         labels = {field.name: gather(getattr(batch, field.name)) for field in fields(CutPeople) if field.name not in ("crops", "gain")}
-        return self._terms(said, embedding, replace(batch, **{name: self._real(value) for name, value in labels.items()}))
+        return self._terms(outputs, embedding, replace(batch, **{name: self._real(value) for name, value in labels.items()}))
 
     def forward(self, net: MultiCropNet, batch: CutPeople) -> tuple[ViewBodies, Tensor]:
         """Forward pass of this process's rows: bodies and cameras, and the embedding for the contrastive loss."""
@@ -160,18 +160,18 @@ class NetworkTrainer:
         # The positional encoding's angles reach 2^31 half turns: from here on nothing may be rounded to 16 bits.
         features = encoded.features.to(self._dtype).unflatten(0, (n, count))
         assert isinstance(net.head, PaperHead)
-        said = net.head.regress(features, box_info(self._real(batch.views_px), self._real(batch.focal_px)))
-        return said, net.head.embed(features)
+        outputs = net.head.regress(features, box_info(self._real(batch.views_px), self._real(batch.focal_px)))
+        return outputs, net.head.embed(features)
 
-    def _terms(self, said: ViewBodies, embedding: Tensor, batch: CutPeople) -> dict[str, Tensor]:
+    def _terms(self, outputs: ViewBodies, embedding: Tensor, batch: CutPeople) -> dict[str, Tensor]:
         # A shared body is the same for all views: it is computed once.
         per_view = self.settings.network_config().bodies == "per_view"
-        rotations, betas = (value if per_view else value[:, :1] for value in (said.rotations, said.betas))
+        rotations, betas = (value if per_view else value[:, :1] for value in (outputs.rotations, outputs.betas))
         vertices, points = self._posed(rotations, betas)
         both_known = batch.has_pose * batch.has_betas
         with torch.no_grad():
             true_vertices, _ = self._posed(batch.rotations[:, None], batch.betas[:, None])
-        transl = paper_losses.views_transl(said.views_cam, batch.views_px, batch.focal_px)
+        transl = paper_losses.views_transl(outputs.views_cam, batch.views_px, batch.focal_px)
         target, confidence, chosen = _either(batch.points_m[..., :3], batch.points_m[..., 3], points)
         return {
             "joints_2d": paper_losses.joints_2d(
@@ -181,7 +181,7 @@ class NetworkTrainer:
             "vertices": paper_losses.vertices(vertices, true_vertices[:, 0], both_known),
             "rotations": paper_losses.rotations(rotations, batch.rotations, batch.has_pose),
             "betas": paper_losses.betas(betas, batch.betas, batch.has_betas),
-            "camera_consistency": paper_losses.camera_consistency(said.views_cam, batch.views_px),
+            "camera_consistency": paper_losses.camera_consistency(outputs.views_cam, batch.views_px),
             "contrastive": paper_losses.contrastive(embedding),
         }  # fmt: skip
 
@@ -218,8 +218,8 @@ class NetworkTrainer:
         predicted, target = [], []
         for batch in batches_as_labelled(self._test_people, self._layout, self._kind, self.settings.test_people, self.settings.people):
             on_device = batch.to(self._ranks.device)
-            said, _ = self.forward(self.average, on_device)
-            predicted.append(self._posed(said.rotations[:, :1], said.betas[:, :1])[1][:, 0])
+            outputs, _ = self.forward(self.average, on_device)
+            predicted.append(self._posed(outputs.rotations[:, :1], outputs.betas[:, :1])[1][:, 0])
             target.append(on_device.points_m)
         points, labelled = torch.cat(predicted).double().cpu().numpy(), torch.cat(target).double().cpu().numpy()
         limbs = np.array(LIMBS_IN_SMPL)

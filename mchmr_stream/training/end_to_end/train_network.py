@@ -21,7 +21,7 @@ from mchmr_stream.network.encoders import make_encoder
 from mchmr_stream.network.mesh_network import MultiCropNet
 from mchmr_stream.network.weights import load_network, read_header
 from mchmr_stream.training.common.distributed import Ranks, open_ranks
-from mchmr_stream.training.common.loop import Leg, Loop, Report, check_folder, go_on, provenance
+from mchmr_stream.training.common.loop import Leg, Loop, Report, check_folder, provenance, resume_training
 from mchmr_stream.training.common.train_settings import read_yaml
 from mchmr_stream.training.end_to_end.crop_sampling import open_people
 from mchmr_stream.training.end_to_end.network_settings import NetworkTrainSettings, picture_settings_from
@@ -89,16 +89,18 @@ def run(
         body = load_body(settings.body)
         network = starting_network(start, settings) if start is not None else None
         trainer = NetworkTrainer(settings, people, body, test=test, start=network, ranks=ranks, workers=workers)
-        say = report if ranks.first else _say_nothing
+        report_once = report if ranks.first else _discard
         if resume:
-            go_on(trainer, out, say)
+            resume_training(trainer, out, report_once)
         for line in (*people.lines(), f"test: {len(test) if test is not None else 0} people", _where(ranks)):
-            say(line)
+            report_once(line)
         made_by = provenance(config.name, settings, ranks.device) | {
             "shards": " ".join(folder.resolve().name for folder in shards), "sets": people.lines(), "body_sha256": body.sha256,
             "processes": ranks.count, "start": start.name if start is not None else "",
         }  # fmt: skip
-        return Loop(trainer, out, made_by, report=say, progress=progress if ranks.first else None, ranks=ranks).until(minutes, stopped)
+        return Loop(trainer, out, made_by, report=report_once, progress=progress if ranks.first else None, ranks=ranks).until(
+            minutes, stopped
+        )
 
 
 def starting_network(path: Path, settings: NetworkTrainSettings) -> MultiCropNet:
@@ -110,18 +112,18 @@ def starting_network(path: Path, settings: NetworkTrainSettings) -> MultiCropNet
     """
     torch.manual_seed(settings.seed)
     header = read_header(path)
-    wanted = settings.network_config()
+    expected = settings.network_config()
     if "encoder" in header:
-        if header["encoder"] != wanted.encoder:
-            raise UsageError(f"{path} holds the encoder {header['encoder']}, the settings say {wanted.encoder}")
+        if header["encoder"] != expected.encoder:
+            raise UsageError(f"{path} holds the encoder {header['encoder']}, the settings say {expected.encoder}")
         net = new_network(settings)
-        net.encoder = make_encoder(wanted.encoder, path)
+        net.encoder = make_encoder(expected.encoder, path)
         return net
     if "config" not in header:
         raise InputError(f"{path} is neither a network nor an encoder of this program; make one with `mchmr import-weights`")
     loaded = load_network(str(path)).net
-    there = replace(loaded.config, bodies=wanted.bodies, dropout=wanted.dropout)
-    differing = [name for name, value in wanted.to_dict().items() if there.to_dict()[name] != value]
+    there = replace(loaded.config, bodies=expected.bodies, dropout=expected.dropout)
+    differing = [name for name, value in expected.to_dict().items() if there.to_dict()[name] != value]
     if differing:
         given = json.dumps({name: there.to_dict()[name] for name in differing})
         raise UsageError(f"{path} holds another network than the settings say; it has {given}")
@@ -143,5 +145,5 @@ def _where(ranks: Ranks) -> str:
     return kind if ranks.count == 1 else f"{ranks.count} processes, each on {kind}"
 
 
-def _say_nothing(line: str) -> None:
+def _discard(line: str) -> None:
     """A report that discards its lines: all processes produce the same ones, and the first one logs them."""

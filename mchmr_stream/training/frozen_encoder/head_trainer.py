@@ -123,12 +123,12 @@ class HeadTrainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate
         batch = self._batch(settings.landmark_people, settings.rendered_people).choose_views(self.draw_views())
-        told = (torch.rand(len(batch), generator=self.generator) >= settings.assumed_focal_share).to(self.device)
-        batch, focal_px = batch.with_focal(torch.where(told, batch.focal_px, batch.assumed_focal_px))
+        focal_known = (torch.rand(len(batch), generator=self.generator) >= settings.assumed_focal_share).to(self.device)
+        batch, focal_px = batch.with_focal(torch.where(focal_known, batch.focal_px, batch.assumed_focal_px))
         self.head.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             out = HeadOutput(*(value.float() for value in self.head(batch.seen)))
-        terms = loss_terms(out, batch, focal_px, told, self.body)
+        terms = loss_terms(out, batch, focal_px, focal_known, self.body)
         weights = asdict(settings.losses)
         total = sum((weights[name] * value for name, value in terms.items()), torch.zeros((), device=self.device))
         self.optimiser.zero_grad(set_to_none=True)
@@ -218,7 +218,7 @@ def learning_rate_share(step: int, warmup: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup)))) + 1e-3
 
 
-def loss_terms(out: HeadOutput, batch: TrainingBatch, focal_px: Tensor, told: Tensor, body: SparseBody) -> dict[str, Tensor]:
+def loss_terms(out: HeadOutput, batch: TrainingBatch, focal_px: Tensor, focal_known: Tensor, body: SparseBody) -> dict[str, Tensor]:
     """All losses by the names of `LossWeights`."""
     joints, _, vertices = body.pose(out.rotations, out.betas)
     transl = full_from_local(out.views_cam, batch.views_px, focal_px)
@@ -233,7 +233,7 @@ def loss_terms(out: HeadOutput, batch: TrainingBatch, focal_px: Tensor, told: Te
         "joints_2d": losses.joints_2d(joints, transl, target_px, batch.views_px, focal_px),
         "camera_consistency": losses.camera_consistency(out.views_cam, batch.views_px, focal_px),
         "contrastive": losses.contrastive(out.embedding[batch.seen.has_image > 0]),
-        "depth": (depth_error.clamp(max=1.0) * told[:, None]).mean(),
+        "depth": (depth_error.clamp(max=1.0) * focal_known[:, None]).mean(),
         "uncertainty": losses.joint_uncertainty(out.joint_log_sigma, joints, batch.joints_m),
     }
 

@@ -18,7 +18,7 @@ from mchmr_stream.cropping.crop_layouts import layout
 from mchmr_stream.errors import UsageError
 from mchmr_stream.files.same_file import refuse_to_replace
 from mchmr_stream.network.weights import pick_device
-from mchmr_stream.training.common.loop import Leg, Loop, Report, check_folder, go_on, provenance
+from mchmr_stream.training.common.loop import Leg, Loop, Report, check_folder, provenance, resume_training
 from mchmr_stream.training.common.train_settings import TrainSettings, load_train_settings
 from mchmr_stream.training.frozen_encoder.head_trainer import VIEWS, HeadTrainer
 from mchmr_stream.training.observations.body_landmarks import SparseBody
@@ -80,7 +80,7 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     trainer = _on_device(settings, training_data, on)
     if resume:
-        go_on(trainer, out, report)
+        resume_training(trainer, out, report)
     made_by = _provenance(config, packed, settings, training_data.shards, on) | _if_any("own_poses", training_data.own_poses)
     return Loop(trainer, out, made_by, report=report, progress=progress).until(minutes, stopped)
 
@@ -143,12 +143,12 @@ def _seeded(settings: TrainSettings, seed: int | None) -> TrainSettings:
 
 
 def _check_fits(settings: TrainSettings, packed: TrainSettings, folder: Path) -> None:
-    wanted, there = settings.network_config(), packed.network_config()
+    expected, there = settings.network_config(), packed.network_config()
     for name in ("use_features", "use_world"):
-        if getattr(wanted, name) and not getattr(there, name):
+        if getattr(expected, name) and not getattr(there, name):
             raise UsageError(f"the network reads what {folder} was packed without ({name}); pack again with these settings")
-    if wanted.encoder != there.encoder:
-        raise UsageError(f"{folder} was packed with the encoder {there.encoder}, the settings say {wanted.encoder}")
+    if expected.encoder != there.encoder:
+        raise UsageError(f"{folder} was packed with the encoder {there.encoder}, the settings say {expected.encoder}")
 
 
 def _on_device(settings: TrainSettings, data: TrainingData, device: torch.device) -> HeadTrainer:

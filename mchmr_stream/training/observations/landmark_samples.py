@@ -141,8 +141,8 @@ class ResidualBank:
         near = torch.cdist(self._keys(joints_m, inside), self._key).topk(min(neighbours, len(self._key)), largest=False).indices
         device = near.device
         pick = torch.randint(0, near.shape[1], (n, len(_PARTS)), generator=generator, device=device)
-        whole = torch.rand(n, 1, generator=generator, device=device) >= mixed_share
-        rows = near.gather(1, torch.where(whole, pick[:, :1], pick))
+        one_source = torch.rand(n, 1, generator=generator, device=device) >= mixed_share
+        rows = near.gather(1, torch.where(one_source, pick[:, :1], pick))
         of_landmark, of_keypoint = rows[:, self._part_of_landmark], rows[:, self._part_of_keypoint]
         source = self.residuals
         landmarks, keypoints = (torch.arange(of.shape[1], device=device) for of in (of_landmark, of_keypoint))

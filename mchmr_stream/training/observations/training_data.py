@@ -92,7 +92,7 @@ def prepare(shards: Path, out: Path, encoder: str, views: int, seed: int, report
     if out.is_file():
         kept = ObservedPeople.load(out)
         if kept.views.shape[1] < views:
-            raise UsageError(f"{out} holds {kept.views.shape[1]} views of each person, the settings say {views}; delete it to look again")
+            raise UsageError(f"{out} holds {kept.views.shape[1]} views of each person, the settings say {views}; delete it to repeat")
         return kept
     from mchmr_stream.cropping.cropper import Cropper
     from mchmr_stream.detection.movenet_detector import MoveNetDetector
