@@ -1,10 +1,10 @@
-"""Every question that a quarter of an hour answers, one script after the other; then docs/performance.md.
+"""Run all benchmarks that take up to a quarter of an hour, one after the other; then write docs/performance.md.
 
     python benchmarks/all.py [--validation DIR] [--heavy pose_landmarker_heavy.task] [--set SECTION.NAME=VALUE] [--only NAME ...]
 
-`--validation`: a folder of real views as for `mchmr evaluate real3d`; without it the questions about accuracy are left out, and say so.
-The machine should have nothing else to do. Longer ones (memory.py, estimators/shared.py, triton_overhead.py, triton_faults.py, tracking.py,
-live_latency.py) are run by themselves. Exit code 1 where a script failed; the others run all the same.
+`--validation` is a folder of real views as for `mchmr evaluate real3d`; without it the benchmarks of accuracy are skipped, with a message.
+The machine should be otherwise idle. Longer benchmarks (memory.py, estimators/shared.py, triton_overhead.py, triton_faults.py,
+tracking.py, live_latency.py) are run separately. Exit code 1 if a script failed; the others still run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 
 def plan(validation: Path | None, heavy: Path | None) -> dict[str, list[str] | None]:
-    """Script -> its arguments; None where what it needs was not given."""
+    """Script -> its arguments; None if its input was not given."""
     real = None if validation is None else [str(validation)]
     clip = [] if validation is None else [str(validation / "cam01.mp4"), "--real", str(validation)]
     return {
@@ -61,7 +61,7 @@ def main() -> int:
             continue
         print(f"== {name}", flush=True)
         start = time.monotonic()
-        # quick.py is about this version beside an earlier one: that it moved is no failure here.
+        # quick.py compares this version with an earlier one: a change is not a failure here.
         code = subprocess.run([sys.executable, str(HERE / f"{name}.py"), *arguments, *own], check=False).returncode
         if code and name != "quick":
             failed.append(name)

@@ -1,10 +1,10 @@
-"""Multi-crop building and batching beside a loop of cv2.warpAffine and a network that sees one person at a time.
+"""Compare the building of crops and batches with a loop of cv2.warpAffine and one network call per person.
 
     python benchmarks/crops.py [--people 8] [--views 5] [--size 1920x1080]
 
-The loop is what code for single pictures does: one cv2.warpAffine (bilinear, no filter against aliasing) straight from the frame per
-crop. Both sides get the same boxes and give crops of the same size as uint8, channels first. Ours filters before it reduces, which the
-loop does not: a person larger than the crop costs us more and looks better. The frame is the drawn clip's.
+The loop is typical for single-picture code: one cv2.warpAffine (bilinear, without an anti-aliasing filter) from the frame per crop. Both
+sides get the same boxes and produce crops of the same size as uint8, channels first. This package filters before it reduces, which the
+loop does not: a person larger than the crop costs more and looks better. The frame is that of the drawn clip.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FRAMES, _SECONDS = 12, 1.5
 
 
 def calls_per_s(call: Callable[[], object]) -> Callable[[], float]:
-    """How often a second, over a second and a half."""
+    """Calls per second, over a second and a half."""
 
     def rate() -> float:
         call()

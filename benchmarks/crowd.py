@@ -1,8 +1,8 @@
-"""How does the cost of a frame grow with the people in it? One to eight drawn people, all of one size, and a straight line through them.
+"""Measure the cost of a frame against the number of people: one to eight drawn people of one size, with a fitted line.
 
     python benchmarks/crowd.py [--people 0 1 2 3 4 5 6 7 8] [--frames 50]
 
-The line is the least-squares one through the medians over the rounds of milliseconds a frame, from one person on.
+The line is the least-squares one through the medians over the rounds of milliseconds per frame, from one person on.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def line(points: dict[int, float]) -> tuple[float, float, float]:
-    """Slope, intercept and R^2 of the least-squares line."""
+    """Return slope, intercept and R^2 of the least-squares line."""
     x, y = np.array(list(points), float), np.array(list(points.values()))
     slope, start = np.polyfit(x, y, 1)
     left = y - (start + slope * x)

@@ -1,8 +1,8 @@
-"""Which way of decoding is fastest: PyAV with its kinds of threads, our source, OpenCV, GStreamer where it is there.
+"""Compare decoders: PyAV with its threading modes, the source of this package, OpenCV, and GStreamer where installed.
 
     python benchmarks/decoding.py [CLIP] [--frames 150]
 
-All give every frame as RGB bytes in memory. Without a clip: two drawn people at 1920x1080, H.264.
+All produce each frame as RGB bytes in memory. Without a clip: two drawn people at 1920x1080, H.264.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def with_cv2(clip: Path, most: int) -> int:
 
 
 def with_gstreamer(clip: Path, frames: int) -> int:
-    """A process of its own, its start included."""
+    """Decode in a separate process, with its start included."""
     chain = ["filesrc", f"location={clip.resolve()}", "!", "decodebin", "!", "videoconvert", "!", "video/x-raw,format=RGB", "!"]
     subprocess.run(["gst-launch-1.0", "-q", *chain, "fakesink", f"num-buffers={frames}", "sync=false"], check=True, capture_output=True)
     return frames
@@ -103,7 +103,7 @@ def main() -> None:
 
 
 def rates(ways: dict[str, Callable[[], int]]) -> Iterator[tuple[str, Callable[[], float]]]:
-    """Each way as frames per second."""
+    """Yield each decoder's name and a measurement of its frames per second."""
 
     def rate(work: Callable[[], int]) -> float:
         start = time.perf_counter()

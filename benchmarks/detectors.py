@@ -1,9 +1,9 @@
-"""What the size of the picture that the detector sees, and how often it is asked, cost and bring.
+"""Measure speed and accuracy against the detector's input size and interval.
 
     python benchmarks/detectors.py VALIDATION_DIR [--sizes 256 320 384 512] [--intervals 4 8 16] [--frames 60]
 
-Speed: the whole pipeline on the first real view, one person followed. Errors: the same view's truth, each frame by itself, the camera
-known. Recall and false alarms: eight drawn people, small at 1280x720, by the detector alone (score over 0.3).
+Speed: the full pipeline on the first real view with one person. Errors: the same view's ground truth, per frame, with the known camera.
+Recall and false alarms: eight drawn people, small at 1280x720, by the detector alone (score over 0.3).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
             input_px=settings.detector.input_px, min_score=settings.detector.min_score, device=pick_device(settings.runtime.device),
             precision=settings.network.precision, batch=settings.detector.batch,
         )  # fmt: skip
-        # One network and one body for all.
+        # One network and one body for all runs.
         names = ("estimator", "body", "batches_at_once", "frames_together")
         pipeline = Pipeline(settings, detector=detector).with_components(**{name: getattr(shared.components, name) for name in names})
         sides[name] = pipeline_fps(view.video, settings, pipeline, args.frames)
@@ -94,7 +94,7 @@ def drawn_frames() -> list[Frame]:
 
 
 def found_drawn(detector: MoveNetDetector, frames: list[Frame]) -> tuple[str, str]:
-    """Per cent of the drawn people that were found, and how many boxes too many there were in a frame."""
+    """Percentage of the drawn people that were found, and the mean number of false boxes per frame."""
     counts = [int((found.scores > _SCORE).sum()) for frame in frames for found in detector.detect([frame])]
     hit = sum(min(count, _DRAWN) for count in counts)
     extra = sum(max(0, count - _DRAWN) for count in counts)

@@ -1,8 +1,8 @@
-"""What does a clip without people cost, beside its detection alone?
+"""Compare the cost of a clip without people with that of its detection alone.
 
     python benchmarks/empty.py [--frames 100]
 
-Both sides decode on a thread of their own and ask the detector about every frame; ours does all else besides.
+Both sides decode on a thread of their own and run the detector on each frame; the pipeline runs all other stages in addition.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mchmr_stream.runtime.concurrency import Workers
 
 
 def detection_alone(clip: Path, settings: Settings, pipeline: Pipeline, frames: int) -> Callable[[], float]:
-    """Frames per second of decoding and detection, overlapped; with the pipeline's threads."""
+    """Measure frames per second of decoding and detection, overlapped, with the pipeline's threads."""
 
     def rate() -> float:
         source, _ = open_input(clip, settings)

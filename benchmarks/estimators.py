@@ -1,10 +1,10 @@
-"""Which way of running the network is fastest, in this process and on a Triton server: people per second by people in a call.
+"""Compare ways of running the network, in process and on a Triton server: people per second by people per call.
 
     python benchmarks/estimators.py [--people 1 2 8] [--views 5] [--variant NAME:SETTING=VALUE[,SETTING=VALUE]] [--no-triton]
 
-Every choice of `estimator.engine` that works here is measured, with half the cores (as in the pipeline) and with all; and bf16 and
-fp32. `--variant` adds any other settings. All get the same crops of the drawn clip. The server is started by this script, where
-there is one, with as many threads as there are cores.
+All values of `estimator.engine` that work on this machine are measured, with half the cores (as in the pipeline) and with all; and bf16
+and fp32. `--variant` adds other settings. All get the same crops of the drawn clip. The script starts the server, if it is installed,
+with as many threads as there are cores.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _FRAMES = 6
 
 
 def engines() -> Sequence[str]:
-    """What `estimator.engine` may be, where this version has that setting."""
+    """List the values of `estimator.engine`, if this version has that setting."""
     section = Settings.model_fields.get("estimator")
     field = getattr(section.annotation, "model_fields", {}).get("engine") if section is not None else None
     return [name for name in get_args(field.annotation) if name != "auto"] if field is not None else []
 
 
 def variants(added: Sequence[str]) -> dict[str, list[str]]:
-    """Settings by name; the first is what others are told as ratios to."""
+    """List settings by name; the first is the reference of the ratios."""
     chosen: dict[str, list[str]] = {"default": []}
     for engine in engines():
         chosen[engine] = [f"estimator.engine={engine}"]
@@ -107,7 +107,7 @@ def add(
     threads: int,
     batches: dict[int, CropBatch | None],
 ) -> None:
-    """A side for each size of batch; a note where it cannot be had."""
+    """Add a side for each batch size, or a note if it is not available."""
     try:
         estimator = Pipeline(settings_of(overrides)).components.estimator
         for people, batch in batches.items():
@@ -132,7 +132,7 @@ def rate(estimator: MeshEstimator, batch: CropBatch, threads: int) -> Callable[[
 
 @contextmanager
 def triton(views: int) -> Iterator[str | None]:
-    """The address of a server of the default weights on this machine's CPU; None where there is no server."""
+    """Yield the address of a server of the default weights on this machine's CPU; None if there is no server."""
     try:
         from mchmr_stream.network.weights import load_network
         from mchmr_stream.serving.model_repository import ModelOptions, write_python_repository

@@ -1,8 +1,8 @@
-"""Does a frame cost more in a longer clip? Two drawn people for 50 to 400 frames.
+"""Measure the cost per frame against the length of a clip: two drawn people for 50 to 400 frames.
 
     python benchmarks/length.py [--lengths 50 100 200 400]
 
-The first frames wait for the smoother's look-ahead and the threads to fill, which a short clip has to pay with fewer frames.
+At the start the smoother's look-ahead and the threads' queues fill, which a short clip amortises over fewer frames.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How old are live results, and does that grow? Real-time sources of 30 pictures a second, followed as `mchmr live` does.
+"""Measure the age of live results and its trend, with real-time sources of 30 pictures per second as in `mchmr live`.
 
     python benchmarks/live_latency.py [CLIP] [--minutes 10] [--sources 1] [--out benchmarks/results/live_latency.json]
 
-CLIP is played in its own time, again and again; without one, a clip with drawn people is made. What one result costs to compute is the sum
-of the stages' medians in the same run. Prints the ages against it with a verdict on each bound, and leaves everything in the file, one
-entry per number of sources. Exits with 1 where a bound is not kept.
+CLIP is played in real time in a loop; the default is a clip with drawn people. The computing cost of one result is the sum of the stages'
+medians in the same run. Prints the ages in relation to it with a verdict on each bound, and writes all figures to the file, one entry per
+number of sources. Exits with 1 if a bound is exceeded.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from mchmr_stream.speed.drawn_clip import write_clip
 WARM_UP_S = 10.0
 FPS = 30
 MOST_BINS = 60
-"""Parts of the run whose mean ages the line is laid through."""
+"""Number of parts of the run whose mean ages the line is fitted to."""
 WORST_KEPT = 10
 
 
 class Ages:
-    """Keeps when each result was finished, how old it was and how long the stages worked; implements `protocols.LiveSink`."""
+    """Records the time, the age and the stage times of each result; implements `protocols.LiveSink`."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[float, float]] = []
@@ -50,7 +50,7 @@ class Ages:
         self.work_s.append(dict(moment.work_s))
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 def resident_mib() -> float:
@@ -58,9 +58,9 @@ def resident_mib() -> float:
 
 
 def slope(seconds: NDArray[np.float64], age_s: NDArray[np.float64]) -> tuple[float, float]:
-    """Of the least-squares line through the ages, s per s, and its standard error.
+    """Fit the least-squares line to the ages; returns its slope, s per s, and its standard error.
 
-    The line goes through means over equal parts of the run: single ages depend on each other, so an error reckoned from them is too small.
+    The line is fitted to means over equal parts of the run: consecutive ages are correlated, so an error computed from them is too small.
     """
     edges = np.linspace(seconds[0], seconds[-1], min(MOST_BINS, max(6, int((seconds[-1] - seconds[0]) / 5))) + 1)
     bins = np.clip(np.searchsorted(edges, seconds, side="right") - 1, 0, len(edges) - 2)
@@ -71,7 +71,7 @@ def slope(seconds: NDArray[np.float64], age_s: NDArray[np.float64]) -> tuple[flo
 
 
 def measured(clip: Path, sources: int, minutes: float, overrides: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The figures of a run, and its oldest results with what the stages did then."""
+    """Return the figures of a run, and its oldest results with the stage times at that moment."""
     settings = load_settings(None, ["live.restart=always", *overrides], defaults=["smoother.kind=causal"])
     ages, memory, collections = Ages(), [], []
 
@@ -130,7 +130,7 @@ def measured(clip: Path, sources: int, minutes: float, overrides: Sequence[str])
 
 
 def verdicts(figures: dict[str, Any]) -> dict[str, tuple[bool, str]]:
-    """Every bound: whether it is kept, and in words."""
+    """For each bound: whether it is met, and a description."""
     work_ms = figures["work_ms"]
     growth_mib = figures["memory_last_tenth_mib"] - figures["memory_second_tenth_mib"]
     line, error = figures["slope_ms_per_minute"], figures["slope_error_ms_per_minute"]
@@ -138,7 +138,7 @@ def verdicts(figures: dict[str, Any]) -> dict[str, tuple[bool, str]]:
     return {
         "p50": (figures["age_p50_ms"] <= p50_bound, f"{figures['age_p50_ms']:.1f} ms, at most 2 x work + 50 = {p50_bound:.0f} ms"),
         "p99": (figures["age_p99_ms"] <= p99_bound, f"{figures['age_p99_ms']:.1f} ms, at most 3 x work + 100 = {p99_bound:.0f} ms"),
-        # One-sided: a falling age is no fault. Two standard errors are passed by chance in 2 to 3 runs of 100.
+        # One-sided: a falling age is no fault. Two standard errors are exceeded by chance in 2 to 3 of 100 runs.
         "slope": (line <= 2 * error, f"{line:+.2f} +- {error:.2f} ms per minute, at most two standard errors"),
         "memory": (
             growth_mib <= 0.02 * figures["memory_second_tenth_mib"],

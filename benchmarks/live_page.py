@@ -1,10 +1,10 @@
-"""What do watchers of the page cost? Results per second and their age with nobody, one and five watchers, and one who stalls.
+"""Measure the cost of the page's clients: results per second and their age with none, one and five, and with one that stalls.
 
     python benchmarks/live_page.py CLIP [--rounds 4] [--seconds 8]
 
-CLIP is played in its own time, again and again. Watchers are programs in a process of their own that take every scene at once and show
-nothing: a browser's drawing is not counted, and would go on elsewhere for people who watch from another machine. In each round all take
-their turns; ratios are to nobody in the same round.
+CLIP is played in real time in a loop. Clients are programs in a separate process that receive each scene at once and draw nothing: a
+browser's drawing is not measured, and would run on another machine in practice. Each round measures all cases; ratios are to the case
+without clients in the same round.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CASES = {"nobody": 0, "1 watcher": 1, "5 watchers": 5, "1 who stalls": -1}
 
 
 class Ages:
-    """Keeps when each result was finished and how old it was; implements `protocols.LiveSink`."""
+    """Records the time and the age of each result; implements `protocols.LiveSink`."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[float, float]] = []
@@ -42,17 +42,17 @@ class Ages:
         self.rows.append((time.monotonic(), moment.age_s))
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 def watch(url: str, stalls: bool) -> None:
-    """Take scenes until the end; a watcher that stalls takes none."""
+    """Receive scenes until the end; a stalling client receives none."""
     with connect(url.replace("http", "ws", 1) + "watch", max_size=None) as socket:
         scenes = 0
         for message in socket:
             while stalls:
                 time.sleep(1)
-            # (the first binary message is the body)
+            # the first binary message is the body
             if isinstance(message, bytes):
                 scenes += 1
                 if scenes > 1:

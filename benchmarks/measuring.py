@@ -1,6 +1,6 @@
-"""What every script here shares: sides measured in turns, ratios within a round, and a result file that the page is made of.
+"""Common parts of the benchmarks: alternating measurements, ratios within a round, and the result file.
 
-A script asks one question and writes benchmarks/results/NAME.json: the question, the command, date, machine, versions, one table, and
+A script answers one question and writes benchmarks/results/NAME.json: the question, the command, date, machine, versions, one table, and
 ratios with all their rounds. `tools/performance_page.py` writes docs/performance.md from these files.
 """
 
@@ -32,7 +32,7 @@ Rounds = list[dict[str, float]]
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
-    """What every script takes. The process's heap is set as the command `mchmr` does."""
+    """Create a parser with the options of all scripts, and set the process's heap as the command `mchmr` does."""
     keep_freed_memory()
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="rounds; the median of the ratios within a round counts")
@@ -43,7 +43,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 
 
 def in_turns(sides: Mapping[str, Callable[[], float]], repeats: int) -> Rounds:
-    """Every side once a round, every second round backwards: a machine whose speed drifts treats all alike."""
+    """Measure each side once per round, in reverse order in every second round, so that a drift of the speed affects all alike."""
     rounds: Rounds = []
     for number in range(repeats):
         names = list(sides) if number % 2 == 0 else list(sides)[::-1]
@@ -55,7 +55,7 @@ def in_turns(sides: Mapping[str, Callable[[], float]], repeats: int) -> Rounds:
 
 @dataclass(frozen=True)
 class Ratio:
-    """One side over another, in each round."""
+    """Ratio of one side to another, in each round."""
 
     rounds: list[float]
 
@@ -65,7 +65,7 @@ class Ratio:
 
     @staticmethod
     def of(rounds: Rounds, side: str, other: str) -> Ratio:
-        """`side` over `other`."""
+        """Compute the ratio of `side` to `other`."""
         return Ratio([one[side] / one[other] for one in rounds])
 
     def __str__(self) -> str:
@@ -73,26 +73,26 @@ class Ratio:
 
 
 def middle(rounds: Rounds, side: str) -> float:
-    """The median over the rounds."""
+    """Return the median over the rounds."""
     return statistics.median(one[side] for one in rounds)
 
 
 @dataclass
 class Result:
-    """One question's answer."""
+    """Result of one benchmark."""
 
     name: str
     question: str
     columns: Sequence[str]
     about: str = ""
-    """what was measured on, and what the columns mean"""
+    """description of the measurement and of the columns"""
     rows: list[Sequence[str]] = field(default_factory=list)
     ratios: dict[str, Ratio] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
-    """single numbers that others want to read"""
+    """single numbers that other scripts read"""
 
     def finish(self, args: argparse.Namespace) -> None:
-        """Print, and write the file unless told not to."""
+        """Print the result, and write the file unless --no-save is given."""
         content = {
             "schema": SCHEMA,
             "name": self.name,
@@ -118,12 +118,12 @@ class Result:
 
 
 def _shortened(argument: str) -> str:
-    """A path of this machine means nothing on another: its last part does."""
+    """The last part of a path: the rest is specific to this machine."""
     return Path(argument).name if argument.startswith("/") else argument
 
 
 def as_text(content: Mapping[str, Any]) -> str:
-    """A result as Markdown: the question, the table, the ratios."""
+    """Format a result as Markdown: the question, the table, the ratios."""
     lines = [content["question"], "", "| " + " | ".join(content["columns"]) + " |", "|" + "---|" * len(content["columns"])]
     lines += ["| " + " | ".join(row) + " |" for row in content["rows"]]
     if content["ratios"]:
@@ -135,24 +135,24 @@ def as_text(content: Mapping[str, Any]) -> str:
 
 @contextmanager
 def drawn(people: int, *, frames: int, size_wh: tuple[int, int] = (1280, 720), places: int | None = None) -> Iterator[Path]:
-    """The clip of `mchmr bench`, for as long as the `with` block lasts."""
+    """Yield the clip of `mchmr bench`, for the duration of the `with` block."""
     with tempfile.TemporaryDirectory() as folder:
         yield write_clip(Path(folder) / f"drawn_{people}.mp4", people, frames=frames, size_wh=size_wh, places=places)
 
 
 def settings_of(overrides: Sequence[str], *own: str) -> Settings:
-    """Defaults, then what the script needs, then what the user says."""
+    """Combine defaults, the script's own settings, and the user's overrides."""
     return load_settings(None, [*own, *overrides])
 
 
 def pipeline_fps(clip: Path, settings: Settings, pipeline: Pipeline, frames: int) -> Callable[[], float]:
-    """Frames per second of the pipeline, nothing drawn or written; warmed up."""
+    """Measure frames per second of the warmed-up pipeline, without drawing or writing."""
     run_scenes(clip, settings, pipeline, 10)
     return lambda: run_scenes(clip, settings, pipeline, frames).frames_per_s
 
 
 def need(path: Path | None, what: str) -> Path:
-    """Ends the script with one line where a file or folder is not there."""
+    """End the script with one line if a file or folder does not exist."""
     if path is None or not path.exists():
         raise SystemExit(f"{Path(sys.argv[0]).name}: {path or 'nothing'} is not there; expected {what}")
     return path

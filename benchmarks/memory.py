@@ -1,10 +1,10 @@
-"""Does memory stay flat on a long video? Runs `mchmr video` on 3,000 frames of 720p and watches the process (Linux).
+"""Measure the memory of `mchmr video` over a long video of 3,000 frames of 720p (Linux).
 
     python benchmarks/memory.py [--frames 3000] [--clip CLIP.mp4] [-- OPTIONS OF mchmr video]
 
-The clip is the demo's, played over and over (`mchmr demo` fetches it), or a generated one without people when it is not
-there: then only decoding and detection are exercised, and the report says so. Prints the peak and the difference between
-the means of the second and the last tenth of the run; the first tenth is loading.
+The clip is the demo's, repeated (`mchmr demo` downloads it), or a generated one without people if it does not exist: then only decoding
+and detection run, and the report states it. Prints the peak and the difference between the means of the second and the last tenth of the
+run; the first tenth is loading.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> int:
 
 
 def watch(command: list[str]) -> tuple[int, float, list[float]]:
-    """Run a command. Returns its exit code, how long it took in seconds, and its resident memory in MiB over time."""
+    """Run a command. Returns its exit code, its duration in seconds, and its resident memory in MiB over time."""
     page_mib = os.sysconf("SC_PAGE_SIZE") / 2**20
     rss_mib: list[float] = []
     start = time.perf_counter()
@@ -77,21 +77,21 @@ def watch(command: list[str]) -> tuple[int, float, list[float]]:
         statm = Path(f"/proc/{child.pid}/statm")
         while child.poll() is None:
             resident_pages = int(statm.read_text().split()[1])
-            if resident_pages:  # zero once it has ended and waits to be collected
+            if resident_pages:  # zero after it has ended and before it is collected
                 rss_mib.append(resident_pages * page_mib)
             time.sleep(SAMPLE_EVERY_S)
     return child.returncode, time.perf_counter() - start, rss_mib
 
 
 def looped(clip: Path) -> Iterator[av.VideoFrame]:
-    """A clip's pictures over and over."""
+    """Yield a clip's pictures in a loop."""
     while True:
         with av.open(str(clip)) as container:
             yield from container.decode(video=0)
 
 
 def moving_pattern() -> Iterator[av.VideoFrame]:
-    """Noise that slides, so that no two pictures are alike."""
+    """Sliding noise, so that no two pictures are alike."""
     noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     shift = 0
     while True:
@@ -100,7 +100,7 @@ def moving_pattern() -> Iterator[av.VideoFrame]:
 
 
 def write_clip(path: Path, pictures: Iterator[av.VideoFrame], count: int) -> None:
-    """The first `count` pictures as H.264 at WIDTH x HEIGHT."""
+    """Encode the first `count` pictures as H.264 at WIDTH x HEIGHT."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"

@@ -1,9 +1,9 @@
-"""How near does the whole come to what its parts allow? The figures of `mchmr bench`, over several rounds.
+"""Compare the speed of the full pipeline with the bounds of its stages, by `mchmr bench` over several rounds.
 
     python benchmarks/overlap.py [--views 1 5] [--frames 60]
 
-Two bounds: the slowest stage alone with the whole machine to itself, and the CPU time of all stages spread evenly over all cores.
-No pipeline is faster than the nearer one, but for noise.
+Two bounds: the slowest stage alone with the full machine, and the CPU time of all stages spread evenly over all cores. Except for noise,
+no pipeline is faster than the smaller one.
 """
 
 from __future__ import annotations

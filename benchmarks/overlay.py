@@ -1,4 +1,4 @@
-"""What does the overlay cost? `mchmr video` with and without it, two drawn people at 720p.
+"""Measure the cost of the overlay: `mchmr video` with and without it, two drawn people at 720p.
 
 python benchmarks/overlay.py [--frames 60]
 """
@@ -19,7 +19,7 @@ def main() -> None:
     pipelines = [Pipeline(one) for one in (off, on)]
     with drawn(2, frames=args.frames) as clip:
         for settings, pipeline in zip((off, on), pipelines, strict=True):
-            run_with_files(clip, settings, pipeline, 10)  # warmed up, both
+            run_with_files(clip, settings, pipeline, 10)  # warm up both
         sides = {
             "with overlay": lambda: run_with_files(clip, on, pipelines[1], args.frames).frames_per_s,
             "without": lambda: run_with_files(clip, off, pipelines[0], args.frames).frames_per_s,

@@ -1,11 +1,11 @@
-"""Has anything become slower? A few ratios, measured in under three minutes and compared with those of the last time.
+"""Detect slowdowns: a few ratios, measured in under three minutes and compared with stored ones.
 
     make bench-quick          or          python benchmarks/quick.py [--save]
 
-Only ratios are compared, never times: they move far less from machine to machine and from day to day. A ratio counts as moved where its
-median lies further from the earlier one than the wider of the two runs' spreads (least to most over the rounds), and by at least five
-per cent. Exit code 1 where a ratio fell by so much; 0 otherwise, also where there is nothing to compare with. `--save` makes
-benchmarks/results/quick.json what the next run is compared with, as the first run does.
+Only ratios are compared, not times, because ratios vary far less between machines and days. A ratio has changed if its median differs from
+the earlier one by more than the wider of the two runs' spreads (least to most over the rounds), and by at least five per cent. Exit code 1
+if a ratio fell by so much; else 0, also without earlier values. `--save` stores benchmarks/results/quick.json for later comparisons, as
+the first run does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LEAST = 0.05
 
 
 def measure(overrides: list[str], repeats: int) -> dict[str, Ratio]:
-    """Higher is better in all of them."""
+    """Measure the ratios; higher is better in all of them."""
     five, one = (Pipeline(settings_of(overrides, f"crops.views={views}", "output.overlay=false")) for views in (5, 1))
     written = five.settings.model_copy(update={"output": five.settings.output.model_copy(update={"overlay": True})})
     with_overlay = Pipeline(written, five.components)
@@ -71,7 +71,7 @@ def say_rates(rounds: Rounds) -> None:
 
 
 def verdict(now: Ratio, before: Mapping[str, Any]) -> tuple[str, bool]:
-    """What to say of a ratio beside its earlier one, and whether it fell."""
+    """Describe a ratio in comparison with its earlier value, and return whether it fell."""
     change = now.median / before["median"] - 1
     spreads = [(max(rounds) - min(rounds)) / median for rounds, median in ((now.rounds, now.median), (before["rounds"], before["median"]))]
     allowed = max(*spreads, _LEAST)

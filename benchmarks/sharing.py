@@ -1,10 +1,10 @@
-"""Does it pay to run the encoder's early layers once for all views of a person, and to cut the views out of their map?
+"""Test whether the encoder's early layers can run once for all views of a person, with the views cut out of their map.
 
     python benchmarks/sharing.py REAL [--shards DIR] [--views 5] [--scale 1.25] [--stages 64 32 16] [--fewer 3 2] [--repeats 3]
 
-One picture holds all views of a person, as finely as a view of `--scale` has it. The encoder's layers down to a map of the named size go
-over the picture; each view's part of that map is sampled out of it (shift and scale, Keys' cubic kernel), and the remaining layers run
-once a view. Nothing is retrained. Beside it: every view from its own pixels, and fewer views. Speed: crops and encoder of one person, one
+One picture holds all views of a person, at the resolution of a view of `--scale`. The encoder's layers up to a map of the given size run
+on the picture; each view's part of that map is sampled from it (shift and scale, Keys' cubic kernel), and the remaining layers run once
+per view. Nothing is retrained. References: each view from its own pixels, and fewer views. Speed: crops and encoder of one person, one
 thread. `REAL`: a folder as for `mchmr evaluate real3d`, camera known. `--shards`: rendered people of the test split by `mchmr synth`.
 """
 
@@ -58,7 +58,7 @@ Encode = Callable[[Tensor], CropFeatures]
 
 
 class SharedPicture:
-    """The rectangle around all views of a layout; it begins whole cells left of and above a view of `scale` around the middle."""
+    """The rectangle around all views of a layout; it is aligned to the cells of a view of `scale` around the middle."""
 
     def __init__(self, chosen: Layout, scale: float, map_px: int) -> None:
         views, self._cell_px, self._map_px = chosen.views.astype(np.float64), INPUT_PX // map_px, map_px
@@ -74,14 +74,17 @@ class SharedPicture:
         self.layout = replace(chosen, name="shared", views=whole, crop_hw=hw)
 
     def cells(self, axis: int) -> NDArray[np.float64]:
-        """(V, map_px): where the cells of each view's own map lie in the picture's, x (axis 0) or y, in cells."""
-        # A cell's middle is its first pixel's: convolutions are padded alike on both sides.
+        """Compute the positions of each view's own map cells in the picture's map, (V, map_px), x (axis 0) or y, in cells."""
+        # A cell's middle is its first pixel's: convolutions are padded equally on both sides.
         pixel = np.arange(self._map_px) * self._cell_px + 0.5
         base = self._views[:, axis, None] + (pixel / INPUT_PX - 0.5) * self._views[:, 2:]
         return (base - self._start[axis]) / self._cell - 0.5 / self._cell_px
 
     def weights(self, axis: int) -> Tensor:
-        """(V, map_px, cells): each row takes one cell of a view out of the picture's, with Keys' cubic kernel; the edge goes on outside."""
+        """Compute weights (V, map_px, cells): each row samples one cell of a view from the picture's map.
+
+        The kernel is Keys' cubic one; the map's edges are replicated.
+        """
         cells, beyond = int(self._cells[axis]), 2
         distance = abs(self.cells(axis)[..., None] - np.arange(-beyond, cells + beyond))
         near = 1.5 * distance**3 - 2.5 * distance**2 + 1
@@ -94,7 +97,7 @@ class SharedPicture:
 
 
 class SharedTrunk(nn.Module):
-    """In the place of a `Trunk`: pictures in, maps of all their views out."""
+    """Replacement of a `Trunk`: pictures in, maps of all their views out."""
 
     def __init__(self, trunk: Trunk, picture: SharedPicture, map_px: int) -> None:
         super().__init__()
@@ -116,7 +119,7 @@ class SharedTrunk(nn.Module):
 
 
 class SharedViews(Encoder):
-    """(B, 3, height, width) pictures -> `CropFeatures` of (B, V) views."""
+    """Encoder of (B, 3, height, width) pictures that returns `CropFeatures` of (B, V) views."""
 
     def __init__(self, encoder: BlazePose, picture: SharedPicture, map_px: int) -> None:
         super().__init__()
@@ -132,7 +135,7 @@ class SharedViews(Encoder):
 
 @dataclass(frozen=True, eq=False)
 class Way:
-    """One way from a frame to what the encoder says of V crops of everyone."""
+    """A way to encode V crops of each person of a frame."""
 
     layout: Layout
     cropper: Cropper
@@ -156,7 +159,7 @@ def shared(encoder: BlazePose, chosen: Layout, scale: float, map_px: int) -> Way
 
 
 class AsViews:
-    """A `Cropper` for the pipeline: where pictures are shared, each stands V times in the batch (without being copied)."""
+    """A `Cropper` for the pipeline: a shared picture is repeated V times in the batch, without copies."""
 
     def __init__(self, way: Way) -> None:
         self.layout, self._cropper = way.layout, way.cropper
@@ -167,13 +170,13 @@ class AsViews:
 
 
 def encode_views(way: Way) -> Encode:
-    """Takes what `AsViews` gave, flattened."""
+    """Encode the flattened output of `AsViews`."""
     each = way.layout.count // way.cropper.layout.count
     return lambda crops: way.encode(crops[::each])
 
 
 def real_errors(way: Way, views: list[RealView], overrides: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
-    """Of each frame by itself, and smoothed to both sides."""
+    """Compute errors per frame, and after two-sided smoothing."""
     settings = settings_of(overrides, f"crops.views={way.layout.count}", "runtime.device=cpu")
     estimator = LocalEstimator(settings.network.weights, CPU, views=way.layout.count)
     estimator._encoder = encode_views(way)
@@ -197,13 +200,13 @@ def real_errors(way: Way, views: list[RealView], overrides: Sequence[str]) -> tu
 
 
 def without_pictures(pipeline: Pipeline, source: Any, intrinsics: Intrinsics) -> Any:
-    """Scenes that do not keep their frame's pixels."""
+    """Scenes without their frame's pixels, to save memory."""
     for scene in pipeline.scenes(source, intrinsics):
         yield replace(scene, frame=replace(scene.frame, rgb=np.zeros((1, 1, 3), np.uint8)))
 
 
 def rendered_errors(way: Way, shards: Path, network: LoadedNetwork) -> dict[str, float]:
-    """Of those whom the detector found, focal length known."""
+    """Compute errors of the people that the detector found, with the known focal length."""
     keypoints = CropKeypoints(ThunderPoints(CPU))
     observer = Observer(MoveNetDetector(device=CPU), AsViews(way), encode_views(way), 0, keypoints)  # type: ignore[arg-type]
     people = observer.observe(read_shards(shards))
@@ -212,7 +215,7 @@ def rendered_errors(way: Way, shards: Path, network: LoadedNetwork) -> dict[str,
 
 
 def per_s(call: Callable[[], object]) -> Callable[[], float]:
-    """How often a second."""
+    """Calls per second."""
 
     def rate() -> float:
         start, done = time.perf_counter(), 0
@@ -246,7 +249,7 @@ def main() -> None:
     frame, tracks, intrinsics = record(pipeline, First(source, _FRAMES), intrinsics).cropped[-1]
     source.close()
     pipeline.close()
-    with torch_threads(1):  # networks are prepared for the number of threads that they find
+    with torch_threads(1):  # networks are prepared for the current number of threads
         ways = {reference: plain(encoder, all_views)}
         ways |= {f"{args.views} views out of the map at {px}": shared(encoder, all_views, args.scale, px) for px in args.stages}
         ways |= {f"{count} views, each from its pixels": plain(encoder, layout("wide", count)) for count in args.fewer}

@@ -1,14 +1,13 @@
-"""How smooth and how right: this smoother beside One-Euro, Savitzky-Golay and nothing, at 60, 30 and 12 frames per second.
+"""Compare this smoother with One-Euro, Savitzky-Golay and none, at 60, 30 and 12 frames per second: smoothness and accuracy.
 
-    python benchmarks/smoothing.py VALIDATION_DIR --raw DIR [--out benchmarks/results/smoothing.json]
-    python benchmarks/smoothing.py CLIPS_DIR --synthetic DATA --raw DIR [--out ...]
+    python benchmarks/smoothing.py VALIDATION_DIR --raw DIR [--out benchmarks/results/smoothing.json] python benchmarks/smoothing.py
+    CLIPS_DIR --synthetic DATA --raw DIR [--out ...]
 
-`VALIDATION_DIR` is what `mchmr evaluate real3d` takes. With `--synthetic`, `CLIPS_DIR` holds rendered clips whose truth is exact
-(`SYNTHETIC`), made from `DATA`, the folder that `mchmr synth` takes, when missing: settings are chosen there and only confirmed on the real
-views. `DIR` keeps the unsmoothed bodies of each camera (CAM.npz, known camera); where
-they are missing the network is run once. Frames are left out to have lower rates; the networks saw every frame.
-The acceleration error is in mm per frame squared *of that rate*; lag is the shift in time, of the wrist that moves fastest, that fits the
-unsmoothed track best.
+`VALIDATION_DIR` is as for `mchmr evaluate real3d`. With `--synthetic`, `CLIPS_DIR` holds rendered clips with exact ground truth
+(`SYNTHETIC`), made from `DATA`, the folder of `mchmr synth`, if missing: settings are chosen there and only confirmed on the real views.
+`DIR` stores the unsmoothed bodies of each camera (CAM.npz, known camera); if they are missing the network runs once. Frames are dropped
+for lower rates; the networks processed all frames. The acceleration error is in mm per frame squared *of that rate*; lag is the time
+shift, of the wrist that moves fastest, that fits the unsmoothed track best.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ SYNTHETIC = ClipSettings(
     seconds=3, fps=60, long_side_px=(640, 640), aspects=(4 / 3,), camera="still", people_probability=(1.0,)
 )  # fmt: skip
 WRISTS = (4, 5)
-"""Among the twelve limbs."""
+"""Indices among the twelve limbs."""
 _MIN_CUTOFF_HZ, _BETA = 1.0, 0.5
 _SAVGOL_S = 0.25
 
@@ -93,7 +92,7 @@ def keep(path: Path, part: str, results: dict[str, Any]) -> None:
 
 
 def rendered_views(folder: Path, data: Path) -> list[RealView]:
-    """Somebody alone in each clip; the truth is of the body that the network speaks of."""
+    """A single person in each clip; the ground truth is of the network's body model."""
     if not (folder / "clip_0003.mp4").exists():
         run_clips(data, folder, 4, 0, settings=SYNTHETIC)
     body, views = load_body("free"), []
@@ -116,7 +115,7 @@ def unsmoothed(view: RealView, folder: Path) -> Motion:
 
 
 def measured(view: RealView, motion: Motion, every: int, method: Callable[[list[Bodies]], list[Bodies]]) -> tuple[float, ...]:
-    """MPJPE, PA-MPJPE, acceleration error, lag in seconds."""
+    """Return MPJPE, PA-MPJPE, acceleration error, and lag in seconds."""
     frames = [main_person(bodies) for bodies in frames_of(motion) if bodies.frame < len(view.limbs_m)][::every]
     frames = [bodies for bodies in frames if len(bodies)]
     numbers = [bodies.frame for bodies in frames]
@@ -126,7 +125,7 @@ def measured(view: RealView, motion: Motion, every: int, method: Callable[[list[
 
 
 def lag_s(raw: Array, smooth: Array, times_s: Array) -> float:
-    """By how much later `smooth` must be read to fit `raw` best: of the wrist that moves fastest, relative to its shoulder."""
+    """Time shift of `smooth` that fits `raw` best: of the wrist that moves fastest, relative to its shoulder."""
     tracks = [(each[:, wrist] - each[:, wrist - 4]) for wrist in WRISTS for each in (raw, smooth)]
     speeds = [np.quantile(np.linalg.norm(np.diff(one, axis=0), axis=-1), 0.9) for one in tracks[::2]]
     fastest = int(np.argmax(speeds))
@@ -138,7 +137,7 @@ def lag_s(raw: Array, smooth: Array, times_s: Array) -> float:
 
 
 def main_person(bodies: Bodies) -> Bodies:
-    """The row with the largest box alone."""
+    """Select the row with the largest box."""
     if not len(bodies):
         return bodies
     sides = bodies.boxes_xyxy_px[:, 2:] - bodies.boxes_xyxy_px[:, :2]
@@ -178,7 +177,7 @@ def _rotations(frames: list[Bodies]) -> Array:
 
 
 def one_euro(frames: list[Bodies]) -> list[Bodies]:
-    """Casiez et al., CHI 2012, along the geodesic of each joint."""
+    """Filter of Casiez et al., CHI 2012, along the geodesic of each joint."""
     raw = _rotations(frames)
     out, speed = [raw[0]], np.zeros((24, 1))
     share = lambda cutoff, dt: 1 - np.exp(-2 * np.pi * cutoff * dt)
@@ -192,7 +191,7 @@ def one_euro(frames: list[Bodies]) -> list[Bodies]:
 
 
 def savitzky_golay(frames: list[Bodies]) -> list[Bodies]:
-    """Second order over a quarter of a second, on the 6D form."""
+    """Filter of second order over a quarter of a second, on the 6D form."""
     dt = (frames[-1].time_s - frames[0].time_s) / (len(frames) - 1)
     length = max(3, 2 * round(_SAVGOL_S / dt / 2) + 1)
     sixd = savgol_filter(sixd_from_matrix(_rotations(frames)), length, min(2, length - 1), axis=0)

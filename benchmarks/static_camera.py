@@ -1,13 +1,13 @@
-"""How well people stand in the world: `--static-camera` on rendered clips whose world is known.
+"""Measure the accuracy of world coordinates: `--static-camera` on rendered clips with a known world.
 
-    mchmr synth --clips -n 6 --camera still --seconds 5 --fps 30 --seed 5 --data DATA -o CLIPS
-    python benchmarks/static_camera.py CLIPS --out OUT [--json benchmarks/results/static_camera.json]
+    mchmr synth --clips -n 6 --camera still --seconds 5 --fps 30 --seed 5 --data DATA -o CLIPS python benchmarks/static_camera.py CLIPS
+    --out OUT [--json benchmarks/results/static_camera.json]
 
-Twice: on the true bodies (what the estimate itself is worth), and on what `mchmr video` makes of the rendered pictures, with the true
-focal length (kept in OUT, made when missing). Slides are in mm per frame of a standing sole (heels and balls of the skin): "own" in the
-frames in which the estimate says they stand, "true" in those in which the true soles do; the true ones slide a little, too, for the clips
-are derived from captured rotations. Root errors are mean distances of the pelvis from the true path, after the best rigid motion and the
-best similarity.
+Measured on the true bodies (the error of the estimate itself), and on the output of `mchmr video` for the rendered pictures, with the true
+focal length (stored in OUT, computed if missing). Slides are in mm per frame of a standing sole (heels and balls of the skin): "own" in
+frames in which the estimate has a contact, "true" in those in which the true soles do; the true ones also slide slightly, because the
+clips are derived from captured rotations. Root errors are mean distances of the pelvis from the true path, after the best rigid motion
+and the best similarity.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from mchmr_stream.world.world_motion import ground
 
 Array = NDArray[np.float64]
 _STANDS_M_S, _STANDS_HEIGHT_M = 0.2, 0.1
-"""A true sole that is slower and lower than this stands. Shoes hold the skin's soles some centimetres over the floor."""
+"""A true sole that is slower and lower than this stands. Shoes keep the skin's soles some centimetres over the floor."""
 _SAME_PERSON_PX = 0.25
-"""Of the box's longer side: whose joints are nearer than this on average is who it is."""
+"""Of the box's longer side: a track is the person whose joints are nearer than this on average."""
 _FEWEST = 20
 COLUMNS = (
     "slide own before", "slide own after", "slide true before", "slide true after", "true soles' slide", "contact precision",
@@ -98,7 +98,7 @@ def mean(rows: Sequence[dict[str, float | str]], name: str | None) -> str:
 
 
 def true_motion(labels: ClipLabels, body: BodyModel) -> Motion:
-    """The clip's people while they are in the picture, as a file without an error."""
+    """The clip's people while they are in the picture, as a file without errors."""
     tracks = {}
     for person in range(len(labels.identity)):
         rows = np.flatnonzero(np.isfinite(labels.box_xyxy_px[:, person]).all(1))
@@ -131,7 +131,7 @@ def estimated(movie: Path, labels: ClipLabels, folder: Path) -> Motion:
 
 
 def measured(motion: Motion, labels: ClipLabels, body: BodyModel) -> list[dict[str, float | str]]:
-    """A row per person who is known for long enough."""
+    """Return a row per person who is tracked for long enough."""
     found = ground(motion, body)
     assert found.world is not None
     pose, truth = found.world.world_from_camera, labels.world_from_camera[0]
@@ -175,14 +175,14 @@ def measured(motion: Motion, labels: ClipLabels, body: BodyModel) -> list[dict[s
 
 
 def who(track: Track, labels: ClipLabels) -> int | None:
-    """Which of the clip's people this is; None for nobody."""
+    """Return the index of the clip's person of a track; None without a match."""
     off = np.linalg.norm(labels.joints_px[track.frame] - track.joints_px[:, None], axis=-1).mean((0, 2))
     side = float((track.box_xyxy_px[:, 2:] - track.box_xyxy_px[:, :2]).max(1).mean())
     return int(off.argmin()) if off.min() < _SAME_PERSON_PX * side else None
 
 
 def soles_m(body: BodyModel, rotations: Array, betas: Array, transl: Array) -> Array:
-    """(F, 4, 3): heels and balls of the skin."""
+    """Compute (F, 4, 3) heels and balls of the skin."""
     tensor = lambda values: torch.from_numpy(np.asarray(values, np.float32))
     only = sole_vertices(body)
     wanted = np.concatenate(only)
@@ -196,7 +196,7 @@ def soles_m(body: BodyModel, rotations: Array, betas: Array, transl: Array) -> A
 
 
 def stands(soles: Array, times_s: Array) -> NDArray[np.bool_]:
-    """(F, 4) of true soles in the world."""
+    """Return (F, 4), which of the true soles in the world stand."""
     speed = np.linalg.norm(np.gradient(soles, times_s, axis=0), axis=-1)
     return (speed < _STANDS_M_S) & (soles[..., 1] < _STANDS_HEIGHT_M)
 
@@ -208,7 +208,7 @@ def slide_mm(soles: Array, standing: NDArray[np.bool_]) -> float:
 
 
 def root_error_mm(path: Array, truth: Array, *, scaled: bool) -> float:
-    """Mean distance after the rigid motion, or similarity, that fits best (Umeyama 1991)."""
+    """Mean distance after the best rigid motion, or similarity (Umeyama 1991)."""
     a, b = path - path.mean(0), truth - truth.mean(0)
     u, values, vt = np.linalg.svd(b.T @ a)
     signs = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])

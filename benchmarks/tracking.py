@@ -1,15 +1,15 @@
-"""Who is who: this tracker beside ByteTrack on the same detections of rendered people, whose identities are known.
+"""Compare the identities of this tracker with ByteTrack's on the same detections of rendered people.
 
     python benchmarks/tracking.py --data DATA --scenes DIR [--out benchmarks/results/tracking.json]
 
-`DATA` is the folder that `mchmr synth` takes. `DIR` keeps what takes long: the rendered clips (`mchmr synth --clips --staging NAME`)
-and the detector's answers, made once; every tracker gets those same detections. Scenes: people who cross, hide each other, enter
-and leave, run, sit down, crowd; and two crossings joined by a cut. `DEVELOPED_ON` are the seeds that faults of ours were looked for
-in, and that ByteTrack's thresholds are searched on; `HELD_OUT` are seen by nobody before the table is printed.
+`DATA` is the folder of `mchmr synth`. `DIR` stores the rendered clips (`mchmr synth --clips --staging NAME`) and the detector's output,
+computed once; all trackers get the same detections. Scenes: people who cross, occlude each other, enter and leave, run, sit down, crowd;
+and two crossings joined by a cut. `DEVELOPED_ON` are the seeds used to find faults of this tracker and to search ByteTrack's thresholds;
+`HELD_OUT` were not used before the table is printed.
 
-HOTA, IDF1, switches and fragments are TrackEval's. Somebody who is hidden or outside of the picture by more than three quarters
-neither has to be found nor may not be: as in MOTChallenge, such people and the boxes on them do not count.
-"Ours" is the whole pipeline (the network tells the tracker whom it sees), "ours, boxes alone" the tracker without the network's word.
+HOTA, IDF1, switches and fragments are TrackEval's. A person who is occluded or outside of the picture by more than three quarters may be
+found or missed: as in MOTChallenge, such people and the boxes on them do not count. "Ours" is the full pipeline (the network's presence
+goes back to the tracker), "ours, boxes alone" the tracker without this feedback.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ from mchmr_stream.synthesis.stagings import STAGINGS
 
 Array = NDArray[np.float64]
 People = list[tuple[list[int], Array]]
-"""Per frame: who, and their boxes (n, 4)."""
+"""Per frame: identities, and their boxes (n, 4)."""
 
 DEVELOPED_ON, HELD_OUT = (0, 1), (100, 101)
 CLIPS = ClipSettings(seconds=5, fps=15, long_side_px=(640, 640), aspects=(16 / 9,), camera="mixed")
 _CUT_FRAMES = (slice(0, 42), slice(33, 75))
-"""Of two crossings: in both everybody is in the middle of the picture at the cut."""
+"""Of two crossings: in both, all people are in the middle of the picture at the cut."""
 _LEAST_SEEN = 0.25
 _IGNORED_OVERLAP = 0.5
 _SEARCH = {
@@ -61,12 +61,12 @@ _SEARCH = {
     "lost_track_buffer": (30, 60),
     "minimum_consecutive_frames": (1, 2),
 }
-"""Of ByteTrack; a track begins where the first stage does, as in ours."""
+"""Grid of ByteTrack's thresholds; a track begins with a first-stage detection, as in this tracker."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """One clip with what is true and what the detector says."""
+    """One clip with its ground truth and detections."""
 
     name: str
     frames: list[Frame]
@@ -123,7 +123,7 @@ def about_this_run(pipeline: Pipeline, tuned: dict[str, float]) -> dict[str, Any
 
 
 def table(split: str, scenes: list[Scene], methods: dict[str, Callable[[Scene], People]]) -> dict[str, Any]:
-    """Print and return every scene's figures and those of all together."""
+    """Print and return the figures of each scene and of all together."""
     print(f"\n{split}\n| scene | method | HOTA | AssA | DetA | IDF1 | switches | fragments |\n|---|---|---|---|---|---|---|---|")
     found = {name: {scene.name: measured(scene, method(scene)) for scene in scenes} for name, method in methods.items()}
     rows: dict[str, Any] = {}
@@ -150,7 +150,7 @@ def table(split: str, scenes: list[Scene], methods: dict[str, Callable[[Scene], 
 
 
 def load_scenes(data: Path, folder: Path, seeds: Sequence[int], pipeline: Pipeline) -> list[Scene]:
-    """Every staging of every seed, and for every seed a cut to the next one's crossing."""
+    """Load all stagings of all seeds, and for each seed a cut to the next one's crossing."""
     clips = {(staging, seed): _clip(data, folder, staging, seed, pipeline) for staging in STAGINGS for seed in seeds}
     cuts = [_cut(clips["crossing", seed], clips["crossing", after]) for seed, after in zip(seeds, (*seeds[1:], seeds[0]), strict=True)]
     return [*clips.values(), *cuts]
@@ -170,7 +170,7 @@ def _clip(data: Path, folder: Path, staging: str, seed: int, pipeline: Pipeline)
 
 
 def _cut(first: Scene, second: Scene) -> Scene:
-    """One after the other; nobody of the first is in the second."""
+    """One scene after the other, with different people."""
     before, after = _CUT_FRAMES
     pictures = [frame.rgb for frame in first.frames[before] + second.frames[after]]
     return Scene(
@@ -210,7 +210,7 @@ def _detections(path: Path, frames: list[Frame], pipeline: Pipeline) -> list[Det
 
 
 def ours(scene: Scene, pipeline: Pipeline) -> People:
-    """As in the pipeline; but the network looks at those frames only whose answer the tracker asks for, which gives the same."""
+    """Run this tracker as in the pipeline. The network runs only on frames whose presence the tracker uses, with the same result."""
     components, intrinsics = pipeline.components, Intrinsics.assumed(scene.info.width, scene.info.height)
     tracker, cuts = build_tracker(pipeline.settings), build_scene_cuts(pipeline.settings)
     out: People = []
@@ -258,7 +258,7 @@ def bytetrack(scene: Scene, options: dict[str, float]) -> People:
 
 
 def search(scenes: list[Scene]) -> dict[str, float]:
-    """ByteTrack's best thresholds for our detector: the highest HOTA over all scenes together."""
+    """Find ByteTrack's best thresholds for this detector: the highest HOTA over all scenes together."""
     best: tuple[float, dict[str, float]] = (-1.0, {})
     for values in itertools.product(*_SEARCH.values()):
         options = dict(zip(_SEARCH, values, strict=True))
@@ -277,13 +277,13 @@ _METRICS = (HOTA(), Identity({"PRINT_CONFIG": False}), CLEAR({"PRINT_CONFIG": Fa
 
 
 def measured(scene: Scene, found: People) -> Measures:
-    """TrackEval's HOTA, Identity and CLEAR."""
+    """Compute TrackEval's HOTA, Identity and CLEAR."""
     data = comparison(scene, found)
     return tuple(metric.eval_sequence(data) for metric in _METRICS)  # type: ignore[return-value]
 
 
 def comparison(scene: Scene, found: People) -> dict[str, Any]:
-    """Who was found and who was there, as TrackEval takes it."""
+    """Return the found and the true people in TrackEval's format."""
     limits = np.array([scene.info.width, scene.info.height, scene.info.width, scene.info.height]) - 1.0
     truth_ids, found_ids, similarities = [], [], []
     for (who, boxes), ignored, (claimed, claimed_boxes) in zip(scene.truth, scene.ignored, found, strict=True):
@@ -300,7 +300,7 @@ def combined(results: list[Measures]) -> Measures:
 
 
 def _on_ignored(claimed: Array, boxes: Array, ignored: Array) -> NDArray[np.bool_]:
-    """Which boxes belong to people who do not count: of the best pairs of boxes with everybody, those with one of them."""
+    """Which boxes belong to people who do not count: those matched with one of them in the best assignment to all people."""
     everybody = np.concatenate([boxes.reshape(-1, 4), ignored.reshape(-1, 4)])
     overlap = box_iou(everybody, claimed)
     rows, columns = linear_sum_assignment(np.where(overlap >= _IGNORED_OVERLAP, overlap, 0), maximize=True)
@@ -311,7 +311,7 @@ def _on_ignored(claimed: Array, boxes: Array, ignored: Array) -> NDArray[np.bool
 
 
 def _numbered(truth: list[list[int]], found: list[list[int]], similarities: list[Array]) -> dict[str, Any]:
-    """In the form that TrackEval's metrics take: identities counted from 0."""
+    """Convert to the input of TrackEval's metrics: identities counted from 0."""
     number = lambda frames: {name: i for i, name in enumerate(sorted({name for frame in frames for name in frame}))}
     of_truth, of_found = number(truth), number(found)
     return {

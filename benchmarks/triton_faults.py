@@ -1,10 +1,10 @@
-"""A long run while its Triton server is killed and restarted three times and the model's process once: is every frame there, the same?
+"""Test a long run while its Triton server is killed and restarted three times and the model's process once: are all frames equal?
 
     python benchmarks/triton_faults.py [CLIP] [--frames 600]
 
-Without a clip: the one of `mchmr demo`, repeated until there are enough frames. The undisturbed run comes first, through the same
-kind of server; then the same frames with faults at a fifth, two, three and four fifths of the way. Bodies are compared bit by bit. A
-fault's seconds are those from it to the next frame that came out.
+Without a clip: that of `mchmr demo`, repeated until there are enough frames. The undisturbed run comes first, through the same kind of
+server; then the same frames with faults after a fifth, two, three and four fifths of them. Bodies are compared bit by bit. A fault's
+seconds are those until the next finished frame.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mchmr_stream.serving.tritonserver_binary import find_tritonserver
 
 
 class Repeated:
-    """The frames of a clip over and over, numbered and timed as one."""
+    """The frames of a clip in a loop, numbered and timed as one clip."""
 
     def __init__(self, frames: list[Frame], info: SourceInfo, count: int) -> None:
         self.info, self.warnings = info, []
@@ -44,11 +44,11 @@ class Repeated:
             yield Frame(index, index / self.info.fps, self._frames[index % len(self._frames)].rgb)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 class Served:
-    """One server at one address, through all its lives."""
+    """One server at one address, over several restarts."""
 
     def __init__(self, repository: Path) -> None:
         self._repository, self._ports = repository, (0, 0, 0)
@@ -75,7 +75,7 @@ class Served:
 def run(
     pipeline: Pipeline, source: Repeated, intrinsics: Intrinsics, faults: dict[int, Callable[[], None]]
 ) -> tuple[list[Scene], list[float]]:
-    """All scenes, and for each fault the seconds until the next scene."""
+    """Return all scenes, and for each fault the seconds until the next scene."""
     scenes, waits, pending = [], [], None
     for scene in pipeline.scenes(source, intrinsics):
         if pending is not None:

@@ -1,14 +1,14 @@
-"""What it costs to have the network on a Triton server: the same clip in process and served, in turn, in one run.
+"""Measure the overhead of a Triton server: the same clip in process and served, alternating in one run.
 
     python benchmarks/triton_overhead.py [CLIP] [--views 5] [--repeats 3] [--frames 200] [--shm auto]
 
-Without a clip: the one of `mchmr demo`. The server is started by this script, on this machine's CPU, with as many threads as the
-network has in process. Three questions:
+Without a clip: that of `mchmr demo`. The script starts the server on this machine's CPU, with as many threads as the network has in
+process. Three measurements:
 
 1. End to end: frames per second of the pipeline, in process and through Triton, in alternating rounds.
-2. Latency: one person's crops, the network in process and through Triton in turn, one at a time; the difference of the medians.
+2. Latency: one person's crops, the network in process and through Triton alternating, one at a time; the difference of the medians.
 3. Sharing: people per second of one client that always has work in flight, and of four such processes together on one server,
-   with the mean number of requests that the server put into one execution.
+    with the mean number of requests per execution of the server.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from mchmr_stream.triton.wire_format import probe_batch
 
 
 class First:
-    """The first frames of a source."""
+    """A source that ends after the first frames of another one."""
 
     def __init__(self, source: object, frames: int) -> None:
         self._source, self._frames = source, frames
@@ -59,7 +59,7 @@ class First:
 
 
 def end_to_end(clip: Path, settings: Settings, pipeline: Pipeline, frames: int) -> tuple[float, Stopwatch]:
-    """Frames per second."""
+    """Measure frames per second."""
     source, intrinsics = open_input(clip, settings)
     watch = Stopwatch()
     try:
@@ -77,7 +77,7 @@ def latency_ms(estimator: LocalEstimator | TritonEstimator, batch: CropBatch) ->
 
 
 def busy_client(address: str, seconds: float, views: int, shm: str) -> None:
-    """Keeps four requests in flight for a while; prints how many people were done. Runs as a process of its own."""
+    """Keep four requests in flight for a time and print the number of finished people. Runs in a separate process."""
     estimator = TritonEstimator([address], "mchmr", expected_sha256=None, views=views, shm=shm)  # type: ignore[arg-type]
     batch = probe_batch(estimator.info.crop_size_hw, views)
     estimator.estimate(batch)
@@ -85,7 +85,7 @@ def busy_client(address: str, seconds: float, views: int, shm: str) -> None:
     sys.stdin.readline()
     until, sent = time.monotonic() + seconds, []
     while time.monotonic() < until:
-        sent.append(estimator.submit(batch))  # waits for room
+        sent.append(estimator.submit(batch))  # blocks while four are in flight
     print(sum(len(answer.result()) for answer in sent), flush=True)
     estimator.close()
 

@@ -1,11 +1,10 @@
-"""What each number of views costs and brings: frames per second of the whole pipeline, and errors on real views, in one run.
+"""Measure speed and accuracy against the number of views: frames per second of the full pipeline, and errors on real views, in one run.
 
     python benchmarks/views.py [CLIP] [--real DIR] [--views 1 2 3 4 5 6 7 8 9] [--people 1] [--repeats 3] [--frames 100]
 
-Without a clip: a drawn person. Nothing is drawn over or written, networks are loaded and warmed up before the clock starts; every
-round runs each number of views once, and ratios are those within a round. With `--real`, a folder as for `mchmr evaluate real3d`,
-the errors of each frame by itself with the camera known: the crops are seen once with the most views, and the network reads the
-first so many of them.
+Without a clip: one drawn person. Nothing is drawn over or written, networks are loaded and warmed up before the measurement; each round
+runs each number of views once, and ratios are those within a round. With `--real`, a folder as for `mchmr evaluate real3d`, the errors
+per frame with the known camera: the crops are encoded once with the most views, and the network uses the first ones of them.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from mchmr_stream.pipeline.pipeline import Pipeline
 from mchmr_stream.training.observations.body_landmarks import SparseBody
 
 REFERENCE = 5
-"""The default; others are told as ratios to it."""
+"""The default; ratios are to this number."""
 
 
 def errors(folder: Path, weights: str, counts: list[int]) -> dict[int, dict[str, float]]:
-    """MPJPE and PA-MPJPE by number of views."""
+    """Compute MPJPE and PA-MPJPE by number of views."""
     observed, body = observe_real(folder, weights, max(counts), "cpu"), SparseBody(load_body("free"))
     head = load_network(weights).net.head
     return {views: real_errors(head, observed, body, views) for views in counts}
@@ -50,7 +49,7 @@ def main() -> None:
         sides, shared = {}, None
         for views in counts:
             settings = settings_of(args.overrides, f"crops.views={views}", f"tracker.max_people={args.people}")
-            # One detector and one body for all: nine of each would fill the memory and say nothing.
+            # One detector and one body for all: nine of each would only fill the memory.
             pipeline = Pipeline(settings, detector=shared.detector if shared else None)
             shared = shared or pipeline.components
             pipeline = pipeline.with_components(body=shared.body)
@@ -64,7 +63,7 @@ def main() -> None:
 
 
 def table(rounds: Rounds, accuracy: Mapping[int, Mapping[str, float]]) -> Result:
-    """Ratios within each round, whatever the machine's speed was in it."""
+    """Build the table with ratios within each round, which do not depend on the machine's speed in it."""
     result = Result(
         "views",
         "What does each number of views cost and bring?",

@@ -1,11 +1,11 @@
-"""Speed and accuracy beside MediaPipe PoseLandmarker, full and heavy, on the same real views in the same run.
+"""Compare speed and accuracy with MediaPipe PoseLandmarker, full and heavy, on the same real views in the same run.
 
     python benchmarks/vs_mediapipe.py VALIDATION_DIR --heavy pose_landmarker_heavy.task [--views 1 3 5] [--repeats 3]
 
-`VALIDATION_DIR` as for `mchmr evaluate real3d` (docs/evaluation.md). The full bundle ships; tools/make_mediapipe_bundle.py makes the
-heavy one, which is left out when not given. Speed: the first view, both sides with PyAV on a thread of its own, networks loaded and
-warmed up, nothing drawn or written, and one person followed (MediaPipe's PoseLandmarker knows no more in practice). Accuracy: all
-views, each side once, for results do not change from run to run.
+`VALIDATION_DIR` as for `mchmr evaluate real3d` (docs/evaluation.md). The full bundle ships; tools/make_mediapipe_bundle.py makes the heavy
+one, which is left out if not given. Speed: the first view, both sides with PyAV on a thread of its own, networks loaded and warmed up,
+nothing drawn or written, and one person tracked (MediaPipe's PoseLandmarker supports one in practice). Accuracy: all views, each side
+once, because results do not vary between runs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MEDIAPIPE = ("MediaPipe, per frame", "MediaPipe, smoothed")
 
 
 def theirs(clip: Path, model: Path | None, frames: int) -> float:
-    """Frames per second. A new landmarker each time: video mode refuses times that run backwards."""
+    """Measure frames per second. A new landmarker each time: video mode refuses decreasing times."""
     reference = MediaPipeReference(model)
     try:
         reference.landmarks(next(_frames(clip)).rgb, 0.0)

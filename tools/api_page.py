@@ -30,7 +30,7 @@ GROUPS = {
     ),
     "Errors": ("MchmrError", "UsageError", "InputError", "TruncatedInput", "MissingPart"),
 }  # fmt: skip
-"""Every public name, in the order in which a newcomer meets them."""
+"""All public names, in the order in which a new reader needs them."""
 
 _HEAD = """# Python API
 
@@ -46,7 +46,7 @@ _ENTRY = re.compile(r"^(\w+): (.*)")
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the full page."""
     lines = [_HEAD]
     for title, names in GROUPS.items():
         lines.append(f"- {title}: " + ", ".join(f"[{name}](#{name.lower()})" for name in names))
@@ -102,7 +102,7 @@ def _code(text: str) -> str:
 
 
 def _prose(doc: str) -> Iterator[str]:
-    """A Google docstring as Markdown: each section a list."""
+    """Convert a Google docstring to Markdown: each section becomes a list."""
     section, entries = None, []
     for line in doc.splitlines():
         found = _SECTION.match(line)
@@ -132,7 +132,7 @@ def _table(thing: type) -> Iterator[str]:
 
 
 def attributes(thing: type) -> Iterator[tuple[str, str, str]]:
-    """Name, type and docstring of every public attribute that the class itself declares."""
+    """Yield name, type and docstring of each public attribute that the class itself declares."""
     body = ast.parse(textwrap.dedent(inspect.getsource(thing))).body[0]
     assert isinstance(body, ast.ClassDef)
     for node, after in zip(body.body, [*body.body[1:], ast.Pass()], strict=True):
@@ -144,7 +144,7 @@ def attributes(thing: type) -> Iterator[tuple[str, str, str]]:
             text = str(after.value.value) if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
         else:
             continue
-        sections = getattr(thing, "model_fields", {})  # of Settings: each section's class says what it is for
+        sections = getattr(thing, "model_fields", {})  # in Settings the descriptions are the docstrings of the sections' classes
         text = text or (sections[name].annotation.__doc__ if name in sections else "")
         if not name.startswith("_"):
             yield name, kind, " ".join(text.split())

@@ -1,13 +1,13 @@
-"""Measure on rendered people how far the networks are off, and write mchmr_stream/assets/fit_calibration.safetensors.
+"""Measure the errors of the networks on rendered people, and write mchmr_stream/assets/fit_calibration.safetensors.
 
     mchmr synth -o runs/calibration -n 1200 --seed 11 --split train --data DATA
     mchmr synth -o runs/calibration_check -n 400 --seed 12 --split test --data DATA
     python tools/calibrate_fit.py runs/calibration --check runs/calibration_check
 
-The pipeline's own detector, keypoint network, cropper and network run over each picture. Measured are: where each detector sees a point on
-the body; the covariance of the network's deviation for people who are seen well, and how it grows as keypoints disappear; a
-keypoint's error against its score and the width of its peak; and, on the people of --check, whether the fit's own deviations
-of joints are true. docs/method.md explains what the fit does with them.
+The pipeline's own detector, keypoint network, cropper and network run on each picture. Measured are: each detector's position of a point
+on the body; the covariance of the network's errors for clearly visible people, and its growth as keypoints disappear; a keypoint's error
+against its score and the width of its peak; and, on the people of --check, whether the fit's standard deviations of joints match the
+errors. docs/method.md explains their use in the fit.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ Array = NDArray[np.float64]
 _SCORE_EDGES = (0.08, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 1.0)
 _COCO = len(KEYPOINT_NAMES)
 _FACE = 5
-"""The first so many of COCO's keypoints."""
+"""The first 5 of COCO's keypoints."""
 _MIRROR = np.array([-1.0, 1.0, 1.0])
 _KEPT_SHARE = 0.8
-"""Share of people, those of the least Mahalanobis distance, that the covariance is of: a network that took somebody's back for the front is
-wrong by half a turn, which is no Gaussian's tail."""
+"""Share of people, those of the least Mahalanobis distance, used for the covariance: a network that exchanges front and back is wrong by
+half a turn, which is no tail of a Gaussian.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ class Person:
     pelvis: Array
     joints_m: Array
     seen: float
-    """share of the body that is seen: not hidden, not outside"""
+    """share of the body that is visible: not occluded, not outside"""
 
 
 def observe(folder: Path, limit: int | None) -> Iterator[Person]:
@@ -101,7 +102,7 @@ def observe(folder: Path, limit: int | None) -> Iterator[Person]:
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """All of them as arrays."""
+    """All people as arrays."""
 
     people: list[Person]
 
@@ -140,7 +141,7 @@ class People:
 
     @property
     def extremities(self) -> Array:
-        """(n, 10, 3) hands and feet as the fit takes them: about the keypoints' wrists and ankles, and how visible they are."""
+        """(n, 10, 3) hands and feet as used in the fit: relative to the keypoints' wrists and ankles, with their visibility."""
         landmarks = self.stack(lambda one: one.measured.landmarks_px[0])
         offset = landmarks[:, _COCO:, :2] - landmarks[:, ENDS, :2]
         visible = np.minimum(landmarks[:, _COCO:, 2:], landmarks[:, ENDS, 2:])
@@ -155,7 +156,7 @@ class People:
 
 
 def point_offsets(people: People, body: BodyModel) -> Array:
-    """(27, 3): geometric median of the residuals on the people who fit best, left and right mirrored into one."""
+    """(27, 3): geometric median of the residuals on the people with the best fit, left and right mirrored into one."""
     nominal = nominal_points(body)
     truth, focal, centre, side = people.truth, people.focal, people.centre, people.side
     places = Kinematics(body, nominal).place(truth)
@@ -181,19 +182,19 @@ def point_offsets(people: People, body: BodyModel) -> Array:
         off = np.linalg.norm(seen[..., :2] - (moved[..., :2] / moved[..., 2:] * focal[:, None] + centre[:, None]), axis=-1) / side[:, None]
         typical = np.median(off[:, :_COCO], 1)
         good = whole & (typical <= np.median(typical[whole]))
-    # The face stays at its vertices: what rendered faces show makes filmed heads nod (docs/method.md).
+    # The face stays at its vertices: offsets measured on rendered faces tilt filmed heads (docs/method.md).
     offsets[:_FACE] = 0
     return offsets
 
 
 def prior_covariance(people: People, body: BodyModel) -> tuple[Array, float]:
-    """Covariance for people who are seen well, and the growth of deviations with 1 - score / SEEN_SCORE."""
+    """Estimate the covariance for clearly visible people, and the growth of errors with 1 - score / SEEN_SCORE."""
     axes = roll_matrix(-people.stack(lambda one: one.measured.roll_rad[0]))
     off = deviation(people.truth, people.network(body), axes)
     scores = people.scores
     unseen = np.stack([1 - np.minimum(scores[:, list(BONE_KEYPOINTS[joint])].min(1) / SEEN_SCORE, 1) for joint in FREE_JOINTS], 1)
     turns = np.log(np.linalg.norm(off[:, :ROTATION_SIZE].reshape(len(off), -1, 3), axis=-1) + 1e-6)
-    # A robust slope of the logarithm, all bones together, each about its own mean.
+    # A robust slope of the logarithm, of all bones together, each relative to its own mean.
     x, y = unseen - unseen.mean(0), turns - np.median(turns, 0)
     growth = float((x * y).sum() / (x * x).sum())
     shrink = np.ones_like(off)
@@ -204,12 +205,12 @@ def prior_covariance(people: People, body: BodyModel) -> tuple[Array, float]:
         covariance = off[kept].T @ off[kept] / kept.sum() + 1e-6 * np.eye(SIZE)
         distance = np.einsum("ni,ij,nj->n", off, np.linalg.inv(covariance), off)
         kept = distance <= np.quantile(distance, _KEPT_SHARE)
-    # A tenth towards the diagonal: a few hundred people do not show 73 x 73 numbers.
+    # A shrinkage of a tenth towards the diagonal: a few hundred people do not determine 73 x 73 numbers.
     return 0.9 * covariance + 0.1 * np.diag(np.diag(covariance)), growth
 
 
 def keypoint_noise(people: People, body: BodyModel, offsets: Array) -> tuple[Array, Array, float, float]:
-    """Scores, gain of the peak's deviation at them, the floor and the deviation of hands and feet as shares of the base box's side."""
+    """Scores, gain of the peak's deviation for them, and floor and deviation of hands and feet as shares of the base box's side."""
     places = Kinematics(body, nominal_points(body).moved(offsets)).place(people.truth)
     true_px = places[..., :2] / places[..., 2:] * people.focal[:, None] + people.centre[:, None]
     error = np.linalg.norm(people.keypoints[..., :2] - true_px[:, :_COCO], axis=-1)
@@ -221,7 +222,7 @@ def keypoint_noise(people: People, body: BodyModel, offsets: Array) -> tuple[Arr
     scores, side = people.scores, people.side[:, None]
     known = np.isfinite(peak) & (scores > 0)
     best = known & (scores > SEEN_SCORE)
-    # What is left where the peak is sharpest and the score high is no blur but a definition.
+    # The error at the sharpest peaks with high scores is a difference in definition, not blur.
     sharp = best & (peak / side <= np.quantile((peak / side)[best], 0.1))
     floor = 0.5 * float(np.median((error / side)[sharp])) / 1.18
     middle, gain = [], []
@@ -236,7 +237,7 @@ def keypoint_noise(people: People, body: BodyModel, offsets: Array) -> tuple[Arr
 
 
 def coverage(people: list[Person], body: BodyModel, calibration: FitCalibration) -> tuple[Array, Array]:
-    """(n, 24) errors of fitted joints about the pelvis and the deviations that the fit tells, metres."""
+    """Return (n, 24) errors of fitted joints relative to the pelvis and the fit's standard deviations of them, metres."""
     from mchmr_stream.body.kinematics import posed_joints
 
     errors, told = [], []

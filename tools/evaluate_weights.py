@@ -1,11 +1,11 @@
-r"""Run every evaluation on one set of weights and keep the results in one folder, from which tools/model_card.py writes the card.
+r"""Run all evaluations on one set of weights and store the results in one folder, from which tools/model_card.py writes the card.
 
     python tools/evaluate_weights.py mchmr_stream/assets/mchmr_default.safetensors -o runs/card/seed0 \
-        --real DIR_OF_REAL_VIEWS --shards runs/synth_test --observed runs/observed_test.npz --clip demo/clip/two_people.mp4
+            --real DIR_OF_REAL_VIEWS --shards runs/synth_test --observed runs/observed_test.npz --clip demo/clip/two_people.mp4
 
-`--real` is a folder as for `mchmr evaluate real3d`, `--shards` people of the test split by `mchmr synth`, `--observed` what was
-seen of them (made when it is not there; good for any weights with the same encoder), `--clip` videos on which reprojection is
-measured beside the real views. For weights of further seeds run it again with another `-o`. Five minutes on two cores.
+`--real` is a folder as for `mchmr evaluate real3d`, `--shards` people of the test split by `mchmr synth`, `--observed` their stored
+observations (computed if missing; valid for all weights with the same encoder), `--clip` videos on which reprojection is measured in
+addition to the real views. For weights of further seeds run it again with another `-o`. Five minutes on two cores.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mchmr_stream.network.weights import LoadedNetwork, load_network
 
 PARTS = ("real", "rendered", "upper_body", "reprojection")
 FREE_BACKGROUND = "panorama:"
-"""Pictures of people in front of these (CC0) may be shown; some others behind rendered people are copyleft."""
+"""Pictures of people in front of these (CC0) may be published; some other backgrounds are copyleft."""
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
 
     if args.only is None:
-        # Each part in a process of its own: prepared networks and their workspaces add up to gigabytes otherwise.
+        # Each part runs in a separate process: prepared networks and their workspaces add up to gigabytes otherwise.
         for part in PARTS:
             subprocess.run([sys.executable, *sys.argv, "--only", part], check=True)
     elif args.only == "real":
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def real(weights: str, folder: Path, out: Path) -> None:
-    """All views and one view; MediaPipe once."""
+    """Evaluate with all views and with one view; MediaPipe once."""
     overrides = [f"network.weights={weights}"]
     predictions = real_predictions.predict(folder, overrides=overrides)
     results = real3d.evaluate(predictions)
@@ -73,7 +73,7 @@ def real(weights: str, folder: Path, out: Path) -> None:
 
 
 def rendered(network: LoadedNetwork, shards: Path, observed: Path | None, out: Path) -> None:
-    """The same on rendered people, and camera consistency."""
+    """Evaluate on rendered people with the same numbers of views, and camera consistency."""
     people = observed_people(shards, observed, network.net.config.encoder, None)
     labels = list(labelled_people(shards))
     check_same_people(labels, people.betas.numpy())
@@ -89,12 +89,12 @@ def rendered(network: LoadedNetwork, shards: Path, observed: Path | None, out: P
 
 
 def may_be_shown(labels: list[Labelled]) -> np.ndarray:
-    """(N,) whose picture is free of other people's terms."""
+    """(N,) people whose picture may be published."""
     return np.array([label.scene.background.startswith(FREE_BACKGROUND) for label in labels])
 
 
 def run_videos(weights: str, videos: list[Path], out: Path) -> list[Path]:
-    """Bodies of every video, as users get them."""
+    """Bodies of all videos, as by `mchmr video`."""
     code = mchmr(
         ["video", *map(str, videos), "-o", str(out), "--overwrite", "--no-overlay", "--set", f"network.weights={weights}", "--quiet"]
     )

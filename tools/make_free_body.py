@@ -1,12 +1,11 @@
-"""Makes mchmr_stream/assets/free_body.npz: the free SMPL-format body with a shape space of both sexes and varied limbs.
+"""Make mchmr_stream/assets/free_body.npz: the free SMPL-format body with a shape space of both sexes and varied limbs.
 
     python tools/make_free_body.py DATA [--out mchmr_stream/assets/free_body.npz]
 
-`DATA` is the training data folder (docs/training.md). Its body has ten shape directions that hardly vary the length of arms
-and legs against each other: their ratio is 0.602 +- 0.019, people's is about 0.65. Here a population is drawn that has
-both sexes in equal number and every limb stretched on its own (`synthesis/source_body.py`); its mean becomes the
-template, and its first ten principal components, scaled to unit variance, the shape directions. Surface and joints count
-alike, so limb lengths are kept although few vertices carry them.
+`DATA` is the training data folder (docs/training.md). The shape directions of its body hardly vary the ratio of arm to leg length, which
+is 0.602 +- 0.019 against about 0.65 in people. This tool samples a population with both sexes in equal number and all limbs stretched
+independently (`synthesis/source_body.py`); its mean becomes the template, and its first ten principal components, scaled to unit
+variance, the shape directions. Surface and joints have equal weight, so limb lengths are kept although few vertices depend on them.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from mchmr_stream.synthesis.source_body import draw_population, load_source_body
 POPULATION = 6000
 BETAS = 10
 SAMPLES = 2000
-"""people whose betas are stored, so that bodies can be drawn as varied as these"""
+"""number of people whose betas are stored, as a population to sample bodies from"""
 
 
 def main() -> None:
@@ -48,10 +47,10 @@ def main() -> None:
 
 
 def principal_shapes(people: np.ndarray, directions: np.ndarray, joint_directions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean shape (k,), components (k, k) as columns of unit variance, most of the variance first, and their variances in m^2.
+    """Mean shape (k,), components (k, k) as columns of unit variance in decreasing order, and their variances in m^2.
 
-    Everything is linear in the k numbers of a shape, so the analysis runs on those, with the metric that surface and
-    joints give them: |shape|^2 = mean square displacement of a vertex plus that of a joint.
+    The body is linear in the k numbers of a shape, so the analysis runs on those, with the metric of surface and joints: |shape|^2 = mean
+    square displacement of a vertex plus that of a joint.
     """
     surface, joints = directions.reshape(-1, directions.shape[-1]), joint_directions.reshape(-1, directions.shape[-1])
     metric = surface.T @ surface / len(directions) + joints.T @ joints / len(joint_directions)
@@ -60,7 +59,7 @@ def principal_shapes(people: np.ndarray, directions: np.ndarray, joint_direction
     variance, vectors = np.linalg.eigh(np.cov(root @ (people - mean).T))
     order = np.argsort(variance)[::-1]
     components = np.linalg.solve(root, vectors[:, order] * np.sqrt(np.maximum(variance[order], 0)))
-    # Signs are arbitrary: a positive first beta makes a taller body, others a longer trunk or whatever moves most.
+    # Signs are arbitrary: a positive first beta makes a taller body; the others are positive for the vertex that moves most.
     signs = np.sign((directions[:, 1] @ components)[np.argmax(directions[:, 1, 0])])
     return mean, components * np.where(signs == 0, 1, signs), variance[order]
 

@@ -1,11 +1,11 @@
-"""Makes mchmr_stream/assets/free_body_build.npz: how the surface of the free body differs between women and men (body.build).
+"""Make mchmr_stream/assets/free_body_build.npz: differences in the free body's surface between women and men (body.build).
 
     python tools/make_free_body_build.py DATA [--out mchmr_stream/assets/free_body_build.npz]
 
-`DATA` is the training data folder (docs/training.md). The same population as in tools/make_free_body.py is drawn. Half of the difference
-between its mean man and its mean woman, less what follows from their skeletons, is the direction. Head, hands and feet do not
-move: the points of the face, the hands and the soles are where the fit of bodies to keypoints has them. The neutral body is the mean of
-both with a man's chest: keypoints say nothing of a bosom, and without one nobody looks wrong.
+`DATA` is the training data folder (docs/training.md). The population is that of tools/make_free_body.py. The direction is half of the
+difference between its mean man and its mean woman, minus the part that follows from their skeletons. Head, hands and feet do not move,
+because the fit of bodies to keypoints depends on the points of the face, the hands and the soles. The neutral body is the mean of both
+with a man's chest: keypoints do not determine the chest, and this shape suits both.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def sex_direction(data: Path, body: BodyModel) -> np.ndarray:
-    """(V, 3) metres from the mean body to a man's on the same skeleton; the other way to a woman's."""
+    """(V, 3) metres from the mean body to a man's on the same skeleton; its negative is that to a woman's."""
     source = load_source_body(data)
     people, is_male = draw_population(source, POPULATION, seed=0)
     half = (people[is_male].mean(0) - people[~is_male].mean(0)) / 2
@@ -74,7 +74,7 @@ def chest_share(body: BodyModel) -> np.ndarray:
 
 
 def share(body: BodyModel, joints: tuple[str, ...]) -> np.ndarray:
-    """(V,) how much these joints move each vertex."""
+    """Compute the share (V,) of these joints in the motion of each vertex."""
     return body.weights[:, [JOINT_NAMES.index(name) for name in joints]].sum(1).numpy()
 
 

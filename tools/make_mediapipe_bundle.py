@@ -1,11 +1,11 @@
-"""Make mchmr_stream/assets/pose_landmarker_full.task, the model file that MediaPipe's tasks API reads, from an npm package.
+"""Make mchmr_stream/assets/pose_landmarker_full.task, the model file of MediaPipe's tasks API, from an npm package.
 
     npm pack @mediapipe/pose@0.5.1675469404 && tar xf mediapipe-pose-0.5.1675469404.tgz
     python tools/make_mediapipe_bundle.py package --model full
 
-The package (Apache-2.0, Google) holds BlazePose's person detector and its landmark models lite, full and heavy as
-TensorFlow Lite files. The tasks API wants them zipped, each saying how its input picture is scaled: that metadata is added
-here. Needs `pip install mediapipe`.
+The package (Apache-2.0, Google) holds BlazePose's person detector and its landmark models lite, full and heavy as TensorFlow Lite files.
+The tasks API needs them in a zip archive, each with metadata on the scaling of its input picture, which this tool adds. Needs `pip
+install mediapipe`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LOCAL_HEADER_BYTES = 30
 
 
 def read_detector(package: Path) -> bytes:
-    """The person detector: it lies inside the package's one data file, whose loader lists what is where."""
+    """The person detector, extracted from the package's data file, whose loader lists its contents."""
     loader = (package / "pose_solution_packed_assets_loader.js").read_text()
     listing = re.search(r"loadPackage\((\{.*?\})\);", loader, re.DOTALL)
     if listing is None:
@@ -42,7 +42,7 @@ def read_detector(package: Path) -> bytes:
 
 
 def with_scaling(model_bytes: bytes, name: str, mean: float, std: float) -> bytes:
-    """A TensorFlow Lite model whose metadata says that its RGB input is (byte - mean) / std."""
+    """A TensorFlow Lite model with metadata that its RGB input is (byte - mean) / std."""
     model = tflite_schema.ModelT.InitFromObj(tflite_schema.Model.GetRootAsModel(bytearray(model_bytes), 0))
     graph = model.subgraphs[0]
 
@@ -86,7 +86,7 @@ def _packed(table: metadata_schema.ModelMetadataT | tflite_schema.ModelT, identi
 
 
 def _padding(position: int) -> bytes:
-    """A zip extra field that moves what follows it to a multiple of `ALIGNMENT`, as Android's zipalign makes them."""
+    """A zip extra field that aligns the following data to a multiple of `ALIGNMENT`, as Android's zipalign does."""
     head = struct.calcsize("<HH")
     fill = -(position + head) % ALIGNMENT
     return struct.pack("<HH", ALIGNMENT_FIELD, fill) + bytes(fill)
@@ -106,7 +106,7 @@ def main() -> None:
         "pose_detector.tflite": with_scaling(read_detector(arguments.package), "PoseDetector", mean=127.5, std=127.5),
         "pose_landmarks_detector.tflite": with_scaling(landmarks, "PoseLandmark", mean=0.0, std=255.0),
     }
-    # Stored, not deflated: MediaPipe maps the members as they lie. One fixed date, so that equal inputs give equal files.
+    # Stored, not deflated: MediaPipe memory-maps the members. One fixed date, so that equal inputs give equal files.
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as bundle:
         for name, content in members.items():
             member = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))

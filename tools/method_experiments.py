@@ -1,6 +1,6 @@
-"""The experiments behind docs/method.md that are computed, not drawn: tools/method_figures.py runs them and writes what they say.
+"""The computed experiments behind docs/method.md; tools/method_figures.py runs them and writes their results.
 
-Nothing here opens a file or a picture.
+This module opens no files or pictures.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Head = MultiCropHead
 
 
 def camera_relations(people: int = 1000, views: int = 5, seed: int = 0) -> dict[str, float]:
-    """The relations of section "Cameras" for random bodies, crops and focal lengths, in float64: the largest departure from each."""
+    """Compute the largest deviation from each relation of section "Cameras" for random bodies, crops and focal lengths, in float64."""
     g = np.random.default_rng(seed)
     transl = np.stack([g.uniform(-3, 3, people), g.uniform(-2, 2, people), g.uniform(2, 20, people)], -1)
     focal = g.uniform(500, 3000, people)
@@ -41,7 +41,7 @@ def camera_relations(people: int = 1000, views: int = 5, seed: int = 0) -> dict[
     cameras = local_from_full(transl, views_px, focal)
     s, t, centre, side = cameras[..., 0], cameras[..., 1:], views_px[..., :2], views_px[..., 2]
 
-    # The weak-perspective picture of points at the pelvis' depth, crop by crop, against the full perspective one.
+    # The weak-perspective projection of points at the pelvis' depth, crop by crop, against the full perspective one.
     points = g.normal(0, 0.5, (people, 1, 2))
     in_crops = centre + (side * s / 2)[..., None] * (points + t)
     in_picture = focal[:, None, None] * (points + transl[:, None, :2]) / transl[:, None, 2:]
@@ -57,10 +57,10 @@ def camera_relations(people: int = 1000, views: int = 5, seed: int = 0) -> dict[
 
 
 def disagreement_when_turned(angle_deg: float, *, about_own_centre: bool) -> float:
-    """The largest distance (m) between the translations that two of the paper's five crops imply when all are turned by an angle.
+    """Compute the largest distance (m) between the translations of two of the paper's five crops when all are rotated by an angle.
 
-    Someone 4 m away, one metre beside the axis, in a base box of 2.2 m. Turned about the principal point the crops see a rolled
-    camera; turned each about its own centre they see no common one.
+    The person is 4 m away, one metre beside the axis, in a base box of 2.2 m. Rotated about the principal point the crops belong to a
+    rolled camera; rotated each about its own centre they have no common camera.
     """
     angle, focal = math.radians(angle_deg), 1000.0
     transl = np.array([1.0, 0.0, 4.0])
@@ -70,7 +70,7 @@ def disagreement_when_turned(angle_deg: float, *, about_own_centre: bool) -> flo
     about = views[:, :2] if about_own_centre else np.zeros((5, 2))
     centre = about + turn(views[:, :2] - about, -angle)
     seen = about + turn(pelvis_px - about, np.full(5, -angle))
-    # What a network that is right about its own crop says: scale of the pelvis' depth, and the shift that puts the pelvis where it is seen.
+    # The exact crop camera: the scale of the pelvis' depth, and the shift to the pelvis' position in the crop.
     s = 2 * focal / (views[:, 2] * transl[2])
     t = (seen - centre) * 2 / (views[:, 2:] * s[:, None])
     turned = np.concatenate([centre, views[:, 2:]], -1)
@@ -79,7 +79,7 @@ def disagreement_when_turned(angle_deg: float, *, about_own_centre: bool) -> flo
 
 
 def weak_perspective_error(body: BodyModel, distances_m: Sequence[float]) -> dict[float, float]:
-    """Distance -> the largest distance between weak and full perspective of a body reaching forward, in percent of its height in px."""
+    """Compute the largest error of weak perspective of a body reaching forward, in percent of its height in px, by distance."""
     rotations = torch.eye(3).repeat(1, 24, 1, 1)
     rotations[0, 0] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
     for name, quarter in (("left_shoulder", -1.0), ("right_shoulder", 1.0)):
@@ -95,7 +95,7 @@ def weak_perspective_error(body: BodyModel, distances_m: Sequence[float]) -> dic
 
 
 def camera_spreads(views_cam: Array, views_px: Array, focal_px: Array) -> dict[str, float]:
-    """How far the V cameras of N people are apart, as they come and brought to the full picture; medians over people.
+    """Compute the spread of the V cameras of N people, as predicted and in the full-image camera; medians over people.
 
     views_cam, views_px (N, V, 3), focal_px (N,).
     """
@@ -110,12 +110,12 @@ def camera_spreads(views_cam: Array, views_px: Array, focal_px: Array) -> dict[s
     }
 
 
-# --- what one picture does not tell ----------------------------------------------------------------------------------
+# --- ambiguity of a single picture ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Twins:
-    """Two poses of one body with the same picture of their limbs."""
+    """Two poses of one body with equal projections of their limbs."""
 
     rotations: Tensor
     """(2, 24, 3, 3) camera axes"""
@@ -129,10 +129,13 @@ _FLIPPED = tuple(f"{side}_{name}" for side in ("left", "right") for name in ("kn
 
 
 def twins(body: BodyModel, distance_m: float = 6.0) -> Twins:
-    """Someone striding towards the camera, and the other pose that looks the same.
+    """Compute a person striding towards the camera, and the other pose with the same projection.
 
-    A bone of known length that ends on a known ray can end at two depths: |x r - parent|^2 = length^2 is quadratic in x. Every thigh,
-    shin, upper arm and forearm takes the other root, from the trunk outwards. Raises ValueError where a bone has none.
+    A bone of known length that ends on a known ray can end at two depths: |x r - parent|^2 = length^2 is quadratic in x. Each thigh, shin,
+    upper arm and forearm takes the other root, from the trunk outwards.
+
+    Raises:
+        ValueError: a bone has no other root.
     """
     first = torch.eye(3, dtype=torch.float64).repeat(24, 1, 1)
     first[0] = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
@@ -186,7 +189,7 @@ def _shortest_turn(source: Array, target: Array) -> NDArray[np.float64]:
 
 
 def along_and_across(predicted_m: Array, target_m: Array, pelvis_m: Array) -> dict[str, float]:
-    """Mean error of joints (N, J, 3), both around one point, along the line of sight to the pelvis (N, 3) and across it, mm."""
+    """Compute mean errors of joints (N, J, 3), relative to one point, along the line of sight to the pelvis (N, 3) and across it, mm."""
     sight = pelvis_m / np.linalg.norm(pelvis_m, axis=-1, keepdims=True)
     error = predicted_m - target_m
     along = np.einsum("njc,nc->nj", error, sight)
@@ -199,14 +202,14 @@ def along_and_across(predicted_m: Array, target_m: Array, pelvis_m: Array) -> di
     }
 
 
-# --- what the crops say ----------------------------------------------------------------------------------------------
+# --- errors of the crops --------------------------------------------------------------------------------------------
 
 
 def independent_looks(errors: Array, counted: NDArray[np.bool_]) -> float:
-    """How many independent measurements the V crops of a person are worth: mean squared error of one over that of their mean.
+    """Compute the number of independent measurements in the V crops of a person: mean squared error of one over that of their mean.
 
-    errors (N, V, J, 2) of points, counted (N, V, J); a point counts where it does in every view. What is wrong in the mean over
-    all people is taken out first: a detector's shoulder lies where it lies. V for independent errors, 1 for equal ones.
+    errors (N, V, J, 2) of points, counted (N, V, J); a point counts if it does in all views. The mean error over all people is subtracted
+    first, because it is a difference in definition. V for independent errors, 1 for equal ones.
     """
     every = counted.all(1)
     kept = np.where(every[:, None, :, None], errors, 0)
@@ -218,7 +221,7 @@ def independent_looks(errors: Array, counted: NDArray[np.bool_]) -> float:
 
 
 def real_point_errors(view: ObservedView) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The encoder's twelve limb points of every crop less the true ones, in base sides: (n, V, 12, 2), and (n, V, 12) seen."""
+    """Compute errors of the encoder's twelve limb points in all crops, in base sides: (n, V, 12, 2), and (n, V, 12) visible."""
     target = view.target_m.numpy()[view.frame.numpy()]
     plane = turn(target[..., :2] / target[..., 2:], -view.roll_rad.double().numpy()[:, None])
     info = view.seen.base_info.double().numpy()
@@ -229,7 +232,7 @@ def real_point_errors(view: ObservedView) -> tuple[NDArray[np.float64], NDArray[
 
 
 def relation_gap(frequencies: int, name: str = "wide", views: int = 5) -> float:
-    """The least distance between the encodings of any two different ordered pairs of a layout's crops, over their mean length."""
+    """Compute the least distance between the encodings of any two different ordered pairs of a layout's crops, over their mean length."""
     placed = torch.from_numpy(layout(name, views).views.copy())[None].double()
     from mchmr_stream.network.fusion import relative_boxes
 
@@ -240,10 +243,10 @@ def relation_gap(frequencies: int, name: str = "wide", views: int = 5) -> float:
 
 
 def phase_error(k: int, dtype: torch.dtype, seed: int = 0) -> float:
-    """Largest error (rad) of the phase 2^k pi d of a difference of box information in a floating type; inf where it overflows."""
+    """Compute the largest error (rad) of the phase 2^k pi d of a difference of box information in a floating type; inf on overflow."""
     g = torch.Generator().manual_seed(seed)
     values = torch.rand(4096, generator=g, dtype=torch.float64) * 4 - 2
-    # What the type holds of d is what it is given: the error of the product alone would hide that d itself was rounded.
+    # d itself is rounded to the type: the error of the product alone would hide that.
     exact = values * (2.0**k * math.pi)
     rounded = (values.to(dtype) * torch.tensor(2.0**k * math.pi, dtype=dtype)).double()
     if not bool(torch.isfinite(rounded).all()):
@@ -256,9 +259,10 @@ def phase_error(k: int, dtype: torch.dtype, seed: int = 0) -> float:
 
 @torch.inference_mode()
 def attention(head: Head, seen: Observations) -> list[Tensor]:
-    """Of every fusion layer the weights (heads, n, V, V): how much target view i takes of source view j; rows sum to one.
+    """Return, for each fusion layer, the weights (heads, n, V, V) of target view i on source view j; rows sum to one.
 
-    Raises UsageError where the views are not fused by crop-aware attention.
+    Raises:
+        UsageError: the views are not fused by crop-aware attention.
     """
     layers = crop_aware_layers(head)
     inputs: list[tuple[Tensor, Tensor]] = []
@@ -279,12 +283,12 @@ def crop_aware_layers(head: Head) -> list[CropAwareFusion]:
 
 
 def with_uniform_attention(head: Head) -> Head:
-    """The head with all its attention weights equal: without a query every product with a key is zero."""
+    """Return the head with equal attention weights: without a query each product with a key is zero."""
     return _with_zeroed(head, lambda layer: [layer.query.weight, layer.query.bias])
 
 
 def without_relations(head: Head) -> Head:
-    """The head with a fusion that is not told where the crops lie to each other."""
+    """Return the head with a fusion without the relative positions of the crops."""
     return _with_zeroed(head, lambda layer: [layer.key_from_relation, layer.value_from_relation])
 
 
@@ -297,7 +301,7 @@ def _with_zeroed(head: Head, which: Callable[[CropAwareFusion], list[Tensor]]) -
 
 
 def with_views(seen: Observations, index: Sequence[int], told: Sequence[int] | None = None) -> Observations:
-    """Some of the views, in any order and as often as named; `told`, the places that the head is told they have."""
+    """Select views, in any order and with repetitions; `told` are the indices whose positions the head gets."""
     pick, place = list(index), list(index if told is None else told)
     return seen._replace(
         features=seen.features[:, pick], landmarks=seen.landmarks[:, pick], world=seen.world[:, pick], views=seen.views[:, place]
@@ -306,7 +310,7 @@ def with_views(seen: Observations, index: Sequence[int], told: Sequence[int] | N
 
 @torch.inference_mode()
 def embedding_similarity(head: Head, seen: Observations) -> tuple[float, float]:
-    """Mean cosine of the contrastive embeddings of two crops of one person, and of two people's."""
+    """Compute the mean cosine of the contrastive embeddings of two crops of one person, and of two people's."""
     embedding = head(seen).embedding
     n, count, _ = embedding.shape
     flat = embedding.flatten(0, 1)
@@ -317,11 +321,11 @@ def embedding_similarity(head: Head, seen: Observations) -> tuple[float, float]:
 
 
 def least_contrastive_loss(people: int, views: int, temperature: float = 0.5) -> float:
-    """What the loss is when all crops of a person have one embedding and those of different people are orthogonal."""
+    """Compute the loss when all crops of a person have one embedding and those of different people are orthogonal."""
     near, far = math.exp(1 / temperature), 1.0
     return math.log((views - 1) * near + (people - 1) * views * far) - 1 / temperature
 
 
 def camera() -> Intrinsics:
-    """The camera of the drawings: 600 x 600 px."""
+    """Return the camera of the drawings: 600 x 600 px."""
     return Intrinsics(700.0, 700.0, 299.5, 299.5)

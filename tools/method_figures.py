@@ -1,13 +1,13 @@
-"""Figures and tables of docs/method.md: everything in it that was measured or drawn.
+"""Make the figures and tables of docs/method.md: all its measured and drawn parts.
 
-    mchmr synth -o runs/shown -n 300 --seed 2 --split test --data DATA --backgrounds PANORAMAS
-    python tools/method_figures.py -o runs/method --real DIR_OF_REAL_VIEWS --shards runs/test --shown runs/shown [--ablation DIR]
+    mchmr synth -o runs/shown -n 300 --seed 2 --split test --data DATA --backgrounds PANORAMAS python tools/method_figures.py -o runs/method
+    --real DIR_OF_REAL_VIEWS --shards runs/test --shown runs/shown [--ablation DIR]
 
-`--real` is a folder as for `mchmr evaluate real3d`, `--shards` people of the test split by `mchmr synth`, `--shown` some of whom
-pictures may be shown: rendered with no backgrounds but CC0 panoramas, since drawn rooms wear whatever pictures there are. What
-detector and encoder saw is kept in the output folder: the first run takes some 20 minutes on two cores, later ones, also with
-other weights of the same encoder, two. `--ablation` is the output folder of `mchmr ablate`, for networks trained without a loss.
-Pictures go to docs/images/, tables between the two markers in docs/method.md; nothing outside of the markers is touched.
+`--real` is a folder as for `mchmr evaluate real3d`, `--shards` people of the test split by `mchmr synth`, `--shown` people whose pictures
+may be published: rendered with CC0 panoramas only, because generated rooms use any available pictures as textures. The output of detector
+and encoder is stored in the output folder: the first run takes some 20 minutes on two cores, later ones, also with other weights of the
+same encoder, two. `--ablation` is the output folder of `mchmr ablate`, for networks trained without a loss. Pictures go to docs/images/,
+tables between the two markers in docs/method.md; nothing outside of the markers is changed.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def main() -> None:
     args = parser.parse_args()
 
     data = Data(args.out, args.real, args.shards, args.shown, args.weights)
-    # Sums in another order differ in the last digit, which shows in a picture's bytes.
+    # The order of sums changes the last digit, which changes a picture's bytes.
     torch.set_num_threads(1)
     images = args.page.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,11 @@ def main() -> None:
 
 
 def between_markers(page: str, text: str) -> str:
-    """The page with `text` between its markers. Raises UsageError unless there is one pair of them."""
+    """Replace the text between the markers of a page.
+
+    Raises:
+        UsageError: there is not exactly one pair of markers.
+    """
     if page.count(START) != 1 or page.count(END) != 1 or page.index(START) > page.index(END):
         raise UsageError(f"expected a page with the lines {START} and {END} once each, in this order")
     before, rest = page.split(START)
@@ -106,7 +110,7 @@ def between_markers(page: str, text: str) -> str:
 
 
 class Data:
-    """What detector and encoder saw, observed once and kept, and what the network says of it."""
+    """The stored output of detector and encoder, and the network's predictions from it."""
 
     def __init__(self, folder: Path, real: Path, shards: Path, shown: Path, weights: str) -> None:
         self.folder, self.real_folder, self.weights = folder, real, weights
@@ -131,7 +135,7 @@ class Data:
         self.predictions: SyntheticPredictions = predict(self.people, self.network, views=VIEWS)
 
     def observed(self, name: str, views: int, custom: Sequence[Sequence[float]] | None = None) -> list[ObservedView]:
-        """The real views under a layout."""
+        """Return the observed real views under a layout."""
         kept = self.folder / f"real_{name}_{self.encoder}.npz"
         if not kept.is_file():
             changes = [] if custom is None else ["crops.layout=custom", f"crops.custom={[list(row) for row in custom]}"]
@@ -139,7 +143,7 @@ class Data:
         return load_observed(kept)
 
     def rendered_errors(self, head: Any = None, index: Sequence[int] = range(VIEWS), told: Sequence[int] | None = None) -> dict[str, float]:
-        """Mean errors of rendered people whom the detector found, their focal length known."""
+        """Compute mean errors of rendered people that the detector found, with the known focal length."""
         rows = torch.nonzero(self.found)[:, 0]
         batch = self.people.batch(rows, self.body)
         with torch.inference_mode():
@@ -149,7 +153,7 @@ class Data:
         return {"MPJPE mm": float(centred.mean()), "PA-MPJPE mm": float(aligned.mean())}
 
     def real_errors(self, head: Any = None, index: Sequence[int] = range(VIEWS), told: Sequence[int] | None = None) -> dict[str, float]:
-        """Mean errors on the real views, each frame by itself, the camera known."""
+        """Compute mean errors on the real views, per frame, with the known camera."""
         chosen = [ObservedView(v.frame, v.roll_rad, experiments.with_views(v.seen, index, told), v.target_m) for v in self.real]
         return real_errors(head or self.head, chosen, self.body, len(list(index)))
 
@@ -158,7 +162,7 @@ class Data:
 
 
 def tables(data: Data, ablation: Path | None) -> Iterator[str]:
-    """Everything between the markers."""
+    """Yield all text between the markers."""
     net = data.network
     frames = sum(len(view.target_m) for view in data.real)
     yield (
@@ -274,7 +278,7 @@ def fusions_table(data: Data, _: Path | None) -> str:
 
 
 def sizes(module: torch.nn.Module, *inputs: Tensor) -> tuple[str, str]:
-    """Millions of parameters and of multiplications."""
+    """Count millions of parameters and of multiplications."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(*inputs)
     return f"{sum(each.numel() for each in module.parameters()) / 1e6:.2f}", f"{counter.get_total_flops() / 2e6:.1f}"
@@ -363,7 +367,7 @@ TABLES: Mapping[str, Callable[[Data, Path | None], str]] = {
 
 
 def trained(ablation: Path | None, *variants: str) -> dict[str, list[Any]]:
-    """Heads of all seeds of some variants of an ablation; none where there is no folder or it lacks them."""
+    """Load heads of all seeds of some variants of an ablation; none if the folder is missing or lacks them."""
     found: dict[str, list[Any]] = {}
     for variant in variants if ablation is not None else ():
         files = sorted(Path(ablation or "").glob(f"{variant}_seed*/mchmr_default.safetensors"))
@@ -375,7 +379,7 @@ def trained(ablation: Path | None, *variants: str) -> dict[str, list[Any]]:
 
 
 def spread(values: Sequence[float], form: str) -> str:
-    """The value, or mean ± standard deviation of several."""
+    """Format the value, or mean ± standard deviation of several."""
     mean = form.format(float(np.mean(values)))
     return mean if len(values) == 1 else f"{mean} ± {form.format(float(np.std(values, ddof=1)))}"
 
@@ -399,7 +403,7 @@ def data_points_rendered(data: Data) -> tuple[Any, Any]:
 
 
 def scale_errors(data: Data) -> list[Any]:
-    """Of every scale the distances of all points from the truth, base sides."""
+    """For each scale the distances of all points from the ground truth, base sides."""
     views = data.observed("scales", ALL_VIEWS, [(0.0, 0.0, scale) for scale in SCALES])
     parts = [np.linalg.norm(experiments.real_point_errors(view)[0], axis=-1) for view in views]
     return [np.concatenate([part[:, number].ravel() for part in parts]) for number in range(len(SCALES))]
@@ -456,7 +460,7 @@ class Still:
         return np.einsum("vij,kj->vki", affine, outline)
 
     def crops(self, views_px: Any, crop_hw: tuple[int, int], scales: Sequence[float]) -> Any:
-        """The crops, (V, h, w, 3)."""
+        """Cut the crops, (V, h, w, 3)."""
         affine = image_from_crop_affine(views_px, self.roll, self.intrinsics, crop_hw)
         crops = warp_crops(self.rgb, affine, crop_hw, shared_reductions(scales), torch.device("cpu"))
         return crops[0].permute(0, 2, 3, 1).numpy()
@@ -491,7 +495,7 @@ def draw_crops(data: Data) -> bytes:
 
 
 def draw_attention(data: Data) -> bytes:
-    """Per head and in the mean, over all frames of the real views, beside one frame."""
+    """Weights per head and on average, over all frames of the real views, next to one frame."""
     still = Still(data)
     chosen = layout("wide", VIEWS)
     index = list(range(VIEWS))
@@ -538,7 +542,7 @@ def draw_attention(data: Data) -> bytes:
 
 
 def draw_cameras(data: Data) -> bytes:
-    """One person's five cameras: where each says the pelvis is in its crop, and what they agree on."""
+    """One person's five crop cameras: the pelvis' position in each crop, and their common camera."""
     still = Still(data)
     views_px = still.views_px("wide").astype(np.float64)
     with torch.inference_mode():
@@ -585,13 +589,13 @@ def draw_cameras(data: Data) -> bytes:
 
 
 def draw_twins(_: Data) -> bytes:
-    """Two poses with one picture: as the camera sees them, and from the side."""
+    """Two poses with one projection: from the camera, and from the side."""
     model = load_body("free")
     twins = experiments.twins(model)
     vertices = skin(model, twins.rotations, torch.zeros(2, 10), twins.transl)[0].numpy()
     size, colours = 420, np.array([[0.85, 0.55, 0.35], [0.35, 0.6, 0.85]], np.float32)
     front = Intrinsics(1300.0, 1300.0, (size - 1) / 2, size * 0.45)
-    # Seen from their left: the camera's depth becomes the picture's x.
+    # Seen from the person's left: the camera's depth becomes the picture's x.
     middle = twins.transl[0].numpy()
     aside = np.array([[0, 0, 1.0], [0, 1, 0], [-1, 0, 0]])
     from_side = lambda points: (points - middle) @ aside.T + middle
@@ -656,7 +660,7 @@ def draw_measured(data: Data) -> bytes:
 
 
 def draw_failures(data: Data) -> bytes:
-    """The worst rendered person of each kind."""
+    """The rendered person with the largest error of each kind."""
     predictions = predict(data.shown, data.network, labels=data.shown_labels)
     truth, bodies = predictions.truth, predictions.predicted[KNOWN]
     parts = [part["joints_m"][:, _LIMBS].astype(np.float64) for part in (bodies, truth)]

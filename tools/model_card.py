@@ -1,10 +1,10 @@
-"""Write docs/model_card.md from measurements: no number in it is typed by hand.
+"""Write docs/model_card.md from measurements; all its numbers are generated.
 
     python tools/model_card.py runs/card/seed0 runs/card/seed1 runs/card/seed2
 
-Each folder is the output of tools/evaluate_weights.py for the weights of one seed. The first must be of the weights that ship
-(`--weights`, default mchmr_stream/assets/mchmr_default.safetensors): their hash is compared. The others give mean and spread.
-Pictures of the worst cases go to docs/images/.
+Each folder is the output of tools/evaluate_weights.py for the weights of one seed. The first must be of the weights that ship (`--weights`,
+default mchmr_stream/assets/mchmr_default.safetensors), which is checked by their hash. The others give mean and spread. Pictures of the
+worst cases go to docs/images/.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mchmr_stream.network.weights import LoadedNetwork, find_weights, load_netwo
 ROOT = Path(__file__).resolve().parents[1]
 LARGEST_PICTURE_BYTES = 150_000
 FEW = 20
-"""Groups of fewer people are listed, but not called the worst."""
+"""Groups with fewer people are listed, but not named as the worst."""
 
 INTRODUCTION = """\
 Written by `tools/model_card.py` from the output of `tools/evaluate_weights.py`; every number below was measured or read from the
@@ -98,7 +98,7 @@ class Run:
 
 
 def sections(network: LoadedNetwork, file: Path, runs: Sequence[Run], pictures: Sequence[str]) -> Iterator[str]:
-    """The card, piece by piece."""
+    """Yield the card's sections."""
     yield f"# Model card: {file.name}\n"
     yield INTRODUCTION
     yield "## What it is\n"
@@ -124,7 +124,7 @@ def sections(network: LoadedNetwork, file: Path, runs: Sequence[Run], pictures: 
 
 
 def facts(network: LoadedNetwork, file: Path) -> str:
-    """What the file itself says."""
+    """Facts from the file's header."""
     parameters = sum(value.numel() for value in network.net.head.parameters())
     config = ", ".join(f"{name} {value}" for name, value in network.net.config.to_dict().items())
     rows = {
@@ -137,7 +137,7 @@ def facts(network: LoadedNetwork, file: Path) -> str:
 
 
 def training(provenance: dict[str, Any]) -> str:
-    """Command, revision and settings, as the weights' file has them."""
+    """Format command, revision and settings of the training from the weights' header."""
     rest = {name: value for name, value in provenance.items() if name != "settings"}
     table = markdown(["", ""], [[str(name), f"`{value}`"] for name, value in rest.items()])
     settings = yaml.safe_dump(provenance.get("settings", {}), sort_keys=False, default_flow_style=None, width=120)
@@ -145,7 +145,7 @@ def training(provenance: dict[str, Any]) -> str:
 
 
 def results(runs: Sequence[Run]) -> Iterator[str]:
-    """All tables."""
+    """Yield all tables."""
     real = runs[0]["real3d"]
     yield f"### Real views ({real.about['frames']} frames, {real.about['views']} views)\n"
     yield "Means over the cameras:\n"
@@ -177,7 +177,7 @@ def results(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def views_table(run: Run) -> Table:
-    """PA-MPJPE with all views and with one, and what the others bring."""
+    """Build the table of PA-MPJPE with all views and with one, and the gain of the others."""
     rows: Table = {}
     for title, name, row in (
         ("real views, per frame, known camera", "real3d", "mean: ours, per frame, known camera"),
@@ -194,7 +194,7 @@ def views_table(run: Run) -> Table:
 
 
 def failures(synthetic: Results) -> str:
-    """The groups with the largest errors."""
+    """Describe the groups with the largest errors."""
     groups = groups_of(synthetic)
     overall = synthetic.tables["errors"]["found, known focal"]["PA-MPJPE mm"]
     large = {name: row for name, row in groups.items() if row["people"] >= FEW}
@@ -208,7 +208,7 @@ def failures(synthetic: Results) -> str:
 
 
 def copy_pictures(folder: Path, images: Path) -> Iterator[str]:
-    """Pictures of the worst cases as small JPEG files; yields the lines that show them."""
+    """Write pictures of the worst cases as small JPEG files; yields the lines that show them."""
     images.mkdir(parents=True, exist_ok=True)
     for name, caption in (
         ("worst_real", "The worst frames of the real views (known camera, no smoothing); video of Pose2Sim, BSD-3-Clause"),
@@ -222,7 +222,7 @@ def copy_pictures(folder: Path, images: Path) -> Iterator[str]:
 
 
 def small_jpeg(picture: Image.Image) -> bytes:
-    """The best quality that stays within the limit."""
+    """Encode with the best quality within the size limit."""
     for quality in range(88, 20, -6):
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=quality, optimize=True)
@@ -232,7 +232,7 @@ def small_jpeg(picture: Image.Image) -> bytes:
 
 
 def groups_of(results: Results) -> Table:
-    """The table of groups, whatever it says in brackets."""
+    """Return the table of groups, by the start of its name."""
     return next(table for name, table in results.tables.items() if name.startswith("groups"))
 
 
@@ -242,17 +242,17 @@ def means_of(errors: Table) -> Table:
 
 
 def only(table: Table, metrics: Sequence[str]) -> Table:
-    """Some of the columns."""
+    """Select some of the columns."""
     return {name: {metric: row[metric] for metric in metrics if metric in row} for name, row in table.items()}
 
 
 def named_by_file(table: Table) -> Table:
-    """Rows that are called by a path, by the file's name alone."""
+    """Rows named by a path get the file's name."""
     return {Path(name).stem: row for name, row in table.items()}
 
 
 def spread_table(tables: Sequence[Table]) -> str:
-    """The first seed's table; with several seeds mean and standard deviation beside each value."""
+    """Format the first seed's table; with several seeds with mean and standard deviation of each value."""
     first = tables[0]
     metrics = list(dict.fromkeys(metric for row in first.values() for metric in row))
     cell: Callable[[str, str], str] = lambda name, metric: with_spread(
@@ -262,7 +262,7 @@ def spread_table(tables: Sequence[Table]) -> str:
 
 
 def with_spread(values: Sequence[float], metric: str) -> str:
-    """`72.1 (71.5 ± 0.8)`; the value alone where there is one seed, or none differs."""
+    """Format `72.1 (71.5 ± 0.8)`; the value alone for one seed, or if all are equal."""
     finite = [value for value in values if math.isfinite(value)]
     text = format_value(values[0], metric)
     if len(finite) < 2 or max(finite) == min(finite):
@@ -271,7 +271,7 @@ def with_spread(values: Sequence[float], metric: str) -> str:
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Format a table in Markdown."""
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", *(f"| {' | '.join(row)} |" for row in rows)]
     return "\n".join(lines) + "\n"
 

@@ -1,4 +1,4 @@
-"""The published MoveNet graphs (TensorFlow.js): reading them, running them node by node, taking their weights over.
+"""Reader and interpreter of the published MoveNet graphs (TensorFlow.js), and conversion of their weights.
 
 For tools/convert_movenet.py and tools/convert_thunder.py. Tensors within the graph are (batch, height, width, channels).
 """
@@ -32,7 +32,7 @@ Node = dict[str, Any]
 
 
 class PublishedGraph:
-    """A TensorFlow.js graph model in two files, the .bin beside the .json."""
+    """A TensorFlow.js graph model in two files, the .json and the .bin in the same folder."""
 
     def __init__(self, json_file: Path) -> None:
         text = json_file.read_bytes()
@@ -53,7 +53,7 @@ class PublishedGraph:
 
     @torch.inference_mode()
     def run(self, images: Tensor, names: Sequence[str]) -> list[Tensor]:
-        """(B, 3, H, W) RGB 0..255 -> the values of these nodes, in float32. Only what they need is computed."""
+        """Compute the values of these nodes, in float32, from images (B, 3, H, W) RGB 0..255. Only their inputs are computed."""
         values: dict[str, Any] = {}
 
         def value(name: str) -> Any:
@@ -72,7 +72,7 @@ class PublishedGraph:
             op, inputs = node["op"], node.get("input", [])
             if op == "Placeholder":
                 return images.permute(0, 2, 3, 1)
-            if op == "ResizeBilinear":  # every one of them doubles the size, with half-pixel centres
+            if op == "ResizeBilinear":  # all of these double the size, with half-pixel centres
                 return _channels_last(F.interpolate(_channels_first(value(inputs[0])), scale_factor=2.0, mode="bilinear"))
             if op in ("_FusedConv2D", "FusedDepthwiseConv2dNative", "DepthwiseConv2dNative"):
                 bias = value(inputs[2]) if "BiasAdd" in fused_ops(node) else None
@@ -85,25 +85,25 @@ class PublishedGraph:
         return [value(name) for name in names]
 
     def heads(self, images: Tensor, head_nodes: Mapping[str, str]) -> dict[str, Tensor]:
-        """(B, 3, H, W) RGB 0..255 -> each head's map, (B, channels, H / 4, W / 4). Picture by picture: Thunder takes one."""
+        """Compute each head's map, (B, channels, H / 4, W / 4), from (B, 3, H, W) RGB 0..255, one picture at a time as Thunder needs."""
         maps = [self.run(image[None], [PREFIX + node for node in head_nodes.values()]) for image in images]
         return {
             head: _channels_first(torch.cat(values)).contiguous() for head, values in zip(head_nodes, zip(*maps, strict=True), strict=True)
         }
 
     def weight(self, node: Node) -> Tensor:
-        """TensorFlow's (height, width, in, out), or (height, width, channels, 1), -> PyTorch's (out, in / groups, height, width)."""
+        """Convert TensorFlow's (height, width, in, out) or (height, width, channels, 1) to PyTorch's (out, in / groups, height, width)."""
         weight = torch.tensor(self.constants[node["input"][1]])
         return weight.permute(2, 3, 0, 1) if "Depthwise" in node["op"] else weight.permute(3, 2, 0, 1)
 
     def state(self, head_nodes: Mapping[str, str]) -> dict[str, Tensor]:
-        """State of the `MoveNet` with these heads (ours -> the node that computes it, in the graph's order), in half precision."""
+        """Return the state of the `MoveNet` with these heads (name -> node of the graph, in the graph's order), in half precision."""
         state: dict[str, Tensor] = {}
         for ours, theirs in _source_names(head_nodes).items():
             node = self.nodes[theirs]
             weight = self.weight(node)
             if ours.startswith(("backbone.", "pyramid.")):
-                weight = weight.flip(2, 3)  # these see the picture turned by half, movenet/blocks.py says why
+                weight = weight.flip(2, 3)  # these process the picture rotated by 180 degrees, see movenet/blocks.py
             state[f"{ours}.weight"] = weight.contiguous()
             if "BiasAdd" in fused_ops(node):
                 state[f"{ours}.bias"] = torch.tensor(self.constants[node["input"][2]])
@@ -111,13 +111,13 @@ class PublishedGraph:
 
 
 def fused_ops(node: Node) -> list[str]:
-    """What a convolution does besides."""
+    """Operations fused into a convolution."""
     names = node.get("attr", {}).get("fused_ops", {}).get("list", {}).get("s", [])
     return [base64.b64decode(name).decode() for name in names]
 
 
 def check_heads(module: nn.Module, graph: PublishedGraph, head_nodes: Mapping[str, str], images: Tensor) -> None:
-    """End the program where a head of the module differs from the graph's by more than rounding explains."""
+    """End the program if a head of the module differs from the graph's by more than rounding explains."""
     want = graph.heads(images, head_nodes)
     with torch.inference_mode():
         got = module(images)._asdict()
@@ -129,18 +129,18 @@ def check_heads(module: nn.Module, graph: PublishedGraph, head_nodes: Mapping[st
 
 
 def save_state(state: dict[str, Tensor], out: Path, graph: PublishedGraph, source: str, licence: str) -> None:
-    """Write the weights with where they come from."""
+    """Write the weights with their source and licence."""
     write_tensors(out, state, {"source": source, "licence": licence, "sha256_of_inputs": json.dumps(graph.sha256, sort_keys=True)})
     print(f"{out}: {len(state)} tensors, {out.stat().st_size} bytes")
 
 
 def small_random_picture() -> NDArray[np.uint8]:
-    """(64, 96, 3), the picture that the stored references of the heads are of."""
+    """Return the picture (64, 96, 3) of the stored references of the heads."""
     return np.random.default_rng(1).integers(0, 256, (64, 96, 3), dtype=np.uint8)
 
 
 def _source_names(head_nodes: Mapping[str, str]) -> dict[str, str]:
-    """Our module's convolutions -> the graph's nodes."""
+    """The module's convolutions -> the graph's nodes."""
     names = {"backbone.stem.conv": BACKBONE + "model/Conv1_relu/Relu6", "backbone.last.conv": BACKBONE + "model/out_relu/Relu6"}
     for index in range(17):
         block = BACKBONE + ("model/expanded_conv" if index == 0 else f"model/block_{index}")
@@ -170,7 +170,7 @@ def _channels_last(x: Tensor) -> Tensor:
 
 
 def _convolve(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """With TensorFlow's padding: what is odd goes to the right and below."""
+    """Convolution with TensorFlow's padding: an odd remainder goes to the right and bottom."""
     stride = int(node["attr"]["strides"]["list"]["i"][1])
     pads = []
     for size, kernel in ((x.shape[3], weight.shape[3]), (x.shape[2], weight.shape[2])):

@@ -1,8 +1,8 @@
-"""Make docs/images/live.jpg: a clip played over and over in its own time, as a camera would give it, on the page of `mchmr live`.
+"""Make docs/images/live.jpg: a clip in a loop in real time, as from a camera, on the page of `mchmr live`.
 
     python tools/page_screenshot.py CLIP OUT.jpg [--theme dark] [--size 1366x768] [--wait SECONDS]
 
-Needs a Chromium and the `dev` extra. Without a graphics card the page leaves out shadows and soft edges; here it is told that there is one.
+Needs a Chromium and the `dev` extra. Without a graphics card the page omits shadows and soft edges; here it is configured to draw them.
 """
 
 from __future__ import annotations

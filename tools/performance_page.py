@@ -1,8 +1,8 @@
-"""Write docs/performance.md from benchmarks/results/*.json: nothing on that page is typed by hand.
+"""Write docs/performance.md from benchmarks/results/*.json; the page is generated entirely.
 
     python tools/performance_page.py [--check]
 
-`--check` writes nothing and ends with 1 where page and results differ.
+`--check` writes nothing and exits with 1 if page and results differ.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ORDER = (
     "overlay",
     "quick",
 )
-"""What others there are come after these, by name."""
+"""Other results follow these, by name."""
 _HEAD = """# Performance
 
 Written by `tools/performance_page.py` from the files in `benchmarks/results/`, which the scripts in `benchmarks/` write. Ratios are
@@ -43,7 +43,7 @@ The figures below are of revision 534f844, which had no keypoints from crops and
 
 
 def page(folder: Path = RESULTS) -> str:
-    """The page's text."""
+    """Return the page's text."""
     results = {}
     for path in folder.glob("*.json"):
         content = json.loads(path.read_text())
@@ -54,7 +54,7 @@ def page(folder: Path = RESULTS) -> str:
 
 
 def section(result: dict[str, Any]) -> str:
-    """One question."""
+    """Format the section of one benchmark."""
     machine, versions = result["machine"], result["versions"]
     lines = [f"## {result['question']}", ""]
     if result["about"]:

@@ -1,12 +1,12 @@
-"""Draw the bodies of a STEM.npz as the camera sees them and from the side, where errors of depth show: one contact sheet.
+"""Draw the bodies of a STEM.npz from the camera and from the side, where errors of depth are visible: one contact sheet.
 
-    python tools/turntable.py out/clip.npz clip.mp4 --frames 10,50,90 -o sheet.png
-    python tools/turntable.py old.npz clip.mp4 --compare new.npz --labels before,after --views camera,side,top
+    python tools/turntable.py out/clip.npz clip.mp4 --frames 10,50,90 -o sheet.png python tools/turntable.py old.npz clip.mp4 --compare
+    new.npz --labels before,after --views camera,side,top
 
-A row per frame: the picture, the picture with everyone over it, and each body alone from every view. The views turn about the
-vertical through the person, 0 degrees being the camera's side; all are orthographic and of one scale. The ground line goes through the
-lowest point of the feet, thick where a foot is within 3 cm of it. The red line falls from the centre of the body's volume: of somebody
-who stands still it ends over a foot or between the feet. The knee flexions of every person and frame are printed as a table.
+A row per frame: the picture, the overlay, and each body alone in each view. The views rotate about the vertical through the person, 0
+degrees being the camera's side; all are orthographic and of one scale. The ground line goes through the lowest point of the feet, thick
+where a foot is within 3 cm of it. The red line is the plumb line of the body's centre of volume: for a person who stands still it ends
+over a foot or between the feet. The knee flexions of each person and frame are printed as a table.
 
 The vertical is the camera's y axis, or, with `--up world`, that of a file made with `--static-camera`.
 """
@@ -46,12 +46,12 @@ Picture = NDArray[np.uint8]
 
 VIEWS = ("camera", "side", "back", "top")
 GAP_PX, STRIP_PX, TEXT_PX = 4, 20, 13
-"""Between tiles, for the line of text above a row, height of letters."""
+"""Gap between tiles, height of the line of text above a row, height of letters."""
 HEAD_PX, FOOT_PX, EDGE_PX = 36, 14, 8
-"""Of a tile: kept free for text at the top, below the body, at its sides."""
+"""Margins of a tile: for text at the top, below the body, at its sides."""
 NEAR_GROUND_M = 0.03
 FAR_M = 100.0
-"""From so far away everything is nearly orthographic: 0.5 m nearer is 0.5 % larger."""
+"""At this distance projection is nearly orthographic: 0.5 m nearer is 0.5 % larger."""
 _PAPER, _INK, _GROUND, _PLUMB, _FAINT = (246, 246, 244), (30, 30, 30), (110, 110, 110), (200, 30, 30), (160, 160, 160)
 _FEET = [JOINT_NAMES.index(name) for name in ("left_ankle", "right_ankle", "left_foot", "right_foot")]
 
@@ -78,7 +78,7 @@ class Posed:
 
 @dataclass(frozen=True, eq=False)
 class Bodyset:
-    """One file: who is where in the chosen frames."""
+    """People of one file in the selected frames."""
 
     label: str
     motion: Motion
@@ -88,7 +88,7 @@ class Bodyset:
 
     @property
     def feet(self) -> NDArray[np.bool_]:
-        """The vertices that move with an ankle or a foot more than with any other joint, (V,)."""
+        """(V,) vertices whose largest skinning weight is an ankle or a foot."""
         return (self.body.weights[:, _FEET].sum(1) > 0.5).numpy()
 
 
@@ -177,7 +177,7 @@ def _labels(paths: Sequence[Path], text: str | None) -> list[str]:
 
 
 def _frames(motions: Sequence[Motion], text: str | None, count: int, ids: list[int] | None) -> list[int]:
-    """Those that were given, or `count` spread evenly over the frames of the first file that have somebody in them."""
+    """The given frames, or `count` spread evenly over the frames of the first file with people."""
     if ids is not None and (unknown := [one for one in ids if not any(one in motion.tracks for motion in motions)]):
         known = ",".join(str(one) for one in motions[0].tracks)
         raise UsageError(f"--ids got {unknown[0]}, the file has {known or 'nobody'}")
@@ -191,13 +191,13 @@ def _frames(motions: Sequence[Motion], text: str | None, count: int, ids: list[i
     if not tracks:
         raise InputError("the file has nobody in it; give --frames to see the pictures anyway")
     seen = np.unique(np.concatenate([track.frame for track in tracks]))
-    # The middles of equal parts: at both ends people are often cut off by the picture's edge.
+    # The middles of equal parts: at both ends people are often truncated by the picture's edge.
     places = ((np.arange(count) + 0.5) * len(seen) / count).astype(int)
     return [int(frame) for frame in np.unique(seen[places])]
 
 
 def pose(motion: Motion, frames: Sequence[int], ids: Sequence[int] | None, label: str, body: BodyModel) -> Bodyset:
-    """Everyone (or `ids`) in `frames`, skinned. Rows that are no bodies are left out with a warning."""
+    """Pose all people (or `ids`) in `frames`. Rows that are no bodies are left out with a warning."""
     people: dict[int, list[Posed]] = {frame: [] for frame in frames}
     for track in sorted(motion.tracks.values(), key=lambda track: track.track_id):
         if ids is not None and track.track_id not in ids:
@@ -214,9 +214,9 @@ def pose(motion: Motion, frames: Sequence[int], ids: Sequence[int] | None, label
 
 
 def read_pictures(clip: Path, motion: Motion, frames: Sequence[int]) -> dict[int, Picture]:
-    """The pictures of these frames, by number; lens distortion is undone as it was for the file.
+    """The pictures of these frames, by number; lens distortion is undone as for the file.
 
-    Raises InputError when the clip is not the one that the file was made from, as far as sizes and times tell.
+    Raises InputError if sizes or times show that the file was made from another clip.
     """
     try:
         source = SourceSettings(**{**motion.settings.get("source", {}), "start_s": None, "end_s": None, "every": 1, "hwaccel": None})
@@ -228,7 +228,7 @@ def read_pictures(clip: Path, motion: Motion, frames: Sequence[int]) -> dict[int
 
 
 def _picture(clip: Path, settings: Settings, motion: Motion, frame: int, time_s: float) -> Picture:
-    # Skipping to each frame: a few of a long film need not all of it decoded.
+    # Seek to each frame, so that a few frames of a long film do not need a full decode.
     start_s = max(0.0, time_s - 1e-4)
     source = open_source(clip, settings.source.model_copy(update={"start_s": start_s or None}))
     with closing(with_camera(source, settings)[0]) as opened:
@@ -242,7 +242,7 @@ def _picture(clip: Path, settings: Settings, motion: Motion, frame: int, time_s:
 
 
 def knee_flexion_deg(joints_m: NDArray[np.floating], side: str) -> float:
-    """180 degrees minus the angle hip-knee-ankle, of joints (24, 3)."""
+    """Compute 180 degrees minus the angle hip-knee-ankle, from joints (24, 3)."""
     hip, knee, ankle = (joints_m[JOINT_NAMES.index(f"{side}_{name}")].astype(np.float64) for name in ("hip", "knee", "ankle"))
     thigh, shank = knee - hip, ankle - knee
     return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(thigh, shank)), thigh @ shank)))
@@ -262,10 +262,11 @@ def knee_table(sets: Sequence[Bodyset], frames: Sequence[int]) -> str:
 
 
 def view_axes(view: str, down: Array, position_m: Array) -> Array:
-    """(3, 3), view_from_camera: rows are right, down and forward of the view, of somebody at `position_m`, camera axes.
+    """Compute the rotation (3, 3) view_from_camera; its rows are right, down and forward of the view.
 
-    "camera" looks along the horizontal part of the ray from the camera; "side" is turned by 90 degrees about the vertical, the camera
-    being on the left; "back" is opposite to the camera; "top" looks down, the camera being at the lower edge.
+    The person is at `position_m`, camera axes. "camera" looks along the horizontal part of the ray from the camera; "side" is rotated by 90
+    degrees about the vertical, with the camera on the left; "back" is opposite to the camera; "top" looks down, with the camera at the
+    lower edge.
     """
     away = position_m - down * (down @ position_m)
     away /= np.linalg.norm(away)
@@ -279,7 +280,7 @@ def view_axes(view: str, down: Array, position_m: Array) -> Array:
 
 
 def _down(motion: Motion, up: str) -> Array:
-    """(3,) camera axes."""
+    """(3,) down direction, camera axes."""
     if up == "camera":
         return np.array([0.0, 1.0, 0.0])
     if motion.world is None:
@@ -333,7 +334,7 @@ def _time_s(motion: Motion, frame: int) -> str:
 
 
 def _scale(turned: Sequence[Array], tile_px: int) -> float:
-    """px per metre at which every body fits its tile."""
+    """px per metre at which all bodies fit their tile."""
     if not turned:
         return 1.0
     width_m, height_m = np.max([np.ptp(vertices[:, :2], axis=0) for vertices in turned], axis=0)
@@ -341,7 +342,7 @@ def _scale(turned: Sequence[Array], tile_px: int) -> float:
 
 
 def overlay(one: Bodyset, frame: int, rgb: Picture) -> Picture:
-    """The picture with everyone over it, as `mchmr video` draws it."""
+    """Draw the bodies over the picture, as `mchmr video` does."""
     people = one.people.get(frame, [])
     if not people:
         return rgb
@@ -399,7 +400,7 @@ def draw_tile(
 
 
 def volume_centre(vertices_m: Array, faces: NDArray[np.int64]) -> Array:
-    """(3,): centre of what the closed surface encloses; near the centre of mass, as a body's density is much the same everywhere."""
+    """Compute the centre (3,) of the enclosed volume; near the centre of mass, because a body's density is nearly uniform."""
     origin = vertices_m.mean(0)
     a, b, c = (vertices_m[corner] - origin for corner in faces.T)
     volume = np.einsum("ij,ij->i", a, np.cross(b, c))

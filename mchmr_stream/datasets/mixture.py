@@ -3,7 +3,7 @@
 The person at place k of the sequence depends only on the seed, the sizes and the shares: a run resumes from its next place, and any
 number of processes read disjoint places without communication. No state is stored on disk.
 
-Each BLOCK of a thousand places holds each set as often as its share says, at least once, in a new random order per block; shares are
+Each BLOCK of a thousand places holds each set in proportion to its share, at least once, in a new random order per block; shares are
 thereby rounded to thousandths. Each set is read in a new random order in each pass.
 """
 
@@ -36,7 +36,7 @@ class Mixture:
         self.names: tuple[str, ...] = tuple(name for name, share in shares.items() if share > 0)
         empty = [name for name in self.names if sizes[name] < 1]
         if empty:
-            raise UsageError(f"{', '.join(empty)} has nobody, but a share of the mixture")
+            raise UsageError(f"{', '.join(empty)} has no people, but a share of the mixture")
         self.sizes = tuple(sizes[name] for name in self.names)
         if len(self.names) > BLOCK:
             raise UsageError(f"{len(self.names)} data sets are mixed, expected at most {BLOCK}")

@@ -75,7 +75,7 @@ class LabelledPoints:
     from_joints: Tensor
     """(24, 24): annotated points from SMPL's joints"""
     vertices: Tensor
-    """(k,) vertices used besides the joints"""
+    """(k,) vertices used in addition to the joints"""
     from_vertices: Tensor
     """(24, k)"""
 

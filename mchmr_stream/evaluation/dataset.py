@@ -53,7 +53,7 @@ def evaluate(predictions: DatasetPredictions, protocol: Protocol, bodies: Labell
     rows = np.flatnonzero(of_body if use_body else of_points)
     if not len(rows):
         needed = "labelled bodies" if use_body else f"3D points with the {len(protocol.joints)} joints and the pelvis"
-        raise InputError(f"nobody of {len(predictions)} has {needed}, which this protocol compares with")
+        raise InputError(f"none of {len(predictions)} people has {needed}, which this protocol needs")
     if bodies.stand_in and (predictions.truth["body"][rows] != "free").any():
         log.warning(
             "no --bodies: the free body stands in for SMPL on both sides; errors are not those of the published protocol. %s",

@@ -92,7 +92,7 @@ def load_predictions(path: Path) -> DatasetPredictions:
     try:
         about = dict(json.loads(str(arrays["about"])))
     except ValueError as error:
-        raise InputError(f"{path}: what it says about itself is no JSON ({error}); expected {_WHAT}") from error
+        raise InputError(f"{path}: its description is no JSON ({error}); expected {_WHAT}") from error
     side = lambda name: {key.partition(".")[2]: values for key, values in arrays.items() if key.startswith(name)}
     return DatasetPredictions(about, arrays["image"], arrays["sequence"], side("truth."), side("predicted."))
 
@@ -171,7 +171,7 @@ def predict(
     if unreadable:
         log.warning("%d pictures could not be read and are left out: %s", len(unreadable), "; ".join(unreadable[:3]))
     if not done:
-        raise InputError(f"nobody of {len(labels)} people was predicted: no picture could be read, or the run was stopped at once")
+        raise InputError(f"none of {len(labels)} people was predicted: no picture could be read, or the run was stopped at once")
     predicted = {name: np.stack([people.estimated[index][name] for index in done]) for name in _BODY}
     constant = lambda text: np.array([text] * len(done), np.str_)
     predicted |= {"gender": constant("neutral"), "body": constant("free" if components.body.name == "free" else "smpl")}

@@ -86,7 +86,7 @@ def real_errors(head: MultiCropHead, observed: Sequence[ObservedView], body: Spa
     errors = []
     for one in observed:
         if views > one.seen.views.shape[1]:
-            raise UsageError(f"{views} views were asked for, {one.seen.views.shape[1]} were observed")
+            raise UsageError(f"{views} views were requested, {one.seen.views.shape[1]} were observed")
         chosen = range(views)
         out = head(one.seen._replace(**{name: getattr(one.seen, name)[:, chosen] for name in ("features", "landmarks", "world", "views")}))
         limbs = np.full(one.target_m.shape, np.nan)
@@ -185,7 +185,7 @@ def _observe_view(view: RealView, changes: Sequence[str]) -> ObservedView:
         source.close()
         pipeline.close()
     if not frames:
-        raise InputError(f"nobody was found in {view.video}")
+        raise InputError(f"no person was found in {view.video}")
     # Clones are made outside of inference mode, so that autograd accepts them.
     columns = Observations(*(torch.stack([getattr(one, name) for one in seen]).clone() for name in Observations._fields))
     return ObservedView(torch.tensor(frames), torch.tensor(rolls), columns, torch.from_numpy(view.limbs_m))

@@ -150,7 +150,7 @@ def load_predictions(path: Path) -> RealPredictions:
     try:
         about = dict(json.loads(str(head["about"])))
     except ValueError as error:
-        raise InputError(f"{path}: what it says about itself is no JSON ({error}); expected {_WHAT}") from error
+        raise InputError(f"{path}: its description is no JSON ({error}); expected {_WHAT}") from error
     return RealPredictions(about, tuple(predicted))
 
 

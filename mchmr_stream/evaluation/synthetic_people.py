@@ -67,7 +67,7 @@ def observed_people(
     if observed is not None and observed.is_file():
         people = ObservedPeople.load(observed)
         if views is not None and views > people.views.shape[1]:
-            raise UsageError(f"{views} views were asked for, {observed} holds {people.views.shape[1]}; observe anew from --shards")
+            raise UsageError(f"{views} views were requested, {observed} holds {people.views.shape[1]}; observe anew from --shards")
         return people
     if shards is None:
         where = f"{observed} is not there" if observed is not None else "neither was given"

@@ -87,7 +87,7 @@ def load_predictions(path: Path) -> SyntheticPredictions:
     try:
         about = dict(json.loads(str(arrays["about"])))
     except ValueError as error:
-        raise InputError(f"{path}: what it says about itself is no JSON ({error}); expected {_WHAT}") from error
+        raise InputError(f"{path}: its description is no JSON ({error}); expected {_WHAT}") from error
     part = lambda prefix, names: {name: arrays[f"{prefix}.{name}"] for name in names}
     return SyntheticPredictions(about, part("truth", _TRUTH), arrays["family"], {focal: part(focal, _BODIES) for focal in (KNOWN, ASSUMED)})
 
@@ -113,7 +113,7 @@ def predict(
     count = people.views.shape[1]
     chosen = count if views is None else views
     if not 1 <= chosen <= count:
-        raise UsageError(f"{chosen} views were asked for, expected 1 to {count}, which is what was observed")
+        raise UsageError(f"{chosen} views were requested, expected 1 to {count}, which is what was observed")
     if people.features.shape[-1] != head.feature_dim:
         raise InputError(
             f"the people were observed with an encoder of {people.features.shape[-1]} features, {network.name} reads {head.feature_dim}; "

@@ -47,7 +47,7 @@ def evaluate(shards: Path, network: LoadedNetwork, *, views: int = STORED_VIEWS,
     """
     pairs = list(islice(_pairs(shards), most_people))
     if not pairs:
-        raise InputError(f"nobody in {shards} is wholly in the picture with their legs below the hips; render more people")
+        raise InputError(f"no person in {shards} is fully in the picture with their legs below the hips; render more people")
     observer = make_observer(network.net.config.encoder, views)
     full = _predicted([pair[0] for pair in pairs], observer, network, shards.name)
     cut = _predicted([pair[1] for pair in pairs], observer, network, shards.name)

@@ -110,11 +110,11 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean
 
 
-def verdict(says: str, found: Interval) -> str:
+def verdict(paper: str, found: Interval) -> str:
     """Compare an interval of the increase with the paper's result."""
     if abs(found.mean) <= found.half:
         return "not decided"
-    return "reproduces" if (found.mean > 0) == (says == "worse") else "the opposite"
+    return "reproduces" if (found.mean > 0) == (paper == "worse") else "the opposite"
 
 
 def _table(results: AblationResults, kind: str) -> str:
@@ -144,11 +144,11 @@ def _verdicts(results: AblationResults, kinds: Sequence[str]) -> str:
         f"| without, or instead | the paper | {' | '.join(f'{_TITLES[kind].lower()}, PA' for kind in kinds)} |",
         f"|---|---|{'---|' * len(kinds)}",
     ]
-    for name, says in results.paper.items():
-        if says is not None:
+    for name, paper in results.paper.items():
+        if paper is not None:
             found = [difference(results, name, kind, METRICS[1]) for kind in kinds]
-            cells = ["" if one is None else f"{verdict(says, one)} ({_signed(one)})" for one in found]
-            lines.append(f"| {name} | {says} | {' | '.join(cells)} |")
+            cells = ["" if one is None else f"{verdict(paper, one)} ({_signed(one)})" for one in found]
+            lines.append(f"| {name} | {paper} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

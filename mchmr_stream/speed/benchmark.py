@@ -288,7 +288,7 @@ def _by_batch(pipeline: Pipeline, recording: Recording, batches: Sequence[int], 
     for people in batches:
         batch = people_together(recording.batches, people)
         if batch is None:
-            log.warning("nobody was found in the clip: the network was not measured by batch")
+            log.warning("no person was found in the clip: the network was not measured by batch")
             break
         rates[str(people)] = round(people_per_s(pipeline.components.estimator, batch, threads), 3)
     return rates

@@ -2,7 +2,7 @@
 
 A folder may hold pictures (png, jpg, webp) and panoramas: OpenEXR files, or the `*.exr.js` modules of the npm package `@pmndrs/assets` (18
 CC0 panoramas: `npm pack @pmndrs/assets@1.7.0`, unpack, use its `hdri` folder). Debian's `mate-backgrounds` and `ukui-wallpapers` (`apt-get
-download`, `dpkg-deb -x`) are pictures that may be used beside them. Subfolders are searched too. No picture should show people: they would
+download`, `dpkg-deb -x`) are pictures that may be added. Subfolders are searched too. No picture should show people: they would
 be unlabelled.
 """
 

@@ -78,7 +78,9 @@ def resampled(axis_angle: np.ndarray, fps: float, times_s: np.ndarray) -> np.nda
     last = len(axis_angle) - 1
     place = np.asarray(times_s, np.float64) * fps
     if last < 1 or place.min() < 0 or place.max() > last + 1e-6:
-        raise UsageError(f"times {place.min() / fps:.3f} to {place.max() / fps:.3f} s were asked of a clip of {max(last, 0) / fps:.3f} s")
+        raise UsageError(
+            f"times {place.min() / fps:.3f} to {place.max() / fps:.3f} s were requested from a clip of {max(last, 0) / fps:.3f} s"
+        )
     before = np.minimum(place.astype(int), last - 1)
     start = matrix_from_axis_angle(axis_angle[before].astype(np.float64))
     end = matrix_from_axis_angle(axis_angle[before + 1].astype(np.float64))
@@ -156,7 +158,7 @@ def draw_motion(
         if fastest <= _FASTEST_M_S * pace and fits(motion):
             return motion
     raise UsageError(
-        f"none of {tries} stretches of {seconds:.1f} s moves as was asked without a joint faster than {_FASTEST_M_S * pace:g} m/s; "
+        f"none of {tries} sections of {seconds:.1f} s moves as requested without a joint faster than {_FASTEST_M_S * pace:g} m/s; "
         "make shorter clips"
     )
 

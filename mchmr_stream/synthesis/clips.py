@@ -76,7 +76,7 @@ class ClipSettings:
 
     def __post_init__(self) -> None:
         if not (1 <= self.fps <= 240 and 0 < self.seconds <= 60):
-            raise UsageError(f"a clip of {self.seconds:g} s at {self.fps:g} fps was asked for, expected up to 60 s at 1 to 240 fps")
+            raise UsageError(f"a clip of {self.seconds:g} s at {self.fps:g} fps was requested, expected up to 60 s at 1 to 240 fps")
         if self.staging is not None and self.staging not in STAGINGS:
             raise UsageError(f"staging is {self.staging!r}, expected one of {', '.join(STAGINGS)}")
 
@@ -207,7 +207,7 @@ class ClipGenerator:
                     found = actor
                     break
             if found is None:
-                raise UsageError(f"no room for somebody who {role.action} in the staging {self.settings.staging}; take another seed")
+                raise UsageError(f"no room for a person who {role.action} in the staging {self.settings.staging}; take another seed")
             actors.append(found)
         return tuple(actors)
 

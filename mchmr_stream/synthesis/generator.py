@@ -82,9 +82,9 @@ class SceneGenerator:
         camera = frame_subject(rng, camera, subject, shot, people_count - 1)
         people = [subject]
         for _ in range(people_count - 1):
-            beside = place_apart(rng, camera, self._draw_person(rng), people)
-            if beside is not None:
-                people.append(beside)
+            placed = place_apart(rng, camera, self._draw_person(rng), people)
+            if placed is not None:
+                people.append(placed)
         return Composition(camera, tuple(people), shot, int(rng.integers(2**62)), int(rng.integers(2**62)))
 
     @torch.no_grad()

@@ -38,7 +38,7 @@ _TEST_SHARE = 8
 """one in this many clips is for testing"""
 _STRIDE = {"cmu_smpl24": 3, "extra_smpl24": 1, "idle_smpl24": 8}
 """every n-th frame of the dense files is used for single poses"""
-_OPTIONAL = {"cmu_smpl24": "nobody moves as in the CMU captures", "idle_smpl24": "nobody stands idle"}
+_OPTIONAL = {"cmu_smpl24": "no person moves as in the CMU captures", "idle_smpl24": "no person stands idle"}
 """Optional files, and the warning when they are missing."""
 _SINGLE_FPS = 12.0
 """the same for the user's files, frames per second"""
@@ -118,7 +118,7 @@ class PoseLibrary:
         clips = [*_stored(data, self.settings), *_own(self.settings, body)]
         if not clips:
             raise UsageError(
-                f"no clip is in the {self.settings.split} split: one in {_TEST_SHARE}, told by its name, is for testing; give more files"
+                f"no clip is in the {self.settings.split} split: one in {_TEST_SHARE} is for testing, by a hash of its name; give more files"
             )
         self._clips = {clip.name: clip for clip in clips if clip.group != "procedural"}
         self._names = [clip.name for clip in clips]

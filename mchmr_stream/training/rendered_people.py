@@ -31,7 +31,7 @@ class SyntheticReader:
             (scene, person) for folder in folders for scene in read_shards(folder) for person in scene.people if observable(person)
         ]
         if not self._people:
-            raise InputError(f"nobody in {', '.join(map(str, folders))} is seen well enough to be learnt from; render more people")
+            raise InputError(f"no person in {', '.join(map(str, folders))} is visible enough for training; render more people")
 
     def __len__(self) -> int:
         return len(self._people)

@@ -300,7 +300,7 @@ def test_what_cannot_be_evaluated_is_said_in_one_line(truth, bodies_folder, tmp_
         dataset_predictions.feed_truth(open_set(tmp_path, "h36m"), {})
     sets.write_bedlam(tmp_path, truth)
     predictions = dataset_predictions.feed_truth(open_set(tmp_path, "bedlam"), {})
-    with pytest.raises(InputError, match="nobody of 6 has 3D points with the 14 joints"):
+    with pytest.raises(InputError, match="none of 6 people has 3D points with the 14 joints"):
         dataset.evaluate(predictions, PROTOCOLS["h36m-p1"], LabelledBodies(bodies_folder), None)
     (tmp_path / "few").mkdir()
     with pytest.raises(MissingPart, match="no SMPL_FEMALE.npz"):

@@ -160,7 +160,7 @@ def test_resampling_keeps_frames_and_goes_halfway_between_them(generator):
     before, after = geodesic_rad(matrix(poses[:-1]), half), geodesic_rad(half, matrix(poses[1:]))
     np.testing.assert_allclose(before, after, atol=1e-5)
     np.testing.assert_allclose(before + after, geodesic_rad(matrix(poses[:-1]), matrix(poses[1:])), atol=1e-5)
-    with pytest.raises(UsageError, match=r"asked of a clip of"):
+    with pytest.raises(UsageError, match=r"requested from a clip of"):
         resampled(poses, rate, np.array([0.0, 20 / rate]))
 
 
