@@ -118,7 +118,7 @@ class PoseLibrary:
         clips = [*_stored(data, self.settings), *_own(self.settings, body)]
         if not clips:
             raise UsageError(
-                f"no clip is in the {self.settings.split} split: one in {_TEST_SHARE} is for testing, by a hash of its name; give more files"
+                f"no clip is in the {self.settings.split} split: one in {_TEST_SHARE} is for testing, by its name; give more files"
             )
         self._clips = {clip.name: clip for clip in clips if clip.group != "procedural"}
         self._names = [clip.name for clip in clips]
