@@ -242,7 +242,7 @@ def test_labels_that_are_not_finite_are_switched_off_and_counted(truth, tmp_path
         ({"imgname": np.array(["../../secret.jpg"] * 6)}, "below the picture folder"),
         ({"imgname": np.array(["/etc/passwd"] * 6)}, "below the picture folder"),
         ({"shape": np.zeros((6, 4))}, "4 betas"),
-        ({"scale": np.full(6, -1.0)}, "nobody with a usable box"),
+        ({"scale": np.full(6, -1.0)}, "no person with a usable box"),
         ({"imgname": np.zeros(0, "U4")}, "imgname is empty"),
     ],
 )
@@ -343,7 +343,7 @@ def test_a_mixture_resumes_by_step_and_is_split_between_processes():
 
 @pytest.mark.parametrize(
     ("shares", "message"),
-    [({"c": 1}, "shares name c"), ({"a": -1, "b": 2}, "0 or more"), ({"a": 0}, "not all 0"), ({"b": 1}, "b has nobody")],
+    [({"c": 1}, "shares name c"), ({"a": -1, "b": 2}, "0 or more"), ({"a": 0}, "not all 0"), ({"b": 1}, "b has no people")],
 )
 def test_shares_that_cannot_be_are_refused(shares, message):
     with pytest.raises(UsageError, match=message):
