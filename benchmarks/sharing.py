@@ -44,7 +44,7 @@ from mchmr_stream.network.encoders.encoder import CropFeatures, Encoder
 from mchmr_stream.network.weights import LoadedNetwork, load_network
 from mchmr_stream.pipeline.factory import build_smoother, open_input
 from mchmr_stream.pipeline.pipeline import Pipeline
-from mchmr_stream.pipeline.stages import smoothed
+from mchmr_stream.pipeline.scene_stages import smoothed
 from mchmr_stream.runtime.concurrency import Stopwatch
 from mchmr_stream.runtime.threads import torch_threads
 from mchmr_stream.speed.recorded_calls import First, record

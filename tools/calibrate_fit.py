@@ -29,9 +29,9 @@ from mchmr_stream.datatypes import KEYPOINT_NAMES, LANDMARK_NAMES, Frame
 from mchmr_stream.detection.movenet_detector import MoveNetDetector
 from mchmr_stream.fitting.body_fitter import ENDS, BodyFitter, Measured
 from mchmr_stream.fitting.body_points import nominal_points
-from mchmr_stream.fitting.kinematics import BETAS, FREE_JOINTS, PLACE, ROTATION_SIZE, SIZE, Kinematics, State, global_from_relative
 from mchmr_stream.fitting.noise_constants import BONE_KEYPOINTS, FILE_NAME, SEEN_SCORE, FitCalibration
 from mchmr_stream.fitting.objective import deviation
+from mchmr_stream.fitting.point_kinematics import BETAS, FREE_JOINTS, PLACE, ROTATION_SIZE, SIZE, Kinematics, State, global_from_relative
 from mchmr_stream.geometry.camera import Intrinsics, roll_matrix
 from mchmr_stream.pipeline.factory import build_components, build_cropper
 from mchmr_stream.pipeline.full_camera import landmarks_in_image, place_in_image

@@ -20,7 +20,10 @@ from mchmr_stream.datatypes import EXTREMITY_NAMES, JOINT_NAMES, KEYPOINT_NAMES,
 from mchmr_stream.fitting.body_points import CARRIERS, nominal_points
 from mchmr_stream.fitting.evidence import Evidence
 from mchmr_stream.fitting.joint_limits import JointLimits
-from mchmr_stream.fitting.kinematics import (
+from mchmr_stream.fitting.levenberg_marquardt import minimise
+from mchmr_stream.fitting.noise_constants import BONE_KEYPOINTS, SEEN_SCORE, FitCalibration
+from mchmr_stream.fitting.objective import Objective, Prior
+from mchmr_stream.fitting.point_kinematics import (
     FREE_JOINTS,
     JOINTS,
     SIZE,
@@ -29,9 +32,6 @@ from mchmr_stream.fitting.kinematics import (
     global_from_relative,
     relative_from_global,
 )
-from mchmr_stream.fitting.levenberg_marquardt import minimise
-from mchmr_stream.fitting.noise_constants import BONE_KEYPOINTS, SEEN_SCORE, FitCalibration
-from mchmr_stream.fitting.objective import Objective, Prior
 from mchmr_stream.fitting.track_shapes import Shapes, TrackShapes
 from mchmr_stream.geometry.camera import Intrinsics, roll_matrix
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mchmr_stream.body.model import PARENTS, BodyModel
 from mchmr_stream.datatypes import JOINT_NAMES
-from mchmr_stream.fitting.kinematics import FREE_JOINTS, State, cross
+from mchmr_stream.fitting.point_kinematics import FREE_JOINTS, State, cross
 
 Array = NDArray[np.float64]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mchmr_stream.fitting.kinematics import SIZE, State, stepped
 from mchmr_stream.fitting.objective import Objective, Quadratic
+from mchmr_stream.fitting.point_kinematics import SIZE, State, stepped
 
 Array = NDArray[np.float64]
 

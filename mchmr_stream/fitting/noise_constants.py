@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mchmr_stream.datatypes import LANDMARK_NAMES
 from mchmr_stream.errors import InputError, MissingPart
 from mchmr_stream.files.safe_tensors import write_tensors
-from mchmr_stream.fitting.kinematics import FREE_JOINTS, SIZE
+from mchmr_stream.fitting.point_kinematics import FREE_JOINTS, SIZE
 
 Array = NDArray[np.float64]
 

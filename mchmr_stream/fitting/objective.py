@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mchmr_stream.fitting.evidence import Evidence
 from mchmr_stream.fitting.joint_limits import JointLimits
-from mchmr_stream.fitting.kinematics import BETAS, FREE_JOINTS, PLACE, ROTATION_SIZE, SIZE, Kinematics, State, cross
+from mchmr_stream.fitting.point_kinematics import BETAS, FREE_JOINTS, PLACE, ROTATION_SIZE, SIZE, Kinematics, State, cross
 from mchmr_stream.geometry.rotation import log_so3
 
 Array = NDArray[np.float64]

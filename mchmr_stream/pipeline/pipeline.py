@@ -53,7 +53,7 @@ from mchmr_stream.pipeline.full_camera import place_in_image
 from mchmr_stream.pipeline.live_settings import AdjustableSettings, AdjustedSmoother
 from mchmr_stream.pipeline.network_batches import EstimatedFrame, send
 from mchmr_stream.pipeline.people_finder import Confirmation, PeopleFinder
-from mchmr_stream.pipeline.stages import aligned, grouped, smoothed, until
+from mchmr_stream.pipeline.scene_stages import aligned, grouped, smoothed, until
 from mchmr_stream.protocols import Detector, MeshEstimator, Source
 from mchmr_stream.runtime.concurrency import Stopwatch, Workers
 from mchmr_stream.runtime.threads import plan_threads

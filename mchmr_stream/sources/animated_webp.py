@@ -15,7 +15,7 @@ from mchmr_stream.errors import InputError, UsageError
 from mchmr_stream.sources.picture_converter import Orientation, check_size
 from mchmr_stream.sources.picture_files import Picture, PictureSource
 from mchmr_stream.sources.picture_header import picture_size, webp_durations_ms
-from mchmr_stream.sources.timestamps import Window
+from mchmr_stream.sources.timestamps import TimeWindow
 
 SHORTEST_MS, SHORT_MS = 10, 100
 """Browsers show pictures with a duration of up to the first value for the second."""
@@ -41,7 +41,7 @@ class AnimatedWebp(PictureSource):
             raise InputError(f"{path} is an animated WebP without pictures; save it again")
         self._times_s = [0.0, *accumulate(shown_s)]
         self._image = _opened(path, data)
-        super().__init__(path.name, len(shown_s), len(shown_s) / self._times_s[-1], Window.of(settings))
+        super().__init__(path.name, len(shown_s), len(shown_s) / self._times_s[-1], TimeWindow.of(settings))
 
     def _first_size(self) -> tuple[int, int]:
         return self._image.size

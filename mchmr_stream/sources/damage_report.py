@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from mchmr_stream.sources.timestamps import Window
+from mchmr_stream.sources.timestamps import TimeWindow
 
 
 class Tally:
     """Number of occurrences of one kind of damage within a time window, and the time of the first one."""
 
-    def __init__(self, window: Window | None) -> None:
+    def __init__(self, window: TimeWindow | None) -> None:
         self.count = 0
         self._window = window
         self._first_s: float | None = None
@@ -29,7 +29,7 @@ class Tally:
 class Damage:
     """Unreadable parts of an input; empty for an intact file. Damage outside the given window does not count."""
 
-    def __init__(self, window: Window | None = None) -> None:
+    def __init__(self, window: TimeWindow | None = None) -> None:
         self.undecodable = Tally(window)
         """Packets that the decoder rejected, or that yielded no picture."""
         self.patched = Tally(window)

@@ -18,7 +18,7 @@ from mchmr_stream.errors import InputError, TruncatedInput, UsageError
 from mchmr_stream.sources.container import reason
 from mchmr_stream.sources.picture_converter import MAX_PIXELS, Orientation, PictureConverter, check_size
 from mchmr_stream.sources.picture_header import animation, exif_orientation, jpeg_is_cut, picture_size, tiff_has_pages
-from mchmr_stream.sources.timestamps import Window
+from mchmr_stream.sources.timestamps import TimeWindow
 
 Picture = tuple[av.VideoFrame, Orientation, str | None]
 """Decoded picture, its orientation, and a description of its damage, if any."""
@@ -27,7 +27,7 @@ Picture = tuple[av.VideoFrame, Orientation, str | None]
 class PictureSource:
     """Base class of sources that read pictures one by one, each with its own time."""
 
-    def __init__(self, name: str, count: int, fps: float, window: Window, *, still: bool = False) -> None:
+    def __init__(self, name: str, count: int, fps: float, window: TimeWindow, *, still: bool = False) -> None:
         self._count, self._fps, self._window = count, fps, window
         self._warnings: list[str] = []
         self._closed = False
@@ -128,7 +128,7 @@ class ImageSource(PictureSource):
         self._path = Path(path)
         if settings.stream:
             raise UsageError(f"source.stream is {settings.stream}, but pictures have one stream, 0")
-        window = Window.of(settings)
+        window = TimeWindow.of(settings)
         self._paths = find_pictures(self._path, suffixes)
         name, still = self._path.name or self._path.resolve().name, self._path.is_file() and settings.pictures != "clip"
         super().__init__(name, len(self._paths), settings.images_fps, window, still=still)

@@ -19,7 +19,7 @@ MAX_REORDERED = 16
 
 
 @dataclass(frozen=True)
-class Window:
+class TimeWindow:
     """Selected part of a source: start_s <= time < end_s, then each `every`-th frame from the first one on."""
 
     start_s: float
@@ -27,13 +27,13 @@ class Window:
     every: int
 
     @staticmethod
-    def of(settings: SourceSettings) -> Window:
+    def of(settings: SourceSettings) -> TimeWindow:
         """Window of these settings. Raises UsageError if the end does not follow the start."""
         start_s = settings.start_s or 0.0
         end_s = math.inf if settings.end_s is None else settings.end_s
         if end_s <= start_s:
             raise UsageError(f"source.end_s is {end_s:g}, expected a time after source.start_s, {start_s:g}")
-        return Window(start_s, end_s, settings.every)
+        return TimeWindow(start_s, end_s, settings.every)
 
     def is_before(self, time_s: float) -> bool:
         return time_s < self.start_s - ROUNDING_S

@@ -31,7 +31,7 @@ from mchmr_stream.sources.damage_report import Damage
 from mchmr_stream.sources.deinterlace import DecodedFrame, Deinterlacer
 from mchmr_stream.sources.picture_converter import Orientation, PictureConverter, square_pixel_size
 from mchmr_stream.sources.seeking import CannotSkip, StartSkipper
-from mchmr_stream.sources.timestamps import MAX_JUMP_S, MAX_REORDERED, BestStamps, Clock, Window
+from mchmr_stream.sources.timestamps import MAX_JUMP_S, MAX_REORDERED, BestStamps, Clock, TimeWindow
 
 PROBE_PACKETS = 1000
 """A file is refused if none of so many first packets gives a picture."""
@@ -87,7 +87,7 @@ class VideoSource:
         """
         self._path = Path(path)
         self._stream_number = settings.stream
-        self._window = Window.of(settings)
+        self._window = TimeWindow.of(settings)
         self._hwaccel = settings.hwaccel
         if self._hwaccel is not None:
             check_hwaccel(self._hwaccel)

@@ -15,10 +15,10 @@ from mchmr_stream.fitting.body_fitter import BodyFitter, Measured
 from mchmr_stream.fitting.body_points import nominal_points
 from mchmr_stream.fitting.evidence import Evidence
 from mchmr_stream.fitting.joint_limits import JointLimits
-from mchmr_stream.fitting.kinematics import SIZE, Kinematics, State, global_from_relative, relative_from_global, stepped
 from mchmr_stream.fitting.levenberg_marquardt import minimise
 from mchmr_stream.fitting.noise_constants import FitCalibration
 from mchmr_stream.fitting.objective import Objective, Prior
+from mchmr_stream.fitting.point_kinematics import SIZE, Kinematics, State, global_from_relative, relative_from_global, stepped
 from mchmr_stream.geometry.camera import Intrinsics, project, roll_matrix
 from mchmr_stream.geometry.rotation import exp_so3
 

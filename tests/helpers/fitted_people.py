@@ -9,8 +9,8 @@ from mchmr_stream.body.kinematics import posed_joints, rest_joints
 from mchmr_stream.datatypes import Bodies
 from mchmr_stream.fitting.body_fitter import Measured
 from mchmr_stream.fitting.body_points import nominal_points
-from mchmr_stream.fitting.kinematics import Kinematics, State, global_from_relative, relative_from_global
 from mchmr_stream.fitting.noise_constants import load_calibration
+from mchmr_stream.fitting.point_kinematics import Kinematics, State, global_from_relative, relative_from_global
 from mchmr_stream.geometry.camera import Intrinsics, project
 from mchmr_stream.geometry.rotation import exp_so3
 

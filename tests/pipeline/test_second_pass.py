@@ -13,8 +13,8 @@ from mchmr_stream.config import settings_from
 from mchmr_stream.datatypes import Bodies
 from mchmr_stream.errors import UsageError
 from mchmr_stream.fitting.body_fitter import BodyFitter, Measured
-from mchmr_stream.fitting.kinematics import SIZE, stepped
 from mchmr_stream.fitting.measurements_file import MeasuredFile
+from mchmr_stream.fitting.point_kinematics import SIZE, stepped
 from mchmr_stream.fitting.track_shapes import settled_shapes
 from mchmr_stream.motion.row_matching import rows_of
 from mchmr_stream.pipeline.second_pass import fitted_again
