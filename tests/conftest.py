@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that depend on the wall clock run after all others, and once more if they fail."""
-    items.sort(key=lambda item: item.get_closest_marker("clock") is not None)
+    """Tests that depend on the wall clock run last in their file, where its fixtures exist, and once more if they fail."""
+    files = {path: number for number, path in enumerate(dict.fromkeys(item.path for item in items))}
+    items.sort(key=lambda item: (files[item.path], item.get_closest_marker("clock") is not None))
     for item in items:
         if item.get_closest_marker("clock"):
             item.add_marker(pytest.mark.flaky(reruns=1))

@@ -19,7 +19,7 @@ def inner(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
-def test_tests_of_the_clock_run_last_and_are_retried_once(inner: pytest.Pytester) -> None:
+def test_tests_of_the_clock_run_last_in_their_file_and_are_retried_once(inner: pytest.Pytester) -> None:
     inner.makepyfile(
         """
         import pytest
