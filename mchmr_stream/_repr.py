@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from html import escape
 from itertools import islice
@@ -10,12 +11,12 @@ _LISTED = 4
 """Number of items that are listed; of more items the rest is counted."""
 
 
-class Described:
+class Described(ABC):
     """Base class of such records. A dataclass has to set `repr=False`. Subclasses implement `_lines`."""
 
+    @abstractmethod
     def _lines(self) -> tuple[str, str, str]:
         """A headline without the class's name, and two more lines."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} " + "\n  ".join(self._lines())

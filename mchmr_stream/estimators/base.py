@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from functools import cached_property
 
 from mchmr_stream.datatypes import CropBatch, CropEstimates, EstimatorInfo
 
 
-class SynchronousEstimator:
+class SynchronousEstimator(ABC):
     """A `MeshEstimator` that computes in the calling thread.
 
     A subclass implements `estimate` and sets `name`, `weights_sha256` and `crop_size_hw`. One with more to say (`EstimatorInfo`) sets
@@ -27,6 +28,7 @@ class SynchronousEstimator:
         """Its weights and crops; one batch at a time, with any number of views."""
         return EstimatorInfo(self.name, self.weights_sha256, self.crop_size_hw)
 
+    @abstractmethod
     def estimate(self, batch: CropBatch) -> CropEstimates:
         """Estimate a batch.
 
@@ -36,7 +38,6 @@ class SynchronousEstimator:
         Returns:
             n bodies, in the order of the batch.
         """
-        raise NotImplementedError
 
     def submit(self, batch: CropBatch) -> Future[CropEstimates]:
         """Call `estimate`.
@@ -51,5 +52,5 @@ class SynchronousEstimator:
         done.set_result(self.estimate(batch))
         return done
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most estimators have nothing to release
         """Nothing is held."""

@@ -102,7 +102,7 @@ def export_motion(
 
     Raises:
         UsageError: Arguments that do not go together, or a file that exists.
-        InputError: The body model is another one, or there is nobody to write.
+        InputError: The body model is another one, or the file holds no bodies.
         MissingPart: The library of the format is not installed.
     """
     if to not in SUFFIXES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ Picture = tuple[av.VideoFrame, Orientation, str | None]
 """Decoded picture, its orientation, and a description of its damage, if any."""
 
 
-class PictureSource:
+class PictureSource(ABC):
     """Base class of sources that read pictures one by one, each with its own time."""
 
     def __init__(self, name: str, count: int, fps: float, window: TimeWindow, *, still: bool = False) -> None:
@@ -62,16 +63,17 @@ class PictureSource:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
+    @abstractmethod
     def _first_size(self) -> tuple[int, int]:
         """Width and height of the first picture, upright. Raises InputError if none can be read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _read(self, index: int) -> Picture:
         """Read one picture. Raises InputError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _time_s(self, index: int) -> float:
-        raise NotImplementedError
+        """Time of a picture, seconds."""
 
     def _selected_frames(self) -> Generator[Frame]:
         converter = PictureConverter(self._info.width, self._info.height)
